@@ -1,0 +1,1 @@
+"""Semi-supervised segmentation of biomedical images in JAX."""

@@ -1,0 +1,1 @@
+"""Loss transforms, one file each: `method(**knobs)` turns views into named terms."""

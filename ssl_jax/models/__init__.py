@@ -1,0 +1,1 @@
+"""Networks, one file each: `Model(num_classes=..., **knobs)` is a Flax module."""

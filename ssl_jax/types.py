@@ -1,0 +1,104 @@
+"""The few shapes of data that every part agrees on."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import numpy as np
+import optax
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int
+
+IGNORE = 255
+"""The label of a pixel that nobody vouches for; it trains nothing and scores nothing."""
+
+Key = jax.Array
+Step = Array | int
+Metrics = Mapping[str, Array]
+Variables = Mapping[str, Any]
+Outputs = Any
+"""What a network says of a batch: logits [B, *space, classes], or a dict of such heads."""
+
+
+class UserError(Exception):
+  """A mistake of the person at the keyboard, told in one sentence that says what to do."""
+
+
+class Mix(struct.PyTreeNode):
+  """Where a view was patched with pixels of another image of its batch (CutMix)."""
+
+  partner: Int[Array, ' b']
+  pasted: Bool[Array, 'b *space']
+
+
+class View(struct.PyTreeNode):
+  """Images as the network is shown them, and the record of how they were made.
+
+  `geometry` maps a pixel index of the view to a pixel index of the image that it was made from
+  (`source = geometry[:, :, :-1] @ index + geometry[:, :, -1]`, axes in array order: row, column).
+  `valid` is False where padding or a cut-out made the pixel.
+  """
+
+  image: Float[Array, 'b *space c']  # in [0, 1]; 0 where padding made it
+  valid: Bool[Array, 'b *space']
+  geometry: Float[Array, 'b n n+1']
+  label: Int[Array, 'b *space'] | None = None  # IGNORE where there is none
+  mix: Mix | None = None
+
+
+Views = Mapping[str, View]
+
+
+class Term(NamedTuple):
+  """One question put to the student, and how its answer is scored."""
+
+  images: Float[Array, 'b *space c']  # shown to the student
+  loss: Callable[[Outputs], Array]  # the student's outputs for these images -> scalar
+  weight: Array | float = 1.0
+
+
+Teacher = Callable[[Array], Outputs]
+"""Images -> probabilities; never differentiated."""
+
+LossTransform = Callable[[Teacher, Views, Key, Step], tuple[Mapping[str, Term], Metrics]]
+"""What a method is: the questions it asks about a batch of views, and figures to log."""
+
+
+class TrainState(struct.PyTreeNode):
+  """All that changes while a network learns."""
+
+  step: Array
+  student: Variables  # {'params', 'batch_stats'}
+  average: Variables | None  # moving average of the student; None where nobody asks for it
+  opt_state: optax.OptState
+
+
+class Learner(NamedTuple):
+  """All that the training loop knows of what is learnt: three pure functions."""
+
+  init: Callable[[Key, Array], TrainState]  # key, an example of images [B, *space, C] -> state
+  update: Callable[[TrainState, Any, Key], tuple[TrainState, Metrics]]  # state, batch, key
+  predict: Callable[[TrainState, Array], Outputs]  # state, images in [0, 1] -> probabilities
+
+
+class Source(Protocol):
+  """Random access to images; the same index always gives the same record."""
+
+  def __len__(self) -> int: ...
+
+  def __getitem__(self, index: int) -> Mapping[str, np.ndarray | str]: ...
+
+
+class Splits(NamedTuple):
+  """A data set, as its loader hands it over.
+
+  Records hold 'image' ([H, W, C], uint8, uint16 or float32 in [0, 1]; C is the same throughout),
+  'name', and, except in `unlabeled`, 'label' ([H, W] uint8 class ids, IGNORE where unknown).
+  """
+
+  labeled: Source
+  unlabeled: Source | None
+  val: Source | None
+  test: Source | None
+  classes: tuple[str, ...]  # names; the position is the class id
+  notes: tuple[str, ...] = ()  # what the loader found and a person should know
