@@ -1,0 +1,53 @@
+"""Orbax, in one place: what is saved, how many are kept, and how a run finds its way back."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers as policies
+
+from ssl_jax.types import TrainState, UserError
+
+
+class Checkpoints:
+  """The checkpoints of one run folder: the latest `keep`, and the best on validation, if any."""
+
+  def __init__(self, folder: str | Path, keep: int = 2, best: str | None = None):
+    kept = [policies.LatestN(n=keep)]
+    if best:
+      kept.append(policies.BestN(get_metric_fn=lambda metrics: metrics[best], n=1))
+    options = ocp.CheckpointManagerOptions(
+      preservation_policy=policies.AnyPreservationPolicy(kept),
+      best_fn=(lambda metrics: metrics[best]) if best else None,
+      cleanup_tmp_directories=True,  # a kill during a save leaves one
+      create=True,
+      enable_async_checkpointing=True,
+    )
+    self.manager = ocp.CheckpointManager(Path(folder).resolve(), options=options)
+
+  def save(self, state: TrainState, metrics: Mapping[str, float] | None = None) -> None:
+    """Starts to write the state; training may go on at once, the copy belongs to the save."""
+    step = int(state.step)
+    if step not in self.manager.all_steps():
+      copy = jax.tree.map(jnp.copy, state)  # the step donates its input: do not share buffers
+      self.manager.save(step, args=ocp.args.StandardSave(copy), metrics=metrics, force=True)
+
+  def restore(self, like: TrainState, step: int | None = None) -> TrainState | None:
+    """The state of a step (None: the latest), placed like `like`; None where there is none."""
+    step = self.manager.latest_step() if step is None else step
+    if step is None:
+      return None
+    try:
+      return self.manager.restore(step, args=ocp.args.StandardRestore(like))
+    except (ValueError, KeyError, TypeError) as error:
+      raise UserError(
+        f'The checkpoint {self.manager.directory}/{step} does not fit this network '
+        f'({str(error).splitlines()[0][:200]}); was the run made by another version or config?'
+      ) from error
+
+  def close(self) -> None:
+    """Waits until everything is on disk."""
+    self.manager.wait_until_finished()
+    self.manager.close()

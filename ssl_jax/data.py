@@ -1,0 +1,143 @@
+"""From random-access sources to batches: the batch is a pure function of the seed and the step."""
+
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import grain
+import numpy as np
+
+from ssl_jax import images, parallel
+from ssl_jax.types import IGNORE, Source, Splits
+
+SAMPLE = 256
+"""Images looked at to find the intensities and the canvas; all of them in a small set."""
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+class Facts(NamedTuple):
+  """What was found in the data and prediction needs: kept beside the checkpoints as data.json."""
+
+  classes: tuple[str, ...]
+  channels: int
+  intensity: tuple[float, float] | None  # raw values that became 0 and 1; None for 8 bits
+  mean: tuple[float, ...]  # of the training images in [0, 1], per channel
+  std: tuple[float, ...]
+  counts: Mapping[str, int]  # images per split
+  fingerprint: int  # of the names in all splits: a resumed run must see the same images
+
+  def standardize(self, pixels: Any) -> Any:
+    """[..., C] in [0, 1] -> zero mean, unit variance per channel, as the network wants it."""
+    return (pixels - np.float32(self.mean)) / np.float32(self.std)
+
+
+def unit(image: np.ndarray) -> np.ndarray:
+  """uint8 or float32 [..., C] -> float32 in [0, 1]."""
+  return image.astype(np.float32) / 255 if image.dtype == np.uint8 else image
+
+
+def _sample(splits: Splits) -> Iterator[np.ndarray]:
+  for source in (splits.labeled, splits.unlabeled):
+    if source is not None:
+      for index in np.unique(np.linspace(0, len(source) - 1, SAMPLE).astype(int)):
+        yield source[int(index)]['image']
+
+
+def find_facts(splits: Splits, normalize: str = 'data') -> Facts:
+  """Reads what prediction will need off the training images, never off val or test.
+
+  `normalize`: 'data' for the training images' own mean and deviation, 'imagenet' for ImageNet's.
+  """
+  sums = [(x.mean((0, 1)), (x**2).mean((0, 1)), 1) for x in map(unit, _sample(splits))]
+  mean, square = (np.mean([s[i] for s in sums], axis=0) for i in (0, 1))
+  std = np.sqrt(np.maximum(square - mean**2, 1e-6))
+  channels = len(mean)
+  if normalize == 'imagenet' and channels == 3:
+    mean, std = IMAGENET
+  named = {n: getattr(splits, n) for n in ('labeled', 'unlabeled', 'val', 'test')}
+  named = {n: source for n, source in named.items() if source is not None}
+  names = [f'{n}/{name_of(source, i)}' for n, source in named.items() for i in range(len(source))]
+  return Facts(
+    classes=tuple(splits.classes),
+    channels=channels,
+    intensity=splits.intensity,
+    mean=tuple(round(float(m), 6) for m in mean),
+    std=tuple(round(float(s), 6) for s in std),
+    counts={n: len(source) for n, source in named.items()},
+    fingerprint=zlib.crc32('\n'.join(names).encode()),
+  )
+
+
+def name_of(source: Source, index: int) -> str:
+  """The name of an image, without decoding it where the source keeps `names`."""
+  return source.names[index] if hasattr(source, 'names') else source[index]['name']
+
+
+def canvas_of(source: Source, limit: int | None) -> tuple[int, ...]:
+  """The size that holds every sampled image, at most `limit` a side (None: no limit)."""
+  indices = np.unique(np.linspace(0, len(source) - 1, SAMPLE).astype(int))
+  largest = np.max([source[int(i)]['image'].shape[:-1] for i in indices], axis=0)
+  return tuple(int(min(side, limit or side)) for side in largest)
+
+
+def place(record: Mapping, canvas: tuple[int, ...], rng: np.random.Generator) -> dict:
+  """One record on the canvas: padded at the bottom/right, a random piece where it is larger."""
+  image = record['image']
+  space = image.shape[:-1]
+  corner = [int(rng.integers(max(s - c, 0) + 1)) for s, c in zip(space, canvas, strict=True)]
+  piece = tuple(slice(at, at + c) for at, c in zip(corner, canvas, strict=True))
+  extent = [min(s, c) for s, c in zip(space, canvas, strict=True)]
+  margin = [(0, c - e) for c, e in zip(canvas, extent, strict=True)]
+  placed = {
+    'image': np.pad(image[piece], [*margin, (0, 0)]),
+    'extent': np.array(extent, np.int32),
+  }
+  if 'label' in record:
+    placed['label'] = np.pad(record['label'][piece], margin, constant_values=IGNORE)
+  return placed
+
+
+class Stream:
+  """An endless shuffled stream: `stream[step]` is this process's share of the step's batch."""
+
+  def __init__(self, source: Source, batch: int, canvas: tuple[int, ...], seed: int):
+    self.batch = batch
+    self.examples = (
+      grain.MapDataset.source(source)
+      .seed(seed)
+      .shuffle()
+      .repeat()
+      .random_map(lambda record, rng: place(record, canvas, rng))
+    )
+
+  def __getitem__(self, step: int) -> dict[str, np.ndarray]:
+    rows = [self.examples[step * self.batch + row] for row in parallel.rows(self.batch)]
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+
+def stream_seed(seed: int, name: str) -> int:
+  """A seed of its own for each stream, stable between runs and machines."""
+  return (seed * 1_000_003 + zlib.crc32(name.encode())) % 2**31
+
+
+def batches(streams: Mapping[str, Stream], start: int, stop: int) -> Iterator[dict]:
+  """Batches of the steps start..stop-1, read ahead by threads while the device works."""
+  steps = grain.MapDataset.range(start, stop).map(
+    lambda step: {name: stream[step] for name, stream in streams.items()}
+  )
+  return iter(steps.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)))
+
+
+def prepared(image: np.ndarray, facts: Facts) -> np.ndarray:
+  """A new image as training saw its own: float32 [H, W, facts.channels] in [0, 1]."""
+  if facts.intensity is not None:
+    image = images.rescale(image, facts.intensity)
+  elif image.dtype == np.uint16:
+    image = (image // 257).astype(np.uint8)
+  image = unit(image)
+  if image.shape[-1] == facts.channels:
+    return image
+  if facts.channels == 3:
+    return np.repeat(image, 3, axis=-1)
+  return image @ np.float32([[0.299], [0.587], [0.114]])  # the luma that Pillow's 'L' has

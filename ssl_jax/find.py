@@ -1,0 +1,45 @@
+"""Look-up by file name: a method, model or data set is found because its file is there."""
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Iterable, Mapping
+from types import ModuleType
+from typing import Any
+
+from ssl_jax.types import UserError
+
+EXPORTS = {'methods': 'method', 'models': 'Model', 'datasets': 'load'}
+
+
+def known(kind: str) -> list[str]:
+  """Names of all methods, models or data sets, in alphabetical order."""
+  package = importlib.import_module(f'ssl_jax.{kind}')
+  names = sorted(m.name for m in pkgutil.iter_modules(package.__path__))
+  modules = ((name, importlib.import_module(f'ssl_jax.{kind}.{name}')) for name in names)
+  return [name for name, module in modules if hasattr(module, EXPORTS[kind])]
+
+
+def find(kind: str, name: str) -> ModuleType:
+  """The module `ssl_jax/<kind>/<name>.py`; an unknown name lists the known ones."""
+  if importlib.util.find_spec(f'ssl_jax.{kind}.{name}'):
+    module = importlib.import_module(f'ssl_jax.{kind}.{name}')
+    if hasattr(module, EXPORTS[kind]):
+      return module
+  raise UserError(f'There is no {name!r} in {kind}; the known ones are {", ".join(known(kind))}.')
+
+
+def build(kind: str, name: str, knobs: Mapping[str, Any], **given: Any) -> Any:
+  """Calls what `find(kind, name)` exports with the knobs of a config; a wrong knob is named."""
+  make = getattr(find(kind, name), EXPORTS[kind])
+  refuse_unknown(make, knobs, f'{kind}/{name}', given)
+  return make(**given, **knobs)
+
+
+def refuse_unknown(make: Callable, knobs: Mapping, where: str, given: Iterable = ()) -> None:
+  """Raises UserError naming the first knob that `make` does not take, and those it does."""
+  hidden = {'parent', 'name', 'self', *given}  # what Flax adds, and what is not the user's to set
+  accepted = [p for p in inspect.signature(make).parameters if p not in hidden]
+  for knob in knobs:
+    if knob not in accepted:
+      raise UserError(f'{where} has no knob {knob!r}; its knobs are {", ".join(accepted)}.')

@@ -1,0 +1,58 @@
+"""Differences between two systems, with the interval that makes them believable."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+
+class Difference(NamedTuple):
+  """A paired difference, its 95 % interval, and what varied to give the interval."""
+
+  mean: float
+  low: float
+  high: float
+  source: str
+
+  def __str__(self) -> str:
+    return f'{self.mean:+.2f} [{self.low:+.2f}, {self.high:+.2f}]'
+
+
+def over_seeds(ours: np.ndarray, control: np.ndarray) -> Difference:
+  """Student's t interval of the paired differences of n >= 2 seeds."""
+  difference = np.asarray(ours) - np.asarray(control)
+  n = len(difference)
+  half = stats.t.ppf(0.975, n - 1) * difference.std(ddof=1) / np.sqrt(n)
+  mean = float(difference.mean())
+  return Difference(mean, mean - half, mean + half, f'{n} seeds, paired')
+
+
+def over_images(
+  ours: np.ndarray,
+  control: np.ndarray,
+  score: Callable[[np.ndarray], np.ndarray],
+  draws: int = 2000,
+) -> Difference:
+  """Bootstrap interval for one seed: test images [n, k, k] are redrawn, the same for both.
+
+  `score` reads summed confusion matrices [..., k, k]. The interval tells how much the choice of
+  test images matters; it cannot tell how much another seed would change.
+  """
+  n = len(ours)
+  counts = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=draws)
+  redrawn = [score(np.tensordot(counts, m, axes=1)) for m in (ours, control)]
+  low, high = np.nanpercentile(redrawn[0] - redrawn[1], [2.5, 97.5])
+  mean = float(score(ours.sum(0)) - score(control.sum(0)))
+  return Difference(mean, float(low), float(high), f'1 seed, {n} test images redrawn')
+
+
+def verdict(name: str, difference: Difference, metric: str = 'mIoU') -> str:
+  """One sentence that says whether `name` helped, and how sure that is."""
+  what = f'{difference} points of test {metric} against the supervised control'
+  ending = f'({difference.source}; 95 % interval)'
+  if difference.low > 0:
+    return f'{name} helps: {what} {ending}.'
+  if difference.high < 0:
+    return f'{name} HURTS: {what} {ending}.'
+  return f'No difference shown for {name}: {what} {ending}; the interval holds 0.'

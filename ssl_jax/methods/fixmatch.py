@@ -1,0 +1,26 @@
+"""FixMatch: what the teacher is sure of in the weak view, the student must see in the strong one.
+
+Sohn et al. 2020, "FixMatch: Simplifying Semi-Supervised Learning with Consistency and Confidence".
+"""
+
+from ssl_jax import geometry, losses
+from ssl_jax.types import LossTransform, Term
+
+
+def method(threshold: float = 0.95, weight: float = 1.0) -> LossTransform:
+  """Cross-entropy with the teacher's class where its probability is at least `threshold`."""
+
+  def ask(teacher, views, key, step):
+    weak, strong = views['weak'], views['strong']
+    probs = teacher(weak.image)
+    target, seen = geometry.carry(probs.argmax(-1), weak, strong)
+    sure, _ = geometry.carry(probs.max(-1) >= threshold, weak, strong)
+    valid = seen & strong.valid
+
+    def loss(logits):
+      return losses.cross_entropy(logits, target, valid, weight=sure)
+
+    trusted = losses.valid_mean(sure.astype('float32'), valid)
+    return {'unlabeled': Term(strong.image, loss, weight)}, {'trusted': trusted}
+
+  return ask

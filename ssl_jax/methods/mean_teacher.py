@@ -1,0 +1,26 @@
+"""Mean teacher: the student's probabilities follow the teacher's, whatever their confidence.
+
+Tarvainen & Valpola 2017, "Mean teachers are better role models"; meant for `teacher='average'`.
+"""
+
+import jax.numpy as jnp
+
+from ssl_jax import geometry, losses
+from ssl_jax.types import LossTransform, Term
+
+
+def method(weight: float = 1.0, ramp: int = 1) -> LossTransform:
+  """Squared error of probabilities, its weight ramped up over the first `ramp` steps."""
+
+  def ask(teacher, views, key, step):
+    weak, strong = views['weak'], views['strong']
+    target, seen = geometry.carry(teacher(weak.image), weak, strong)
+    valid = seen & strong.valid
+
+    def loss(logits):
+      return losses.squared_error(logits, target, valid)
+
+    done = jnp.clip(step / ramp, 0, 1)
+    return {'unlabeled': Term(strong.image, loss, weight * jnp.exp(-5 * (1 - done) ** 2))}, {}
+
+  return ask

@@ -1,0 +1,55 @@
+"""Scores of a segmentation, all read from one summed confusion matrix."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ssl_jax.types import IGNORE
+
+
+def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+  """Pixel counts [classes, classes] (row: truth, column: prediction); IGNORE does not count."""
+  known = truth != IGNORE
+  pairs = classes * truth[known].astype(np.int64) + predicted[known].astype(np.int64)
+  return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+  return np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=whole > 0)
+
+
+def iou(matrix: np.ndarray) -> np.ndarray:
+  """Intersection over union per class of [..., classes, classes]; NaN for a class seen nowhere."""
+  hits = np.diagonal(matrix, axis1=-2, axis2=-1).astype(float)
+  return _ratio(hits, matrix.sum(-1) + matrix.sum(-2) - hits)
+
+
+def mean_iou(matrix: np.ndarray) -> np.ndarray:
+  """Mean of the classes' IoU in percent; a class absent from truth and prediction is left out."""
+  values = iou(matrix)
+  seen = ~np.isnan(values)
+  return 100 * _ratio(np.where(seen, values, 0).sum(-1), seen.sum(-1))
+
+
+def scores(matrix: np.ndarray, names: Sequence[str]) -> dict[str, float]:
+  """All scores in percent: miou, accuracy, dice (mean), iou/<class> and dice/<class>.
+
+  A class absent from both truth and prediction has no score of its own and is in no mean.
+  """
+  hits = np.diagonal(matrix).astype(float)
+  dices = 100 * _ratio(2 * hits, matrix.sum(0) + matrix.sum(1))
+  ious = 100 * iou(matrix)
+  seen = ~np.isnan(ious)
+  total = matrix.sum()
+  return {
+    'miou': float(mean_iou(matrix)),
+    'dice': float(dices[seen].mean()) if seen.any() else float('nan'),
+    'accuracy': float(100 * hits.sum() / total) if total else float('nan'),
+    **{f'iou/{name}': float(v) for name, v, s in zip(names, ious, seen, strict=True) if s},
+    **{f'dice/{name}': float(v) for name, v, s in zip(names, dices, seen, strict=True) if s},
+  }
+
+
+def absent(matrix: np.ndarray, names: Sequence[str]) -> list[str]:
+  """Classes that neither truth nor prediction holds, and that no mean can count."""
+  return [name for name, value in zip(names, iou(matrix), strict=True) if np.isnan(value)]

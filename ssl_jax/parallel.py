@@ -1,0 +1,119 @@
+"""The only file that knows how many devices and processes there are.
+
+A step is one `jax.jit` over global arrays that are split by example over a mesh of all devices;
+the compiler inserts the communication. So batch norm, masked means and dropout see the whole
+batch, whatever the number of devices.
+"""
+
+import functools
+import math
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from ssl_jax.types import UserError
+
+
+def start() -> None:
+  """Joins the other processes, if a cluster's environment announces them."""
+  if 'JAX_COORDINATOR_ADDRESS' in os.environ and not jax.distributed.is_initialized():
+    jax.distributed.initialize()
+
+
+@functools.cache
+def _mesh() -> jax.sharding.Mesh:
+  return jax.make_mesh((jax.device_count(),), ('data',), axis_types=(AxisType.Auto,))
+
+
+def by_example() -> NamedSharding:
+  """Split along the first axis."""
+  return NamedSharding(_mesh(), PartitionSpec('data'))
+
+
+def everywhere() -> NamedSharding:
+  """A copy on every device."""
+  return NamedSharding(_mesh(), PartitionSpec())
+
+
+def check_batch(name: str, size: int) -> None:
+  """Raises UserError if a batch cannot be split evenly over the devices."""
+  devices = jax.device_count()
+  if size % devices:
+    raise UserError(f'batch.{name}={size} cannot be split over {devices} devices; '
+                    f'make it a multiple of {devices}.')  # fmt: skip
+
+
+def rows(batch: int) -> range:
+  """The rows of a global batch that this process loads."""
+  share = batch // jax.process_count()
+  return range(jax.process_index() * share, (jax.process_index() + 1) * share)
+
+
+def shard(batch: Any) -> Any:
+  """Puts this process's rows of a batch on its devices, as global arrays split by example."""
+  put = functools.partial(jax.make_array_from_process_local_data, by_example())
+  return jax.tree.map(put, batch)
+
+
+def jit_update(update: Callable) -> Callable:
+  """Compiles `update(state, batch, key)`; the state stays whole on every device."""
+  return jax.jit(update, out_shardings=everywhere(), donate_argnums=0)
+
+
+def jit_predict(predict: Callable) -> Callable:
+  """Compiles `predict(state, images)` for host images; the answers come back to the host."""
+  compiled = jax.jit(predict)
+  devices = jax.device_count()
+
+  def call(state: Any, images: np.ndarray) -> np.ndarray:
+    if jax.process_count() > 1:  # every process predicts every image
+      whole = jax.make_array_from_process_local_data(everywhere(), images)
+      return jax.tree.map(np.asarray, compiled(state, whole))
+    padding = [(0, -len(images) % devices)] + [(0, 0)] * (images.ndim - 1)
+    answers = compiled(state, shard(np.pad(images, padding, mode='edge')))
+    return jax.tree.map(lambda x: np.asarray(x)[: len(images)], answers)
+
+  return call
+
+
+def interleave(batches: Sequence[jax.Array]) -> jax.Array:
+  """Joins batches into one, a few rows of each in turn.
+
+  A plain concatenation would move most rows to another device. The pattern depends on the sizes
+  alone, never on the number of devices, so that dropout's mask meets the same example everywhere.
+  """
+  blocks = math.gcd(*(len(x) for x in batches))
+  parts = [x.reshape(blocks, len(x) // blocks, *x.shape[1:]) for x in batches]
+  joined = jnp.concatenate(parts, axis=1)
+  return joined.reshape(-1, *joined.shape[2:])
+
+
+def separate(joined: Any, sizes: Sequence[int]) -> list[Any]:
+  """The inverse of `interleave`, for a tree of arrays with the joined first axis."""
+  blocks = math.gcd(*sizes)
+  cuts = np.cumsum([size // blocks for size in sizes])[:-1]
+
+  def split(x: jax.Array) -> list[jax.Array]:
+    parts = jnp.split(x.reshape(blocks, -1, *x.shape[1:]), cuts, axis=1)
+    return [part.reshape(-1, *part.shape[2:]) for part in parts]
+
+  leaves, tree = jax.tree.flatten(joined)
+  return [tree.unflatten(part) for part in zip(*map(split, leaves), strict=True)]
+
+
+def is_main() -> bool:
+  """True on the one process that writes files."""
+  return jax.process_index() == 0
+
+
+def should_stop(asked: bool, step: int) -> bool:
+  """Whether to stop now: asked here, or, on many hosts, agreed by all at the same step."""
+  if jax.process_count() == 1:
+    return asked
+  return multihost_utils.reached_preemption_sync_point(step)
