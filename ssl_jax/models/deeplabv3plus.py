@@ -1,0 +1,60 @@
+"""DeepLabV3+ (Chen et al. 2018, arXiv:1802.02611) on a ResNet with a plain 7 x 7 stem."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ssl_jax.models.layers import Conv, ConvNormAct, resize_linear
+from ssl_jax.models.resnet import Backbone
+
+RATES = {8: (12, 24, 36), 16: (6, 12, 18), 32: (3, 6, 9)}
+
+
+class Model(nn.Module):
+  """Images [B, H, W, C] of any size -> float32 logits [B, H, W, num_classes].
+
+  `rates` are the dilations of the pyramid, by default those of the paper for the output stride;
+  `dropout` drops whole channels after the pyramid and before the classifier.
+  """
+
+  num_classes: int
+  backbone: str = 'resnet50'
+  output_stride: int = 8
+  rates: Sequence[int] | None = None
+  align_corners: bool = True
+  dropout: Sequence[float] = (0.5, 0.1)
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, 'b h w c'], train: bool = False
+  ) -> Float[Array, 'b h w classes']:
+    dtype = jnp.dtype(self.dtype)
+
+    def layer(x: Array, name: str, features: int = 256, kernel: int = 3, rate: int = 1) -> Array:
+      return ConvNormAct(features, kernel, dilation=rate, dtype=dtype, name=name)(x, train)
+
+    def drop(x: Array, rate: float) -> Array:
+      return nn.Dropout(rate, broadcast_dims=(1, 2), deterministic=not train)(x)
+
+    size = x.shape[1:3]
+    stages = Backbone(self.backbone, self.output_stride, dtype, name='backbone')(x, train)
+    low, high = stages[0], stages[-1]
+
+    rates = RATES[self.output_stride] if self.rates is None else self.rates
+    pyramid = [layer(high, 'aspp_0', kernel=1)]
+    pyramid += [layer(high, f'aspp_{i}', rate=rate) for i, rate in enumerate(rates, start=1)]
+    pooled = layer(high.mean((1, 2), keepdims=True), 'aspp_pool', kernel=1)
+    pyramid.append(jnp.broadcast_to(pooled, pyramid[0].shape))
+    high = layer(jnp.concatenate(pyramid, axis=-1), 'aspp_project', kernel=1)
+    high = drop(high, self.dropout[0])
+
+    high = resize_linear(high, low.shape[1:3], self.align_corners)
+    low = layer(low, 'low_level', features=48, kernel=1)
+    x = layer(jnp.concatenate([low, high], axis=-1), 'fuse_1')
+    x = drop(layer(x, 'fuse_2'), self.dropout[1])
+    logits = Conv(self.num_classes, 1, kernel_init=nn.initializers.lecun_normal(), name='head')(x)
+    return resize_linear(logits, size, self.align_corners)

@@ -1,0 +1,196 @@
+"""The operations of the models, each once, in the form that is fast and equal in result.
+
+XLA's generic lowering is slow in a few places, on a CPU above all: the backward of
+`reduce_window`, convolutions with a dilated input, 1 x 1 convolutions that are not called a matrix
+product, and dilated convolutions that mostly multiply padding.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float
+
+he_normal = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
+"""He et al. 2015 as torchvision's ResNet uses it: fan out, ReLU, normal."""
+
+
+def max_pool2(x: Float[Array, 'b *space c']) -> Float[Array, 'b *half c']:
+  """Maximum over 2 x 2 (x 2) blocks, stride 2; an odd last row or column is dropped (VALID)."""
+  halves = [n // 2 for n in x.shape[1:-1]]
+  x = x[(slice(None), *(slice(2 * n) for n in halves))]
+  blocks = x.reshape(x.shape[0], *(k for n in halves for k in (n, 2)), x.shape[-1])
+  return blocks.max(axis=tuple(range(2, blocks.ndim - 1, 2)))
+
+
+def max_pool3(x: Float[Array, 'b *space c']) -> Float[Array, 'b *half c']:
+  """Maximum over 3 x 3 (x 3) windows, stride 2, padding 1: the pool of the ResNet stem."""
+  for axis in range(1, x.ndim - 1):  # a maximum over a box is a maximum over each axis in turn
+    half = -(-x.shape[axis] // 2)
+    pad = [(0, 0)] * x.ndim
+    pad[axis] = (1, 2 * half - x.shape[axis])
+    padded = jnp.pad(x, pad, constant_values=-jnp.inf)
+    taps = [lax.slice_in_dim(padded, k, k + 2 * half - 1, 2, axis) for k in range(3)]
+    x = functools.reduce(jnp.maximum, taps)
+  return x
+
+
+@functools.lru_cache(maxsize=256)
+def _interpolation(size: int, new: int, align_corners: bool) -> np.ndarray:
+  """The [new, size] matrix of linear interpolation along one axis."""
+  index = np.arange(new)
+  if align_corners:
+    place = index * ((size - 1) / max(new - 1, 1))
+  else:
+    place = np.clip((index + 0.5) * (size / new) - 0.5, 0, size - 1)
+  low = np.minimum(place.astype(int), size - 1)
+  high = np.minimum(low + 1, size - 1)
+  matrix = np.zeros((new, size), np.float32)
+  np.add.at(matrix, (index, low), 1 - (place - low))
+  np.add.at(matrix, (index, high), place - low)
+  return matrix
+
+
+def resize_linear(
+  x: Float[Array, 'b *space c'], size: Sequence[int], align_corners: bool = False
+) -> Float[Array, 'b *size c']:
+  """Bi- or trilinear resize to `size` (no antialiasing), as `torch.nn.functional.interpolate`."""
+  if len(size) != x.ndim - 2:
+    raise ValueError(f'resize_linear: size {tuple(size)} does not fit the shape {x.shape}')
+  for axis, new in enumerate(size, start=1):
+    if new != x.shape[axis]:
+      matrix = jnp.asarray(_interpolation(x.shape[axis], new, align_corners), x.dtype)
+      x = jnp.moveaxis(jnp.tensordot(matrix, x, (1, axis), precision='highest'), 0, axis)
+  return x
+
+
+def _live_taps(size: int, kernel: int, dilation: int) -> list[tuple[int, int]]:
+  """(tap, offset) of the taps along an axis that see at least one pixel of it."""
+  offsets = [(k, (k - kernel // 2) * dilation) for k in range(kernel)]
+  return [(k, offset) for k, offset in offsets if abs(offset) < size]
+
+
+def _sum_of_taps(x: Array, kernel: Array, dilation: int) -> Array:
+  """A dilated convolution as shifted matrix products over the pixels that each tap does see."""
+  space = x.shape[1:-1]
+  live = [_live_taps(n, k, dilation) for n, k in zip(space, kernel.shape, strict=False)]
+  total = 0
+  for taps in np.ndindex(*(len(axis) for axis in live)):
+    index, offsets = zip(*(axis[t] for axis, t in zip(live, taps, strict=True)), strict=True)
+    seen = [slice(max(o, 0), n + min(o, 0)) for o, n in zip(offsets, space, strict=True)]
+    back = [(0, 0), *((max(-o, 0), max(o, 0)) for o in offsets), (0, 0)]
+    total = total + jnp.pad(x[(slice(None), *seen)] @ kernel[index], back)
+  return total
+
+
+def conv(
+  x: Float[Array, 'b *space i'], kernel: Float[Array, '*k i o'], stride: int = 1, dilation: int = 1
+) -> Float[Array, 'b *out o']:
+  """Convolution with an odd kernel, zero-padded so that stride 1 keeps the size."""
+  rank, space = x.ndim - 2, x.shape[1:-1]
+  sides = kernel.shape[:-2]
+  if all(k == 1 for k in sides):
+    x = x[(slice(None), *(slice(None, None, stride) for _ in space))]
+    return x @ kernel.reshape(kernel.shape[-2:])
+  if dilation > 1 and stride == 1:
+    # The share of the multiplications that meet a pixel and not padding.
+    share = np.prod(
+      [
+        sum(n - abs(offset) for _, offset in _live_taps(n, k, dilation)) / (n * k)
+        for n, k in zip(space, sides, strict=True)
+      ]
+    )
+    if share < 0.75:
+      return _sum_of_taps(x, kernel, dilation)
+  letters = 'DHW'[-rank:]
+  return lax.conv_general_dilated(
+    x,
+    kernel,
+    window_strides=(stride,) * rank,
+    padding=[(dilation * (k // 2),) * 2 for k in sides],
+    rhs_dilation=(dilation,) * rank,
+    dimension_numbers=(f'N{letters}C', f'{letters}IO', f'N{letters}C'),
+  )
+
+
+class Conv(nn.Module):
+  """`conv` with its parameters: named, shaped and meant as those of `nn.Conv`."""
+
+  features: int
+  kernel_size: int = 3
+  stride: int = 1
+  dilation: int = 1
+  use_bias: bool = True
+  dtype: Any = jnp.float32
+  kernel_init: Any = he_normal
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'b *space i']) -> Float[Array, 'b *out o']:
+    shape = (self.kernel_size,) * (x.ndim - 2) + (x.shape[-1], self.features)
+    kernel = self.param('kernel', self.kernel_init, shape)
+    x = conv(x.astype(self.dtype), kernel.astype(self.dtype), self.stride, self.dilation)
+    if self.use_bias:
+      x = x + self.param('bias', nn.initializers.zeros, (self.features,)).astype(self.dtype)
+    return x
+
+
+class UpConv2(nn.Module):
+  """2 x 2 (x 2) transposed convolution of stride 2: every pixel paints its own block.
+
+  `kernel[a, b]` paints the pixel (2 i + a, 2 j + b), as in torch; `nn.ConvTranspose` mirrors it.
+  """
+
+  features: int
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'b *space i']) -> Float[Array, 'b *twice o']:
+    rank, space = x.ndim - 2, x.shape[1:-1]
+    kernel = self.param('kernel', he_normal, (2,) * rank + (x.shape[-1], self.features))
+    bias = self.param('bias', nn.initializers.zeros, (self.features,))
+    columns = jnp.moveaxis(kernel.astype(self.dtype), -2, 0).reshape(x.shape[-1], -1)
+    blocks = x.astype(self.dtype) @ columns
+    blocks = blocks.reshape(x.shape[0], *space, *(2,) * rank, self.features)
+    order = [axis for pair in zip(range(rank), range(rank, 2 * rank), strict=True) for axis in pair]
+    blocks = blocks.transpose(0, *(1 + axis for axis in order), 2 * rank + 1)
+    out = blocks.reshape(x.shape[0], *(2 * n for n in space), self.features)
+    return out + bias.astype(self.dtype)
+
+
+def batch_norm(train: bool, dtype: Any, name: str | None = None) -> nn.BatchNorm:
+  """Batch normalisation as every model here uses it; statistics are float32 throughout."""
+  return nn.BatchNorm(
+    use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=dtype, name=name
+  )
+
+
+class ConvNormAct(nn.Module):
+  """Convolution, batch normalisation (the convolution then has no bias) or none, ReLU."""
+
+  features: int
+  kernel_size: int = 3
+  dilation: int = 1
+  norm: str = 'batch'
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'b *space i'], train: bool = False) -> Array:
+    if self.norm not in ('batch', 'none'):
+      raise ValueError(f"norm is 'batch' or 'none', not {self.norm!r}")
+    plain = self.norm == 'none'
+    x = Conv(
+      self.features,
+      self.kernel_size,
+      dilation=self.dilation,
+      use_bias=plain,
+      dtype=self.dtype,
+      name='conv',
+    )(x)
+    if not plain:
+      x = batch_norm(train, self.dtype, 'norm')(x)
+    return jax.nn.relu(x)

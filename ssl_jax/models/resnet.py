@@ -1,0 +1,92 @@
+"""ResNet backbones (He et al. 2015, arXiv:1512.03385; stride in the 3 x 3 as in torchvision).
+
+Parameters are named after torchvision's, so that its weights can be carried over:
+`layer1.0.downsample.0.weight` is `layer1_0/downsample_0/kernel`.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ssl_jax.models.layers import Conv, batch_norm, max_pool3
+
+DEPTHS = {  # name: blocks of each stage, is it made of bottlenecks
+  'resnet18': ((2, 2, 2, 2), False),
+  'resnet34': ((3, 4, 6, 3), False),
+  'resnet50': ((3, 4, 6, 3), True),
+  'resnet101': ((3, 4, 23, 3), True),
+}
+DILATED = {8: (False, False, True, True), 16: (False, False, False, True), 32: (False,) * 4}
+
+
+class Block(nn.Module):
+  """A residual block: two 3 x 3 convolutions, or 1 x 1, 3 x 3, 1 x 1 that end four times wider."""
+
+  width: int
+  stride: int
+  dilation: int
+  bottleneck: bool
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'b h w i'], train: bool = False) -> Float[Array, 'b k l o']:
+    def conv_norm(x: Array, features: int, kernel: int, stride: int, names: tuple) -> Array:
+      dilation = self.dilation if kernel > 1 else 1
+      x = Conv(features, kernel, stride, dilation, False, self.dtype, name=names[0])(x)
+      return batch_norm(train, self.dtype, names[1])(x)
+
+    # (features, kernel, stride) of each convolution
+    plan = [(self.width, 3, self.stride), (self.width, 3, 1)]
+    if self.bottleneck:
+      plan = [(self.width, 1, 1), (self.width, 3, self.stride), (4 * self.width, 1, 1)]
+    y = x
+    for i, (features, kernel, stride) in enumerate(plan, start=1):
+      y = conv_norm(y, features, kernel, stride, (f'conv{i}', f'bn{i}'))
+      if i < len(plan):
+        y = jax.nn.relu(y)
+    if self.stride > 1 or x.shape[-1] != y.shape[-1]:
+      x = conv_norm(x, y.shape[-1], 1, self.stride, ('downsample_0', 'downsample_1'))
+    return jax.nn.relu(x + y)
+
+
+class Backbone(nn.Module):
+  """Images [B, H, W, C] -> the features of the four stages, at strides 4, 8, 16 and 32.
+
+  An `output_stride` of 16 or 8 gives the later stages that stride and dilated convolutions; the
+  first block of a dilated stage keeps the dilation of the stage before, as in torchvision.
+  """
+
+  name_of_net: str = 'resnet50'
+  output_stride: int = 32
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'b h w c'], train: bool = False) -> list[Array]:
+    if self.name_of_net not in DEPTHS:
+      raise ValueError(f'No backbone {self.name_of_net!r}; there are {", ".join(DEPTHS)}')
+    if self.output_stride not in DILATED:
+      raise ValueError(f'output_stride is 8, 16 or 32, not {self.output_stride}')
+    dtype = jnp.dtype(self.dtype)
+    depths, bottleneck = DEPTHS[self.name_of_net]
+    x = Conv(64, 7, stride=2, use_bias=False, dtype=dtype, name='conv1')(x)
+    x = max_pool3(jax.nn.relu(batch_norm(train, dtype, 'bn1')(x)))
+    dilation, stages = 1, []
+    for stage, (depth, dilated) in enumerate(zip(depths, DILATED[self.output_stride], strict=True)):
+      stride = 1 if stage == 0 else 2
+      for i in range(depth):
+        block = Block(
+          width=64 * 2**stage,
+          stride=stride if i == 0 and not dilated else 1,
+          dilation=dilation,
+          bottleneck=bottleneck,
+          dtype=dtype,
+          name=f'layer{stage + 1}_{i}',
+        )
+        x = block(x, train)
+        if i == 0 and dilated:
+          dilation *= stride
+      stages.append(x)
+    return stages

@@ -1,0 +1,53 @@
+"""U-Net (Ronneberger et al. 2015, arXiv:1505.04597), padded so that it keeps the size; 2-D, 3-D."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ssl_jax.models.layers import Conv, ConvNormAct, UpConv2, max_pool2
+
+
+class Model(nn.Module):
+  """Images [B, *space, C] of any size -> float32 logits [B, *space, num_classes].
+
+  `norm='none'` is the network as first published (31,030,658 parameters for one channel and two
+  classes); `dropout` acts at the end of the contracting path, as published.
+  """
+
+  num_classes: int
+  widths: Sequence[int] = (64, 128, 256, 512, 1024)
+  norm: str = 'batch'
+  dtype: Any = jnp.float32
+  dropout: float = 0.0
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, 'b *space c'], train: bool = False
+  ) -> Float[Array, 'b *space classes']:
+    def block(x: Array, width: int, name: str) -> Array:
+      for i in (1, 2):
+        layer = ConvNormAct(width, norm=self.norm, dtype=jnp.dtype(self.dtype), name=f'{name}_{i}')
+        x = layer(x, train)
+      return x
+
+    space = x.shape[1:-1]
+    multiple = 2 ** (len(self.widths) - 1)
+    missing = [-n % multiple for n in space]
+    if any(missing):  # the edge goes on, which a network sees as less foreign than black
+      x = jnp.pad(x, [(0, 0), *((0, n) for n in missing), (0, 0)], mode='edge')
+
+    skips = []
+    for level, width in enumerate(self.widths[:-1]):
+      x = block(x, width, f'down{level}')
+      skips.append(x)
+      x = max_pool2(x)
+    x = block(x, self.widths[-1], 'bottom')
+    x = nn.Dropout(self.dropout, deterministic=not train)(x)
+    for level in reversed(range(len(skips))):
+      x = UpConv2(self.widths[level], dtype=jnp.dtype(self.dtype), name=f'grow{level}')(x)
+      x = block(jnp.concatenate([skips[level], x], axis=-1), self.widths[level], f'up{level}')
+    logits = Conv(self.num_classes, 1, kernel_init=nn.initializers.lecun_normal(), name='head')(x)
+    return logits[(slice(None), *(slice(n) for n in space))]
