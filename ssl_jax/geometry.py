@@ -109,6 +109,41 @@ def random_affine(
   return geometry
 
 
+def random_boxes(
+  key: Key,
+  b: int,
+  size: Sequence[int],
+  p: float = 1.0,
+  area: Sequence[float] = (0.02, 0.4),
+  ratio: Sequence[float] = (0.3, 1 / 0.3),
+) -> Bool[Array, 'b *space']:
+  """One rectangle per example, with probability p, wholly inside the view.
+
+  Its share of the view is uniform in `area`, its height / width log-uniform in that part of
+  `ratio` which fits the view. In 3-D the depth takes the cube root of the share.
+  """
+  key_p, key_area, key_ratio, key_at = jax.random.split(key, 4)
+  n, (height, width) = len(size), size[-2:]
+  share = jax.random.uniform(key_area, (b,), minval=area[0], maxval=area[1])
+  plane = share ** (2 / n)
+  least, most = plane * height / width, height / (plane * width)
+  low = jnp.clip(ratio[0], least, most)
+  high = jnp.clip(ratio[1], least, most)
+  u = jax.random.uniform(key_ratio, (b,))
+  tall = jnp.exp(jnp.log(low) * (1 - u) + jnp.log(high) * u)
+  sides = [share ** (1 / n) * depth for depth in size[:-2]]
+  sides += [jnp.sqrt(plane * height * width * tall), jnp.sqrt(plane * height * width / tall)]
+  box = jax.random.bernoulli(key_p, p, (b,))
+  where = jax.random.uniform(key_at, (n, b))
+  for axis, (side, full) in enumerate(zip(sides, size, strict=True)):
+    side = jnp.clip(jnp.floor(side + 0.5), 1, full)
+    start = jnp.minimum(jnp.floor(where[axis] * (full - side + 1)), full - side)
+    at = jnp.arange(full)
+    hit = (at >= start[:, None]) & (at < (start + side)[:, None])
+    box = box[..., None] & hit.reshape(b, *[1] * axis, full)
+  return box
+
+
 def locate(geometry: Affine, size: Sequence[int]) -> Points:
   """The source indices of all pixels of a view of `size`: n arrays [B, *size]."""
   n = len(size)
