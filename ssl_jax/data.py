@@ -123,6 +123,8 @@ def stream_seed(seed: int, name: str) -> int:
 
 def batches(streams: Mapping[str, Stream], start: int, stop: int) -> Iterator[dict]:
   """Batches of the steps start..stop-1, read ahead by threads while the device works."""
+  if start >= stop:
+    return iter(())
   steps = grain.MapDataset.range(start, stop).map(
     lambda step: {name: stream[step] for name, stream in streams.items()}
   )
@@ -135,9 +137,4 @@ def prepared(image: np.ndarray, facts: Facts) -> np.ndarray:
     image = images.rescale(image, facts.intensity)
   elif image.dtype == np.uint16:
     image = (image // 257).astype(np.uint8)
-  image = unit(image)
-  if image.shape[-1] == facts.channels:
-    return image
-  if facts.channels == 3:
-    return np.repeat(image, 3, axis=-1)
-  return image @ np.float32([[0.299], [0.587], [0.114]])  # the luma that Pillow's 'L' has
+  return images.to_channels(unit(image), facts.channels)

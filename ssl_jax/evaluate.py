@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ssl_jax import data, images, metrics, predict
+from ssl_jax import data, images, metrics
+from ssl_jax.inference import predict_many
 from ssl_jax.types import Source
 
 
@@ -26,7 +27,7 @@ def evaluate(
 ) -> Evaluation:
   """Predicts every image of a labelled split; `masks` is a folder to write the class ids to."""
   records = [source[i] for i in range(len(source))]
-  answers = predict.predict_many(probabilities, (data.unit(r['image']) for r in records))
+  answers = predict_many(probabilities, (data.unit(r['image']) for r in records))
   matrices = np.zeros((len(records), len(classes), len(classes)), np.int64)
   for index, probs in answers:
     record, predicted = records[index], probs.argmax(-1).astype(np.uint8)

@@ -32,14 +32,17 @@ def find(kind: str, name: str) -> ModuleType:
 def build(kind: str, name: str, knobs: Mapping[str, Any], **given: Any) -> Any:
   """Calls what `find(kind, name)` exports with the knobs of a config; a wrong knob is named."""
   make = getattr(find(kind, name), EXPORTS[kind])
-  refuse_unknown(make, knobs, f'{kind}/{name}', given)
+  check_knobs(make, knobs, f'{kind}/{name}', given)
   return make(**given, **knobs)
 
 
-def refuse_unknown(make: Callable, knobs: Mapping, where: str, given: Iterable = ()) -> None:
-  """Raises UserError naming the first knob that `make` does not take, and those it does."""
+def check_knobs(make: Callable, knobs: Mapping, where: str, given: Iterable = ()) -> None:
+  """Raises UserError naming a knob that `make` does not take, or one that it lacks."""
   hidden = {'parent', 'name', 'self', *given}  # what Flax adds, and what is not the user's to set
   accepted = [p for p in inspect.signature(make).parameters if p not in hidden]
   for knob in knobs:
     if knob not in accepted:
       raise UserError(f'{where} has no knob {knob!r}; its knobs are {", ".join(accepted)}.')
+  for name, parameter in inspect.signature(make).parameters.items():
+    if parameter.default is parameter.empty and name not in {*hidden, *knobs}:
+      raise UserError(f'{where} needs {name!r}, which the config does not give.')

@@ -61,6 +61,11 @@ def shard(batch: Any) -> Any:
   return jax.tree.map(put, batch)
 
 
+def jit_init(init: Callable) -> Callable:
+  """Compiles `init(key, images)`; the state stands whole on every device."""
+  return jax.jit(init, out_shardings=everywhere())
+
+
 def jit_update(update: Callable) -> Callable:
   """Compiles `update(state, batch, key)`; the state stays whole on every device."""
   return jax.jit(update, out_shardings=everywhere(), donate_argnums=0)

@@ -1,87 +1,120 @@
-"""Masks for images of any size, whole or in overlapping tiles.
+"""Masks for new images: `python -m ssl_jax.predict --run=RUN --images=FOLDER --out=FOLDER`."""
 
-As a program: `python -m ssl_jax.predict --run=RUN --images=FOLDER --out=FOLDER`.
-"""
+import argparse
+import functools
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
-from collections.abc import Callable, Iterable, Iterator
-
+import jax
 import numpy as np
+from absl import logging
+from tqdm import tqdm
 
-MULTIPLE = 32
-"""Images are padded to multiples of this, so that few shapes are compiled and U-Nets fit."""
-
-BUDGET = 1024 * 1024
-"""Pixels of the largest image that goes through the network whole; larger ones are tiled."""
-
-Probabilities = Callable[[np.ndarray], np.ndarray]
-"""Images [B, H, W, C] in [0, 1] -> class probabilities [B, H, W, classes]."""
+from ssl_jax import build, data, images, parallel
+from ssl_jax.checkpoint import Checkpoints
+from ssl_jax.inference import BUDGET, Probabilities, predict_many
+from ssl_jax.types import UserError
 
 
-def _pad(image: np.ndarray) -> np.ndarray:
-  """Extends an image [H, W, C] at the bottom and right by its own edge, to the next multiple."""
-  margin = [(0, -side % MULTIPLE) for side in image.shape[:-1]]
-  return np.pad(image, [*margin, (0, 0)], mode='edge')
+def network_folder(run: Path) -> Path:
+  """The folder of a run that holds the network it is about; the first seed's, where several."""
+  if not (run / 'config.json').exists():
+    raise UserError(f'{run} holds no config.json, so it is no run; give the --workdir of one.')
+  config = build.tuples(json.loads((run / 'config.json').read_text()))
+  folder = run / build.trained_stage(config)
+  return build.seed_folders(folder)[0]
 
 
-def predict_many(
-  probabilities: Probabilities,
-  images: Iterable[np.ndarray],
-  batch: int = 8,
-  budget: int = BUDGET,
-) -> Iterator[tuple[int, np.ndarray]]:
-  """Yields (index, probabilities [H, W, classes] at native size), images of one shape together."""
-  waiting: dict[tuple, list] = {}
-
-  def run(group: list) -> Iterator[tuple[int, np.ndarray]]:
-    # A full batch even for a few images: one shape, one compilation.
-    filled = [group[min(i, len(group) - 1)][2] for i in range(batch)]
-    for (index, space, _), probs in zip(group, probabilities(np.stack(filled)), strict=False):
-      yield index, probs[: space[0], : space[1]]
-
-  for index, image in enumerate(images):
-    if image.shape[0] * image.shape[1] > budget:
-      yield index, predict_tiled(probabilities, image, budget)
-      continue
-    padded = _pad(image)
-    group = waiting.setdefault(padded.shape, [])
-    group.append((index, image.shape[:-1], padded))
-    if len(group) == batch:
-      yield from run(waiting.pop(padded.shape))
-  for group in waiting.values():
-    yield from run(group)
+def load(run: Path) -> tuple[Probabilities, data.Facts]:
+  """The trained network of a run, of one of its stages, or of one seed's folder."""
+  folder = run if (run / 'checkpoints').is_dir() else network_folder(run)
+  settings = next((p for p in (folder, folder.parent) if (p / 'config.json').exists()), None)
+  if settings is None or not (folder / 'data.json').exists():
+    raise UserError(f'{run} holds no trained network yet; has its training begun?')
+  config = build.tuples(json.loads((settings / 'config.json').read_text()))
+  facts = build.read_facts(folder)
+  learner = build.learner(config, facts)
+  example = np.zeros((1, *config['size'], facts.channels), np.float32)
+  state = parallel.jit_init(learner.init)(jax.random.key(0), example)
+  state = Checkpoints(folder / 'checkpoints').restore(state)
+  if state is None:
+    raise UserError(f'{folder} holds no checkpoint yet; let its training reach the first one.')
+  if int(state.step) < config['steps']:
+    print(f'Note: this network was trained for {state.step} of {config["steps"]} steps.')
+  return functools.partial(parallel.jit_predict(learner.predict), state), facts
 
 
-def _starts(length: int, tile: int, overlap: float) -> list[int]:
-  """First pixels of the tiles that cover `length`, evenly spread, overlapping at least so much."""
-  if length <= tile:
-    return [0]
-  count = int(np.ceil((length - tile) / (tile * (1 - overlap)))) + 1
-  return np.linspace(0, length - tile, count).round().astype(int).tolist()
+def write_masks(
+  probabilities: Probabilities, facts: data.Facts, folder: Path, out: Path, budget: int = BUDGET
+) -> list[str]:
+  """Writes out/masks/NAME.png (class ids, native size) and out/overlays/NAME.png.
 
-
-def predict_tiled(
-  probabilities: Probabilities,
-  image: np.ndarray,
-  budget: int = BUDGET,
-  overlap: float = 0.25,
-) -> np.ndarray:
-  """Probabilities [H, W, classes] from overlapping tiles of at most `budget` pixels.
-
-  Tiles are blended with weights that fall linearly towards their borders, where a network sees
-  least of the surroundings.
+  Returns one sentence per image that could not be read; the others are done all the same.
   """
-  side = max(int(budget**0.5) // MULTIPLE, 1) * MULTIPLE
-  tiles = [min(side, length) for length in image.shape[:2]]
-  ramps = [np.minimum(np.arange(t) + 1, np.arange(t)[::-1] + 1) / t for t in tiles]
-  weight = np.float32(np.minimum(ramps[0][:, None], ramps[1][None, :]))[..., None]
-  total = norm = None
-  for top in _starts(image.shape[0], tiles[0], overlap):
-    for left in _starts(image.shape[1], tiles[1], overlap):
-      here = np.s_[top : top + tiles[0], left : left + tiles[1]]
-      probs = probabilities(_pad(image[here])[None])[0][: tiles[0], : tiles[1]]
-      if total is None:
-        total = np.zeros((*image.shape[:2], probs.shape[-1]), np.float32)
-        norm = np.zeros((*image.shape[:2], 1), np.float32)
-      total[here] += weight * probs
-      norm[here] += weight
-  return total / norm
+  paths = images.list_images(folder)
+  names = output_names(paths)
+  for kind in ('masks', 'overlays'):
+    (out / kind).mkdir(parents=True, exist_ok=True)
+  originals: dict[int, np.ndarray] = {}
+  refused, order = [], []
+
+  def readable() -> Iterator[np.ndarray]:
+    for index, path in enumerate(paths):
+      try:
+        originals[index] = images.read_image(path)
+      except UserError as error:
+        refused.append(str(error))
+        continue
+      order.append(index)
+      yield data.prepared(originals[index], facts)
+
+  answers = predict_many(probabilities, readable(), budget=budget)
+  for position, probs in tqdm(answers, total=len(paths), unit=' images', desc='predict'):
+    index = order[position]
+    mask = probs.argmax(-1).astype(np.uint8)
+    images.write_mask(out / 'masks' / f'{names[index]}.png', mask)
+    shown = images.overlay(images.to_uint8(originals.pop(index)), mask)
+    images.write_image(out / 'overlays' / f'{names[index]}.png', shown)
+  return refused
+
+
+def output_names(paths: list[Path]) -> list[str]:
+  """Stems, or whole file names where two images share a stem (a.png and a.jpg)."""
+  stems = [path.stem for path in paths]
+  return [p.stem if stems.count(p.stem) == 1 else p.name for p in paths]
+
+
+def main(arguments: list[str] | None = None) -> int:
+  """The program; exit code 1 if any image could not be read."""
+  parser = argparse.ArgumentParser(
+    'python -m ssl_jax.predict', description='Writes masks for a folder of images.'
+  )
+  parser.add_argument('--run', type=Path, required=True, help='run, stage or seed folder')
+  parser.add_argument('--images', type=Path, required=True, help='folder of images')
+  parser.add_argument('--out', type=Path, required=True, help='folder to write to')
+  parser.add_argument(
+    '--budget',
+    type=float,
+    default=BUDGET / 1e6,
+    help='megapixels; larger images are cut into overlapping tiles (default %(default).2f)',
+  )
+  asked = parser.parse_args(arguments)
+  logging.set_verbosity(logging.WARNING)
+  try:
+    build.keep_compiled()
+    probabilities, facts = load(asked.run)
+    refused = write_masks(probabilities, facts, asked.images, asked.out, int(asked.budget * 1e6))
+  except UserError as error:
+    print(f'ssl_jax: {error}', file=sys.stderr)
+    return 1
+  print(f'Masks (pixel = class id): {asked.out / "masks"}')
+  print('Classes: ' + ', '.join(f'{i} {name}' for i, name in enumerate(facts.classes)))
+  for sentence in refused:
+    print(f'Skipped: {sentence}', file=sys.stderr)
+  return 1 if refused else 0
+
+
+if __name__ == '__main__':
+  sys.exit(main())

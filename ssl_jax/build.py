@@ -1,0 +1,99 @@
+"""From the words of a config to the parts they name."""
+
+import functools
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+
+from ssl_jax import augment, data, find, optimizers, types
+from ssl_jax.learner import make_learner
+
+
+def tuples(value):
+  """A config as read from JSON, with its lists as the tuples they were."""
+  if isinstance(value, Mapping):
+    return {key: tuples(inner) for key, inner in value.items()}
+  return tuple(map(tuples, value)) if isinstance(value, list | tuple) else value
+
+
+def splits(knobs: Mapping) -> types.Splits:
+  """The data set of `config.data`; knobs that are None are left to the loader."""
+  return _splits(json.dumps({k: v for k, v in knobs.items() if v is not None}))
+
+
+@functools.lru_cache(1)  # the stages of a run share their images
+def _splits(knobs: str) -> types.Splits:
+  knobs = tuples(json.loads(knobs))
+  return find.build('datasets', knobs.pop('name'), knobs)
+
+
+def streams(config: Mapping, found: types.Splits, seed: int) -> dict[str, data.Stream]:
+  """The labeled and unlabeled streams of one seed."""
+  sources = {'labeled': found.labeled, 'unlabeled': found.unlabeled}
+  sources = {name: source for name, source in sources.items() if source is not None}
+  augment.check_recipes(config['views'], set(sources))
+  return {
+    name: data.Stream(
+      source,
+      config['batch'][name],
+      data.canvas_of(source, _canvas_limit(config, name)),
+      data.stream_seed(seed, name),
+    )
+    for name, source in sources.items()
+  }
+
+
+def _canvas_limit(config: Mapping, stream: str) -> int | None:
+  """The largest side of an image that any view of the stream can reach; None: all of it."""
+  recipes = [recipe for recipe in config['views'].values() if recipe['of'] == stream]
+  if not recipes or any(recipe.get('base') for recipe in recipes):
+    return None
+  smallest = min((recipe.get('scale') or (1.0, 1.0))[0] for recipe in recipes)
+  slack = math.sqrt(2) if any(recipe.get('rotate') for recipe in recipes) else 1
+  return math.ceil(max(config['size']) / smallest * slack)
+
+
+def learner(config: Mapping, facts: data.Facts) -> types.Learner:
+  """The learner that a config describes, for data of which `facts` were found."""
+  model = dict(config['model'])
+  optimizer = dict(config['optimizer'])
+  rate = optimizers.schedule(config['schedule'], optimizer.pop('lr'), config['steps'])
+  given = {'num_classes': len(facts.classes), 'dtype': config['precision']}
+  return make_learner(
+    find.build('models', model.pop('name'), model, **given),
+    {name: find.build('methods', name, knobs) for name, knobs in config['methods'].items()},
+    config['views'],
+    config['size'],
+    optimizers.make(lr=rate, **optimizer),
+    teacher=config['teacher'],
+    decay=config['average'],
+    standardize=facts.standardize,
+  )
+
+
+def read_facts(folder: Path) -> data.Facts:
+  """The facts that training wrote beside its checkpoints."""
+  return data.Facts(**tuples(json.loads((folder / 'data.json').read_text())))
+
+
+def trained_stage(config: Mapping) -> str:
+  """The name of the stage whose network a run is about: the last that trains ('' for the run)."""
+  names = [s['name'] for s in config['stages'] if s.get('run', 'train') == 'train']
+  return names[-1] if names else ''
+
+
+def seed_folders(stage: Path) -> list[Path]:
+  """The folders of a training stage that hold one seed each, the first seed first."""
+  found = sorted(stage.glob('seed_*'), key=lambda path: int(path.name[5:]))
+  return found or [stage]
+
+
+def keep_compiled() -> None:
+  """Keeps compiled programs between runs, so that only the first pays for compilation."""
+  if not jax.config.jax_compilation_cache_dir:
+    cache = Path(os.environ.get('XDG_CACHE_HOME', Path.home() / '.cache')) / 'ssl_jax'
+    jax.config.update('jax_compilation_cache_dir', str(cache))

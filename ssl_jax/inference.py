@@ -1,0 +1,84 @@
+"""Probabilities for images of any size, whole or in overlapping tiles."""
+
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+
+MULTIPLE = 32
+"""Images are padded to multiples of this, so that few shapes are compiled and U-Nets fit."""
+
+BUDGET = 1024 * 1024
+"""Pixels of the largest image that goes through the network whole; larger ones are tiled."""
+
+Probabilities = Callable[[np.ndarray], np.ndarray]
+"""Images [B, H, W, C] in [0, 1] -> class probabilities [B, H, W, classes]."""
+
+
+def _pad(image: np.ndarray) -> np.ndarray:
+  """Extends an image [H, W, C] at the bottom and right by its own edge, to the next multiple."""
+  margin = [(0, -side % MULTIPLE) for side in image.shape[:-1]]
+  return np.pad(image, [*margin, (0, 0)], mode='edge')
+
+
+def predict_many(
+  probabilities: Probabilities,
+  images: Iterable[np.ndarray],
+  batch: int = 8,
+  budget: int = BUDGET,
+) -> Iterator[tuple[int, np.ndarray]]:
+  """Yields (index, probabilities [H, W, classes] at native size), images of one shape together."""
+  waiting: dict[tuple, list] = {}
+
+  def run(group: list) -> Iterator[tuple[int, np.ndarray]]:
+    # A full batch even for a few images: one shape, one compilation.
+    filled = [group[min(i, len(group) - 1)][2] for i in range(batch)]
+    for (index, space, _), probs in zip(group, probabilities(np.stack(filled)), strict=False):
+      yield index, probs[: space[0], : space[1]]
+
+  for index, image in enumerate(images):
+    if image.shape[0] * image.shape[1] > budget:
+      yield index, predict_tiled(probabilities, image, budget)
+      continue
+    padded = _pad(image)
+    group = waiting.setdefault(padded.shape, [])
+    group.append((index, image.shape[:-1], padded))
+    if len(group) == batch:
+      yield from run(waiting.pop(padded.shape))
+  for group in waiting.values():
+    yield from run(group)
+
+
+def _starts(length: int, tile: int, overlap: float) -> list[int]:
+  """First pixels of the tiles that cover `length`, evenly spread, overlapping at least so much."""
+  if length <= tile:
+    return [0]
+  count = int(np.ceil((length - tile) / (tile * (1 - overlap)))) + 1
+  return np.linspace(0, length - tile, count).round().astype(int).tolist()
+
+
+def predict_tiled(
+  probabilities: Probabilities,
+  image: np.ndarray,
+  budget: int = BUDGET,
+  overlap: float = 0.25,
+) -> np.ndarray:
+  """Probabilities [H, W, classes] from overlapping tiles of at most `budget` pixels.
+
+  Tiles are blended with weights that fall linearly towards their borders, where a network sees
+  least of the surroundings.
+  """
+  side = max(int(budget**0.5) // MULTIPLE, 1) * MULTIPLE
+  tiles = [min(side, length) for length in image.shape[:2]]
+  ramps = [np.minimum(np.arange(t) + 1, np.arange(t)[::-1] + 1) / t for t in tiles]
+  weight = np.float32(np.minimum(ramps[0][:, None], ramps[1][None, :]))[..., None]
+  total = norm = None
+  for top in _starts(image.shape[0], tiles[0], overlap):
+    for left in _starts(image.shape[1], tiles[1], overlap):
+      here = np.s_[top : top + tiles[0], left : left + tiles[1]]
+      probs = probabilities(_pad(image[here])[None])[0][: tiles[0], : tiles[1]]
+      if total is None:
+        total = np.zeros((*image.shape[:2], probs.shape[-1]), np.float32)
+        norm = np.zeros((*image.shape[:2], 1), np.float32)
+      total[here] += weight * probs
+      norm[here] += weight
+  return total / norm

@@ -1,0 +1,128 @@
+"""A run: the stages of a config, one after another, each skipped once it is done."""
+
+import contextlib
+import inspect
+import json
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from ssl_jax import build, parallel
+from ssl_jax.stages import STAGES, read_done, write_done
+from ssl_jax.train import replace_text
+from ssl_jax.types import UserError
+from ssl_jax.validate import validate
+
+
+def run(config: Mapping, workdir: str | Path) -> dict:
+  """Runs a config (ConfigDict or dict) in a folder and returns its final figures.
+
+  The same call goes on where an earlier one was stopped; a folder of another config is refused.
+  """
+  build.keep_compiled()
+  parallel.start()
+  config = plain(config)
+  stages = config['stages'] or ({'name': ''},)
+  with _asked_to_stop() as stop:
+    plans = [(stage['name'], *_plan(stage, config)) for stage in stages]
+    for _, _, staged, _ in plans:
+      validate(staged)
+    workdir = Path(workdir)
+    _claim(workdir, config)
+    for note in build.splits(config['data']).notes:
+      print(note)
+    for name, function, staged, own in plans:
+      folder = workdir / name
+      if read_done(folder) is not None:
+        print(f'{folder} is done.')
+        continue
+      folder.mkdir(parents=True, exist_ok=True)
+      replace_text(folder / 'config.json', json.dumps(staged, indent=1))
+      write_done(folder, function(staged, folder, stop, **own))
+  done = _summary(workdir, [name for name, *_ in plans], config)
+  write_done(workdir, done)
+  _say(done, workdir)
+  return done
+
+
+def plain(config: Mapping) -> dict:
+  """A config as nested dicts and tuples, whatever it was made of."""
+  config = config.to_dict() if hasattr(config, 'to_dict') else config
+  config = build.tuples(json.loads(json.dumps(config)))
+  size = config['size']
+  return config | {'size': (size, size) if isinstance(size, int) else size}
+
+
+def _plan(stage: Mapping, config: dict) -> tuple[Callable, dict, dict]:
+  """What a stage runs, its config, and the parameters of its own."""
+  function = STAGES.get(stage.get('run', 'train'), STAGES['train'])
+  own = [
+    p.name for p in inspect.signature(function).parameters.values() if p.kind == p.KEYWORD_ONLY
+  ]
+  staged = config
+  for key, value in stage.items():
+    if key not in {'name', 'run', *own}:
+      staged = _replace(staged, key.split('.'), value, f'stages.{stage["name"]}: {key}')
+  return function, staged, {key: stage[key] for key in own if key in stage}
+
+
+def _replace(tree: dict, path: list[str], value: object, where: str) -> dict:
+  """The tree with one field changed; 'methods.fixmatch.weight' reaches inside."""
+  if path[0] not in tree:
+    raise UserError(f'{where} is no field of the config; its fields are {", ".join(tree)}.')
+  inner = _replace(tree[path[0]], path[1:], value, where) if path[1:] else value
+  return {**tree, path[0]: inner}
+
+
+@contextlib.contextmanager
+def _asked_to_stop() -> Iterator[Callable[[], bool]]:
+  """Turns SIGTERM into a question that the training loop asks after each step."""
+  asked = []
+  try:
+    before = signal.signal(signal.SIGTERM, lambda *_: asked.append(True))
+  except ValueError:  # not the main thread, as in some notebooks: nobody can ask
+    yield lambda: False
+    return
+  try:
+    yield lambda: bool(asked)
+  finally:
+    signal.signal(signal.SIGTERM, before)
+
+
+def _claim(workdir: Path, config: dict) -> None:
+  """Makes the folder this config's, or refuses it if it is another's."""
+  path, now = workdir / 'config.json', json.loads(json.dumps(config))
+  if path.exists():
+    if different := _first_difference(json.loads(path.read_text()), now):
+      raise UserError(
+        f'{workdir} holds a run of another config: {different}; '
+        f'use another --workdir, or delete the folder.'
+      )
+  elif parallel.is_main():
+    workdir.mkdir(parents=True, exist_ok=True)
+    replace_text(path, json.dumps(now, indent=1))
+
+
+def _first_difference(then: object, now: object, key: str = '') -> str | None:
+  """The first key at which two configs differ, and both values."""
+  if isinstance(then, dict) and isinstance(now, dict):
+    for name in [*then, *(n for n in now if n not in then)]:
+      inner = f'{key}.{name}' if key else name
+      if difference := _first_difference(then.get(name), now.get(name), inner):
+        return difference
+    return None
+  return None if then == now else f'{key} was {then!r}, now it is {now!r}'
+
+
+def _summary(workdir: Path, names: list[str], config: Mapping) -> dict:
+  """All stages' figures, `stage/figure`; those of the network that the run is about also plain."""
+  done = read_done(workdir / build.trained_stage(config)) or {}
+  each = {name: read_done(workdir / name) for name in names if name}
+  return done | {f'{name}/{key}': value for name, s in each.items() for key, value in s.items()}
+
+
+def _say(done: Mapping, workdir: Path) -> None:
+  for name in ('val', 'test'):
+    if f'{name}/miou' in done:
+      print(f'{name} mIoU {done[f"{name}/miou"]:.2f} % at the last step.')
+  print(f'All figures: {workdir / "done.json"}')

@@ -1,0 +1,167 @@
+"""What a stage of a run can be: each function works in a folder of its own.
+
+A stage reads earlier folders of the run by name and writes only its own; what it returns becomes
+its done.json. Parameters after the star are set by the stage's dict in `config.stages`.
+"""
+
+import functools
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from ssl_jax import build, data, images, intervals, metrics, parallel
+from ssl_jax import train as loop
+from ssl_jax.evaluate import evaluate
+from ssl_jax.types import Splits, UserError
+
+
+def train(config: Mapping, folder: Path, stop: Callable[[], bool]) -> dict[str, float]:
+  """Trains `config.replicas` seeds, one after another; scores are of the last step, in percent.
+
+  With several seeds each has a folder `seed_<n>`; the stage's scores are their means, and
+  `seed_<n>/...` are each one's own.
+  """
+  found = build.splits(config['data'])
+  facts = data.find_facts(found, config['normalize'])
+  learner = build.learner(config, facts)
+  compiled = parallel.jit_update(learner.update), parallel.jit_predict(learner.predict)
+  seeds = range(config['seed'], config['seed'] + config['replicas'])
+  run_one = functools.partial(_train_one, config, found, facts, learner, compiled, stop)
+  if len(seeds) == 1:
+    return run_one(folder, seeds[0])
+  each = {}
+  for seed in seeds:
+    own = folder / f'seed_{seed}'
+    each[seed] = read_done(own) or run_one(own, seed)
+    write_done(own, each[seed])
+  shared = set.intersection(*(set(scores) for scores in each.values()))
+  means = {name: float(np.mean([s[name] for s in each.values()])) for name in sorted(shared)}
+  return means | {f'seed_{k}/{name}': v for k, s in each.items() for name, v in s.items()}
+
+
+def _train_one(
+  config: Mapping,
+  found: Splits,
+  facts: data.Facts,
+  learner,
+  compiled: tuple[Callable, Callable],
+  stop: Callable[[], bool],
+  folder: Path,
+  seed: int,
+) -> dict[str, float]:
+  update, predict = compiled
+  folder.mkdir(parents=True, exist_ok=True)
+  _same_data(folder, facts)
+  held_out = {n: s for n, s in (('val', found.val), ('test', found.test)) if s is not None}
+
+  def watch(state) -> dict[str, float]:
+    """Scores to look at; `test` is recorded only, nothing is ever chosen by it."""
+    answer = functools.partial(predict, state)
+    scored = {n: evaluate(answer, s, facts.classes).scores for n, s in held_out.items()}
+    return {f'{n}/{key}': value for n, s in scored.items() for key, value in s.items()}
+
+  state = loop.train(
+    learner,
+    update,
+    build.streams(config, found, seed),
+    np.zeros((1, *config['size'], facts.channels), np.float32),
+    watch,
+    folder,
+    label=f'{folder.name}' if folder.name[:5] != 'seed_' else f'{folder.parent.name}/{folder.name}',
+    seed=seed,
+    best='val/miou' if found.val is not None else None,
+    stop=stop,
+    **{k: config[k] for k in ('steps', 'eval_every', 'checkpoint_every', 'log_every')},
+    tensorboard=config['tensorboard'],
+  )
+  done = {'steps': int(state.step)}
+  for name, source in held_out.items():
+    result = evaluate(functools.partial(predict, state), source, facts.classes, folder / f'{name}_masks')  # fmt: skip  # noqa: E501
+    np.savez(folder / f'{name}.npz', matrices=result.matrices, names=np.array(result.names))
+    done |= {f'{name}/{key}': value for key, value in result.scores.items()}
+    if missing := metrics.absent(result.matrices.sum(0), facts.classes):
+      print(f'{name}: no image holds {", ".join(missing)}; left out of the means.')
+    # Not a result: it was chosen by looking at the scores it reports.
+    watched = [line[f'{name}/miou'] for line in loop.read_record(folder) if f'{name}/miou' in line]
+    done[f'{name}/best_seen_miou'] = max(watched)
+  return done
+
+
+def compare(
+  config: Mapping, folder: Path, stop: Callable[[], bool], *, of: str, against: str
+) -> dict[str, float]:
+  """Says whether stage `of` beats stage `against` on the test images, and shows some of them.
+
+  With several seeds the interval is over them, paired; with one it is over test images.
+  """
+  ours, control = (_results(folder.parent / name) for name in (of, against))
+  if len(ours) > 1:
+    score = [np.array([metrics.mean_iou(m.sum(0)) for m in side]) for side in (ours, control)]
+    difference = intervals.over_seeds(*score)
+  else:
+    difference = intervals.over_images(ours[0], control[0], metrics.mean_iou)
+  text = intervals.verdict(of, difference)
+  found = build.splits(config['data'])
+  if any('synthetic' in note for note in found.notes):
+    text += ' These are synthetic images.'
+  folder.mkdir(parents=True, exist_ok=True)
+  loop.replace_text(folder / 'verdict.txt', text + '\n')
+  _draw(folder / 'picture.png', found, folder.parent, of, against)
+  print(f'{text}\nPicture: {folder / "picture.png"}')
+  return {
+    'test/miou_difference': difference.mean,
+    'test/miou_difference_low': difference.low,
+    'test/miou_difference_high': difference.high,
+  }
+
+
+def _results(stage: Path) -> list[np.ndarray]:
+  files = [seed / 'test.npz' for seed in build.seed_folders(stage)]
+  for file in files:
+    if not file.exists():
+      raise UserError(f'{file} is missing: comparing needs a stage that was scored on test images.')
+  return [np.load(file)['matrices'] for file in files]
+
+
+def _draw(path: Path, found: Splits, run: Path, of: str, against: str, rows: int = 4) -> None:
+  """Image, truth, control, ours for test images spread evenly over the split."""
+  chosen = np.unique(np.linspace(0, len(found.test) - 1, rows).astype(int))
+  table = []
+  for record in (found.test[int(i)] for i in chosen):
+    masks = [build.seed_folders(run / stage)[0] / 'test_masks' for stage in (against, of)]
+    predicted = [images.read_mask(folder / f'{record["name"]}.png') for folder in masks]
+    table.append([record['image'], record['label'], *predicted])
+  images.picture(path, table, ['image', 'truth', against, of])
+
+
+def _same_data(folder: Path, facts: data.Facts) -> None:
+  """Keeps what was found in the data; a resumed run must find the same."""
+  path, now = folder / 'data.json', json.loads(json.dumps(facts._asdict()))
+  if not path.exists():
+    loop.replace_text(path, json.dumps(now, indent=1))
+    return
+  then = json.loads(path.read_text())
+  for key, value in now.items():
+    if then.get(key) != value:
+      raise UserError(
+        f'The data of {folder} have changed since its training began: {key} was {then.get(key)}, '
+        f'now it is {value}; restore the images or start in a new --workdir.'
+      )
+
+
+def read_done(folder: Path) -> dict | None:
+  """What a finished stage left; None where it has not finished."""
+  path = folder / 'done.json'
+  return json.loads(path.read_text()) if path.exists() else None
+
+
+def write_done(folder: Path, figures: Mapping) -> None:
+  """Marks a stage as finished, with its final figures."""
+  if parallel.is_main():
+    folder.mkdir(parents=True, exist_ok=True)
+    loop.replace_text(folder / 'done.json', json.dumps(figures, indent=1))
+
+
+STAGES = {'train': train, 'compare': compare}
