@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from ssl_jax.types import Key, View
 
+Number = int | float
 Affine = Float[Array, 'b n n+1']
 Points = Sequence[Float[Array, 'b *space']]
 """Source indices of the pixels of a view, one array for each axis of the source."""
@@ -69,11 +70,11 @@ def random_affine(
   extent: Int[Array, 'b n'],
   size: Sequence[int],
   *,
-  base: float | None = None,
-  scale: tuple[float, float] = (1.0, 1.0),
-  rotate: float = 0.0,
-  flip: float = 0.0,
-  flip_vertical: float = 0.0,
+  base: Number | None = None,
+  scale: Sequence[Number] = (1.0, 1.0),
+  rotate: Number = 0.0,
+  flip: Number = 0.0,
+  flip_vertical: Number = 0.0,
 ) -> Affine:
   """Draws, for each example, the map from a view's index to the index of its image.
 
@@ -113,9 +114,9 @@ def random_boxes(
   key: Key,
   b: int,
   size: Sequence[int],
-  p: float = 1.0,
-  area: Sequence[float] = (0.02, 0.4),
-  ratio: Sequence[float] = (0.3, 1 / 0.3),
+  p: Number = 1.0,
+  area: Sequence[Number] = (0.02, 0.4),
+  ratio: Sequence[Number] = (0.3, 1 / 0.3),
 ) -> Bool[Array, 'b *space']:
   """One rectangle per example, with probability p, wholly inside the view.
 
@@ -166,7 +167,7 @@ def inside(points: Points, extent: Int[Array, 'b n']) -> Bool[Array, 'b *space']
 
 def sample(
   dense: Shaped[Array, 'b *canvas'], points: Points, extent: Int[Array, 'b n'], nearest: bool
-) -> Shaped[Array, 'b *space']:
+) -> Shaped[Array, 'b *read']:
   """Reads [B, *canvas] or [B, *canvas, C] at source indices, in its own dtype or as float32.
 
   Nearest keeps the dtype; linear interpolates over 2^n corners. Indices are clamped to the
@@ -202,7 +203,7 @@ def carry(
   dense: Shaped[Array, 'b *dense'],
   source: View,
   target: View,
-  fill: float = 0,
+  fill: Number = 0,
   nearest: bool | None = None,
 ) -> tuple[Shaped[Array, 'b *carried'], Bool[Array, 'b *space']]:
   """Brings a map on the pixels of one view onto the pixels of another view of the same images.

@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float
 
 from ssl_jax.types import Key
 
+Number = int | float
 Image = Float[Array, 'b *space c']
 Valid = Bool[Array, 'b *space']
 Plane = Float[Array, 'b *space']
@@ -32,7 +33,7 @@ def luma(planes: Sequence[Plane]) -> Plane:
   return sum(weight * plane for weight, plane in zip(LUMA, planes, strict=True))
 
 
-def _blend(plane: Plane, other: Plane | float, factor: PerExample) -> Plane:
+def _blend(plane: Plane, other: Plane | Number, factor: PerExample) -> Plane:
   return jnp.clip(other + _lift(factor, plane) * (plane - other), 0, 1)
 
 
@@ -91,7 +92,7 @@ ADJUST = dict(
 )
 
 
-def _span(name: str, knob: float | Sequence[float]) -> tuple[float, float]:
+def _span(name: str, knob: Number | Sequence[Number]) -> tuple[Number, Number]:
   if isinstance(knob, Sequence):
     low, high = knob
     return low, high
@@ -103,11 +104,11 @@ def jitter(
   image: Image,
   valid: Valid,
   *,
-  p: float = 1.0,
-  brightness: float | Sequence[float] = 0.0,
-  contrast: float | Sequence[float] = 0.0,
-  saturation: float | Sequence[float] = 0.0,
-  hue: float | Sequence[float] = 0.0,
+  p: Number = 1.0,
+  brightness: Number | Sequence[Number] = 0.0,
+  contrast: Number | Sequence[Number] = 0.0,
+  saturation: Number | Sequence[Number] = 0.0,
+  hue: Number | Sequence[Number] = 0.0,
 ) -> Image:
   """Changes brightness, contrast, saturation and hue, each example in its own random order.
 
@@ -141,7 +142,7 @@ def jitter(
   return jnp.where(happens, jnp.stack(planes, -1), image)
 
 
-def grayscale(key: Key, image: Image, valid: Valid, *, p: float = 1.0) -> Image:
+def grayscale(key: Key, image: Image, valid: Valid, *, p: Number = 1.0) -> Image:
   """Replaces RGB by its grey level, with probability p for each example."""
   if image.shape[-1] != 3:
     return image
@@ -176,7 +177,7 @@ def gaussian(image: Image, valid: Valid, sigma: PerExample, radius: int) -> Imag
 
 
 def blur(
-  key: Key, image: Image, valid: Valid, *, p: float = 1.0, sigma: tuple[float, float] = (0.1, 2.0)
+  key: Key, image: Image, valid: Valid, *, p: Number = 1.0, sigma: Sequence[Number] = (0.1, 2.0)
 ) -> Image:
   """Blurs an example with probability p, by a Gaussian of sigma ~ U(lo, hi) pixels."""
   key_p, key_sigma = jax.random.split(key)
