@@ -29,15 +29,18 @@ from ssl_jax import geometry, photometric
 from ssl_jax.types import IGNORE, Key, Mix, UserError, View
 
 Stream = Mapping[str, Array]
-Recipe = Mapping[str, Any]
+Recipe = Any
+"""The knobs of a view, as a dict or a ConfigDict (which is no Mapping)."""
+Recipes = Any
+"""Names of views and their recipes, as a dict or a ConfigDict."""
 
 
-def _number(value: Any, low: float, high: float) -> bool:
+def _number(value: Any, low: geometry.Number, high: geometry.Number) -> bool:
   real = isinstance(value, numbers.Real) and not isinstance(value, bool)
   return real and math.isfinite(value) and low <= value <= high
 
 
-def _pair(value: Any, low: float, high: float) -> bool:
+def _pair(value: Any, low: geometry.Number, high: geometry.Number) -> bool:
   if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
     return False
   return all(_number(v, low, high) for v in value) and value[0] <= value[1]
@@ -76,7 +79,7 @@ PAINT = dict(
 
 
 def _check(where: str, knobs: Any, rules: Mapping[str, Any], off: tuple = (None,)) -> None:
-  if not hasattr(knobs, 'items') or not knobs:  # a ConfigDict is no Mapping
+  if not hasattr(knobs, 'items') or not knobs:
     raise UserError(f'{where} must be a dict of knobs ({", ".join(rules)}), not {knobs!r}.')
   for name, value in knobs.items():
     if name not in rules:
@@ -97,7 +100,7 @@ def _moves(recipe: Recipe) -> dict[str, Any]:
   return moves
 
 
-def check_recipes(recipes: Mapping[str, Recipe], streams: Collection[str]) -> list[str]:
+def check_recipes(recipes: Recipes, streams: Collection[str]) -> list[str]:
   """The names of the views in the order in which they are made; `streams` are names.
 
   The order in `recipes` does not matter. A name that is both a stream and a view means the
@@ -209,7 +212,7 @@ def _fold(key: Key, name: str) -> Key:
 
 
 def make_views(
-  recipes: Mapping[str, Recipe],
+  recipes: Recipes,
   streams: Mapping[str, Stream],
   size: int | Sequence[int],
   key: Key,

@@ -33,7 +33,7 @@ def luma(planes: Sequence[Plane]) -> Plane:
   return sum(weight * plane for weight, plane in zip(LUMA, planes, strict=True))
 
 
-def _blend(plane: Plane, other: Plane | Number, factor: PerExample) -> Plane:
+def _blend(plane: Plane, other: Array | Number, factor: PerExample) -> Plane:
   return jnp.clip(other + _lift(factor, plane) * (plane - other), 0, 1)
 
 
@@ -50,7 +50,7 @@ def adjust_contrast(planes: Sequence[Plane], factor: PerExample, valid: Valid) -
   axes = tuple(range(1, valid.ndim))
   count = jnp.maximum(valid.sum(axes, keepdims=True), 1)
 
-  def mean(plane: Plane) -> Plane:
+  def mean(plane: Array) -> Array:
     return jnp.where(valid, plane, 0).sum(axes, keepdims=True) / count
 
   means = [mean(luma(planes))] * 3 if len(planes) == 3 else [mean(plane) for plane in planes]

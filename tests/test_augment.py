@@ -1,0 +1,298 @@
+import functools
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from ssl_jax import augment, geometry
+from ssl_jax.types import IGNORE, UserError
+
+KEY = jax.random.key(0)
+STREAMS = {'labeled', 'unlabeled'}
+JITTER = dict(p=0.8, brightness=0.5, contrast=0.5, saturation=0.5, hue=0.25)
+WBC = dict(
+  labeled=dict(of='labeled', base=32, scale=(0.5, 2.0), flip=0.5),
+  weak=dict(of='unlabeled', base=32, scale=(0.5, 2.0), flip=0.5),
+  strong=dict(
+    of='weak',
+    jitter=JITTER,
+    grayscale=0.2,
+    blur=dict(p=0.5, sigma=(0.1, 2.0)),
+    cutout=dict(p=0.5, area=(0.02, 0.4), ratio=(0.3, 1 / 0.3)),
+    cutmix=dict(p=0.5, area=(0.1, 0.5)),
+  ),
+)
+
+
+def stream(sizes, canvas, channels=3, dtype=np.uint8, seed=0):
+  """Images whose red channel is 40 times the label, below and right of them something bright."""
+  rng = np.random.default_rng(seed)
+  n = len(canvas)
+  image = np.full((len(sizes), *canvas, channels), 255, dtype)
+  label = np.full((len(sizes), *canvas), 7, np.uint8)
+  for i, size in enumerate(sizes):
+    here = (i, *(slice(s) for s in size))
+    image[here] = rng.integers(1, 200, (*size, channels))
+    label[here] = rng.integers(0, 5, size)
+    image[(*here, 0)] = 40 * label[here] + 1
+  assert all(len(size) == n for size in sizes)
+  extent = np.asarray(sizes, np.int32)
+  return dict(image=jnp.asarray(image), extent=jnp.asarray(extent), label=jnp.asarray(label))
+
+
+def make(recipes, streams, size, key=KEY):
+  return jax.jit(lambda streams, key: augment.make_views(recipes, streams, size, key))(streams, key)
+
+
+@functools.cache
+def wbc():
+  sizes = [(30 + i % 5, 36 - i % 7) for i in range(48)]
+  streams = dict(labeled=stream(sizes, (40, 40)), unlabeled=stream(sizes, (40, 40), seed=1))
+  del streams['unlabeled']['label']
+  return streams, make(WBC, streams, 32)
+
+
+@pytest.mark.parametrize('size', [(12, 12), (5, 12, 10)])
+def test_all_off_at_native_size_is_exactly_the_image(size):
+  data = stream([size] * 3, size)
+  off = dict(of='labeled', base=None, rotate=0, flip=0.0, scale=(1, 1), jitter=None, grayscale=0)
+  view = make(dict(view=off), dict(labeled=data), size)['view']
+  # The last bit: under jit XLA multiplies by 1 / 255 where NumPy divides.
+  np.testing.assert_array_max_ulp(np.asarray(view.image), np.float32(data['image']) / 255)
+  np.testing.assert_array_equal(view.label, data['label'])
+  assert view.valid.all()
+  assert view.mix is None
+  assert view.label.dtype == jnp.int32
+
+
+def test_small_images_are_padded_and_large_ones_cropped():
+  data = stream([(5, 7), (20, 20)], (20, 20))
+  view = make(dict(view=dict(of='labeled')), dict(labeled=data), 9)['view']
+  image, label = np.asarray(view.image), np.asarray(view.label)
+  want = np.zeros((9, 9), bool)
+  want[:5, :7] = True
+  np.testing.assert_array_equal(view.valid[0], want)
+  assert (image[0][~want] == 0).all()
+  assert (label[0][~want] == IGNORE).all()
+  np.testing.assert_array_equal(label[0][:5, :7], data['label'][0, :5, :7])
+  row, column = np.asarray(view.geometry[1, :, -1], int)
+  cut = np.asarray(data['image'])[1, row : row + 9, column : column + 9]
+  np.testing.assert_array_max_ulp(image[1], np.float32(cut) / 255)
+
+
+@pytest.mark.parametrize(('dtype', 'top'), [(np.uint16, 65535), (np.float32, 1)])
+def test_images_of_other_types_end_in_zero_to_one(dtype, top):
+  image = jnp.asarray(np.asarray([[0, top], [top, 0]], dtype))[None, ..., None]
+  data = dict(image=image, extent=jnp.asarray([[2, 2]], jnp.int32))
+  view = make(dict(view=dict(of='unlabeled')), dict(unlabeled=data), 2)['view']
+  np.testing.assert_array_equal(view.image[0, ..., 0], [[0, 1], [1, 0]])
+  assert view.label is None
+
+
+def test_label_and_valid_follow_the_image():
+  blocks = np.kron(np.random.default_rng(0).integers(0, 5, (2, 5, 5)), np.ones((8, 8), int))
+  image = np.repeat(40 * blocks[..., None], 3, -1).astype(np.uint8)
+  data = dict(
+    image=jnp.asarray(image),
+    extent=jnp.full((2, 2), 40, jnp.int32),
+    label=jnp.asarray(blocks, jnp.uint8),
+  )
+  recipes = dict(view=dict(of='labeled', scale=(0.8, 2), rotate=180, flip=0.5, flip_vertical=0.5))
+  view = make(recipes, dict(labeled=data), 48)['view']
+  levels = np.asarray(view.image[..., 0]) * 255 / 40
+  pure = np.abs(levels - np.round(levels)) < 1e-3  # away from the edges of blocks
+  valid = np.asarray(view.valid)
+  agree = np.round(levels) == np.asarray(view.label)
+  assert (pure & valid).mean() > 0.4
+  assert agree[pure & valid].mean() > 0.99  # a mix of two levels may look like a third
+  assert (np.asarray(view.label)[~valid] == IGNORE).all()
+
+
+def test_a_view_of_a_view_shares_its_geometry_or_composes_it():
+  data = stream([(24, 24)] * 4, (24, 24))
+  recipes = dict(
+    turned=dict(of='weak', rotate=90, flip=1.0),  # the order of the recipes does not matter
+    strong=dict(of='weak', jitter=JITTER),
+    weak=dict(of='unlabeled', base=20, flip=0.5),
+  )
+  shared = []
+
+  def build(streams, key):
+    views = augment.make_views(recipes, streams, 16, key)
+    shared.append(views['strong'].geometry is views['weak'].geometry)
+    carried = geometry.carry(views['weak'].label, views['weak'], views['turned'], fill=IGNORE)
+    return views, carried
+
+  views, (carried, seen) = jax.jit(build)(dict(unlabeled=data), KEY)
+  assert shared == [True]
+  direct = geometry.sample(
+    data['image'],
+    geometry.locate(views['turned'].geometry, (16, 16)),
+    data['extent'],
+    nearest=False,
+  )
+  want = jnp.where(views['turned'].valid[..., None], direct / 255, 0)
+  np.testing.assert_allclose(views['turned'].image, want, atol=1e-5)
+  own = views['turned'].label
+  # Twice nearest against once: they may differ where a pixel's centre meets an edge.
+  assert (carried == own)[np.asarray(seen)].mean() > 0.6
+  assert 0.3 < seen.mean() < 1
+
+
+def test_strong_view_of_the_wbc_recipe():
+  streams, views = wbc()
+  weak, strong = views['weak'], views['strong']
+  assert set(views) == {'labeled', 'weak', 'strong'}
+  assert views['labeled'].label is not None
+  assert weak.label is None
+  for view in views.values():
+    assert view.image.shape == (48, 32, 32, 3)
+    assert 0 <= view.image.min() <= view.image.max() <= 1
+    assert np.isfinite(view.image).all()
+  assert (np.asarray(weak.image)[~np.asarray(weak.valid)] == 0).all()
+  long = streams['unlabeled']['extent'].max(-1) / jnp.abs(weak.geometry[:, 0, 0])
+  assert 15 < long.min() < long.max() < 66
+  changed = (strong.image != weak.image).any((1, 2, 3))
+  assert changed.mean() > 0.8
+
+
+def test_labels_follow_cutout_and_cutmix():
+  streams, _ = wbc()
+  recipes = dict(view=dict(of='labeled', cutout=dict(p=0.5), cutmix=dict(p=0.7, area=(0.1, 0.5))))
+  plain = make(dict(view=dict(of='labeled')), streams, 32)['view']
+  view = make(recipes, streams, 32)['view']
+  np.testing.assert_array_equal(view.geometry, plain.geometry)  # a knob more changes no other draw
+  partner, pasted = np.asarray(view.mix.partner), np.asarray(view.mix.pasted)
+  assert (partner != np.arange(48)).all()
+  assert sorted(partner) == list(range(48))
+  assert abs(pasted.any((1, 2)).mean() - 0.7) < 0.2
+  label = np.where(pasted, np.asarray(plain.label)[partner], plain.label)
+  image = np.where(pasted[..., None], np.asarray(plain.image)[partner], plain.image)
+  valid = np.asarray(view.valid)
+  np.testing.assert_array_equal(np.asarray(view.label)[valid], label[valid])
+  np.testing.assert_array_equal(np.asarray(view.image)[valid], image[valid])
+  assert (np.asarray(view.label)[~valid] == IGNORE).all()
+  cut = ~valid & np.where(pasted, np.asarray(plain.valid)[partner], plain.valid)
+  noise = np.asarray(view.image)[cut]
+  assert abs(noise.mean() - 0.5) < 0.02
+  assert abs(noise.std() - 12**-0.5) < 0.02
+
+
+def test_a_batch_of_one_has_no_partner():
+  data = stream([(8, 8)], (8, 8))
+  view = make(dict(view=dict(of='labeled', cutmix=dict(p=1.0))),
+              dict(labeled=data), 8)['view']  # fmt: skip
+  assert not view.mix.pasted.any()
+  np.testing.assert_array_equal(view.label, data['label'])
+
+
+def test_carry_brings_a_prediction_on_the_strong_view_back():
+  streams, _ = wbc()
+  recipes = dict(
+    weak=dict(of='labeled', base=40, flip=0.5),
+    strong=dict(of='weak', cutmix=dict(p=0.5, area=(0.1, 0.5))),
+  )
+
+  def build(streams, key):
+    views = augment.make_views(recipes, streams, 32, key)
+    weak, strong = views['weak'], views['strong']
+    there, seen = geometry.carry(weak.label, weak, strong)
+    return views, there, seen, geometry.carry(there, strong, weak)
+
+  views, there, seen, (back, back_seen) = jax.jit(build)(streams, KEY)
+  np.testing.assert_array_equal(there, views['strong'].label)
+  np.testing.assert_array_equal(seen, views['strong'].valid)
+  own = np.asarray(views['weak'].valid & ~views['strong'].mix.pasted)
+  np.testing.assert_array_equal(back_seen, own)
+  np.testing.assert_array_equal(np.asarray(back)[own], np.asarray(views['weak'].label)[own])
+
+
+def test_same_key_same_views_other_key_other_views():
+  streams, views = wbc()
+  again = make(ConfigDict(WBC), streams, (32, 32))  # sorts its keys: strong before weak
+  assert set(again) == set(views)
+  for name, view in views.items():
+    for one, two in zip(jax.tree.leaves(view), jax.tree.leaves(again[name]), strict=True):
+      np.testing.assert_array_equal(one, two)
+  other = make(WBC, streams, 32, jax.random.key(1))
+  assert (other['weak'].geometry != views['weak'].geometry).any()
+  assert (views['weak'].geometry != views['labeled'].geometry).any()
+
+
+SHARDED = """
+import json, sys, jax, numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
+from ssl_jax import augment
+recipes = json.loads(sys.argv[1])
+rng = np.random.default_rng(0)
+data = dict(image=rng.integers(0, 256, (8, 16, 16, 3), np.uint8),
+            extent=np.full((8, 2), 16, np.int32))
+views = []
+for count in (1, 4):
+  mesh = Mesh(np.asarray(jax.devices()[:count]), ('data',))
+  placed = jax.device_put(dict(unlabeled=data), NamedSharding(mesh, P('data')))
+  make = jax.jit(lambda s, k: augment.make_views(recipes, s, 16, k))
+  views.append(make(placed, jax.random.key(0)))
+jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), *views)
+print(len(jax.devices()), 'devices agree')
+"""
+
+
+def test_views_do_not_depend_on_the_number_of_devices():
+  recipes = json.dumps({name: WBC[name] for name in ('weak', 'strong')})
+  env = os.environ | {
+    'XLA_FLAGS': '--xla_force_host_platform_device_count=4',
+    'JAX_PLATFORMS': 'cpu',
+    'PYTHONPATH': os.path.dirname(os.path.dirname(augment.__file__)),
+  }
+  command = [sys.executable, '-c', SHARDED, recipes]
+  done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
+  assert done.stdout.strip() == '4 devices agree', done.stderr[-2000:]
+
+
+@pytest.mark.parametrize(
+  ('recipe', 'words'),
+  [
+    (dict(of='labeled', blurr=1), ("'bad'", "'blurr'", 'blur')),
+    (dict(of='labelled'), ("'bad'", 'of', 'labeled or unlabeled')),
+    (dict(flip=0.5), ("'bad'", '`of`')),
+    (dict(of='bad'), ("'bad'", 'of')),
+    (dict(of='labeled', flip=1.5), ("'bad'", 'flip', '[0, 1]', '1.5')),
+    (dict(of='labeled', scale=(2, 0.5)), ("'bad'", 'scale', 'lo <= hi')),
+    (dict(of='labeled', scale=1.5), ("'bad'", 'scale')),
+    (dict(of='labeled', rotate=360), ("'bad'", 'rotate', '180')),
+    (dict(of='labeled', base=-3), ("'bad'", 'base')),
+    (dict(of='labeled', flip=True), ("'bad'", 'flip')),
+    (dict(of='labeled', jitter=0.5), ("'bad'", 'jitter', 'dict')),
+    (dict(of='labeled', jitter=dict(hue=0.7)), ("'bad'", 'jitter', 'hue', '0.5')),
+    (dict(of='labeled', jitter=dict(tone=0.7)), ("'bad'", 'jitter', "'tone'")),
+    (dict(of='labeled', blur=dict(sigma=0)), ("'bad'", 'blur', 'sigma')),
+    (dict(of='labeled', cutout=dict(area=(0.2, 1.4))), ("'bad'", 'cutout', 'area')),
+    (dict(of='labeled', cutmix=dict(p=float('nan'))), ("'bad'", 'cutmix', 'p')),
+    (dict(of='labeled', cutmix={}), ("'bad'", 'cutmix', 'dict')),
+    (dict(of='strong', rotate=30), ("'bad'", 'rotate', 'jitter', "'strong'")),
+    (dict(of='strong', cutmix=dict(p=1)), ("'bad'", 'cutmix', "'strong'")),
+    ('labeled', ("'bad'", 'dict')),
+  ],
+)
+def test_bad_recipes_are_refused_in_one_sentence(recipe, words):
+  with pytest.raises(UserError) as error:
+    augment.check_recipes({**WBC, 'bad': recipe}, STREAMS)
+  said = str(error.value)
+  assert all(word in said for word in words), said
+  assert said.endswith('.')
+  assert '\n' not in said
+
+
+def test_good_recipes_are_ordered_by_what_they_are_made_of():
+  assert augment.check_recipes(WBC, STREAMS) == ['labeled', 'weak', 'strong']
+  late = dict(c=dict(of='b'), b=dict(of='a'), a=dict(of='unlabeled'))
+  assert augment.check_recipes(ConfigDict(late), STREAMS) == ['a', 'b', 'c']
+  with pytest.raises(UserError, match="'a', 'b'"):
+    augment.check_recipes(dict(a=dict(of='b'), b=dict(of='a')), STREAMS)
