@@ -24,6 +24,10 @@ class UserError(Exception):
   """A mistake of the person at the keyboard, told in one sentence that says what to do."""
 
 
+class Stopped(Exception):
+  """Training was asked to stop, has saved its state, and can go on later."""
+
+
 class Mix(struct.PyTreeNode):
   """Where a view was patched with pixels of another image of its batch (CutMix)."""
 
@@ -102,3 +106,4 @@ class Splits(NamedTuple):
   test: Source | None
   classes: tuple[str, ...]  # names; the position is the class id
   notes: tuple[str, ...] = ()  # what the loader found and a person should know
+  intensity: tuple[float, float] | None = None  # the raw values that became 0 and 1; None for 8-bit

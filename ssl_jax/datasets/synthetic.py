@@ -1,0 +1,224 @@
+"""Made-up blood smears: seeded, instant, and hard enough that a few labels do not settle them."""
+
+from itertools import pairwise
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from scipy import ndimage
+
+from ssl_jax.types import Splits, UserError
+
+CLASSES = ('background', 'cytoplasm', 'nucleus')
+SPLITS = {'labeled': 0, 'unlabeled': 1, 'val': 2, 'test': 3}
+Random = np.random.Generator
+Image = Float[np.ndarray, 'h w 3']
+Plane = Float[np.ndarray, 'h w']
+
+
+class Smears:
+  """A Source of made-up smears; each record follows from (seed, split, index) alone."""
+
+  def __init__(self, count: int, size: int, seed: int, split: str):
+    self._count, self._size, self._seed, self._split = count, size, seed, split
+    self._made: dict[int, dict] = {}
+
+  def __len__(self) -> int:
+    return self._count
+
+  def __getitem__(self, index: int) -> dict:
+    if not -self._count <= index < self._count:
+      raise IndexError(index)
+    index = int(index) % self._count
+    if index not in self._made:
+      image, label = smear(
+        self._size, np.random.default_rng([self._seed, SPLITS[self._split], index])
+      )
+      record = {'image': image, 'label': label, 'name': f'{self._split}_{index:04d}'}
+      if self._split == 'unlabeled':
+        del record['label']
+      self._made[index] = record
+    return dict(self._made[index])
+
+
+def load(
+  *,
+  labeled: int = 8,
+  unlabeled: int = 128,
+  val: int = 0,
+  test: int = 64,
+  size: int = 96,
+  seed: int = 0,
+) -> Splits:
+  """Makes so many blood-smear-like images of size x size pixels per split; 0 leaves it out.
+
+  Raises UserError for no labeled images or a size below 32.
+  """
+  counts = {'labeled': labeled, 'unlabeled': unlabeled, 'val': val, 'test': test}
+  if labeled < 1 or min(counts.values()) < 0:
+    raise UserError(
+      f'synthetic data needs at least 1 labeled image and no negative counts: {counts}.'
+    )
+  if size < 32:
+    raise UserError(
+      f'size={size} leaves no room for a cell; make synthetic images at least 32 wide.'
+    )
+  made = {split: Smears(n, size, seed, split) if n else None for split, n in counts.items()}
+  return Splits(**made, classes=CLASSES, notes=('the images are synthetic, not of real blood',))
+
+
+def smear(size: int, rng: Random) -> tuple[UInt8[np.ndarray, 'h w 3'], UInt8[np.ndarray, 'h w']]:
+  """Draws one smear and the class ids of its pixels."""
+  grid = np.mgrid[:size, :size].astype(np.float32)
+  scale = size / 96 * rng.uniform(0.8, 1.25)
+  stain = _stain(rng)
+  image = _plasma(grid, stain, rng)
+  image = _red_cells(image, grid, scale, stain, rng)
+  label = np.zeros((size, size), np.uint8)
+  for spread in (0.25, 0.5)[: 1 + (rng.random() < 0.2)]:
+    image, label = _white_cell(image, label, grid, scale, spread, stain, rng)
+  image = _platelets(image, grid, scale, stain, rng)
+  return _photograph(image, grid, rng), label
+
+
+def _stain(rng: Random) -> dict[str, np.ndarray]:
+  """Absorbances (red, green, blue) of this slide's two dyes, and of its parts.
+
+  They vary so much that one slide's cytoplasm has the colour of another's red cells.
+  """
+  eosin = np.array([0.12, 0.55, 0.38]) * rng.uniform(0.4, 1.6, 3)
+  azure = np.array([0.75, 0.95, 0.30]) * rng.uniform(0.6, 1.4, 3)
+  blue = rng.beta(0.8, 1.2)  # of the cytoplasm: 0 stains as red cells do, 1 as nuclei do
+  cytoplasm = rng.uniform(0.2, 1.0) * (1 - blue) * eosin + rng.uniform(0.1, 0.6) * blue * azure
+  stain = {
+    'red': eosin * rng.uniform(0.35, 1.1) + azure * rng.uniform(0, 0.25),
+    'cytoplasm': cytoplasm,
+    'granule': (eosin if rng.random() < 0.5 else azure) * rng.uniform(0.2, 0.7),
+    'nucleus': azure * rng.uniform(0.35, 1.3) + rng.uniform(0, 0.8) * eosin,
+    'platelet': azure * rng.uniform(0.4, 1.0) + rng.uniform(0, 0.5) * eosin,
+    'plasma': eosin * rng.uniform(0.0, 0.25) + azure * rng.uniform(0.0, 0.1),
+  }
+  return {part: colour.astype(np.float32) for part, colour in stain.items()}
+
+
+def _field(shape: tuple[int, int], sigma: float, rng: Random) -> Plane:
+  """Smooth noise of mean 0 and deviation 1."""
+  noise = ndimage.gaussian_filter(rng.standard_normal(shape, np.float32), sigma, mode='wrap')
+  return (noise - noise.mean()) / (noise.std() + 1e-6)
+
+
+def _blob(
+  grid: Float[np.ndarray, '2 h w'], centre, radius: float, wobble: float, rng: Random
+) -> Plane:
+  """Distance from a centre in units of a wobbly radius: below 1 inside, 1 on the outline."""
+  dy, dx = grid[0] - float(centre[0]), grid[1] - float(centre[1])
+  radius = float(radius)
+  angle = np.arctan2(dy, dx)
+  outline = np.ones_like(angle)
+  for k in (2, 3, 4, 5):
+    outline += wobble / (k - 1) * rng.uniform(-1, 1) * np.cos(k * angle + rng.uniform(0, 2 * np.pi))
+  return np.hypot(dy, dx) / (radius * outline)
+
+
+def _box(centre, radius: float, size: int) -> tuple[slice, slice]:
+  """The part of the image that a blob can reach."""
+  low = np.clip(np.floor(centre - 1.4 * radius - 2), 0, size).astype(int)
+  high = np.clip(np.ceil(centre + 1.4 * radius + 3), 0, size).astype(int)
+  return slice(low[0], high[0]), slice(low[1], high[1])
+
+
+def _soft(distance: Plane, radius: float) -> Plane:
+  """Coverage 0..1 of a blob, its edge about 1.5 pixels wide."""
+  return np.clip((1 - distance) * (float(radius) / 1.5) + 0.5, 0, 1)
+
+
+def _plasma(grid, stain: dict, rng: Random) -> Image:
+  """Absorbance of the smear between the cells."""
+  shape = grid.shape[1:]
+  uneven = 1 + 0.25 * _field(shape, shape[0] / 6, rng) + 0.06 * _field(shape, 1.0, rng)
+  return uneven[..., None] * stain['plasma']
+
+
+def _red_cells(image: Image, grid, scale: float, stain: dict, rng: Random) -> Image:
+  """Adds touching and overlapping discs with pale centres; overlaps absorb twice."""
+  size = grid.shape[1]
+  crowd = rng.uniform(0.3, 1.6)
+  pale = rng.uniform(0.2, 0.95)
+  radius = 11.5 * scale
+  for _ in range(rng.poisson(crowd * (size / (2 * radius)) ** 2)):
+    centre = rng.uniform(-radius / 2, size + radius / 2, 2)
+    r = radius * rng.uniform(0.82, 1.12)
+    box = _box(centre, r, size)
+    distance = _blob(grid[:, *box], centre, r, 0.07, rng)
+    dent = 1 - pale * rng.uniform(0.6, 1.2) * np.exp(-((distance / 0.5) ** 2))
+    image[box] += (_soft(distance, r) * dent * rng.uniform(0.8, 1.15))[..., None] * stain['red']
+  return image
+
+
+def _white_cell(image: Image, label, grid, scale: float, spread: float, stain: dict, rng: Random):
+  """Lays a white cell over the rest; returns the image and the class ids."""
+  size = grid.shape[1]
+  radius = scale * rng.uniform(17, 27)
+  centre = size / 2 + rng.uniform(-spread, spread, 2) * size
+  distance = _blob(grid, centre, radius, 0.09, rng)
+  body = _soft(distance, radius)
+  nucleus = _nucleus(grid, centre, radius, rng) * body
+  grain = _field(grid.shape[1:], rng.uniform(0.6, 1.2) * scale, rng)
+  grain = np.clip(grain - rng.uniform(0.2, 1.2), 0, None) * rng.uniform(0.0, 1.3)
+  texture = 1 + 0.12 * _field(grid.shape[1:], 4 * scale, rng)
+  cell = texture[..., None] * stain['cytoplasm'] + grain[..., None] * stain['granule']
+  chromatin = 1 + rng.uniform(0.08, 0.22) * _field(grid.shape[1:], 1.6 * scale, rng)
+  cell = cell + (nucleus * chromatin)[..., None] * stain['nucleus']
+  # A white cell is thick: what lies under it hardly shows.
+  image = image * (1 - 0.9 * body[..., None]) + cell * body[..., None]
+  label = np.where(body > 0.5, 1, label)
+  return image, np.where(nucleus > 0.5, 2, label).astype(np.uint8)
+
+
+def _nucleus(grid, centre, radius: float, rng: Random) -> Plane:
+  """Coverage of 1 to 4 lobes on an arc, joined to their neighbours by bridges."""
+  lobes = int(rng.integers(1, 5))
+  if lobes == 1:
+    r = radius * rng.uniform(0.5, 0.88)
+    off = rng.uniform(-1, 1, 2) * (radius - r) * 0.6
+    nucleus = _soft(_blob(grid, centre + off, r, 0.12, rng), r)
+    if rng.random() < 0.35:  # a kidney's dent, as monocytes have
+      turn = rng.uniform(0, 2 * np.pi)
+      dent = centre + off + r * np.array([np.sin(turn), np.cos(turn)])
+      nucleus = nucleus * (1 - _soft(_blob(grid, dent, 0.5 * r, 0.1, rng), 0.5 * r))
+    return nucleus
+  ring = radius * rng.uniform(0.36, 0.48)
+  start, step = rng.uniform(0, 2 * np.pi), rng.uniform(0.9, 1.4) * (2.2 if lobes == 2 else 1)
+  angles = start + step * np.arange(lobes)
+  places = centre + ring * np.stack([np.sin(angles), np.cos(angles)], -1)
+  r = radius * rng.uniform(0.28, 0.42)
+  parts = [_soft(_blob(grid, p, r * rng.uniform(0.85, 1.15), 0.15, rng), r) for p in places]
+  for a, b in pairwise(places):
+    parts.append(_soft(_blob(grid, (a + b) / 2, 0.5 * r, 0.1, rng), 0.5 * r))
+  return np.max(parts, axis=0)
+
+
+def _platelets(image: Image, grid, scale: float, stain: dict, rng: Random) -> Image:
+  """Adds specks of the nuclei's dye, and clots of it now and then; all belong to the background."""
+  size = grid.shape[1]
+  radii = [*rng.uniform(1.5, 3.5, rng.poisson(2)), *rng.uniform(4, 9, rng.poisson(0.35))]
+  for r in scale * np.array(radii):
+    centre = rng.uniform(0, size, 2)
+    box = _box(centre, r, size)
+    speck = _soft(_blob(grid[:, *box], centre, r, 0.25, rng), r)
+    image[box] += speck[..., None] * stain['platelet']
+  return image
+
+
+def _photograph(absorbance: Image, grid, rng: Random) -> UInt8[np.ndarray, 'h w 3']:
+  """Light through the smear, out of focus now and then, unevenly lit, with the camera's noise."""
+  size = grid.shape[1]
+  light = np.exp(-absorbance * rng.uniform(0.8, 1.2))
+  sigma = rng.uniform(0.3, 0.8) if rng.random() < 0.7 else rng.uniform(1.0, 2.4)
+  light = ndimage.gaussian_filter(light, (sigma * size / 96, sigma * size / 96, 0))
+  slope = rng.uniform(-0.12, 0.12, 2).tolist()
+  y, x = grid / size - 0.5
+  lamp = (1 + slope[0] * y + slope[1] * x - rng.uniform(0, 0.3) * (y**2 + x**2))[..., None]
+  balance = rng.uniform(0.78, 1.0) * rng.uniform(0.9, 1.08, 3).astype(np.float32)
+  light = np.clip(light * lamp * balance, 0, 1) ** rng.uniform(0.85, 1.2)
+  noise = rng.standard_normal(light.shape, np.float32) * rng.uniform(0.005, 0.03)
+  return (np.clip(light + noise, 0, 1) * 255 + 0.5).astype(np.uint8)
