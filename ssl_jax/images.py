@@ -135,6 +135,11 @@ def write_mask(path: str | Path, mask: Integer[np.ndarray, 'h w']) -> None:
   Image.fromarray(mask.astype(np.uint8)).save(path, format='PNG')
 
 
+def write_image(path: str | Path, image: UInt8[np.ndarray, 'h w c']) -> None:
+  """Writes an 8-bit grey or RGB image as PNG."""
+  Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(path, format='PNG')
+
+
 def to_channels(image: np.ndarray, channels: int, name: str = 'an image') -> np.ndarray:
   """Makes a grey image RGB by repeating it, or an RGB one of equal channels grey.
 

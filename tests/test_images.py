@@ -187,6 +187,12 @@ def test_write_mask_round_trips_plain_ids(tmp_path):
     images.write_mask(tmp_path / 'm.png', mask * 2)
 
 
+def test_write_image_round_trips(tmp_path):
+  for image in (RGB, GREY8[..., None]):
+    images.write_image(tmp_path / 'a.png', image)
+    np.testing.assert_array_equal(images.read_image(tmp_path / 'a.png'), image)
+
+
 def test_rescale_by_hand():
   deep = np.array([[[0], [100], [300], [900]]], np.uint16)
   np.testing.assert_allclose(images.rescale(deep, (100, 500))[0, :, 0], [0, 0, 0.5, 1])
