@@ -1,0 +1,38 @@
+import json
+import os
+import subprocess
+import sys
+
+from ssl_jax import augment
+
+SHARDED = """
+import json, sys, jax, numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
+from ssl_jax import augment
+recipes = json.loads(sys.argv[1])
+rng = np.random.default_rng(0)
+data = dict(image=rng.integers(0, 256, (8, 16, 16, 3), np.uint8),
+            extent=np.full((8, 2), 16, np.int32))
+views = []
+for count in (1, 2):
+  mesh = Mesh(np.asarray(jax.devices()[:count]), ('data',))
+  placed = jax.device_put(dict(unlabeled=data), NamedSharding(mesh, P('data')))
+  make = jax.jit(lambda s, k: augment.make_views(recipes, s, 16, k))
+  views.append(make(placed, jax.random.key(0)))
+jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), *views)
+print(len(jax.devices()), 'devices agree')
+"""
+
+
+def test_views_do_not_depend_on_the_number_of_devices():
+  strong = dict(of='weak', jitter=dict(p=0.5, contrast=0.5), cutout=dict(p=0.5), cutmix=dict(p=0.7))
+  weak = dict(of='unlabeled', base=16, scale=(0.5, 2.0), rotate=30, flip=0.5)
+  recipes = json.dumps(dict(weak=weak, strong=strong))
+  env = os.environ | {
+    'XLA_FLAGS': '--xla_force_host_platform_device_count=2',
+    'JAX_PLATFORMS': 'cpu',
+    'PYTHONPATH': os.path.dirname(os.path.dirname(augment.__file__)),
+  }
+  command = [sys.executable, '-c', SHARDED, recipes]
+  done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
+  assert done.stdout.strip() == '2 devices agree', done.stderr[-2000:]
