@@ -30,13 +30,15 @@ def get_config():
       cutmix=dict(p=0.5, area=(0.1, 0.4)),
     ),
   )
-  config.methods = dict(supervised=dict(), fixmatch=dict(threshold=0.9, weight=1.0))
+  config.methods = dict(
+    supervised=dict(weight=1.0, dice=0.0), fixmatch=dict(threshold=0.9, weight=1.0)
+  )
   config.teacher = 'average'
   config.average = 0.99
-  config.model = dict(name='unet', widths=(16, 32, 64, 128))
+  config.model = dict(name='unet', widths=(16, 32, 64, 128), dropout=0.0)
   config.precision = 'float32'
-  config.optimizer = dict(name='adam', lr=3e-3, momentum=0.9, weight_decay=1e-4)
-  config.schedule = dict(name='cosine')
+  config.optimizer = dict(name='adam', lr=3e-3, momentum=0.9, weight_decay=1e-4, clip=0.0)
+  config.schedule = dict(name='cosine', warmup=0)
   config.tensorboard = False
   config.stages = (
     dict(name='control', methods=dict(supervised=dict())),

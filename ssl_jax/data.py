@@ -131,10 +131,6 @@ def batches(streams: Mapping[str, Stream], start: int, stop: int) -> Iterator[di
   return iter(steps.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)))
 
 
-def prepared(image: np.ndarray, facts: Facts) -> np.ndarray:
+def prepared(image: np.ndarray, facts: Facts, name: str) -> np.ndarray:
   """A new image as training saw its own: float32 [H, W, facts.channels] in [0, 1]."""
-  if facts.intensity is not None:
-    image = images.rescale(image, facts.intensity)
-  elif image.dtype == np.uint16:
-    image = (image // 257).astype(np.uint8)
-  return images.to_channels(unit(image), facts.channels)
+  return images.to_channels(images.rescale(image, facts.intensity, name), facts.channels, name)

@@ -38,7 +38,7 @@ def build(kind: str, name: str, knobs: Mapping[str, Any], **given: Any) -> Any:
 
 def check_knobs(make: Callable, knobs: Mapping, where: str, given: Iterable = ()) -> None:
   """Raises UserError naming a knob that `make` does not take, or one that it lacks."""
-  hidden = {'parent', 'name', 'self', *given}  # what Flax adds, and what is not the user's to set
+  hidden = {'parent', 'name', *given}  # what Flax adds, and what is not the user's to set
   accepted = [p for p in inspect.signature(make).parameters if p not in hidden]
   for knob in knobs:
     if knob not in accepted:

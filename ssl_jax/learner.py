@@ -8,12 +8,19 @@ import optax
 from flax import linen as nn
 
 from ssl_jax import augment, parallel
-from ssl_jax.types import Learner, LossTransform, TrainState, Variables
+from ssl_jax.types import Learner, LossTransform, TrainState, UserError, Variables
 
 
 def ema_decay(step: jax.Array, decay: float) -> jax.Array:
   """min(1 - 1/(t+1), decay) at update t = 1, 2, ... (`step` counts the updates before it)."""
   return jnp.minimum(1 - 1 / (step + 2), decay)
+
+
+class _Views(dict):
+  """Views by name; a method that asks for one that the config does not make says so."""
+
+  def __missing__(self, name):
+    raise UserError(f'A method asks for the view {name!r}, but views has {", ".join(self)}.')
 
 
 def make_learner(
@@ -53,7 +60,7 @@ def make_learner(
   def update(state, batch, key):
     key = jax.random.fold_in(key, state.step)
     view_key, method_key, dropout_key = jax.random.split(key, 3)
-    views = augment.make_views(recipes, batch, size, view_key)
+    views = _Views(augment.make_views(recipes, batch, size, view_key))
     terms, metrics = {}, {}
     for name, ask in methods.items():
       asked, said = ask(lambda x: predict(state, x), views, method_key, state.step)
@@ -74,7 +81,7 @@ def make_learner(
     if average is not None:
       rate = 1 - ema_decay(state.step, decay)
       average = optax.incremental_update(student, average, rate)
-    metrics |= losses | {'loss': total, 'grad_norm': optax.global_norm(grads)}
+    metrics |= losses | {'loss': total, 'grad_norm': optax.tree.norm(grads)}
     return TrainState(state.step + 1, student, average, opt_state), metrics
 
   def _forward(params, state, terms, key):

@@ -63,12 +63,14 @@ def write_masks(
   def readable() -> Iterator[np.ndarray]:
     for index, path in enumerate(paths):
       try:
-        originals[index] = images.read_image(path)
+        original = images.read_image(path)
+        ready = data.prepared(original, facts, str(path))
       except UserError as error:
         refused.append(str(error))
         continue
+      originals[index] = original
       order.append(index)
-      yield data.prepared(originals[index], facts)
+      yield ready
 
   answers = predict_many(probabilities, readable(), budget=budget)
   for position, probs in tqdm(answers, total=len(paths), unit=' images', desc='predict'):

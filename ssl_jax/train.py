@@ -88,7 +88,8 @@ def train(
   """Trains to `steps` updates, from the latest checkpoint of `folder` if there is one.
 
   `update` is the compiled `learner.update`, `example` one image [1, *size, C].
-  Raises Stopped, after a save, once `stop()` is true, and UserError where a loss or the gradient is not finite.
+  Raises Stopped, after a save, once `stop()` is true, and UserError where a loss or the gradient
+  is not finite.
   """
   checkpoints = Checkpoints(folder / 'checkpoints', best=best)
   key = jax.random.key(seed)

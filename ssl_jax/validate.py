@@ -1,10 +1,10 @@
 """Refuses a config that cannot mean what its author hopes, in one sentence."""
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ssl_jax import augment, find, parallel
-from ssl_jax.optimizers import SCHEDULES
+from ssl_jax import augment, find, optimizers, parallel
 from ssl_jax.stages import STAGES
 from ssl_jax.types import UserError
 
@@ -12,11 +12,11 @@ CHOICES = {
   'teacher': ('student', 'average'),
   'precision': ('float32', 'bfloat16'),
   'normalize': ('data', 'imagenet'),
-  'schedule.name': tuple(SCHEDULES),
+  'schedule.name': tuple(optimizers.SCHEDULES),
   'optimizer.name': ('sgd', 'adam'),
 }
 
-RANGES = {  # inclusive
+RANGES = {  # inclusive; a knob that a config leaves out has its default
   'seed': (0, 2**31 - 1),
   'replicas': (1, 1000),
   'steps': (1, 10**9),
@@ -26,17 +26,26 @@ RANGES = {  # inclusive
   'average': (0, 1),
   'batch.labeled': (1, 10**6),
   'batch.unlabeled': (1, 10**6),
-  'optimizer.lr': (0, 1000),
+  'optimizer.lr': (0, math.inf),
   'optimizer.momentum': (0, 1),
-  'optimizer.weight_decay': (0, 1000),
+  'optimizer.weight_decay': (0, math.inf),
+  'optimizer.head': (0, math.inf),
+  'optimizer.clip': (0, math.inf),
+  'schedule.warmup': (0, 10**9),
 }
 
 
 def _get(config: Mapping, key: str) -> Any:
   value: Any = config
   for part in key.split('.'):
+    if part not in value:
+      return None
     value = value[part]
   return value
+
+
+def _without(knobs: Mapping, *names: str) -> dict:
+  return {name: value for name, value in knobs.items() if name not in names}
 
 
 def validate(config: Mapping) -> None:
@@ -45,8 +54,9 @@ def validate(config: Mapping) -> None:
     if _get(config, key) not in choices:
       raise UserError(f'{key}={_get(config, key)!r} is not one of {", ".join(choices)}.')
   for key, (low, high) in RANGES.items():
-    if not low <= _get(config, key) <= high:
-      raise UserError(f'{key}={_get(config, key)} is not in {low}..{high}.')
+    value = _get(config, key)
+    if value is not None and not low <= value <= high:
+      raise UserError(f'{key}={value} is not in {low}..{high}.')
   for name, size in config['batch'].items():
     parallel.check_batch(name, size)
   if not (len(config['size']) in (2, 3) and min(config['size']) >= 8):
@@ -57,6 +67,10 @@ def validate(config: Mapping) -> None:
     raise UserError('methods is empty, so nothing would be learnt; add supervised, say.')
   for name, knobs in config['methods'].items():
     find.check_knobs(find.find('methods', name).method, knobs, f'methods.{name}')
+  find.check_knobs(optimizers.make, _without(config['optimizer'], 'name'), 'optimizer')
+  shape = optimizers.SCHEDULES[config['schedule']['name']]
+  knobs = _without(config['schedule'], 'name', 'warmup')
+  find.check_knobs(shape, knobs, 'schedule', given=('lr', 'steps'))
   find.find('models', config['model']['name'])
   find.find('datasets', config['data']['name'])
   augment.check_recipes(config['views'], set(config['batch']))

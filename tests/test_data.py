@@ -1,0 +1,135 @@
+"""Batches as functions of seed and step; facts found in the data."""
+
+import numpy as np
+import pytest
+
+from ssl_jax import data, parallel
+from ssl_jax.types import IGNORE, Splits
+
+
+class Pictures:
+  """Images of given sizes whose every pixel says which image it is of."""
+
+  def __init__(self, sizes, with_label=True, channels=3):
+    self.sizes, self.with_label, self.channels = sizes, with_label, channels
+
+  def __len__(self):
+    return len(self.sizes)
+
+  def __getitem__(self, index):
+    shape = self.sizes[index]
+    record = {'image': np.full((*shape, self.channels), index, np.uint8), 'name': f'cell{index}'}
+    return record | ({'label': np.full(shape, 1, np.uint8)} if self.with_label else {})
+
+
+def _stream(seed=0, batch=4, count=6):
+  return data.Stream(Pictures([(8, 8)] * count), batch, (8, 8), seed)
+
+
+def _whose(batch):
+  return batch['image'][:, 0, 0, 0].tolist()
+
+
+def test_an_epoch_shows_every_image_once_in_another_order_each_time():
+  stream = _stream(batch=3)
+  epochs = [_whose(stream[2 * e]) + _whose(stream[2 * e + 1]) for e in range(3)]
+  assert all(sorted(epoch) == list(range(6)) for epoch in epochs)
+  assert epochs[0] != epochs[1] or epochs[1] != epochs[2]
+
+
+def test_a_batch_is_a_function_of_seed_and_step():
+  assert _whose(_stream(seed=1)[5]) == _whose(_stream(seed=1)[5])
+  assert [_whose(_stream(seed=1)[s]) for s in range(4)] != [
+    _whose(_stream(seed=2)[s]) for s in range(4)
+  ]
+
+
+def test_reading_ahead_from_any_step_gives_the_same_batches():
+  streams = {'labeled': _stream(), 'unlabeled': _stream(seed=9)}
+  all_of_them = list(data.batches(streams, 0, 7))
+  rest = list(data.batches(streams, 4, 7))
+  assert [_whose(b['labeled']) for b in all_of_them[4:]] == [_whose(b['labeled']) for b in rest]
+  assert len(rest) == 3
+  assert not list(data.batches(streams, 7, 7))
+
+
+def test_processes_share_the_batch_that_one_would_see(monkeypatch):
+  alone = _whose(_stream()[3])
+  shares = []
+  for process in range(2):
+    monkeypatch.setattr(parallel.jax, 'process_count', lambda: 2)
+    monkeypatch.setattr(parallel.jax, 'process_index', lambda process=process: process)
+    shares += _whose(_stream()[3])
+  assert shares == alone
+
+
+def test_streams_have_seeds_of_their_own():
+  seeds = {data.stream_seed(seed, name) for seed in range(5) for name in ('labeled', 'unlabeled')}
+  assert len(seeds) == 10
+  assert data.stream_seed(3, 'labeled') == 1852691892  # the same on every machine
+
+
+def test_small_images_lie_at_the_top_left_of_the_canvas():
+  record = Pictures([(3, 5)])[0]
+  record['image'] += 7
+  placed = data.place(record, (6, 6), np.random.default_rng(0))
+  assert placed['extent'].tolist() == [3, 5]
+  assert (placed['image'][:3, :5] == 7).all()
+  assert placed['image'].sum() == 7 * 3 * 5 * 3
+  assert (placed['label'][:3, :5] == 1).all()
+  assert (placed['label'][3:] == IGNORE).all()
+
+
+def test_large_images_are_cut_at_a_place_that_varies():
+  ramp = np.arange(20, dtype=np.uint8)[:, None, None] + np.zeros((20, 9, 1), np.uint8)
+  record = {'image': ramp, 'label': ramp[..., 0]}
+  tops = set()
+  for seed in range(20):
+    placed = data.place(record, (6, 9), np.random.default_rng(seed))
+    assert (placed['image'][..., 0] == placed['label']).all()
+    assert placed['extent'].tolist() == [6, 9]
+    tops.add(int(placed['label'][0, 0]))
+  assert len(tops) > 5
+  assert max(tops) <= 14
+
+
+def test_the_canvas_holds_the_largest_image_up_to_a_limit():
+  source = Pictures([(8, 30), (20, 10)])
+  assert data.canvas_of(source, None) == (20, 30)
+  assert data.canvas_of(source, 16) == (16, 16)
+
+
+def _splits(**changes):
+  sources = {'labeled': Pictures([(4, 4)] * 3), 'unlabeled': None, 'val': None, 'test': None}
+  return Splits(**(sources | changes), classes=('a', 'b'))
+
+
+def test_facts_come_from_training_images_alone():
+  before = data.find_facts(_splits())
+  after = data.find_facts(_splits(test=Pictures([(4, 4)] * 50)))
+  assert before.mean == after.mean == tuple([round(float(np.mean([0, 1, 2]) / 255), 6)] * 3)
+  assert (before.counts, after.counts) == ({'labeled': 3}, {'labeled': 3, 'test': 50})
+  assert before.fingerprint != after.fingerprint
+
+
+def test_standardize_gives_zero_mean_and_unit_variance():
+  facts = data.find_facts(_splits())
+  pixels = np.concatenate([data.unit(Pictures([(4, 4)] * 3)[i]['image']) for i in range(3)])
+  found = facts.standardize(pixels)
+  assert found.mean() == pytest.approx(0, abs=1e-2)
+  assert found.std() == pytest.approx(1, rel=1e-2)
+
+
+def test_imagenet_statistics_are_for_colour_images():
+  assert data.find_facts(_splits(), 'imagenet').mean == data.IMAGENET[0]
+  grey = _splits(labeled=Pictures([(4, 4)], channels=1))
+  assert len(data.find_facts(grey, 'imagenet').mean) == 1
+
+
+def test_a_new_image_is_brought_to_what_training_saw():
+  facts = data.find_facts(_splits())._replace(intensity=(100.0, 300.0))
+  deep = np.full((2, 2, 1), 200, np.uint16)
+  assert data.prepared(deep, facts, 'x.png') == pytest.approx(np.full((2, 2, 3), 0.5))
+  plain = data.prepared(np.full((2, 2, 3), 255, np.uint8), facts, 'x.png')
+  assert plain.dtype == np.float32
+  assert (plain == 1).all()

@@ -1,0 +1,36 @@
+"""Look-up by file name."""
+
+import pytest
+
+from ssl_jax import find
+from ssl_jax.types import UserError
+
+
+def test_every_file_of_methods_is_known():
+  assert {'supervised', 'fixmatch', 'mean_teacher'} <= set(find.known('methods'))
+
+
+def test_helpers_are_not_listed():
+  assert 'layers' not in find.known('models')
+  assert not [name for name in find.known('datasets') if name.startswith('_')]
+
+
+def test_an_unknown_name_lists_the_known():
+  with pytest.raises(UserError, match=r"no 'fixmach' in methods.*fixmatch"):
+    find.find('methods', 'fixmach')
+
+
+def test_a_wrong_knob_is_named():
+  with pytest.raises(UserError, match=r"no knob 'treshold'.*threshold"):
+    find.build('methods', 'fixmatch', {'treshold': 0.9})
+
+
+def test_a_missing_knob_is_named():
+  with pytest.raises(UserError, match="folder needs 'labeled'"):
+    find.build('datasets', 'folder', {})
+
+
+def test_flax_fields_are_not_knobs():
+  with pytest.raises(UserError, match="no knob 'depth'") as error:
+    find.build('models', 'unet', {'depth': 3}, num_classes=2, dtype='float32')
+  assert 'parent' not in str(error.value)

@@ -1,0 +1,78 @@
+"""Masks of any size: whole, in batches, in tiles."""
+
+import numpy as np
+import pytest
+
+from ssl_jax import inference
+from ssl_jax.inference import predict_many, predict_tiled
+
+
+def _local(images):
+  """A 'network' that looks at single pixels, and remembers what it was given."""
+  seen.append(images.shape)
+  return np.concatenate([images[..., :1], 1 - images[..., :1]], -1)
+
+
+seen: list[tuple] = []
+
+
+@pytest.fixture(autouse=True)
+def _forget():
+  seen.clear()
+
+
+def _image(*size, seed=0):
+  return np.random.default_rng(seed).random((*size, 3), np.float32)
+
+
+def test_every_image_comes_back_at_its_own_size_and_place():
+  images = [_image(*size, seed=i) for i, size in enumerate([(30, 41), (64, 64), (5, 7), (33, 40)])]
+  answers = dict(predict_many(_local, images, batch=2))
+  assert sorted(answers) == [0, 1, 2, 3]
+  for index, image in enumerate(images):
+    np.testing.assert_allclose(answers[index][..., 0], image[..., 0])
+
+
+def test_few_shapes_are_compiled():
+  sizes = [(100 + i, 120 - i) for i in range(20)]
+  list(predict_many(_local, (_image(*size) for size in sizes), batch=4))
+  assert set(seen) == {(4, 128, 128, 3)}
+
+
+@pytest.mark.parametrize('size', [(200, 90), (64, 300), (65, 64)])
+def test_tiles_equal_the_whole_for_a_local_operator(size):
+  image = _image(*size)
+  found = predict_tiled(_local, image, budget=64 * 64)
+  np.testing.assert_allclose(found[..., 0], image[..., 0], rtol=1e-5)
+  np.testing.assert_allclose(found.sum(-1), 1, rtol=1e-5)
+  assert all(np.prod(shape[1:3]) <= 64 * 64 for shape in seen)
+  assert len(seen) > 1
+
+
+def test_only_images_over_the_budget_are_tiled():
+  images = [_image(64, 64), _image(64, 65)]
+  answers = dict(predict_many(_local, images, batch=1, budget=64 * 64))
+  assert seen[0] == (1, 64, 64, 3)
+  assert len(seen) == 3  # one whole, two tiles
+  np.testing.assert_allclose(answers[1][..., 0], images[1][..., 0], rtol=1e-5)
+
+
+def test_tiles_overlap_at_least_as_asked():
+  starts = inference._starts(1000, 128, 0.25)
+  steps = np.diff(starts)
+  assert starts[0] == 0
+  assert starts[-1] == 1000 - 128
+  assert steps.max() <= 0.75 * 128 + 1
+
+
+def test_borders_of_tiles_weigh_little():
+  """Where a tile's border meets another tile's middle, the middle wins."""
+
+  def spoilt(images):
+    answer = np.zeros((*images.shape[:3], 2), np.float32)
+    answer[..., 0] = 1
+    answer[:, :, :2] = answer[:, :, -2:] = (0, 1)
+    return answer
+
+  found = predict_tiled(spoilt, _image(64, 200), budget=64 * 64)
+  assert found[:, 2:-2].argmax(-1).max() == 0

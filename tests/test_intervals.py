@@ -1,0 +1,49 @@
+"""Intervals against tables and against what must hold."""
+
+import numpy as np
+import pytest
+
+from ssl_jax import intervals, metrics
+
+
+def test_t_interval_of_three_seeds():
+  found = intervals.over_seeds(np.array([81.0, 83.0, 85.0]), np.array([80.0, 80.0, 80.0]))
+  half = 4.302653 * 2 / np.sqrt(3)  # Student's t, 2 degrees of freedom
+  assert found.mean == pytest.approx(3)
+  assert (found.low, found.high) == (pytest.approx(3 - half), pytest.approx(3 + half))
+
+
+def test_seeds_are_paired():
+  luck = np.array([0.0, 10.0, 20.0])
+  found = intervals.over_seeds(70 + luck + [1, 1.1, 0.9], 70 + luck)
+  assert found.low > 0.5
+
+
+def _images(hits: np.ndarray) -> np.ndarray:
+  return np.stack([np.array([[50, 0], [50 - h, h]]) for h in hits])
+
+
+def test_bootstrap_holds_the_difference_and_narrows_with_more_images():
+  rng = np.random.default_rng(0)
+  few, many = rng.integers(20, 40, 10), rng.integers(20, 40, 160)
+  spans = []
+  for hits in (few, many):
+    found = intervals.over_images(_images(hits + 5), _images(hits), metrics.mean_iou)
+    assert found.low < found.mean < found.high
+    spans.append(found.high - found.low)
+  assert spans[1] < spans[0]
+
+
+def test_the_same_network_twice_shows_no_difference():
+  images = _images(np.arange(10, 30))
+  found = intervals.over_images(images, images, metrics.mean_iou)
+  assert tuple(found[:3]) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+  ('low', 'high', 'says'),
+  [(0.1, 2, 'helps'), (-2, -0.1, 'HURTS'), (-1, 2, 'No difference shown')],
+)
+def test_verdict_follows_the_interval(low, high, says):
+  found = intervals.Difference((low + high) / 2, low, high, '3 seeds, paired')
+  assert says in intervals.verdict('fixmatch', found)

@@ -1,0 +1,46 @@
+"""Scores against a confusion matrix counted by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from ssl_jax import metrics
+from ssl_jax.types import IGNORE
+
+NAMES = ('background', 'cytoplasm', 'nucleus')
+TRUTH = np.array([[0, 0, 1], [1, IGNORE, 0]])
+GUESS = np.array([[0, 1, 1], [1, 2, 0]])
+
+
+def test_confusion_matrix_counts_known_pixels():
+  matrix = metrics.confusion_matrix(TRUTH, GUESS, 3)
+  assert matrix.tolist() == [[2, 1, 0], [0, 2, 0], [0, 0, 0]]
+
+
+def test_scores_leave_out_a_class_seen_nowhere():
+  matrix = metrics.confusion_matrix(TRUTH, GUESS, 3)
+  scores = metrics.scores(matrix, NAMES)
+  assert scores['miou'] == pytest.approx(100 * 2 / 3)
+  assert scores['iou/background'] == pytest.approx(100 * 2 / 3)
+  assert scores['dice'] == pytest.approx(80)
+  assert scores['accuracy'] == pytest.approx(80)
+  assert 'iou/nucleus' not in scores
+  assert metrics.absent(matrix, NAMES) == ['nucleus']
+
+
+def test_a_class_only_predicted_scores_zero():
+  matrix = metrics.confusion_matrix(np.zeros((2, 2), int), np.array([[0, 0], [0, 2]]), 3)
+  assert metrics.scores(matrix, NAMES)['iou/nucleus'] == 0
+  assert metrics.mean_iou(matrix) == pytest.approx(100 * (0.75 + 0) / 2)
+
+
+def test_mean_iou_reads_a_stack_of_matrices():
+  one = metrics.confusion_matrix(TRUTH, GUESS, 3)
+  two = np.diag([5, 5, 5])
+  both = metrics.mean_iou(np.stack([one, two]))
+  assert both == pytest.approx([metrics.mean_iou(one), 100])
+
+
+def test_nothing_known_is_not_a_number():
+  assert math.isnan(metrics.scores(np.zeros((3, 3), int), NAMES)['miou'])

@@ -1,0 +1,76 @@
+"""Schedules and optimizers against their formulas."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ssl_jax import optimizers
+from ssl_jax.types import UserError
+
+
+def _rates(name, when, lr=0.1, steps=100, **knobs):
+  made = optimizers.schedule({'name': name, **knobs}, lr, steps)
+  return [float(made(jnp.int32(step))) for step in when]
+
+
+def test_poly_per_iteration():
+  expected = [0.1, 0.1 * 0.5**0.9, 0.1 * 0.01**0.9, 0]
+  assert _rates('poly', (0, 50, 99, 100), power=0.9) == pytest.approx(expected, rel=1e-5)
+
+
+def test_cosine_and_steps():
+  assert _rates('cosine', (0, 50, 100)) == pytest.approx([0.1, 0.05, 0], abs=1e-7)
+  assert _rates('step', (0, 49, 60, 80), at=(0.5, 0.75)) == pytest.approx([0.1, 0.1, 0.01, 0.001])
+
+
+def test_warmup_rises_to_the_whole_rate():
+  assert _rates('constant', (0, 5, 10, 50), warmup=10) == pytest.approx([0, 0.05, 0.1, 0.1])
+  with pytest.raises(UserError, match='warmup=100 leaves nothing of steps=100'):
+    _rates('poly', (0,), warmup=100)
+
+
+PARAMS = {'backbone': {'w': jnp.array([1.0])}, 'head': {'w': jnp.array([2.0])}}
+
+
+def _two_steps(params=PARAMS, gradient=0.5, **knobs):
+  made = optimizers.make(lr=lambda step: 0.1, **knobs)
+  state, grads = made.init(params), {k: {'w': jnp.array([gradient])} for k in params}
+  for _ in range(2):
+    updates, state = made.update(grads, state, params)
+    params = {k: {'w': p['w'] + updates[k]['w']} for k, p in params.items()}
+  return {k: float(p['w'][0]) for k, p in params.items()}
+
+
+def test_sgd_as_torch_has_it():
+  """Weight decay joins the gradient before the momentum; the head's rate is ten times."""
+  found = _two_steps(name='sgd', momentum=0.9, weight_decay=0.01, head=10.0)
+  for name, rate, p in (('backbone', 0.1, 1.0), ('head', 1.0, 2.0)):
+    velocity = 0.0
+    for _ in range(2):
+      velocity = 0.9 * velocity + (0.5 + 0.01 * p)
+      p -= rate * velocity
+    assert found[name] == pytest.approx(p, rel=1e-5)
+
+
+def test_a_network_without_backbone_has_one_rate():
+  found = _two_steps({'block': {'w': jnp.array([1.0])}}, name='sgd', momentum=0.0, head=10.0)
+  assert found['block'] == pytest.approx(1 - 0.1 * 0.5 * 2)
+
+
+def test_adam_moves_by_the_rate():
+  assert _two_steps(name='adam')['head'] == pytest.approx(2 - 0.2, rel=1e-4)
+
+
+def test_clip_bounds_the_norm():
+  found = _two_steps({'a': {'w': jnp.array([0.0])}}, 100.0, name='sgd', momentum=0.0, clip=1.0)
+  assert found['a'] == pytest.approx(-0.2, rel=1e-5)
+
+
+def test_unknown_names_are_refused():
+  with pytest.raises(UserError, match='known ones are sgd, adam'):
+    optimizers.make(name='lion', lr=lambda step: 0.1)
+
+
+def test_schedules_are_plain_functions_of_the_iteration():
+  for name in optimizers.SCHEDULES:
+    assert np.isfinite(_rates(name, (0, 1, 99, 100))).all()

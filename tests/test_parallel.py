@@ -1,0 +1,71 @@
+"""One device and eight give the same network: batch norm, dropout, FixMatch and CutMix on."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ssl_jax import parallel
+from ssl_jax.types import UserError
+
+HERE = Path(__file__).parent
+
+STEPS = """
+import sys
+sys.path[:0] = [{root!r}, {here!r}]
+import conftest, jax, numpy as np
+from ssl_jax import build, data, parallel
+from ssl_jax.run import plain
+
+page = conftest.tiny_page()
+page.batch.labeled, page.batch.unlabeled = 16, 8
+page.model.dropout = 0.3
+page.methods.fixmatch.threshold = 0.4
+# SGD: Adam's first steps divide rounding errors by themselves.
+page.optimizer = dict(name='sgd', lr=0.05, momentum=0.9, weight_decay=1e-4)
+config = plain(page)
+found = build.splits(config['data'])
+learner = build.learner(config, data.find_facts(found))
+streams = build.streams(config, found, 0)
+key = jax.random.key(0)
+state = parallel.jit_init(learner.init)(key, np.zeros((1, *config['size'], 3), np.float32))
+update = parallel.jit_update(learner.update)
+for batch in data.batches(streams, 0, 5):
+  state, metrics = update(state, parallel.shard(batch), key)
+answers = parallel.jit_predict(learner.predict)(state, np.full((3, 32, 32, 3), 0.5, np.float32))
+flat = np.concatenate([np.ravel(x) for x in jax.tree.leaves((state.student, state.average))])
+np.savez({out!r}, flat=flat, trusted=metrics['fixmatch/trusted'], devices=jax.device_count(),
+         answers=answers)
+"""
+
+
+def _start(devices: int, out: Path) -> subprocess.Popen:
+  code = STEPS.format(root=str(HERE.parent), here=str(HERE), out=str(out))
+  flags = f'--xla_force_host_platform_device_count={devices}'
+  environment = os.environ | {'XLA_FLAGS': flags, 'JAX_PLATFORMS': 'cpu'}
+  return subprocess.Popen([sys.executable, '-c', code], env=environment, stderr=subprocess.PIPE)
+
+
+def test_one_and_eight_devices_learn_the_same(tmp_path):
+  outs = {devices: tmp_path / f'{devices}.npz' for devices in (1, 8)}
+  started = [_start(devices, out) for devices, out in outs.items()]
+  for process in started:
+    _, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, errors.decode()[-2000:]
+  one, eight = (np.load(out) for out in outs.values())
+  assert (one['devices'], eight['devices']) == (1, 8)
+  assert 0 < one['trusted'] < 1  # FixMatch had something to decide
+  difference = np.abs(one['flat'] - eight['flat']).max()
+  print(json.dumps({'largest difference of a parameter after 5 steps': float(difference)}))
+  assert difference < 1e-5
+  np.testing.assert_allclose(one['answers'], eight['answers'], atol=1e-5)
+
+
+def test_a_batch_that_does_not_split_is_refused(monkeypatch):
+  monkeypatch.setattr(parallel.jax, 'device_count', lambda: 8)
+  with pytest.raises(UserError, match=r'batch.labeled=12 cannot be split over 8 devices'):
+    parallel.check_batch('labeled', 12)

@@ -1,0 +1,204 @@
+"""A run from config to verdict, and the sentences that refuse a bad one."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from ssl_jax import build, train
+from ssl_jax.checkpoint import Checkpoints
+from ssl_jax.run import plain, run
+from ssl_jax.types import TrainState, UserError
+from ssl_jax.validate import validate
+
+
+def test_the_run_folder_holds_what_everything_else_is_made_from(finished):
+  for stage in ('control', 'fixmatch'):
+    names = {path.name for path in (finished / stage).iterdir()}
+    assert names >= {'config.json', 'data.json', 'metrics.jsonl', 'checkpoints', 'done.json',
+                     'test.npz', 'test_masks'}  # fmt: skip
+  done = json.loads((finished / 'done.json').read_text())
+  assert done['test/miou'] == done['fixmatch/test/miou']
+  assert 0 <= done['control/test/miou'] <= 100
+  low, mid, high = (done[f'verdict/test/miou_difference{end}'] for end in ('_low', '', '_high'))
+  assert low <= mid <= high
+  assert mid == pytest.approx(done['test/miou'] - done['control/test/miou'])
+
+
+def test_scores_are_those_of_the_written_masks(finished):
+  with np.load(finished / 'fixmatch' / 'test.npz') as found:
+    matrix, names = found['matrices'].sum(0), found['names']
+  masks = [np.asarray(Image.open(finished / 'fixmatch' / 'test_masks' / f'{n}.png')) for n in names]
+  assert matrix.sum(0).tolist() == np.bincount(np.concatenate(masks).ravel(), minlength=3).tolist()
+  done = json.loads((finished / 'done.json').read_text())
+  assert done['test/accuracy'] == pytest.approx(100 * np.trace(matrix) / matrix.sum())
+
+
+def test_metrics_are_lines_of_a_step_window(finished):
+  lines = train.read_record(finished / 'fixmatch')
+  windows = [line for line in lines if 'loss' in line]
+  assert [line['step'] for line in windows] == [1, 2, 3, 4, 5, 6]
+  assert {'loss/supervised/labeled', 'loss/fixmatch/unlabeled', 'fixmatch/trusted', 'grad_norm',
+          'steps_per_second', 'images_per_second'} <= set(windows[0])  # fmt: skip
+  assert [line['step'] for line in lines if 'test/miou' in line] == [3, 6]
+
+
+def test_the_verdict_and_the_picture_say_that_the_data_are_synthetic(finished):
+  assert 'synthetic' in (finished / 'verdict' / 'verdict.txt').read_text()
+  with Image.open(finished / 'verdict' / 'picture.png') as picture:
+    assert min(picture.size) > 200
+
+
+def test_a_finished_run_is_left_as_it_is(finished, page, capsys):
+  before = (finished / 'done.json').read_text()
+  run(page, finished)
+  assert 'fixmatch is done' in capsys.readouterr().out
+  assert (finished / 'done.json').read_text() == before
+
+
+def test_another_config_is_refused_with_its_first_key(finished, page):
+  page.optimizer.lr = 0.5
+  with pytest.raises(UserError, match=r'optimizer.lr was 0.003, now it is 0.5'):
+    run(page, finished)
+
+
+def test_several_seeds_share_a_stage_and_give_an_interval(page, tmp_path):
+  page.replicas, page.steps, page.seed = 2, 2, 5
+  done = run(page, tmp_path)
+  each = [done[f'fixmatch/seed_{seed}/test/miou'] for seed in (5, 6)]
+  assert each[0] != each[1]
+  assert done['test/miou'] == pytest.approx(np.mean(each))
+  assert '2 seeds' in (tmp_path / 'verdict' / 'verdict.txt').read_text()
+
+
+def test_without_stages_a_run_trains_in_its_own_folder(page, tmp_path):
+  page.unlock()
+  page.stages, page.steps = (), 2
+  page.data.val, page.data.test = 2, 0
+  done = run(page, tmp_path)
+  assert (tmp_path / 'checkpoints').is_dir()
+  assert 'val/miou' in done
+  assert 'test/miou' not in done
+
+
+@pytest.mark.parametrize(
+  ('key', 'value', 'says'),
+  [
+    ('teacher', 'nobody', "teacher='nobody' is not one of student, average"),
+    ('average', 0.0, "teacher='average' needs a decay"),
+    ('average', 1.5, r'average=1.5 is not in 0..1'),
+    ('steps', 0, r'steps=0 is not in 1\.\.'),
+    ('size', 4, r'size=\(4, 4\) is not'),
+    ('model.name', 'vnet', "no 'vnet' in models; the known ones are .*unet"),
+    ('data.name', 'cats', "no 'cats' in datasets"),
+    ('optimizer.name', 'lion', 'is not one of sgd, adam'),
+    ('schedule.name', 'square', 'is not one of poly, cosine'),
+    ('views.strong.of', 'week', "'strong'.*of"),
+    ('methods', {}, 'methods is empty'),
+    ('methods', {'fixmach': {}}, "no 'fixmach' in methods"),
+    ('methods', {'fixmatch': {'tau': 1.0}}, "methods.fixmatch has no knob 'tau'"),
+    ('methods', {'supervised': {'view': 'nowhere'}}, "asks for the view 'nowhere'"),
+    ('model.depth', 3, "models/unet has no knob 'depth'"),
+    ('optimizer.speed', 3, "optimizer has no knob 'speed'"),
+    ('schedule.speed', 3, "schedule has no knob 'speed'"),
+    ('data.test', -1, 'test'),
+    ('stages', ({'name': 'a', 'run': 'dance'},), "run='dance' is not one of train, compare"),
+    ('stages', ({'name': 'a'}, {'name': 'a'}), "'a' is no good name"),
+    ('stages', ({'name': 'a', 'lr': 3},), 'stages.a: lr is no field of the config'),
+    ('stages', ({'name': 'v', 'run': 'compare', 'of': 'x', 'against': 'y'},), 'x/test.npz'),
+  ],
+)
+def test_a_bad_config_gets_one_sentence(page, tmp_path, key, value, says):
+  config = plain(page)
+  inner = config
+  *path, last = key.split('.')
+  for part in path:
+    inner = inner[part]
+  inner[last] = value
+  with pytest.raises(UserError, match=says):
+    run(config, tmp_path)
+
+
+def test_every_stage_is_checked_before_the_first_begins(page, tmp_path):
+  page.unlock()
+  page.stages = ({'name': 'good'}, {'name': 'bad', 'teacher': 'nobody'})
+  with pytest.raises(UserError, match='nobody'):
+    run(page, tmp_path / 'run')
+  assert not (tmp_path / 'run').exists()
+
+
+def test_the_tiny_config_is_valid(page):
+  validate(plain(page))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_by_name(page, tmp_path):
+  page.unlock()
+  page.optimizer = dict(name='sgd', lr=1e30)
+  page.stages = ()
+  with pytest.raises(UserError, match=r'stopped at step \d: (loss/\w+/\w+|grad_norm) is (nan|inf)'):
+    run(page, tmp_path)
+  assert not (tmp_path / 'done.json').exists()
+
+
+def test_changed_data_are_refused_on_resume(page, tmp_path):
+  page.unlock()
+  page.stages, page.steps = (), 2
+  run(page, tmp_path)
+  (tmp_path / 'done.json').unlink()
+  facts = json.loads((tmp_path / 'data.json').read_text())
+  (tmp_path / 'data.json').write_text(json.dumps(facts | {'fingerprint': 1}))
+  with pytest.raises(UserError, match='fingerprint was 1'):
+    run(page, tmp_path)
+
+
+def test_tensorboard_when_asked(page, tmp_path):
+  page.unlock()
+  page.stages, page.steps, page.tensorboard = (), 2, True
+  run(page, tmp_path)
+  assert list((tmp_path / 'tensorboard').glob('events*'))
+
+
+def test_bfloat16_keeps_parameters_and_losses_in_float32(page, tmp_path):
+  page.unlock()
+  page.stages, page.steps, page.precision = (), 2, 'bfloat16'
+  run(page, tmp_path)
+  facts = build.read_facts(tmp_path)
+  learner = build.learner(plain(page), facts)
+  like = jax.jit(learner.init)(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+  state = Checkpoints(tmp_path / 'checkpoints').restore(like)
+  assert {x.dtype for x in jax.tree.leaves(state.student)} == {jnp.dtype('float32')}
+  assert state.step == 2
+
+
+def _state(value: float) -> TrainState:
+  return TrainState(jnp.int32(value), {'params': {'w': jnp.full(3, value)}}, None, ())
+
+
+def test_the_latest_checkpoints_and_the_best_are_kept(tmp_path):
+  checkpoints = Checkpoints(tmp_path, keep=2, best='val/miou')
+  for step, score in ((1, 50.0), (2, 90.0), (3, 60.0), (4, 70.0), (5, 65.0)):
+    checkpoints.save(_state(step), {'val/miou': score})
+  checkpoints.close()
+  checkpoints = Checkpoints(tmp_path)
+  assert sorted(checkpoints.manager.all_steps()) == [2, 4, 5]
+  assert checkpoints.restore(_state(0)).student['params']['w'].tolist() == [5, 5, 5]
+  assert checkpoints.restore(_state(0), 2).step == 2
+
+
+def test_a_checkpoint_of_another_network_is_refused(tmp_path):
+  checkpoints = Checkpoints(tmp_path)
+  checkpoints.save(_state(1))
+  checkpoints.close()
+  other = TrainState(jnp.int32(0), {'params': {'w': jnp.zeros(4), 'b': jnp.zeros(1)}}, None, ())
+  with pytest.raises(UserError, match='does not fit this network'):
+    Checkpoints(tmp_path).restore(other)
+
+
+def test_a_line_that_a_kill_cut_short_is_dropped(tmp_path):
+  text = '{"step": 1, "loss": 2.0}\n{"step": 2, "loss": 1.0}\n{"step": 3, "lo'
+  (tmp_path / 'metrics.jsonl').write_text(text)
+  train.Record(tmp_path, 1, tensorboard=False).write(2, {'loss': 0.5})
+  assert [(x['step'], x['loss']) for x in train.read_record(tmp_path)] == [(1, 2.0), (2, 0.5)]
