@@ -6,23 +6,19 @@ Run:  python main.py
 
 from ml_collections import ConfigDict
 
+WEAK = dict(scale=(0.8, 1.25), flip=0.5, flip_vertical=0.5)
+
 
 def get_config():
   """One page; every field can be set from the shell, as in --config.steps=100."""
   config = ConfigDict()
-  config.seed = 0
-  config.replicas = 3
-  config.steps = 200
-  config.eval_every = 100
-  config.checkpoint_every = 100
-  config.log_every = 10
-  config.data = dict(name='synthetic', labeled=8, unlabeled=128, test=64, size=64, seed=0)
-  config.batch = dict(labeled=8, unlabeled=8)
-  config.size = 64
-  config.normalize = 'data'
+  config.update(seed=0, replicas=3, steps=300)
+  config.update(eval_every=150, checkpoint_every=100, log_every=10, tensorboard=False)
+  config.data = dict(name='synthetic', labeled=8, unlabeled=128, val=0, test=64, size=64, seed=0)
+  config.update(batch=dict(labeled=8, unlabeled=8), size=64, normalize='data')
   config.views = dict(
-    labeled=dict(of='labeled', scale=(0.8, 1.25), flip=0.5, flip_vertical=0.5),
-    weak=dict(of='unlabeled', scale=(0.8, 1.25), flip=0.5, flip_vertical=0.5),
+    labeled=dict(of='labeled', **WEAK),
+    weak=dict(of='unlabeled', **WEAK),
     strong=dict(
       of='weak',
       jitter=dict(p=0.8, brightness=0.5, contrast=0.5, saturation=0.5, hue=0.1),
@@ -30,16 +26,12 @@ def get_config():
       cutmix=dict(p=0.5, area=(0.1, 0.4)),
     ),
   )
-  config.methods = dict(
-    supervised=dict(weight=1.0, dice=0.0), fixmatch=dict(threshold=0.9, weight=1.0)
-  )
-  config.teacher = 'average'
-  config.average = 0.99
-  config.model = dict(name='unet', widths=(16, 32, 64, 128), dropout=0.0)
+  config.methods = dict(supervised=dict(weight=1.0), fixmatch=dict(threshold=0.9, weight=1.0))
+  config.update(teacher='average', average=0.99)
+  config.model = dict(name='unet', widths=(8, 16, 32, 64), dropout=0.0)
   config.precision = 'float32'
-  config.optimizer = dict(name='adam', lr=3e-3, momentum=0.9, weight_decay=1e-4, clip=0.0)
-  config.schedule = dict(name='cosine', warmup=0)
-  config.tensorboard = False
+  config.optimizer = dict(name='adam', lr=3e-3, momentum=0.9, weight_decay=1e-4)
+  config.schedule = dict(name='cosine')
   config.stages = (
     dict(name='control', methods=dict(supervised=dict())),
     dict(name='fixmatch'),

@@ -1,0 +1,93 @@
+"""Every page of configs/ takes two tiny steps, and keeps to the form of a page."""
+
+import ast
+import runpy
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from PIL import Image
+
+from ssl_jax import run as runs
+from ssl_jax.datasets import synthetic
+
+PAGES = sorted((ROOT / 'configs').glob('*.py'))
+TINY = {'steps': 2, 'eval_every': 2, 'checkpoint_every': 2, 'replicas': 1, 'size': 32}
+MODELS = {
+  'unet': {'model.widths': (4, 8)},
+  'deeplabv3plus': {'model.backbone': 'resnet18', 'model.output_stride': 16},
+}
+
+
+def _cells(folder, count, with_masks=True):
+  """Writes small synthetic cells as images/ and masks/."""
+  cells = synthetic.load(labeled=count, unlabeled=0, test=0, size=40).labeled
+  for kind in ('images', 'masks'):
+    (folder / kind).mkdir(parents=True, exist_ok=True)
+  for i in range(count):
+    record = cells[i]
+    suffix = 'bmp' if 'wbc' in str(folder) else 'png'
+    Image.fromarray(record['image']).save(folder / 'images' / f'cell{i}.{suffix}')
+    Image.fromarray(record['label']).save(folder / 'masks' / f'cell{i}.png')
+  return [f'cell{i}' for i in range(count)]
+
+
+def _wbc(folder):
+  names = _cells(folder / 'wbc' / 'lisc', 8)
+  for split, chosen in (('labeled', names[:4]), ('unlabeled', names[4:6]), ('val', names[6:])):
+    (folder / 'wbc' / 'lisc' / f'{split}.txt').write_text('\n'.join(chosen))
+  return {'data.root': str(folder / 'wbc')}
+
+
+def _folder(folder):
+  _cells(folder / 'labeled', 6)
+  _cells(folder / 'more', 4)
+  return {
+    'data.labeled': str(folder / 'labeled'),
+    'data.unlabeled': str(folder / 'more' / 'images'),
+  }
+
+
+def _synthetic(folder):
+  return {'data.labeled': 4, 'data.unlabeled': 4, 'data.test': 2, 'data.size': 40}
+
+
+DATA = {'wbc': _wbc, 'folder': _folder, 'synthetic': _synthetic}
+
+
+def _page(path):
+  return runpy.run_path(str(path))['get_config']()
+
+
+@pytest.mark.parametrize('path', PAGES, ids=lambda p: p.stem)
+def test_every_config_takes_two_tiny_steps(path, tmp_path):
+  config = _page(path)
+  small = TINY | {'batch.labeled': 4, 'batch.unlabeled': 2} | MODELS[config.model.name]
+  config.update_from_flattened_dict(small | DATA[config.data.name](tmp_path))
+  done = runs.run(config, tmp_path / 'run')
+  assert np.isfinite(done['test/miou'])
+  assert done['steps'] == 2
+  if any(stage['name'] == 'control' for stage in config.stages):
+    assert np.isfinite(done['control/test/miou'])
+    assert (tmp_path / 'run' / 'verdict' / 'picture.png').exists()
+
+
+@pytest.mark.parametrize('path', PAGES, ids=lambda p: p.stem)
+def test_a_page_is_short_locked_and_imports_neither_jax_nor_ssl_jax(path):
+  text = path.read_text()
+  assert len(text.splitlines()) <= 50
+  nodes = list(ast.walk(ast.parse(text)))
+  names = {a.name for n in nodes if isinstance(n, ast.Import) for a in n.names}
+  names |= {n.module for n in nodes if isinstance(n, ast.ImportFrom)}
+  assert not {name.split('.')[0] for name in names} & {'jax', 'ssl_jax', 'flax', 'optax'}
+  assert _page(path).is_locked
+  assert f'--config=configs/{path.name}' in text or path.stem == 'quickstart'
+
+
+@pytest.mark.parametrize('path', PAGES, ids=lambda p: p.stem)
+def test_every_knob_of_method_and_optimizer_is_written(path):
+  """What may be swept from the shell must stand on the page."""
+  config = _page(path)
+  assert {'name', 'lr', 'momentum', 'weight_decay'} <= set(config.optimizer)
+  assert 'threshold' in config.methods.fixmatch
+  assert 'weight' in config.methods.fixmatch

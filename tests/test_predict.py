@@ -1,0 +1,95 @@
+"""Masks for a folder of new images, from a finished run."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ssl_jax import predict
+from ssl_jax.datasets import synthetic
+
+SIZES = {'a.png': (40, 40), 'b.jpg': (33, 50), 'c.bmp': (64, 41)}
+
+
+@pytest.fixture
+def folder(tmp_path):
+  cells = synthetic.load(labeled=3, unlabeled=0, test=0, size=64).labeled
+  (tmp_path / 'in').mkdir()
+  for index, (name, (height, width)) in enumerate(SIZES.items()):
+    image = cells[index]['image'][:height, :width]
+    Image.fromarray(image).save(tmp_path / 'in' / name)
+  return tmp_path
+
+
+def _call(run, folder, *more):
+  images, out = folder / 'in', folder / 'out'
+  return predict.main([f'--run={run}', f'--images={images}', f'--out={out}', *more])
+
+
+def _mask(folder, name):
+  with Image.open(folder / 'out' / 'masks' / f'{name}.png') as mask:
+    assert mask.mode == 'L'
+    return np.asarray(mask)
+
+
+def test_masks_have_class_ids_at_native_size(finished, folder, capsys):
+  assert _call(finished, folder) == 0
+  for name, size in SIZES.items():
+    mask = _mask(folder, name[0])
+    assert mask.shape == size
+    assert mask.max() <= 2
+    with Image.open(folder / 'out' / 'overlays' / f'{name[0]}.png') as overlay:
+      assert overlay.size == size[::-1]
+  assert '0 background, 1 cytoplasm, 2 nucleus' in capsys.readouterr().out
+
+
+def test_a_run_means_its_last_trained_stage(finished, folder):
+  _call(finished, folder)
+  from_run = _mask(folder, 'a')
+  _call(finished / 'fixmatch', folder)
+  np.testing.assert_array_equal(_mask(folder, 'a'), from_run)
+
+
+def test_masks_of_test_images_are_those_that_were_scored(finished, folder, page):
+  cells = synthetic.load(**{k: v for k, v in page.data.items() if k != 'name'}).test
+  for path in (folder / 'in').iterdir():
+    path.unlink()
+  names = [cells[i]['name'] for i in range(len(cells))]
+  for i, name in enumerate(names):
+    Image.fromarray(cells[i]['image']).save(folder / 'in' / f'{name}.png')
+  assert _call(finished, folder) == 0
+  for name in names:
+    with Image.open(finished / 'fixmatch' / 'test_masks' / f'{name}.png') as scored:
+      np.testing.assert_array_equal(_mask(folder, name), np.asarray(scored))
+
+
+def test_a_corrupt_file_is_named_and_the_others_are_done(finished, folder, capsys):
+  (folder / 'in' / 'broken.png').write_bytes(b'\x89PNG\r\n\x1a\nnot really')
+  assert _call(finished, folder) == 1
+  assert 'broken.png' in capsys.readouterr().err
+  assert {p.stem for p in (folder / 'out' / 'masks').iterdir()} == {'a', 'b', 'c'}
+
+
+def test_images_of_one_stem_do_not_overwrite_each_other(finished, folder):
+  Image.open(folder / 'in' / 'a.png').save(folder / 'in' / 'a.bmp')
+  assert _call(finished, folder) == 0
+  names = {p.name for p in (folder / 'out' / 'masks').iterdir()}
+  assert names == {'a.png.png', 'a.bmp.png', 'b.png', 'c.png'}
+
+
+def test_a_large_image_is_tiled_within_the_budget(finished, folder):
+  assert _call(finished, folder, '--budget=0.0015') == 0  # 1500 pixels: tiles of 32 x 32
+  assert _mask(folder, 'c').shape == SIZES['c.bmp']
+
+
+@pytest.mark.parametrize('what', ['no such folder', 'a folder without a run'])
+def test_a_wrong_run_gets_one_sentence(folder, capsys, what):
+  run = folder / ('nowhere' if what == 'no such folder' else 'in')
+  assert _call(run, folder) == 1
+  assert f'{run} holds no config.json' in capsys.readouterr().err
+
+
+def test_an_empty_folder_of_images_gets_one_sentence(finished, folder, capsys):
+  for path in (folder / 'in').iterdir():
+    path.unlink()
+  assert _call(finished, folder) == 1
+  assert str(folder / 'in') in capsys.readouterr().err
