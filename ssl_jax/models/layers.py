@@ -1,8 +1,7 @@
-"""The operations of the models, each once, in the form that is fast and equal in result.
+"""The layers of the models, each once, in the form that is fast and equal in result.
 
 XLA's generic lowering is slow in a few places, on a CPU above all: the backward of
-`reduce_window`, convolutions with a dilated input, 1 x 1 convolutions that are not called a matrix
-product, and dilated convolutions that mostly multiply padding.
+`reduce_window`, convolutions with a dilated input, and those that convolution.py names.
 """
 
 import functools
@@ -15,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
+
+from ssl_jax.models.convolution import conv, matmul
 
 he_normal = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
 """He et al. 2015 as torchvision's ResNet uses it: fan out, ReLU, normal."""
@@ -69,55 +70,6 @@ def resize_linear(
   return x
 
 
-def _live_taps(size: int, kernel: int, dilation: int) -> list[tuple[int, int]]:
-  """(tap, offset) of the taps along an axis that see at least one pixel of it."""
-  offsets = [(k, (k - kernel // 2) * dilation) for k in range(kernel)]
-  return [(k, offset) for k, offset in offsets if abs(offset) < size]
-
-
-def _sum_of_taps(x: Array, kernel: Array, dilation: int) -> Array:
-  """A dilated convolution as shifted matrix products over the pixels that each tap does see."""
-  space = x.shape[1:-1]
-  live = [_live_taps(n, k, dilation) for n, k in zip(space, kernel.shape, strict=False)]
-  total = 0
-  for taps in np.ndindex(*(len(axis) for axis in live)):
-    index, offsets = zip(*(axis[t] for axis, t in zip(live, taps, strict=True)), strict=True)
-    seen = [slice(max(o, 0), n + min(o, 0)) for o, n in zip(offsets, space, strict=True)]
-    back = [(0, 0), *((max(-o, 0), max(o, 0)) for o in offsets), (0, 0)]
-    total = total + jnp.pad(x[(slice(None), *seen)] @ kernel[index], back)
-  return total
-
-
-def conv(
-  x: Float[Array, 'b *space i'], kernel: Float[Array, '*k i o'], stride: int = 1, dilation: int = 1
-) -> Float[Array, 'b *out o']:
-  """Convolution with an odd kernel, zero-padded so that stride 1 keeps the size."""
-  rank, space = x.ndim - 2, x.shape[1:-1]
-  sides = kernel.shape[:-2]
-  if all(k == 1 for k in sides):
-    x = x[(slice(None), *(slice(None, None, stride) for _ in space))]
-    return x @ kernel.reshape(kernel.shape[-2:])
-  if dilation > 1 and stride == 1:
-    # The share of the multiplications that meet a pixel and not padding.
-    share = np.prod(
-      [
-        sum(n - abs(offset) for _, offset in _live_taps(n, k, dilation)) / (n * k)
-        for n, k in zip(space, sides, strict=True)
-      ]
-    )
-    if share < 0.75:
-      return _sum_of_taps(x, kernel, dilation)
-  letters = 'DHW'[-rank:]
-  return lax.conv_general_dilated(
-    x,
-    kernel,
-    window_strides=(stride,) * rank,
-    padding=[(dilation * (k // 2),) * 2 for k in sides],
-    rhs_dilation=(dilation,) * rank,
-    dimension_numbers=(f'N{letters}C', f'{letters}IO', f'N{letters}C'),
-  )
-
-
 class Conv(nn.Module):
   """`conv` with its parameters: named, shaped and meant as those of `nn.Conv`."""
 
@@ -154,7 +106,7 @@ class UpConv2(nn.Module):
     kernel = self.param('kernel', he_normal, (2,) * rank + (x.shape[-1], self.features))
     bias = self.param('bias', nn.initializers.zeros, (self.features,))
     columns = jnp.moveaxis(kernel.astype(self.dtype), -2, 0).reshape(x.shape[-1], -1)
-    blocks = x.astype(self.dtype) @ columns
+    blocks = matmul(x.astype(self.dtype), columns)
     blocks = blocks.reshape(x.shape[0], *space, *(2,) * rank, self.features)
     order = [axis for pair in zip(range(rank), range(rank, 2 * rank), strict=True) for axis in pair]
     blocks = blocks.transpose(0, *(1 + axis for axis in order), 2 * rank + 1)

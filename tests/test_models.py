@@ -1,0 +1,232 @@
+"""The models: pinned sizes, and that the fast forms equal the plain ones in value and gradient."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ssl_jax.models import deeplabv3plus, resnet, unet
+from ssl_jax.models.convolution import conv
+from ssl_jax.models.layers import Conv, UpConv2, max_pool2, max_pool3, resize_linear
+
+
+def random(*shape, seed=0):
+  return jnp.asarray(np.random.default_rng(seed).standard_normal(shape, dtype=np.float32))
+
+
+def count(model, *shape):
+  variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros(shape))
+  return sum(x.size for x in jax.tree.leaves(variables['params']))
+
+
+def assert_same(fast, plain, *arrays):
+  """Equal outputs, and equal gradients of a random projection of them."""
+
+  def both(f):
+    def run(*arrays):
+      out, back = jax.vjp(f, *arrays)
+      return out, back(random(*out.shape, seed=9))
+
+    return jax.jit(run)(*arrays)
+
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), both(fast), both(plain)
+  )
+
+
+def plain_conv(stride, dilation):
+  def f(x, kernel):
+    rank = x.ndim - 2
+    letters = 'DHW'[-rank:]
+    return jax.lax.conv_general_dilated(
+      x,
+      kernel,
+      (stride,) * rank,
+      [(dilation * (k // 2),) * 2 for k in kernel.shape[:-2]],
+      rhs_dilation=(dilation,) * rank,
+      dimension_numbers=(f'N{letters}C', f'{letters}IO', f'N{letters}C'),
+    )
+
+  return f
+
+
+@pytest.mark.parametrize(
+  ('shape', 'side', 'features', 'stride', 'dilation'),
+  [
+    ((2, 9, 7, 3), 1, 5, 1, 1),  # a product
+    ((2, 9, 7, 5), 1, 3, 2, 1),
+    ((2, 9, 7, 3), 3, 4, 1, 1),
+    ((1, 71, 37, 2), 3, 4, 1, 1),  # the gradient in blocks of rows that do not divide the height
+    ((1, 71, 37, 2), 3, 4, 1, 2),
+    ((2, 9, 8, 3), 3, 4, 2, 1),
+    ((2, 9, 7, 3), 7, 4, 2, 1),
+    ((1, 4, 3, 3), 3, 40, 1, 1),  # fewer pixels than features
+    ((2, 9, 7, 3), 3, 4, 1, 6),  # taps that see little but padding
+    ((2, 9, 7, 3), 3, 4, 1, 8),  # ... nothing but padding along one axis
+    ((2, 9, 7, 3), 3, 4, 1, 30),  # ... along both
+    ((1, 5, 6, 7, 2), 3, 3, 1, 1),
+    ((1, 5, 6, 7, 2), 3, 3, 1, 5),
+    ((1, 2, 2, 2, 2), 3, 30, 1, 1),
+  ],
+)
+def test_conv_equals_lax(shape, side, features, stride, dilation):
+  kernel = random(*(side,) * (len(shape) - 2), shape[-1], features, seed=1)
+
+  def fast(x, kernel):
+    return conv(x, kernel, stride, dilation)
+
+  assert_same(fast, plain_conv(stride, dilation), random(*shape), kernel)
+
+
+def test_conv_is_named_and_meant_as_in_flax():
+  x = random(2, 6, 6, 3)
+  ours, theirs = Conv(4, dilation=2), nn.Conv(4, (3, 3), kernel_dilation=2)
+  params = theirs.init(jax.random.key(0), x)
+  np.testing.assert_allclose(ours.apply(params, x), theirs.apply(params, x), atol=1e-5)
+
+
+def test_conv_under_vmap():
+  x, kernel = random(2, 1, 9, 9, 2), random(2, 3, 3, 2, 3)
+
+  def loss(x, kernel):
+    return (conv(x, kernel) ** 2).sum()
+
+  together = jax.vmap(jax.grad(loss, 1))(x, kernel)
+  apart = jnp.stack([jax.grad(loss, 1)(x[i], kernel[i]) for i in range(2)])
+  np.testing.assert_allclose(together, apart, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize('shape', [(2, 8, 6, 3), (2, 7, 9, 3), (1, 4, 6, 5, 2)])
+def test_pools_equal_flax(shape):
+  x, rank = random(*shape), len(shape) - 2
+  assert_same(max_pool2, lambda x: nn.max_pool(x, (2,) * rank, (2,) * rank), x)
+
+  def plain(x):
+    return nn.max_pool(x, (3,) * rank, (2,) * rank, [(1, 1)] * rank)
+
+  assert_same(max_pool3, plain, x)
+
+
+@pytest.mark.parametrize('shape', [(2, 4, 3, 5), (1, 2, 3, 2, 3)])
+def test_upconv_equals_flax(shape):
+  x, rank = random(*shape), len(shape) - 2
+  ours, theirs = UpConv2(4), nn.ConvTranspose(4, (2,) * rank, (2,) * rank)
+  params = ours.init(jax.random.key(0), x)['params']
+
+  def mirror(p):
+    return {**p, 'kernel': jnp.flip(p['kernel'], tuple(range(rank)))}
+
+  assert_same(
+    lambda x, kernel: ours.apply({'params': {**params, 'kernel': kernel}}, x),
+    lambda x, kernel: theirs.apply({'params': mirror({**params, 'kernel': kernel})}, x),
+    x,
+    params['kernel'],
+  )
+
+
+def test_resize_by_hand():
+  x = jnp.asarray([0.0, 4.0]).reshape(1, 1, 2, 1)
+  corners = resize_linear(x, (1, 5), align_corners=True)
+  np.testing.assert_allclose(corners[0, 0, :, 0], [0, 1, 2, 3, 4], atol=1e-6)
+  centers = resize_linear(x, (2, 4), align_corners=False)
+  np.testing.assert_allclose(centers[0, 1, :, 0], [0, 1, 3, 4], atol=1e-6)
+  np.testing.assert_array_equal(resize_linear(x, (1, 1), align_corners=True)[0, 0, 0], [0])
+  with pytest.raises(ValueError, match='does not fit'):
+    resize_linear(x, (2,))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('align_corners', [True, False])
+@pytest.mark.parametrize('size', [(13, 5), (3, 20), (1, 1), (7, 9)])
+def test_resize_equals_torch(size, align_corners):
+  torch = pytest.importorskip('torch')
+  x = np.array(random(2, 7, 9, 3))
+  theirs = torch.nn.functional.interpolate(
+    torch.from_numpy(x).permute(0, 3, 1, 2), size, mode='bilinear', align_corners=align_corners
+  )
+  ours = resize_linear(jnp.asarray(x), size, align_corners)
+  np.testing.assert_allclose(ours, theirs.permute(0, 2, 3, 1).numpy(), atol=1e-5)
+
+
+def test_parameter_counts():
+  assert count(unet.Model(2, norm='none'), 1, 32, 32, 1) == 31_030_658
+  assert count(deeplabv3plus.Model(3), 1, 64, 64, 3) == 40_347_555
+  assert count(deeplabv3plus.Model(3, backbone='resnet101'), 1, 64, 64, 3) == 59_339_683
+  torchvision = {'resnet18': 11_176_512, 'resnet34': 21_284_672, 'resnet50': 23_508_032}
+  for name, parameters in torchvision.items():  # without the classifier
+    assert count(resnet.Backbone(name), 1, 64, 64, 3) == parameters
+
+
+@pytest.mark.parametrize(('stride', 'sides'), [(8, [16, 8, 8, 8]), (16, [16, 8, 4, 4])])
+def test_output_stride(stride, sides):
+  net = resnet.Backbone('resnet50', output_stride=stride)
+  stages, _ = jax.eval_shape(net.init_with_output, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+  assert [stage.shape[1] for stage in stages] == sides
+  assert [stage.shape[-1] for stage in stages] == [256, 512, 1024, 2048]
+
+
+def test_unknown_knobs_are_refused():
+  x = jnp.zeros((1, 32, 32, 3))
+  with pytest.raises(ValueError, match='resnet18'):
+    deeplabv3plus.Model(2, backbone='resnet17').init(jax.random.key(0), x)
+  with pytest.raises(ValueError, match='8, 16 or 32'):
+    deeplabv3plus.Model(2, output_stride=4).init(jax.random.key(0), x)
+  with pytest.raises(ValueError, match='norm is'):
+    unet.Model(2, widths=(4, 8), norm='layer').init(jax.random.key(0), x)
+
+
+@pytest.mark.parametrize(
+  ('space', 'norm'), [((8, 8), 'none'), ((7, 10), 'batch'), ((1, 3), 'none'), ((4, 3, 6), 'batch')]
+)
+def test_unet(space, norm):
+  x = random(2, *space, 2)
+  model = unet.Model(3, widths=(4, 6), norm=norm, dtype='bfloat16')
+  logits, variables = jax.jit(model.init_with_output)(jax.random.key(0), x)
+  assert set(variables) == ({'params', 'batch_stats'} if norm == 'batch' else {'params'})
+  assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables))
+  assert logits.shape == (2, *space, 3)
+  assert logits.dtype == jnp.float32
+  assert jnp.isfinite(logits).all()
+
+
+@pytest.fixture(scope='module')
+def tiny():
+  return {
+    'unet': unet.Model(3, widths=(4, 6), dropout=0.5),
+    'deeplabv3plus': deeplabv3plus.Model(3, backbone='resnet18', output_stride=16),
+  }
+
+
+@pytest.mark.parametrize('name', ['unet', 'deeplabv3plus'])
+def test_training_and_evaluation(tiny, name):
+  model, x = tiny[name], random(3, 33, 30, 3)
+  variables = jax.jit(model.init)(jax.random.key(0), x)
+  assert ('backbone' in variables['params']) == (name == 'deeplabv3plus')
+
+  @jax.jit
+  def step(variables, key):
+    def loss(params):
+      logits, new = model.apply(
+        {**variables, 'params': params}, x, True, mutable=['batch_stats'], rngs={'dropout': key}
+      )
+      return (logits**2).mean(), new
+
+    return jax.value_and_grad(loss, has_aux=True)(variables['params'])
+
+  (loss, new), grads = step(variables, jax.random.key(1))
+  assert jnp.isfinite(loss)
+  assert all(jnp.isfinite(g).all() for g in jax.tree.leaves(grads))
+  assert set(new) == {'batch_stats'}
+
+  def moves(a, b):
+    return jnp.abs(a - b).max() > 0
+
+  moved = jax.tree.map(moves, variables['batch_stats'], new['batch_stats'])
+  assert all(jax.tree.leaves(moved))
+  assert step(variables, jax.random.key(2))[0][0] != loss  # dropout
+
+  predict = jax.jit(model.apply)
+  together = predict(variables, x)
+  assert together.shape == (3, 33, 30, 3)
+  np.testing.assert_allclose(together[1:2], predict(variables, x[1:2]), rtol=1e-3, atol=1e-4)
