@@ -1,16 +1,40 @@
 """Runs an experiment: python main.py --config=configs/fixmatch_lisc.py [--config.key=value]."""
 
+import contextlib
 import sys
 from pathlib import Path
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-HERE = Path(__file__).parent
-CONFIG = config_flags.DEFINE_config_file(
-  'config', str(HERE / 'configs' / 'quickstart.py'), 'The experiment, a page of configs/.'
-)
+QUICKSTART = Path(__file__).parent / 'configs' / 'quickstart.py'
+
+
+@contextlib.contextmanager
+def known_fields():
+  """A field that the config does not have ends in a sentence, not in a traceback."""
+  try:
+    yield
+  except (AttributeError, KeyError) as error:
+    name = error.args[0]
+    while isinstance(name, Exception):
+      name = name.args[0]
+    sys.exit(f'ssl_jax: the config has no field {" ".join(name.split())}; see its page.')
+
+
+with known_fields():  # without --config, its fields are looked up here
+  CONFIG = config_flags.DEFINE_config_file('config', str(QUICKSTART), 'A page of configs/.')
 WORKDIR = flags.DEFINE_string('workdir', None, 'Run folder; runs/<name of the config> by default.')
+
+
+def parse(arguments: list[str]) -> list[str]:
+  """Reads the flags; a page that is not there ends in a sentence."""
+  with known_fields():
+    left = app.parse_flags_with_usage(arguments)
+  page = config_flags.get_config_filename(flags.FLAGS['config'])
+  if not Path(page).is_file():
+    sys.exit(f'ssl_jax: there is no config {page}; give a page of configs/.')
+  return left
 
 
 def main(_) -> None:
@@ -27,7 +51,9 @@ def main(_) -> None:
     sys.exit(f'ssl_jax: {error}')
   except Stopped as stopped:
     print(stopped)
+  except KeyboardInterrupt:
+    sys.exit('ssl_jax: interrupted; the same command goes on from the last checkpoint.')
 
 
 if __name__ == '__main__':
-  app.run(main)
+  app.run(main, flags_parser=parse)

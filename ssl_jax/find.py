@@ -10,6 +10,8 @@ from typing import Any
 from ssl_jax.types import UserError
 
 EXPORTS = {'methods': 'method', 'models': 'Model', 'datasets': 'load'}
+KEYS = {'methods': 'methods.{}', 'models': 'model', 'datasets': 'data'}
+"""Where a config has the knobs of each kind."""
 
 
 def known(kind: str) -> list[str]:
@@ -32,17 +34,20 @@ def find(kind: str, name: str) -> ModuleType:
 def build(kind: str, name: str, knobs: Mapping[str, Any], **given: Any) -> Any:
   """Calls what `find(kind, name)` exports with the knobs of a config; a wrong knob is named."""
   make = getattr(find(kind, name), EXPORTS[kind])
-  check_knobs(make, knobs, f'{kind}/{name}', given)
+  check_knobs(make, knobs, KEYS[kind].format(name), given)
   return make(**given, **knobs)
 
 
 def check_knobs(make: Callable, knobs: Mapping, where: str, given: Iterable = ()) -> None:
-  """Raises UserError naming a knob that `make` does not take, or one that it lacks."""
+  """Raises UserError naming a knob that `make` does not take, or one that it lacks.
+
+  `where` is the knobs' place in the config; `given` are arguments that come from elsewhere.
+  """
   hidden = {'parent', 'name', *given}  # what Flax adds, and what is not the user's to set
   accepted = [p for p in inspect.signature(make).parameters if p not in hidden]
   for knob in knobs:
     if knob not in accepted:
-      raise UserError(f'{where} has no knob {knob!r}; its knobs are {", ".join(accepted)}.')
+      raise UserError(f'config.{where} has no knob {knob!r}; it has {", ".join(accepted)}.')
   for name, parameter in inspect.signature(make).parameters.items():
     if parameter.default is parameter.empty and name not in {*hidden, *knobs}:
-      raise UserError(f'{where} needs {name!r}, which the config does not give.')
+      raise UserError(f'config.{where} lacks {name!r}: give it as --config.{where}.{name}=...')

@@ -28,9 +28,10 @@ def run(config: Mapping, workdir: str | Path) -> dict:
     for _, _, staged, _ in plans:
       validate(staged)
     workdir = Path(workdir)
-    _claim(workdir, config)
+    _refuse_other(workdir, config)
     for note in build.splits(config['data']).notes:
-      print(note)
+      print(f'Data: {note}.')
+    _claim(workdir, config)
     for name, function, staged, own in plans:
       folder = workdir / name
       if read_done(folder) is not None:
@@ -76,31 +77,47 @@ def _replace(tree: dict, path: list[str], value: object, where: str) -> dict:
 
 @contextlib.contextmanager
 def _asked_to_stop() -> Iterator[Callable[[], bool]]:
-  """Turns SIGTERM into a question that the training loop asks after each step."""
+  """Turns SIGTERM and Ctrl-C into a question that the training loop asks after each step."""
   asked = []
+
+  def ask(number, frame) -> None:
+    if asked:  # impatient
+      raise KeyboardInterrupt
+    asked.append(number)
+
   try:
-    before = signal.signal(signal.SIGTERM, lambda *_: asked.append(True))
+    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
   except ValueError:  # not the main thread, as in some notebooks: nobody can ask
     yield lambda: False
     return
   try:
     yield lambda: bool(asked)
   finally:
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+      signal.signal(number, handler)
 
 
-def _claim(workdir: Path, config: dict) -> None:
-  """Makes the folder this config's, or refuses it if it is another's."""
-  path, now = workdir / 'config.json', json.loads(json.dumps(config))
+def _refuse_other(workdir: Path, config: dict) -> None:
+  """Raises UserError if the folder holds the run of another config."""
+  path = workdir / 'config.json'
   if path.exists():
+    now = json.loads(json.dumps(config))
     if different := _first_difference(json.loads(path.read_text()), now):
       raise UserError(
         f'{workdir} holds a run of another config: {different}; '
         f'use another --workdir, or delete the folder.'
       )
-  elif parallel.is_main():
+
+
+def _claim(workdir: Path, config: dict) -> None:
+  """Makes the folder this config's."""
+  if not parallel.is_main() or (workdir / 'config.json').exists():
+    return
+  try:
     workdir.mkdir(parents=True, exist_ok=True)
-    replace_text(path, json.dumps(now, indent=1))
+    replace_text(workdir / 'config.json', json.dumps(config, indent=1))
+  except OSError as error:
+    raise UserError(f'{workdir} cannot be written ({error}); choose another --workdir.') from error
 
 
 def _first_difference(then: object, now: object, key: str = '') -> str | None:

@@ -21,12 +21,12 @@ def test_an_unknown_name_lists_the_known():
 
 
 def test_a_wrong_knob_is_named():
-  with pytest.raises(UserError, match=r"no knob 'treshold'.*threshold"):
+  with pytest.raises(UserError, match=r"config.methods.fixmatch has no knob 'treshold'.*threshold"):
     find.build('methods', 'fixmatch', {'treshold': 0.9})
 
 
 def test_a_missing_knob_is_named():
-  with pytest.raises(UserError, match="folder needs 'labeled'"):
+  with pytest.raises(UserError, match=r"data lacks 'labeled': give it as --config.data.labeled="):
     find.build('datasets', 'folder', {})
 
 
