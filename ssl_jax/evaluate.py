@@ -1,5 +1,6 @@
 """Scoring a network on a split, image by image at its native size."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -16,24 +17,25 @@ class Evaluation(NamedTuple):
 
   scores: dict[str, float]
   matrices: np.ndarray  # [images, classes, classes] pixel counts
-  names: tuple[str, ...]
+  masks: dict[str, np.ndarray]  # class ids [H, W] by image name
+
+  def write(self, folder: Path) -> None:
+    """Writes matrices.npz and masks/NAME.png."""
+    (folder / 'masks').mkdir(parents=True, exist_ok=True)
+    np.savez(folder / 'matrices.npz', matrices=self.matrices, names=np.array([*self.masks]))
+    for name, mask in self.masks.items():
+      images.write_mask(folder / 'masks' / f'{name}.png', mask)
 
 
 def evaluate(
-  probabilities: Callable[[np.ndarray], np.ndarray],
-  source: Source,
-  classes: tuple[str, ...],
-  masks: Path | None = None,
+  probabilities: Callable[[np.ndarray], np.ndarray], source: Source, classes: tuple[str, ...]
 ) -> Evaluation:
-  """Predicts every image of a labelled split; `masks` is a folder to write the class ids to."""
+  """Predicts every image of a labelled split at its native size and counts its pixels."""
   records = [source[i] for i in range(len(source))]
-  answers = predict_many(probabilities, (data.unit(r['image']) for r in records))
-  matrices = np.zeros((len(records), len(classes), len(classes)), np.int64)
-  for index, probs in answers:
-    record, predicted = records[index], probs.argmax(-1).astype(np.uint8)
-    matrices[index] = metrics.confusion_matrix(record['label'], predicted, len(classes))
-    if masks is not None:
-      masks.mkdir(parents=True, exist_ok=True)
-      images.write_mask(masks / f'{record["name"]}.png', predicted)
-  names = tuple(record['name'] for record in records)
-  return Evaluation(metrics.scores(matrices.sum(0), classes), matrices, names)
+  masks: dict[int, np.ndarray] = {}
+  for index, probs in predict_many(probabilities, (data.unit(r['image']) for r in records)):
+    masks[index] = probs.argmax(-1).astype(np.uint8)
+  count = functools.partial(metrics.confusion_matrix, classes=len(classes))
+  matrices = np.stack([count(r['label'], masks[i]) for i, r in enumerate(records)])
+  named = {record['name']: masks[i] for i, record in enumerate(records)}
+  return Evaluation(metrics.scores(matrices.sum(0), classes), matrices, named)

@@ -8,7 +8,7 @@ MULTIPLE = 32
 """Images are padded to multiples of this, so that few shapes are compiled and U-Nets fit."""
 
 BUDGET = 1024 * 1024
-"""Pixels of the largest image that goes through the network whole; larger ones are tiled."""
+"""Pixels that go through the network at once; an image of more is cut into tiles."""
 
 Probabilities = Callable[[np.ndarray], np.ndarray]
 """Images [B, H, W, C] in [0, 1] -> class probabilities [B, H, W, classes]."""
@@ -18,6 +18,11 @@ def _pad(image: np.ndarray) -> np.ndarray:
   """Extends an image [H, W, C] at the bottom and right by its own edge, to the next multiple."""
   margin = [(0, -side % MULTIPLE) for side in image.shape[:-1]]
   return np.pad(image, [*margin, (0, 0)], mode='edge')
+
+
+def _batch(image: np.ndarray, most: int, budget: int) -> int:
+  """How many images of this size go through the network together."""
+  return max(1, min(most, budget // (image.shape[0] * image.shape[1])))
 
 
 def predict_many(
@@ -31,7 +36,8 @@ def predict_many(
 
   def run(group: list) -> Iterator[tuple[int, np.ndarray]]:
     # A full batch even for a few images: one shape, one compilation.
-    filled = [group[min(i, len(group) - 1)][2] for i in range(batch)]
+    size = _batch(group[0][2], batch, budget)
+    filled = [group[min(i, len(group) - 1)][2] for i in range(size)]
     for (index, space, _), probs in zip(group, probabilities(np.stack(filled)), strict=False):
       yield index, probs[: space[0], : space[1]]
 
@@ -42,7 +48,7 @@ def predict_many(
     padded = _pad(image)
     group = waiting.setdefault(padded.shape, [])
     group.append((index, image.shape[:-1], padded))
-    if len(group) == batch:
+    if len(group) == _batch(padded, batch, budget):
       yield from run(waiting.pop(padded.shape))
   for group in waiting.values():
     yield from run(group)

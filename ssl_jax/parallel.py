@@ -21,9 +21,22 @@ from ssl_jax.types import UserError
 
 
 def start() -> None:
-  """Joins the other processes, if a cluster's environment announces them."""
-  if 'JAX_COORDINATOR_ADDRESS' in os.environ and not jax.distributed.is_initialized():
-    jax.distributed.initialize()
+  """Joins the other processes, if the environment announces any.
+
+  JAX_COORDINATOR_ADDRESS with JAX_NUM_PROCESSES and JAX_PROCESS_ID, or a Slurm job or TPU pod.
+  """
+  if jax.distributed.is_initialized():
+    return
+  env, numbers = os.environ, {'num_processes': 'JAX_NUM_PROCESSES', 'process_id': 'JAX_PROCESS_ID'}
+  many = int(env.get('SLURM_NTASKS', 1)) > 1 or ',' in env.get('TPU_WORKER_HOSTNAMES', '')
+  if many or 'JAX_COORDINATOR_ADDRESS' in env:
+    jax.distributed.initialize(**{k: int(env[v]) for k, v in numbers.items() if v in env})
+
+
+def barrier(name: str) -> None:
+  """Waits until every process has come here."""
+  if jax.process_count() > 1:
+    multihost_utils.sync_global_devices(name)
 
 
 @functools.cache

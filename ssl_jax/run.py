@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from ssl_jax import build, parallel
-from ssl_jax.stages import STAGES, read_done, write_done
-from ssl_jax.train import replace_text
+from ssl_jax.record import read_done, replace_text, write_done
+from ssl_jax.stages import STAGES
 from ssl_jax.types import UserError
 from ssl_jax.validate import validate
 
@@ -37,7 +37,6 @@ def run(config: Mapping, workdir: str | Path) -> dict:
       if read_done(folder) is not None:
         print(f'{folder} is done.')
         continue
-      folder.mkdir(parents=True, exist_ok=True)
       replace_text(folder / 'config.json', json.dumps(staged, indent=1))
       write_done(folder, function(staged, folder, stop, **own))
   done = _summary(workdir, [name for name, *_ in plans], config)
@@ -111,10 +110,9 @@ def _refuse_other(workdir: Path, config: dict) -> None:
 
 def _claim(workdir: Path, config: dict) -> None:
   """Makes the folder this config's."""
-  if not parallel.is_main() or (workdir / 'config.json').exists():
+  if (workdir / 'config.json').exists():
     return
   try:
-    workdir.mkdir(parents=True, exist_ok=True)
     replace_text(workdir / 'config.json', json.dumps(config, indent=1))
   except OSError as error:
     raise UserError(f'{workdir} cannot be written ({error}); choose another --workdir.') from error

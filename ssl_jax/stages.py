@@ -14,6 +14,7 @@ import numpy as np
 from ssl_jax import build, data, images, intervals, metrics, parallel
 from ssl_jax import train as loop
 from ssl_jax.evaluate import evaluate
+from ssl_jax.record import read_done, read_record, replace_text, write_done
 from ssl_jax.types import Splits, UserError
 
 
@@ -52,7 +53,6 @@ def _train_one(
   seed: int,
 ) -> dict[str, float]:
   update, predict = compiled
-  folder.mkdir(parents=True, exist_ok=True)
   _same_data(folder, facts)
   held_out = {n: s for n, s in (('val', found.val), ('test', found.test)) if s is not None}
 
@@ -78,13 +78,15 @@ def _train_one(
   )
   done = {'steps': int(state.step)}
   for name, source in held_out.items():
-    result = evaluate(functools.partial(predict, state), source, facts.classes, folder / f'{name}_masks')  # fmt: skip  # noqa: E501
-    np.savez(folder / f'{name}.npz', matrices=result.matrices, names=np.array(result.names))
+    answer = functools.partial(predict, state)
+    result = evaluate(answer, source, facts.classes)
+    if parallel.is_main():
+      result.write(folder / name)
     done |= {f'{name}/{key}': value for key, value in result.scores.items()}
     if missing := metrics.absent(result.matrices.sum(0), facts.classes):
       print(f'{name}: no image holds {", ".join(missing)}; left out of the means.')
     # Not a result: it was chosen by looking at the scores it reports.
-    watched = [line[f'{name}/miou'] for line in loop.read_record(folder) if f'{name}/miou' in line]
+    watched = [line[f'{name}/miou'] for line in read_record(folder) if f'{name}/miou' in line]
     done[f'{name}/best_seen_miou'] = max(watched)
   return done
 
@@ -106,9 +108,9 @@ def compare(
   found = build.splits(config['data'])
   if any('synthetic' in note for note in found.notes):
     text += ' These are synthetic images.'
-  folder.mkdir(parents=True, exist_ok=True)
-  loop.replace_text(folder / 'verdict.txt', text + '\n')
-  _draw(folder / 'picture.png', found, folder.parent, of, against)
+  replace_text(folder / 'verdict.txt', text + '\n')
+  if parallel.is_main():
+    _draw(folder / 'picture.png', found, folder.parent, of, against)
   print(f'{text}\nPicture: {folder / "picture.png"}')
   return {
     'test/miou_difference': difference.mean,
@@ -118,7 +120,7 @@ def compare(
 
 
 def _results(stage: Path) -> list[np.ndarray]:
-  files = [seed / 'test.npz' for seed in build.seed_folders(stage)]
+  files = [seed / 'test' / 'matrices.npz' for seed in build.seed_folders(stage)]
   for file in files:
     if not file.exists():
       raise UserError(f'{file} is missing: comparing needs a stage that was scored on test images.')
@@ -130,7 +132,7 @@ def _draw(path: Path, found: Splits, run: Path, of: str, against: str, rows: int
   chosen = np.unique(np.linspace(0, len(found.test) - 1, rows).astype(int))
   table = []
   for record in (found.test[int(i)] for i in chosen):
-    masks = [build.seed_folders(run / stage)[0] / 'test_masks' for stage in (against, of)]
+    masks = [build.seed_folders(run / stage)[0] / 'test' / 'masks' for stage in (against, of)]
     predicted = [images.read_mask(folder / f'{record["name"]}.png') for folder in masks]
     table.append([record['image'], record['label'], *predicted])
   images.picture(path, table, ['image', 'truth', against, of])
@@ -140,7 +142,7 @@ def _same_data(folder: Path, facts: data.Facts) -> None:
   """Keeps what was found in the data; a resumed run must find the same."""
   path, now = folder / 'data.json', json.loads(json.dumps(facts._asdict()))
   if not path.exists():
-    loop.replace_text(path, json.dumps(now, indent=1))
+    replace_text(path, json.dumps(now, indent=1))
     return
   then = json.loads(path.read_text())
   for key, value in now.items():
@@ -149,19 +151,6 @@ def _same_data(folder: Path, facts: data.Facts) -> None:
         f'The data of {folder} have changed since its training began: {key} was {then.get(key)}, '
         f'now it is {value}; restore the images or start in a new --workdir.'
       )
-
-
-def read_done(folder: Path) -> dict | None:
-  """What a finished stage left; None where it has not finished."""
-  path = folder / 'done.json'
-  return json.loads(path.read_text()) if path.exists() else None
-
-
-def write_done(folder: Path, figures: Mapping) -> None:
-  """Marks a stage as finished, with its final figures."""
-  if parallel.is_main():
-    folder.mkdir(parents=True, exist_ok=True)
-    loop.replace_text(folder / 'done.json', json.dumps(figures, indent=1))
 
 
 STAGES = {'train': train, 'compare': compare}

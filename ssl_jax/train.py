@@ -1,7 +1,5 @@
 """The loop: batches in, a state out; it can be killed at any moment and goes on where it was."""
 
-import json
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -14,57 +12,10 @@ from tqdm import tqdm
 from ssl_jax import data, parallel
 from ssl_jax.checkpoint import Checkpoints
 from ssl_jax.learner import first_fault
+from ssl_jax.record import Record
 from ssl_jax.types import Learner, Stopped, TrainState, UserError
 
 Evaluate = Callable[[TrainState], Mapping[str, float]]
-
-
-class Record:
-  """metrics.jsonl, one line a window of steps; TensorBoard beside it where asked."""
-
-  def __init__(self, folder: Path, start: int, tensorboard: bool):
-    self.path = folder / 'metrics.jsonl'
-    self.writer = None
-    if not parallel.is_main():
-      return
-    lines = self.path.read_text().splitlines() if self.path.exists() else []
-    kept = [
-      line for line in lines if _step_of(line) <= start
-    ]  # a killed run wrote ahead of its save
-    replace_text(self.path, ''.join(line + '\n' for line in kept))
-    if tensorboard:
-      from tensorboardX import SummaryWriter
-
-      self.writer = SummaryWriter(str(folder / 'tensorboard'), purge_step=start + 1)
-
-  def write(self, step: int, figures: Mapping[str, float]) -> None:
-    """Appends one line."""
-    if not parallel.is_main():
-      return
-    with self.path.open('a') as file:
-      file.write(json.dumps({'step': step, **figures}) + '\n')
-    for name, value in figures.items() if self.writer else ():
-      self.writer.add_scalar(name, value, step)
-
-
-def _step_of(line: str) -> float:
-  try:
-    return json.loads(line)['step']
-  except (json.JSONDecodeError, KeyError):
-    return float('inf')  # the line that a kill cut short
-
-
-def replace_text(path: Path, text: str) -> None:
-  """Writes a file so that a kill leaves the old one or the new one, never a part."""
-  part = path.with_name(path.name + '.part')
-  part.write_text(text)
-  os.replace(part, path)
-
-
-def read_record(folder: Path) -> list[dict]:
-  """The lines of a run folder's metrics.jsonl."""
-  path = folder / 'metrics.jsonl'
-  return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def train(

@@ -15,14 +15,14 @@ FLOORS = [
   'augment',
   'methods models datasets',
   'learner data',
-  'build checkpoint inference',
+  'build checkpoint inference record',
   'evaluate train predict',
   'stages',
   'validate',
   'run',
 ]
 HEIGHT = {name: height for height, floor in enumerate(FLOORS) for name in floor.split()}
-WITHIN = {'models': {'layers', 'resnet'}, 'datasets': set(), 'methods': set()}
+WITHIN = {'models': {'layers', 'convolution', 'resnet'}, 'datasets': set(), 'methods': set()}
 
 
 def _imports(path: Path) -> set[str]:

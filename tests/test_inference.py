@@ -39,6 +39,11 @@ def test_few_shapes_are_compiled():
   assert set(seen) == {(4, 128, 128, 3)}
 
 
+def test_large_images_go_fewer_at_a_time():
+  list(predict_many(_local, [_image(64, 64)] * 5, batch=8, budget=3 * 64 * 64))
+  assert seen == [(3, 64, 64, 3)] * 2
+
+
 @pytest.mark.parametrize('size', [(200, 90), (64, 300), (65, 64)])
 def test_tiles_equal_the_whole_for_a_local_operator(size):
   image = _image(*size)

@@ -58,7 +58,7 @@ def test_masks_of_test_images_are_those_that_were_scored(finished, folder, page)
     Image.fromarray(cells[i]['image']).save(folder / 'in' / f'{name}.png')
   assert _call(finished, folder) == 0
   for name in names:
-    with Image.open(finished / 'fixmatch' / 'test_masks' / f'{name}.png') as scored:
+    with Image.open(finished / 'fixmatch' / 'test' / 'masks' / f'{name}.png') as scored:
       np.testing.assert_array_equal(_mask(folder, name), np.asarray(scored))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssl_jax import build, train
+from ssl_jax import build, record
 from ssl_jax.checkpoint import Checkpoints
 from ssl_jax.run import plain, run
 from ssl_jax.types import TrainState, UserError
@@ -19,7 +19,7 @@ def test_the_run_folder_holds_what_everything_else_is_made_from(finished):
   for stage in ('control', 'fixmatch'):
     names = {path.name for path in (finished / stage).iterdir()}
     assert names >= {'config.json', 'data.json', 'metrics.jsonl', 'checkpoints', 'done.json',
-                     'test.npz', 'test_masks'}  # fmt: skip
+                     'test'}  # fmt: skip
   done = json.loads((finished / 'done.json').read_text())
   assert done['test/miou'] == done['fixmatch/test/miou']
   assert 0 <= done['control/test/miou'] <= 100
@@ -29,16 +29,18 @@ def test_the_run_folder_holds_what_everything_else_is_made_from(finished):
 
 
 def test_scores_are_those_of_the_written_masks(finished):
-  with np.load(finished / 'fixmatch' / 'test.npz') as found:
+  with np.load(finished / 'fixmatch' / 'test' / 'matrices.npz') as found:
     matrix, names = found['matrices'].sum(0), found['names']
-  masks = [np.asarray(Image.open(finished / 'fixmatch' / 'test_masks' / f'{n}.png')) for n in names]
+  masks = [
+    np.asarray(Image.open(finished / 'fixmatch' / 'test' / 'masks' / f'{n}.png')) for n in names
+  ]
   assert matrix.sum(0).tolist() == np.bincount(np.concatenate(masks).ravel(), minlength=3).tolist()
   done = json.loads((finished / 'done.json').read_text())
   assert done['test/accuracy'] == pytest.approx(100 * np.trace(matrix) / matrix.sum())
 
 
 def test_metrics_are_lines_of_a_step_window(finished):
-  lines = train.read_record(finished / 'fixmatch')
+  lines = record.read_record(finished / 'fixmatch')
   windows = [line for line in lines if 'loss' in line]
   assert [line['step'] for line in windows] == [1, 2, 3, 4, 5, 6]
   assert {'loss/supervised/labeled', 'loss/fixmatch/unlabeled', 'fixmatch/trusted', 'grad_norm',
@@ -108,7 +110,11 @@ def test_without_stages_a_run_trains_in_its_own_folder(page, tmp_path):
     ('stages', ({'name': 'a', 'run': 'dance'},), "run='dance' is not one of train, compare"),
     ('stages', ({'name': 'a'}, {'name': 'a'}), "'a' is no good name"),
     ('stages', ({'name': 'a', 'lr': 3},), 'stages.a: lr is no field of the config'),
-    ('stages', ({'name': 'v', 'run': 'compare', 'of': 'x', 'against': 'y'},), 'x/test.npz'),
+    (
+      'stages',
+      ({'name': 'v', 'run': 'compare', 'of': 'x', 'against': 'y'},),
+      'x/test/matrices.npz',
+    ),
   ],
 )
 def test_a_bad_config_gets_one_sentence(page, tmp_path, key, value, says):
@@ -200,5 +206,5 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path):
 def test_a_line_that_a_kill_cut_short_is_dropped(tmp_path):
   text = '{"step": 1, "loss": 2.0}\n{"step": 2, "loss": 1.0}\n{"step": 3, "lo'
   (tmp_path / 'metrics.jsonl').write_text(text)
-  train.Record(tmp_path, 1, tensorboard=False).write(2, {'loss': 0.5})
-  assert [(x['step'], x['loss']) for x in train.read_record(tmp_path)] == [(1, 2.0), (2, 0.5)]
+  record.Record(tmp_path, 1, tensorboard=False).write(2, {'loss': 0.5})
+  assert [(x['step'], x['loss']) for x in record.read_record(tmp_path)] == [(1, 2.0), (2, 0.5)]
