@@ -1,11 +1,13 @@
 """Time and memory of one training step, and its ratio to PyTorch where torch is installed.
 
   python benchmarks/step.py [--model unet|deeplabv3plus] [--method supervised|fixmatch]
-                            [--size 128] [--batch 8] [--steps 7]
+                            [--size 128] [--batch 8] [--steps 7] [--one-core]
 
 Every row is a process of its own. The two libraries take their steps in turn in one process, so
 that both meet the same disturbances; the ratio is the median of the ratios step by step. `--batch`
-images are labeled; FixMatch adds as many unlabeled ones. Memory is the peak of the process, or of
+images are labeled; FixMatch adds as many unlabeled ones. On a machine that others use too, threads
+that wait for each other distort the times, PyTorch's most: `--one-core` then compares the processor
+time of a single core, which other programs hardly touch. Memory is the peak of the process, or of
 the accelerator where there is one.
 """
 
@@ -82,14 +84,17 @@ def jax_step(name: str, method: str, arrays: dict, dtype: str):
   return step, (None if jax.default_backend() == 'cpu' else peak)
 
 
-def seconds(step) -> float:
-  start = time.perf_counter()
+def seconds(step, clock=time.perf_counter) -> float:
+  start = clock()
   step()
-  return time.perf_counter() - start
+  return clock() - start
 
 
 def measure(args: argparse.Namespace, libraries: list[str]) -> dict:
   """The times of `--steps` steps of each library, taken in turn, and the peak of the first."""
+  clock = time.process_time if args.one_core else time.perf_counter
+  if args.one_core:  # before the libraries are imported and count the cores
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
   rng = np.random.default_rng(0)
   shape = (args.batch, args.size, args.size)
   names = ('labeled', 'weak', 'strong')
@@ -113,13 +118,15 @@ def measure(args: argparse.Namespace, libraries: list[str]) -> dict:
       result['peak'] = (peak() if peak else used) / 2**30
   for _ in range(args.steps):
     for library, step in steps.items():
-      result['times'][library].append(seconds(step))
+      result['times'][library].append(seconds(step, clock))
   return result
 
 
 def child(args: argparse.Namespace, libraries: list[str], **flags) -> dict:
   flags = {**vars(args), **flags, 'child': ','.join(libraries)}
+  one_core = ['--one-core'] if flags.pop('one_core') else []
   command = [sys.executable, __file__, *(f'--{k}={v}' for k, v in flags.items() if v is not None)]
+  command += one_core
   env = {**os.environ, 'XLA_PYTHON_CLIENT_PREALLOCATE': 'false'}
   done = subprocess.run(command, stdout=subprocess.PIPE, env=env, text=True, check=True)
   return json.loads(done.stdout.splitlines()[-1])
@@ -134,6 +141,7 @@ def main() -> None:
   parser.add_argument('--steps', type=int, default=7)
   parser.add_argument('--dtype', default='float32', help='compute type of the JAX side')
   parser.add_argument('--device', default='cpu', help='of the PyTorch side: cpu or cuda')
+  parser.add_argument('--one-core', action='store_true', help='processor time of a single core')
   parser.add_argument('--child', help=argparse.SUPPRESS)
   args = parser.parse_args()
   if args.child:

@@ -69,6 +69,5 @@ def read_done(folder: Path) -> dict | None:
 
 def write_done(folder: Path, figures: Mapping) -> None:
   """Marks a stage as finished, with its final figures."""
-  if parallel.is_main():
-    folder.mkdir(parents=True, exist_ok=True)
-    replace_text(folder / 'done.json', json.dumps(figures, indent=1))
+  replace_text(folder / 'done.json', json.dumps(figures, indent=1))
+  parallel.barrier(str(folder))  # others read what a stage wrote only once it is all there
