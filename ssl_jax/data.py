@@ -44,12 +44,16 @@ def _sample(splits: Splits) -> Iterator[np.ndarray]:
         yield source[int(index)]['image']
 
 
+def _per_channel(image: np.ndarray) -> np.ndarray:
+  return image.mean(tuple(range(image.ndim - 1)))
+
+
 def find_facts(splits: Splits, normalize: str = 'data') -> Facts:
   """Reads what prediction will need off the training images, never off val or test.
 
   `normalize`: 'data' for the training images' own mean and deviation, 'imagenet' for ImageNet's.
   """
-  sums = [(x.mean((0, 1)), (x**2).mean((0, 1)), 1) for x in map(unit, _sample(splits))]
+  sums = [(_per_channel(x), _per_channel(x**2)) for x in map(unit, _sample(splits))]
   mean, square = (np.mean([s[i] for s in sums], axis=0) for i in (0, 1))
   std = np.sqrt(np.maximum(square - mean**2, 1e-6))
   channels = len(mean)

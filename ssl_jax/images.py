@@ -155,7 +155,9 @@ def to_channels(image: np.ndarray, channels: int, name: str = 'an image') -> np.
 
 
 def rescale(
-  image: Num[np.ndarray, 'h w c'], intensity: tuple[float, float] | None, name: str = 'an image'
+  image: Num[np.ndarray, 'h w c'],
+  intensity: tuple[float | int, float | int] | None,
+  name: str = 'an image',
 ) -> Float[np.ndarray, 'h w c']:
   """Maps raw values to float32 in [0, 1]: 8-bit by 255, others by the data set's intensity range.
 
@@ -173,7 +175,7 @@ def rescale(
 
 
 def to_uint8(
-  image: Num[np.ndarray, 'h w c'], lo: float | None = None, hi: float | None = None
+  image: Num[np.ndarray, 'h w c'], lo: float | int | None = None, hi: float | int | None = None
 ) -> UInt8[np.ndarray, 'h w c']:
   """Stretches [lo, hi] to 0..255 for showing; by default the 0.1 and 99.9 percentiles.
 

@@ -6,6 +6,8 @@ import numpy as np
 
 from ssl_jax.types import IGNORE
 
+Numbers = np.ndarray | np.number
+
 
 def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
   """Pixel counts [classes, classes] (row: truth, column: prediction); IGNORE does not count."""
@@ -14,7 +16,7 @@ def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, classes: int) -> 
   return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
 
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+def _ratio(part: Numbers, whole: Numbers) -> Numbers:
   return np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=whole > 0)
 
 
@@ -24,7 +26,7 @@ def iou(matrix: np.ndarray) -> np.ndarray:
   return _ratio(hits, matrix.sum(-1) + matrix.sum(-2) - hits)
 
 
-def mean_iou(matrix: np.ndarray) -> np.ndarray:
+def mean_iou(matrix: np.ndarray) -> Numbers:
   """Mean of the classes' IoU in percent; a class absent from truth and prediction is left out."""
   values = iou(matrix)
   seen = ~np.isnan(values)

@@ -7,6 +7,8 @@ import signal
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from ml_collections import ConfigDict
+
 from ssl_jax import build, parallel
 from ssl_jax.record import read_done, replace_text, write_done
 from ssl_jax.stages import STAGES
@@ -14,7 +16,7 @@ from ssl_jax.types import UserError
 from ssl_jax.validate import validate
 
 
-def run(config: Mapping, workdir: str | Path) -> dict:
+def run(config: Mapping | ConfigDict, workdir: str | Path) -> dict:
   """Runs a config (ConfigDict or dict) in a folder and returns its final figures.
 
   The same call goes on where an earlier one was stopped; a folder of another config is refused.
@@ -45,9 +47,9 @@ def run(config: Mapping, workdir: str | Path) -> dict:
   return done
 
 
-def plain(config: Mapping) -> dict:
+def plain(config: Mapping | ConfigDict) -> dict:
   """A config as nested dicts and tuples, whatever it was made of."""
-  config = config.to_dict() if hasattr(config, 'to_dict') else config
+  config = config.to_dict() if isinstance(config, ConfigDict) else config
   config = build.tuples(json.loads(json.dumps(config)))
   size = config['size']
   return config | {'size': (size, size) if isinstance(size, int) else size}

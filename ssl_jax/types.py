@@ -1,7 +1,7 @@
 """The few shapes of data that every part agrees on."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -85,6 +85,7 @@ class Learner(NamedTuple):
   predict: Callable[[TrainState, Array], Outputs]  # state, images in [0, 1] -> probabilities
 
 
+@runtime_checkable
 class Source(Protocol):
   """Random access to images; the same index always gives the same record."""
 

@@ -32,10 +32,11 @@ def _batch(rows=4):
   images = rng.integers(0, 256, (rows, *SIZE, 3), np.uint8)
   extent = np.full((rows, 2), 16, np.int32)
   labels = rng.integers(0, 3, (rows, *SIZE)).astype(np.uint8)
-  return {
+  batch = {
     'labeled': {'image': images, 'extent': extent, 'label': labels},
-    'unlabeled': {'image': images[::-1].copy(), 'extent': extent},
+    'unlabeled': {'image': images[::-1], 'extent': extent},
   }
+  return jax.tree.map(jnp.asarray, batch)
 
 
 def _learner(methods, optimizer=None, **knobs):

@@ -72,7 +72,7 @@ def load(
   val: str | Path | None = None,
   test: str | Path | None = None,
   classes: int | Sequence[str] | None = None,
-  holdout: float = 0.25,
+  holdout: float | int = 0.25,
   seed: int = 0,
 ) -> Splits:
   """Loads your own images; `labeled`, `val` and `test` each hold images/ and masks/.
@@ -119,7 +119,7 @@ def _values(splits: dict[str, list[Item]]) -> tuple[dict[int, Path], float]:
   return seen, whole / max(ids, 1)
 
 
-def _hold_out(splits: dict[str, list[Item]], holdout: float, seed: int) -> list[str]:
+def _hold_out(splits: dict[str, list[Item]], holdout: float | int, seed: int) -> list[str]:
   items = splits['labeled']
   if not 0 <= holdout < 1:
     raise UserError(f'holdout={holdout} must be at least 0 and below 1, a share of the images.')

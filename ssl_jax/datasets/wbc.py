@@ -110,7 +110,7 @@ def load(
   return Splits(**sources, classes=CLASSES, notes=tuple(notes))
 
 
-def place(mask: Mask, shape: tuple[int, int], shift: int) -> UInt8[np.ndarray, 'h w']:
+def place(mask: Mask, shape: tuple[int, int], shift: int) -> UInt8[np.ndarray, 'height width']:
   """Lays a mask on its image's canvas, `shift` pixels down and right; IGNORE where it is not.
 
   Twelve LISC masks are 8 pixels smaller than their image, with or without the shift.
