@@ -31,52 +31,36 @@ ROW = '{:14} {:11} {:9.0f} {:9.0f} {:9.2f} {:>10} {:>10} {:>9} {:>7}'
 
 
 def jax_step(name: str, method: str, arrays: dict, dtype: str):
-  """A function without arguments that takes one training step and waits for it."""
+  """A function without arguments that takes one step of the learner and waits for it.
+
+  The views are the images as they are: what the other library is not asked to do is left out.
+  """
   import jax
-  import jax.numpy as jnp
-  import optax
 
-  from ssl_jax.find import find
+  from ssl_jax import find, learner, optimizers, parallel
 
-  model = find('models', name).Model(num_classes=CLASSES, dtype=dtype)
-  optimizer = optax.chain(optax.add_decayed_weights(1e-4), optax.sgd(0.01, momentum=0.9))
-  batch = {k: jnp.asarray(v) for k, v in arrays.items()}
-  cross_entropy = optax.softmax_cross_entropy_with_integer_labels
-
-  def loss_fn(params, stats, batch, key):
-    variables = {'params': params, 'batch_stats': stats}
-    images = batch['labeled']
-    if method == 'fixmatch':
-      teacher = jax.nn.softmax(model.apply(variables, batch['weak']))
-      teacher = jax.lax.stop_gradient(teacher)
-      images = jnp.concatenate([images, batch['strong']])
-    rngs = {'dropout': key}
-    logits, new = model.apply(variables, images, train=True, mutable=['batch_stats'], rngs=rngs)
-    loss = cross_entropy(logits[: len(batch['label'])], batch['label']).mean()
-    if method == 'fixmatch':
-      unlabeled = cross_entropy(logits[len(batch['label']) :], teacher.argmax(-1))
-      loss += (unlabeled * (teacher.max(-1) >= 0.95)).mean()
-    return loss, new['batch_stats']
-
-  @jax.jit
-  def init(key, images):
-    variables = model.init(key, images)
-    return variables['params'], variables['batch_stats'], optimizer.init(variables['params'])
-
-  def update(state, batch, key):
-    params, stats, opt_state = state
-    (loss, stats), grads = jax.value_and_grad(loss_fn, has_aux=True)(params, stats, batch, key)
-    updates, opt_state = optimizer.update(grads, opt_state, params)
-    return (optax.apply_updates(params, updates), stats, opt_state), loss
-
-  key = jax.random.key(0)
-  state = init(key, batch['labeled'][:1])
-  update = jax.jit(update, donate_argnums=0)
+  network = find.build('models', name, {}, num_classes=CLASSES, dtype=dtype)
+  asked = {'supervised', method}
+  made = learner.make_learner(
+    network,
+    {known: find.build('methods', known, {}) for known in sorted(asked)},
+    {'labeled': {'of': 'labeled'}, 'weak': {'of': 'unlabeled'}, 'strong': {'of': 'weak'}},
+    arrays['label'].shape[1:],
+    optimizers.make('sgd', lambda step: 0.01, momentum=0.9, weight_decay=1e-4),
+  )
+  extent = np.array([arrays['label'].shape[1:]] * len(arrays['label']), np.int32)
+  batch = {
+    'labeled': {'image': arrays['labeled'], 'label': arrays['label'], 'extent': extent},
+    'unlabeled': {'image': arrays['weak'], 'extent': extent},
+  }
+  batch, key = parallel.shard(batch), jax.random.key(0)
+  state = parallel.jit_init(made.init)(key, arrays['labeled'][:1])
+  update = parallel.jit_update(made.update)
 
   def step():
     nonlocal state
-    state, loss = update(state, batch, key)
-    return float(jax.block_until_ready((state, loss))[1])
+    state, metrics = update(state, batch, key)
+    return float(jax.block_until_ready((state, metrics))[1]['loss'])
 
   def peak():
     return jax.devices()[0].memory_stats()['peak_bytes_in_use']

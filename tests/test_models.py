@@ -9,6 +9,7 @@ import pytest
 from ssl_jax.models import deeplabv3plus, resnet, unet
 from ssl_jax.models.convolution import conv
 from ssl_jax.models.layers import Conv, UpConv2, max_pool2, max_pool3, resize_linear
+from ssl_jax.types import UserError
 
 
 def random(*shape, seed=0):
@@ -168,11 +169,11 @@ def test_output_stride(stride, sides):
 
 def test_unknown_knobs_are_refused():
   x = jnp.zeros((1, 32, 32, 3))
-  with pytest.raises(ValueError, match='resnet18'):
+  with pytest.raises(UserError, match='resnet18'):
     deeplabv3plus.Model(2, backbone='resnet17').init(jax.random.key(0), x)
-  with pytest.raises(ValueError, match='8, 16 or 32'):
+  with pytest.raises(UserError, match='8, 16 or 32'):
     deeplabv3plus.Model(2, output_stride=4).init(jax.random.key(0), x)
-  with pytest.raises(ValueError, match='norm is'):
+  with pytest.raises(UserError, match='norm is'):
     unet.Model(2, widths=(4, 8), norm='layer').init(jax.random.key(0), x)
 
 

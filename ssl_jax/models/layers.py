@@ -16,6 +16,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from ssl_jax.models.convolution import conv, matmul
+from ssl_jax.types import UserError
 
 he_normal = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
 """He et al. 2015 as torchvision's ResNet uses it: fan out, ReLU, normal."""
@@ -133,7 +134,7 @@ class ConvNormAct(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, 'b *space i'], train: bool = False) -> Array:
     if self.norm not in ('batch', 'none'):
-      raise ValueError(f"norm is 'batch' or 'none', not {self.norm!r}")
+      raise UserError(f"model.norm is 'batch' or 'none', not {self.norm!r}.")
     plain = self.norm == 'none'
     x = Conv(
       self.features,

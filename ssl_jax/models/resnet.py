@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ssl_jax.models.layers import Conv, batch_norm, max_pool3
+from ssl_jax.types import UserError
 
 DEPTHS = {  # name: blocks of each stage, is it made of bottlenecks
   'resnet18': ((2, 2, 2, 2), False),
@@ -66,9 +67,11 @@ class Backbone(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, 'b h w c'], train: bool = False) -> list[Array]:
     if self.name_of_net not in DEPTHS:
-      raise ValueError(f'No backbone {self.name_of_net!r}; there are {", ".join(DEPTHS)}')
+      raise UserError(
+        f'There is no backbone {self.name_of_net!r}; the known ones are {", ".join(DEPTHS)}.'
+      )
     if self.output_stride not in DILATED:
-      raise ValueError(f'output_stride is 8, 16 or 32, not {self.output_stride}')
+      raise UserError(f'model.output_stride is 8, 16 or 32, not {self.output_stride}.')
     dtype = jnp.dtype(self.dtype)
     depths, bottleneck = DEPTHS[self.name_of_net]
     x = Conv(64, 7, stride=2, use_bias=False, dtype=dtype, name='conv1')(x)
