@@ -8,14 +8,18 @@ import functools
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from ssl_jax import build, data, images, intervals, metrics, parallel
 from ssl_jax import train as loop
-from ssl_jax.evaluate import evaluate
+from ssl_jax.evaluate import Evaluation, evaluate
 from ssl_jax.record import read_done, read_record, replace_text, write_done
-from ssl_jax.types import Splits, UserError
+from ssl_jax.types import Learner, Splits, UserError
+
+LOOP = ('steps', 'eval_every', 'checkpoint_every', 'log_every', 'tensorboard')
+"""Fields of a config that the training loop takes as they are."""
 
 
 def train(config: Mapping, folder: Path, stop: Callable[[], bool]) -> dict[str, float]:
@@ -27,63 +31,65 @@ def train(config: Mapping, folder: Path, stop: Callable[[], bool]) -> dict[str, 
   found = build.splits(config['data'])
   facts = data.find_facts(found, config['normalize'])
   learner = build.learner(config, facts)
-  compiled = parallel.jit_update(learner.update), parallel.jit_predict(learner.predict)
+  update, predict = parallel.jit_update(learner.update), parallel.jit_predict(learner.predict)
+  job = _Job(config, found, facts, learner, update, predict, stop)
   seeds = range(config['seed'], config['seed'] + config['replicas'])
-  run_one = functools.partial(_train_one, config, found, facts, learner, compiled, stop)
   if len(seeds) == 1:
-    return run_one(folder, seeds[0])
+    return _train_seed(job, seeds[0], folder, folder.name)
   each = {}
   for seed in seeds:
     own = folder / f'seed_{seed}'
-    each[seed] = read_done(own) or run_one(own, seed)
+    each[seed] = read_done(own) or _train_seed(job, seed, own, f'{folder.name}/{own.name}')
     write_done(own, each[seed])
   shared = set.intersection(*(set(scores) for scores in each.values()))
   means = {name: float(np.mean([s[name] for s in each.values()])) for name in sorted(shared)}
   return means | {f'seed_{k}/{name}': v for k, s in each.items() for name, v in s.items()}
 
 
-def _train_one(
-  config: Mapping,
-  found: Splits,
-  facts: data.Facts,
-  learner,
-  compiled: tuple[Callable, Callable],
-  stop: Callable[[], bool],
-  folder: Path,
-  seed: int,
-) -> dict[str, float]:
-  update, predict = compiled
-  _same_data(folder, facts)
-  held_out = {n: s for n, s in (('val', found.val), ('test', found.test)) if s is not None}
+class _Job(NamedTuple):
+  """What the seeds of a stage share, compiled programs included."""
+
+  config: Mapping
+  found: Splits
+  facts: data.Facts
+  learner: Learner
+  update: Callable
+  predict: Callable
+  stop: Callable[[], bool]
+
+
+def _train_seed(job: _Job, seed: int, folder: Path, label: str) -> dict[str, float]:
+  _same_data(folder, job.facts)
+  held_out = {n: s for n, s in (('val', job.found.val), ('test', job.found.test)) if s is not None}
+
+  def score(state) -> dict[str, Evaluation]:
+    answer = functools.partial(job.predict, state)
+    return {name: evaluate(answer, s, job.facts.classes) for name, s in held_out.items()}
 
   def watch(state) -> dict[str, float]:
     """Scores to look at; `test` is recorded only, nothing is ever chosen by it."""
-    answer = functools.partial(predict, state)
-    scored = {n: evaluate(answer, s, facts.classes).scores for n, s in held_out.items()}
-    return {f'{n}/{key}': value for n, s in scored.items() for key, value in s.items()}
+    found = score(state)
+    return {f'{name}/{k}': value for name, e in found.items() for k, value in e.scores.items()}
 
   state = loop.train(
-    learner,
-    update,
-    build.streams(config, found, seed),
-    np.zeros((1, *config['size'], facts.channels), np.float32),
+    job.learner,
+    job.update,
+    build.streams(job.config, job.found, seed),
+    np.zeros((1, *job.config['size'], job.facts.channels), np.float32),
     watch,
     folder,
-    label=f'{folder.name}' if folder.name[:5] != 'seed_' else f'{folder.parent.name}/{folder.name}',
+    label=label,
     seed=seed,
-    best='val/miou' if found.val is not None else None,
-    stop=stop,
-    **{k: config[k] for k in ('steps', 'eval_every', 'checkpoint_every', 'log_every')},
-    tensorboard=config['tensorboard'],
+    best='val/miou' if 'val' in held_out else None,
+    stop=job.stop,
+    **{knob: job.config[knob] for knob in LOOP},
   )
   done = {'steps': int(state.step)}
-  for name, source in held_out.items():
-    answer = functools.partial(predict, state)
-    result = evaluate(answer, source, facts.classes)
+  for name, found in score(state).items():
     if parallel.is_main():
-      result.write(folder / name)
-    done |= {f'{name}/{key}': value for key, value in result.scores.items()}
-    if missing := metrics.absent(result.matrices.sum(0), facts.classes):
+      found.write(folder / name)
+    done |= {f'{name}/{key}': value for key, value in found.scores.items()}
+    if missing := metrics.absent(found.matrices.sum(0), job.facts.classes):
       print(f'{name}: no image holds {", ".join(missing)}; left out of the means.')
     # Not a result: it was chosen by looking at the scores it reports.
     watched = [line[f'{name}/miou'] for line in read_record(folder) if f'{name}/miou' in line]

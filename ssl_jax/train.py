@@ -15,7 +15,7 @@ from ssl_jax.learner import first_fault
 from ssl_jax.record import Record
 from ssl_jax.types import Learner, Stopped, TrainState, UserError
 
-Evaluate = Callable[[TrainState], Mapping[str, float]]
+Evaluate = Callable[[TrainState], dict[str, float]]
 
 
 def train(
@@ -62,26 +62,20 @@ def train(
     bar.update(len(window))
     window, began = [], time.perf_counter()
 
-  def save(step: int) -> None:
-    scores = evaluate(state) if best and step % eval_every else last_scores
-    checkpoints.save(state, dict(scores) if best else None)
-
-  last_scores: Mapping[str, float] = {}
   for step, batch in enumerate(data.batches(streams, start, steps), start + 1):
     state, figures = update(state, parallel.shard(batch), key)
     window.append(figures)
-    due = step % eval_every == 0 or step == steps
     stopping = parallel.should_stop(stop(), step)
     saving = step % checkpoint_every == 0 or step == steps or stopping
-    if due or saving or step % log_every == 0:
+    scoring = step % eval_every == 0 or step == steps or (saving and best)
+    if scoring or saving or step % log_every == 0:
       flush(step)
-    if due:
-      last_scores = evaluate(state)
-      record.write(step, last_scores)
-      began = time.perf_counter()
+    scores = evaluate(state) if scoring else {}
+    if scoring:
+      record.write(step, scores)
     if saving:
-      save(step)
-      began = time.perf_counter()
+      checkpoints.save(state, scores if best else None)
+    began = time.perf_counter() if scoring or saving else began
     if stopping and step < steps:
       checkpoints.close()
       bar.close()
