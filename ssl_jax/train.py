@@ -51,6 +51,7 @@ def train(
   window, began = [], time.perf_counter()
   images = sum(stream.batch for stream in streams.values())
   bar = _bar(label, start, steps)
+  bar.set_postfix_str('compiling')
 
   def flush(step: int) -> None:
     nonlocal window, began
