@@ -7,6 +7,7 @@ Run:  python main.py
 from ml_collections import ConfigDict
 
 WEAK = dict(scale=(0.8, 1.25), flip=0.5, flip_vertical=0.5)
+SUPERVISED = dict(weight=1.0, dice=1.0)
 
 
 def get_config():
@@ -26,14 +27,15 @@ def get_config():
       cutmix=dict(p=0.5, area=(0.1, 0.4)),
     ),
   )
-  config.methods = dict(supervised=dict(weight=1.0), fixmatch=dict(threshold=0.9, weight=1.0))
+  fixmatch = dict(threshold=0.95, weight=1.0, ramp=150)
+  config.methods = dict(supervised=SUPERVISED, fixmatch=fixmatch)
   config.update(teacher='average', average=0.99)
   config.model = dict(name='unet', widths=(8, 16, 32, 64), dropout=0.0)
   config.precision = 'float32'
   config.optimizer = dict(name='adam', lr=3e-3, momentum=0.9, weight_decay=1e-4)
   config.schedule = dict(name='cosine')
   config.stages = (
-    dict(name='control', methods=dict(supervised=dict())),
+    dict(name='control', methods=dict(supervised=SUPERVISED)),
     dict(name='fixmatch'),
     dict(name='verdict', run='compare', of='fixmatch', against='control'),
   )

@@ -33,7 +33,7 @@ def get_config():
       cutmix=dict(p=0.5, area=(0.1, 0.4)),
     ),
   )
-  config.methods = dict(supervised=SUPERVISED, fixmatch=dict(threshold=0.95, weight=1.0))
+  config.methods = dict(supervised=SUPERVISED, fixmatch=dict(threshold=0.95, weight=1.0, ramp=500))
   config.update(teacher='average', average=0.99)
   config.model = dict(name='unet', widths=(16, 32, 64, 128, 256), dropout=0.0)
   config.precision = 'float32'

@@ -51,3 +51,9 @@ def squared_error(
 ) -> Float[Array, '']:
   """Squared error of probabilities, mean over valid pixels and over classes."""
   return valid_mean(((jax.nn.softmax(logits) - target) ** 2).mean(-1), valid)
+
+
+def ramp_up(step: Array | int, steps: int) -> Float[Array, '']:
+  """exp(-5 (1 - t)^2), t the share of `steps` that is done; 1 from there on (Laine & Aila 2017)."""
+  done = jnp.clip(step / steps, 0, 1) if steps else jnp.ones(())
+  return jnp.exp(-5 * (1 - done) ** 2)

@@ -62,3 +62,9 @@ def test_squared_error_is_a_mean_over_classes_too():
   valid = jnp.array([[[True, False], [False, False]]])
   expected = (0.3**2 + 0.2**2 + 0.1**2) / 3
   assert losses.squared_error(LOGITS, target, valid) == pytest.approx(expected, rel=1e-5)
+
+
+def test_ramp_up_by_hand():
+  found = [losses.ramp_up(step, 10) for step in (0, 5, 10, 20)]
+  assert found == pytest.approx([np.exp(-5), np.exp(-1.25), 1, 1], rel=1e-5)
+  assert losses.ramp_up(0, 0) == 1

@@ -84,6 +84,12 @@ def test_fixmatch_targets_follow_cutmix():
   )
 
 
+def test_fixmatch_may_ramp_its_weight():
+  weights = [_ask('fixmatch', _views(), weight=2.0, ramp=10, step=step)[0]['unlabeled'].weight
+             for step in (0, 5, 10, 99)]  # fmt: skip
+  assert weights == pytest.approx([2 * np.exp(-5), 2 * np.exp(-1.25), 2, 2], rel=1e-5)
+
+
 def test_mean_teacher_by_hand():
   terms, _, _ = _ask('mean_teacher', _views(), weight=2.0, ramp=10, step=5)
   term = terms['unlabeled']

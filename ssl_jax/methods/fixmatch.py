@@ -7,8 +7,11 @@ from ssl_jax import geometry, losses
 from ssl_jax.types import LossTransform, Term
 
 
-def method(threshold: float = 0.95, weight: float = 1.0) -> LossTransform:
-  """Cross-entropy with the teacher's class where its probability is at least `threshold`."""
+def method(threshold: float = 0.95, weight: float = 1.0, ramp: int = 0) -> LossTransform:
+  """Cross-entropy with the teacher's class where its probability is at least `threshold`.
+
+  The weight is ramped up over the first `ramp` steps (the paper has no ramp).
+  """
 
   def ask(teacher, views, key, step):
     weak, strong = views['weak'], views['strong']
@@ -21,6 +24,7 @@ def method(threshold: float = 0.95, weight: float = 1.0) -> LossTransform:
       return losses.cross_entropy(logits, target, valid, weight=sure)
 
     trusted = losses.valid_mean(sure.astype('float32'), valid)
-    return {'unlabeled': Term(strong.image, loss, weight)}, {'trusted': trusted}
+    term = Term(strong.image, loss, weight * losses.ramp_up(step, ramp))
+    return {'unlabeled': term}, {'trusted': trusted}
 
   return ask

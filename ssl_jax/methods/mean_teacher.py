@@ -3,13 +3,11 @@
 Tarvainen & Valpola 2017, "Mean teachers are better role models"; meant for `teacher='average'`.
 """
 
-import jax.numpy as jnp
-
 from ssl_jax import geometry, losses
 from ssl_jax.types import LossTransform, Term
 
 
-def method(weight: float = 1.0, ramp: int = 1) -> LossTransform:
+def method(weight: float = 1.0, ramp: int = 0) -> LossTransform:
   """Squared error of probabilities, its weight ramped up over the first `ramp` steps."""
 
   def ask(teacher, views, key, step):
@@ -20,7 +18,6 @@ def method(weight: float = 1.0, ramp: int = 1) -> LossTransform:
     def loss(logits):
       return losses.squared_error(logits, target, valid)
 
-    done = jnp.clip(step / ramp, 0, 1)
-    return {'unlabeled': Term(strong.image, loss, weight * jnp.exp(-5 * (1 - done) ** 2))}, {}
+    return {'unlabeled': Term(strong.image, loss, weight * losses.ramp_up(step, ramp))}, {}
 
   return ask
