@@ -38,6 +38,8 @@ def run(config: Mapping | ConfigDict, workdir: str | Path) -> dict:
       folder = workdir / name
       if read_done(folder) is not None:
         print(f'{folder} is done.')
+        if (folder / 'verdict.txt').exists():
+          print((folder / 'verdict.txt').read_text().strip())
         continue
       replace_text(folder / 'config.json', json.dumps(staged, indent=1))
       write_done(folder, function(staged, folder, stop, **own))

@@ -57,7 +57,9 @@ def test_the_verdict_and_the_picture_say_that_the_data_are_synthetic(finished):
 def test_a_finished_run_is_left_as_it_is(finished, page, capsys):
   before = (finished / 'done.json').read_text()
   run(page, finished)
-  assert 'fixmatch is done' in capsys.readouterr().out
+  said = capsys.readouterr().out
+  assert 'fixmatch is done' in said
+  assert (finished / 'verdict' / 'verdict.txt').read_text().strip() in said
   assert (finished / 'done.json').read_text() == before
 
 
