@@ -12,17 +12,23 @@ from ssl_jax.types import TrainState, UserError
 
 
 class Checkpoints:
-  """The checkpoints of one run folder: the latest `keep`, and the best on validation, if any."""
+  """The checkpoints of one run folder: the latest `keep`, and the best on validation, if any.
 
-  def __init__(self, folder: str | Path, keep: int = 2, best: str | None = None):
+  `read_only` leaves a folder as it is, to look at a run that may still be training.
+  """
+
+  def __init__(
+    self, folder: str | Path, keep: int = 2, best: str | None = None, read_only: bool = False
+  ):
     kept = [policies.LatestN(n=keep)]
     if best:
       kept.append(policies.BestN(get_metric_fn=lambda metrics: metrics[best], n=1))
     options = ocp.CheckpointManagerOptions(
       preservation_policy=policies.AnyPreservationPolicy(kept),
       best_fn=(lambda metrics: metrics[best]) if best else None,
-      cleanup_tmp_directories=True,  # a kill during a save leaves one
-      create=True,
+      cleanup_tmp_directories=not read_only,  # a kill during a save leaves one
+      create=not read_only,
+      read_only=read_only,
       enable_async_checkpointing=True,
     )
     self.manager = ocp.CheckpointManager(Path(folder).resolve(), options=options)

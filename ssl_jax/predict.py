@@ -38,7 +38,7 @@ def load(run: Path) -> tuple[Probabilities, data.Facts]:
   learner = build.learner(config, facts)
   example = np.zeros((1, *config['size'], facts.channels), np.float32)
   state = parallel.jit_init(learner.init)(jax.random.key(0), example)
-  state = Checkpoints(folder / 'checkpoints').restore(state)
+  state = Checkpoints(folder / 'checkpoints', read_only=True).restore(state)
   if state is None:
     raise UserError(f'{folder} holds no checkpoint yet; let its training reach the first one.')
   if int(state.step) < config['steps']:

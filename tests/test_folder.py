@@ -1,4 +1,4 @@
-"""Two folders of your own images: what masks mean is found and said, or refused in a sentence."""
+"""Two folders of your own images (folder.py, _pairs.py): what is found is said, or refused."""
 
 import numpy as np
 import pytest

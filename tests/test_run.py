@@ -196,6 +196,16 @@ def test_the_latest_checkpoints_and_the_best_are_kept(tmp_path):
   assert checkpoints.restore(_state(0), 2).step == 2
 
 
+def test_reading_does_not_disturb_a_save_under_way(tmp_path):
+  checkpoints = Checkpoints(tmp_path)
+  checkpoints.save(_state(1))
+  checkpoints.close()
+  under_way = tmp_path / '2.orbax-checkpoint-tmp'
+  under_way.mkdir()
+  assert Checkpoints(tmp_path, read_only=True).restore(_state(0)).step == 1
+  assert under_way.exists()
+
+
 def test_a_checkpoint_of_another_network_is_refused(tmp_path):
   checkpoints = Checkpoints(tmp_path)
   checkpoints.save(_state(1))
