@@ -19,12 +19,12 @@ from ssl_jax.types import UserError
 
 
 def network_folder(run: Path) -> Path:
-  """The folder of a run that holds the network it is about; the first seed's, where several."""
+  """The folder in a run, or in one of its stages, of the network it is about; of the first seed."""
   if not (run / 'config.json').exists():
     raise UserError(f'{run} holds no config.json, so it is no run; give the --workdir of one.')
   config = build.tuples(json.loads((run / 'config.json').read_text()))
-  folder = run / build.trained_stage(config)
-  return build.seed_folders(folder)[0]
+  stage = run / build.trained_stage(config)
+  return build.seed_folders(stage if stage.is_dir() else run)[0]
 
 
 def load(run: Path) -> tuple[Probabilities, data.Facts]:

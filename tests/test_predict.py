@@ -1,5 +1,7 @@
 """Masks for a folder of new images, from a finished run."""
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -47,6 +49,19 @@ def test_a_run_means_its_last_trained_stage(finished, folder):
   from_run = _mask(folder, 'a')
   _call(finished / 'fixmatch', folder)
   np.testing.assert_array_equal(_mask(folder, 'a'), from_run)
+
+
+@pytest.mark.parametrize(
+  ('asked', 'meant'),
+  [('.', 'fixmatch/seed_3'), ('control', 'control/seed_3'), ('fixmatch', 'fixmatch/seed_3')],
+)
+def test_of_several_seeds_the_first_predicts(tmp_path, asked, meant):
+  stages = [{'name': 'control'}, {'name': 'fixmatch'}, {'name': 'verdict', 'run': 'compare'}]
+  for folder in ('control/seed_3', 'control/seed_4', 'fixmatch/seed_3', 'fixmatch/seed_10'):
+    (tmp_path / folder).mkdir(parents=True)
+  for folder in ('.', 'control', 'fixmatch'):
+    (tmp_path / folder / 'config.json').write_text(json.dumps({'stages': stages}))
+  assert predict.network_folder(tmp_path / asked) == tmp_path / meant
 
 
 def test_masks_of_test_images_are_those_that_were_scored(finished, folder, page):
