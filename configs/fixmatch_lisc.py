@@ -3,7 +3,7 @@
 Data: LISC white blood cells, 53 labeled, 162 unlabeled, 56 test crops that choose nothing; masks
 moved onto their cells (--config.data.masks=authors: as published, 4 pixels off). The other sets:
 --config.data.set=zheng1 or zheng2. Views and losses are the paper's; without ImageNet's weights
-all layers have one learning rate. Hours and scores: README.
+all layers have one learning rate. Scores of shortened runs: README.
 Run:  python main.py --config=configs/fixmatch_lisc.py [--config.data.root=FOLDER]
 """
 

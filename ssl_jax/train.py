@@ -89,7 +89,7 @@ def train(
 
 
 def _bar(label: str, start: int, steps: int) -> tqdm:
-  shape = '{desc} {n_fmt}/{total_fmt} steps  {rate_fmt}  {remaining} left  {postfix}'
+  shape = '{desc} {n_fmt}/{total_fmt} steps  {rate_noinv_fmt}  {remaining} left{postfix}'
   return tqdm(
     total=steps,
     initial=start,
