@@ -20,6 +20,8 @@ def known_fields():
     while isinstance(name, Exception):
       name = name.args[0]
     sys.exit(f'ssl_jax: the config has no field {" ".join(name.split())}; see its page.')
+  except SyntaxError as error:
+    sys.exit(f'ssl_jax: {error.filename} is no Python page ({error}); give a page of configs/.')
 
 
 with known_fields():  # without --config, its fields are looked up here
@@ -37,8 +39,10 @@ def parse(arguments: list[str]) -> list[str]:
   return left
 
 
-def main(_) -> None:
+def main(arguments: list[str]) -> None:
   """Runs the config; a mistake of its author ends in one sentence and exit code 1."""
+  if arguments[1:]:
+    sys.exit(f'ssl_jax: {arguments[1]} is no flag; a config is given as --config={arguments[1]}.')
   if not flags.FLAGS['verbosity'].present:
     logging.set_verbosity(logging.WARNING)  # checkpointing tells a page of news at every save
   from ssl_jax.run import run

@@ -1,9 +1,9 @@
 """FixMatch with DeepLabV3+ R50 on LISC, against its supervised control (Luu et al., system 1).
 
 Data: LISC white blood cells, 53 labeled, 162 unlabeled, 56 test crops that choose nothing; masks
-moved onto their cells (--config.data.masks=authors: as published, 4 pixels off). The other sets:
---config.data.set=zheng1 or zheng2. Views and losses are the paper's; without ImageNet's weights
-all layers have one learning rate. Scores of shortened runs: README.
+moved onto their cells (--config.data.masks=authors: as published, 4 pixels off). Views and losses
+are the paper's; without ImageNet's weights all layers have one learning rate. Scores of shortened
+runs: README. The other sets have pages of their own.
 Run:  python main.py --config=configs/fixmatch_lisc.py [--config.data.root=FOLDER]
 """
 
@@ -36,7 +36,8 @@ def get_config():
   config.update(teacher='student', average=0.0)
   config.model = dict(name='deeplabv3plus', backbone='resnet50', output_stride=8)
   config.precision = 'float32'
-  config.optimizer = dict(name='sgd', lr=0.009, momentum=0.9, weight_decay=1e-4, head=1.0)
+  config.optimizer = dict(name='sgd', lr=0.009, momentum=0.9, weight_decay=1e-4)
+  config.optimizer.update(head=1.0, clip=0.0)
   config.schedule = dict(name='poly', power=0.9)
   config.stages = (
     dict(name='control', methods=dict(supervised=dict())),

@@ -32,7 +32,7 @@ def get_config():
   config.update(teacher='average', average=0.99)
   config.model = dict(name='unet', widths=(8, 16, 32, 64), dropout=0.0)
   config.precision = 'float32'
-  config.optimizer = dict(name='adam', lr=3e-3, momentum=0.9, weight_decay=1e-4)
+  config.optimizer = dict(name='adam', lr=3e-3, momentum=0.9, weight_decay=1e-4, clip=0.0)
   config.schedule = dict(name='cosine')
   config.stages = (
     dict(name='control', methods=dict(supervised=SUPERVISED)),

@@ -1,6 +1,7 @@
 """Bytes of one image file -> its header and its pixels, in whatever form the file holds them."""
 
 import io
+import re
 import struct
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -55,7 +56,8 @@ def _guard(read: Callable, data: bytes, name: str) -> Any:
     raise
   # Decoders answer broken bytes with any error there is (OSError, SyntaxError, struct.error, ...).
   except Exception as error:
-    reason = ' '.join(str(error).split())[:120] or type(error).__name__
+    said = re.sub(r' <_io\.[^>]*>', '', str(error))  # names no file: it was read from memory
+    reason = ' '.join(said.split())[:120] or type(error).__name__
     raise UserError(
       f'{name} cannot be read as a PNG, JPEG, BMP or TIFF image ({reason}); '
       'it is corrupt or cut short: replace or remove it.'

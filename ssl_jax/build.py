@@ -35,7 +35,16 @@ def streams(config: Mapping, found: types.Splits, seed: int) -> dict[str, data.S
   """The labeled and unlabeled streams of one seed."""
   sources = {'labeled': found.labeled, 'unlabeled': found.unlabeled}
   sources = {name: source for name, source in sources.items() if source is not None}
+  for name, recipe in config['views'].items():
+    if recipe['of'] == 'unlabeled' and 'unlabeled' not in sources:
+      raise types.UserError(
+        f'There are no unlabeled images, of which the view {name!r} is made; give some as '
+        f'--config.data.unlabeled=..., or take the view and its methods away.'
+      )
   augment.check_recipes(config['views'], set(sources))
+  space = found.labeled[0]['image'].ndim - 1
+  if len(config['size']) != space:
+    raise types.UserError(f'size={config["size"]} has not {space} sides, as the images have.')
   return {
     name: data.Stream(
       source,
@@ -49,12 +58,19 @@ def streams(config: Mapping, found: types.Splits, seed: int) -> dict[str, data.S
 
 def _canvas_limit(config: Mapping, stream: str) -> int | None:
   """The largest side of an image that any view of the stream can reach; None: all of it."""
-  recipes = [recipe for recipe in config['views'].values() if recipe['of'] == stream]
-  if not recipes or any(recipe.get('base') for recipe in recipes):
-    return None
-  smallest = min((recipe.get('scale') or (1.0, 1.0))[0] for recipe in recipes)
-  slack = math.sqrt(2) if any(recipe.get('rotate') for recipe in recipes) else 1
-  return math.ceil(max(config['size']) / smallest * slack)
+  views, reach = config['views'], []
+
+  def follow(parent: str, pixels: float) -> None:
+    for name, recipe in views.items():
+      if recipe['of'] == parent:
+        turned = math.sqrt(2) if recipe.get('rotate') else 1
+        side = math.inf if recipe.get('base') else pixels * turned / min(recipe.get('scale') or [1])
+        reach.append(side)
+        if name not in config['batch']:  # such a name means the stream
+          follow(name, side)
+
+  follow(stream, max(config['size']))
+  return math.ceil(max(reach)) if reach and max(reach) < math.inf else None
 
 
 def learner(config: Mapping, facts: data.Facts) -> types.Learner:

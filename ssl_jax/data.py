@@ -25,7 +25,7 @@ class Facts(NamedTuple):
   mean: tuple[float, ...]  # of the training images in [0, 1], per channel
   std: tuple[float, ...]
   counts: Mapping[str, int]  # images per split
-  fingerprint: int  # of the names in all splits: a resumed run must see the same images
+  fingerprint: int  # of images, masks and splits: a resumed run must see the same
 
   def standardize(self, pixels: Any) -> Any:
     """[..., C] in [0, 1] -> zero mean, unit variance per channel, as the network wants it."""
@@ -60,22 +60,16 @@ def find_facts(splits: Splits, normalize: str = 'data') -> Facts:
   if normalize == 'imagenet' and channels == 3:
     mean, std = IMAGENET
   named = {n: getattr(splits, n) for n in ('labeled', 'unlabeled', 'val', 'test')}
-  named = {n: source for n, source in named.items() if source is not None}
-  names = [f'{n}/{name_of(source, i)}' for n, source in named.items() for i in range(len(source))]
+  counts = {n: len(source) for n, source in named.items() if source is not None}
   return Facts(
     classes=tuple(splits.classes),
     channels=channels,
     intensity=splits.intensity,
     mean=tuple(round(float(m), 6) for m in mean),
     std=tuple(round(float(s), 6) for s in std),
-    counts={n: len(source) for n, source in named.items()},
-    fingerprint=zlib.crc32('\n'.join(names).encode()),
+    counts=counts,
+    fingerprint=zlib.crc32(repr((*counts.items(), splits.digest)).encode()),
   )
-
-
-def name_of(source: Source, index: int) -> str:
-  """The name of an image, without decoding it where the source keeps `names`."""
-  return source.names[index] if hasattr(source, 'names') else source[index]['name']
 
 
 def canvas_of(source: Source, limit: int | None) -> tuple[int, ...]:

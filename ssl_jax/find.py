@@ -1,6 +1,6 @@
 """Look-up by file name: a method, model or data set is found because its file is there."""
 
-import importlib
+import importlib.util
 import inspect
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping
@@ -24,7 +24,7 @@ def known(kind: str) -> list[str]:
 
 def find(kind: str, name: str) -> ModuleType:
   """The module `ssl_jax/<kind>/<name>.py`; an unknown name lists the known ones."""
-  if importlib.util.find_spec(f'ssl_jax.{kind}.{name}'):
+  if str(name).isidentifier() and importlib.util.find_spec(f'ssl_jax.{kind}.{name}'):
     module = importlib.import_module(f'ssl_jax.{kind}.{name}')
     if hasattr(module, EXPORTS[kind]):
       return module

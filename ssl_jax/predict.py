@@ -103,12 +103,14 @@ def main(arguments: list[str] | None = None) -> int:
     help='megapixels; larger images are cut into overlapping tiles (default %(default).2f)',
   )
   asked = parser.parse_args(arguments)
-  logging.set_verbosity(logging.WARNING)
+  logging.set_verbosity(logging.ERROR)  # checkpointing warns that it may not write
   try:
+    if not asked.budget > 0:
+      raise UserError(f'--budget={asked.budget} is no number of megapixels above 0.')
     build.keep_compiled()
     probabilities, facts = load(asked.run)
     refused = write_masks(probabilities, facts, asked.images, asked.out, int(asked.budget * 1e6))
-  except UserError as error:
+  except (UserError, OSError) as error:
     print(f'ssl_jax: {error}', file=sys.stderr)
     return 1
   print(f'Masks (pixel = class id): {asked.out / "masks"}')

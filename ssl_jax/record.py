@@ -67,6 +67,12 @@ def read_done(folder: Path) -> dict | None:
   return json.loads(path.read_text()) if path.exists() else None
 
 
+def begun(folder: Path) -> bool:
+  """Whether a folder, or one in it, holds a run that got as far as a figure or a checkpoint."""
+  found = [p for n in ('done.json', 'metrics.jsonl', 'checkpoints/[0-9]*') for p in folder.rglob(n)]
+  return any(path.is_dir() or path.stat().st_size for path in found)
+
+
 def write_done(folder: Path, figures: Mapping) -> None:
   """Marks a stage as finished, with its final figures."""
   replace_text(folder / 'done.json', json.dumps(figures, indent=1))

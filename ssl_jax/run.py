@@ -10,10 +10,10 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from ssl_jax import build, parallel
-from ssl_jax.record import read_done, replace_text, write_done
+from ssl_jax.record import begun, read_done, replace_text, write_done
 from ssl_jax.stages import STAGES
 from ssl_jax.types import UserError
-from ssl_jax.validate import validate
+from ssl_jax.validate import check_comparisons, require, validate
 
 
 def run(config: Mapping | ConfigDict, workdir: str | Path) -> dict:
@@ -31,7 +31,9 @@ def run(config: Mapping | ConfigDict, workdir: str | Path) -> dict:
       validate(staged)
     workdir = Path(workdir)
     _refuse_other(workdir, config)
-    for note in build.splits(config['data']).notes:
+    found = build.splits(config['data'])
+    check_comparisons(plans, found.test is not None)
+    for note in found.notes:
       print(f'Data: {note}.')
     _claim(workdir, config)
     for name, function, staged, own in plans:
@@ -50,16 +52,17 @@ def run(config: Mapping | ConfigDict, workdir: str | Path) -> dict:
 
 
 def plain(config: Mapping | ConfigDict) -> dict:
-  """A config as nested dicts and tuples, whatever it was made of."""
+  """A config as nested dicts and tuples, whatever it was made of; a missing field is named."""
   config = config.to_dict() if isinstance(config, ConfigDict) else config
   config = build.tuples(json.loads(json.dumps(config)))
+  require(config)
   size = config['size']
   return config | {'size': (size, size) if isinstance(size, int) else size}
 
 
 def _plan(stage: Mapping, config: dict) -> tuple[Callable, dict, dict]:
   """What a stage runs, its config, and the parameters of its own."""
-  function = STAGES.get(stage.get('run', 'train'), STAGES['train'])
+  function = STAGES[stage.get('run', 'train')]
   own = [
     p.name for p in inspect.signature(function).parameters.values() if p.kind == p.KEYWORD_ONLY
   ]
@@ -101,9 +104,9 @@ def _asked_to_stop() -> Iterator[Callable[[], bool]]:
 
 
 def _refuse_other(workdir: Path, config: dict) -> None:
-  """Raises UserError if the folder holds the run of another config."""
+  """Raises UserError if the folder holds the run of another config, one that came to anything."""
   path = workdir / 'config.json'
-  if path.exists():
+  if path.exists() and begun(workdir):
     now = json.loads(json.dumps(config))
     if different := _first_difference(json.loads(path.read_text()), now):
       raise UserError(
@@ -114,8 +117,6 @@ def _refuse_other(workdir: Path, config: dict) -> None:
 
 def _claim(workdir: Path, config: dict) -> None:
   """Makes the folder this config's."""
-  if (workdir / 'config.json').exists():
-    return
   try:
     replace_text(workdir / 'config.json', json.dumps(config, indent=1))
   except OSError as error:

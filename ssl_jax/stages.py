@@ -6,7 +6,7 @@ its done.json. Parameters after the star are set by the stage's dict in `config.
 
 import functools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ import numpy as np
 from ssl_jax import build, data, images, intervals, metrics, parallel
 from ssl_jax import train as loop
 from ssl_jax.evaluate import Evaluation, evaluate
-from ssl_jax.record import read_done, read_record, replace_text, write_done
+from ssl_jax.record import begun, read_done, read_record, replace_text, write_done
 from ssl_jax.types import Learner, Splits, UserError
 
 LOOP = ('steps', 'eval_every', 'checkpoint_every', 'log_every', 'tensorboard')
@@ -62,13 +62,13 @@ def _train_seed(job: _Job, seed: int, folder: Path, label: str) -> dict[str, flo
   _same_data(folder, job.facts)
   held_out = {n: s for n, s in (('val', job.found.val), ('test', job.found.test)) if s is not None}
 
-  def score(state) -> dict[str, Evaluation]:
+  def score(state, names: Iterable[str]) -> dict[str, Evaluation]:
     answer = functools.partial(job.predict, state)
-    return {name: evaluate(answer, s, job.facts.classes) for name, s in held_out.items()}
+    return {name: evaluate(answer, held_out[name], job.facts.classes) for name in names}
 
-  def watch(state) -> dict[str, float]:
+  def watch(state, everything: bool) -> dict[str, float]:
     """Scores to look at; `test` is recorded only, nothing is ever chosen by it."""
-    found = score(state)
+    found = score(state, [*held_out] if everything else ['val'])
     return {f'{name}/{k}': value for name, e in found.items() for k, value in e.scores.items()}
 
   state = loop.train(
@@ -85,7 +85,7 @@ def _train_seed(job: _Job, seed: int, folder: Path, label: str) -> dict[str, flo
     **{knob: job.config[knob] for knob in LOOP},
   )
   done = {'steps': int(state.step)}
-  for name, found in score(state).items():
+  for name, found in score(state, held_out).items():
     if parallel.is_main():
       found.write(folder / name)
     done |= {f'{name}/{key}': value for key, value in found.scores.items()}
@@ -147,7 +147,7 @@ def _draw(path: Path, found: Splits, run: Path, of: str, against: str, rows: int
 def _same_data(folder: Path, facts: data.Facts) -> None:
   """Keeps what was found in the data; a resumed run must find the same."""
   path, now = folder / 'data.json', json.loads(json.dumps(facts._asdict()))
-  if not path.exists():
+  if not path.exists() or not begun(folder):
     replace_text(path, json.dumps(now, indent=1))
     return
   then = json.loads(path.read_text())

@@ -15,7 +15,8 @@ from ssl_jax.learner import first_fault
 from ssl_jax.record import Record
 from ssl_jax.types import Learner, Stopped, TrainState, UserError
 
-Evaluate = Callable[[TrainState], dict[str, float]]
+Evaluate = Callable[[TrainState, bool], dict[str, float]]
+"""A state -> its scores; all of them, or (False) only those by which the best is found."""
 
 
 def train(
@@ -68,10 +69,11 @@ def train(
     window.append(figures)
     stopping = parallel.should_stop(stop(), step)
     saving = step % checkpoint_every == 0 or step == steps or stopping
-    scoring = step % eval_every == 0 or step == steps or (saving and best)
+    due = step % eval_every == 0 or step == steps
+    scoring = due or (saving and best)
     if scoring or saving or step % log_every == 0:
       flush(step)
-    scores = evaluate(state) if scoring else {}
+    scores = evaluate(state, due) if scoring else {}
     if scoring:
       record.write(step, scores)
     if saving:

@@ -108,3 +108,4 @@ class Splits(NamedTuple):
   classes: tuple[str, ...]  # names; the position is the class id
   notes: tuple[str, ...] = ()  # what the loader found and a person should know
   intensity: tuple[float, float] | None = None  # the raw values that became 0 and 1; None for 8-bit
+  digest: str = ''  # another one wherever an image, a mask or the split is

@@ -16,32 +16,58 @@ CHOICES = {
   'optimizer.name': ('sgd', 'adam'),
 }
 
-RANGES = {  # inclusive; a knob that a config leaves out has its default
+REQUIRED = (
+  *('seed', 'replicas', 'steps', 'eval_every', 'checkpoint_every', 'log_every', 'tensorboard'),
+  *('data.name', 'batch.labeled', 'size', 'normalize', 'views', 'methods', 'teacher', 'average'),
+  *('model.name', 'precision', 'optimizer.name', 'optimizer.lr', 'schedule.name', 'stages'),
+)
+
+RANGES = {  # inclusive, of whole numbers where the limits are; a knob left out has its default
   'seed': (0, 2**31 - 1),
   'replicas': (1, 1000),
   'steps': (1, 10**9),
   'eval_every': (1, 10**9),
   'checkpoint_every': (1, 10**9),
   'log_every': (1, 10**9),
-  'average': (0, 1),
+  'average': (0.0, 1.0),
+  'data.seed': (0, 2**31 - 1),
   'batch.labeled': (1, 10**6),
   'batch.unlabeled': (1, 10**6),
-  'optimizer.lr': (0, math.inf),
-  'optimizer.momentum': (0, 1),
-  'optimizer.weight_decay': (0, math.inf),
-  'optimizer.head': (0, math.inf),
-  'optimizer.clip': (0, math.inf),
+  'optimizer.lr': (0.0, math.inf),
+  'optimizer.momentum': (0.0, 1.0),
+  'optimizer.weight_decay': (0.0, math.inf),
+  'optimizer.head': (0.0, math.inf),
+  'optimizer.clip': (0.0, math.inf),
   'schedule.warmup': (0, 10**9),
+}
+OF_METHODS = {  # of any method that has a knob of this name
+  'weight': (0.0, math.inf),
+  'dice': (0.0, math.inf),
+  'threshold': (0.0, 1.0),
+  'ramp': (0, 10**9),
 }
 
 
 def _get(config: Mapping, key: str) -> Any:
   value: Any = config
   for part in key.split('.'):
-    if part not in value:
+    if not isinstance(value, Mapping) or part not in value:
       return None
     value = value[part]
   return value
+
+
+def require(config: Mapping) -> None:
+  """Raises UserError naming the first field that a config lacks, or a stage of no good name."""
+  for key in REQUIRED:
+    if _get(config, key) is None:
+      raise UserError(f'The config lacks {key}; configs/quickstart.py shows one that has it.')
+  names = [stage.get('name', '') for stage in config['stages']]
+  for name, stage in zip(names, config['stages'], strict=True):
+    if not name or not all(c.isalnum() or c in '_-' for c in name) or names.count(name) > 1:
+      raise UserError(f'stages: {name!r} is no good name; use letters, digits, _ and -, each once.')
+    if stage.get('run', 'train') not in STAGES:
+      raise UserError(f'stages.{name}: run={stage["run"]!r} is not one of {", ".join(STAGES)}.')
 
 
 def _without(knobs: Mapping, *names: str) -> dict:
@@ -54,19 +80,19 @@ def validate(config: Mapping) -> None:
     if _get(config, key) not in choices:
       raise UserError(f'{key}={_get(config, key)!r} is not one of {", ".join(choices)}.')
   for key, (low, high) in RANGES.items():
-    value = _get(config, key)
-    if value is not None and not low <= value <= high:
-      raise UserError(f'{key}={value} is not in {low}..{high}.')
+    _check_range(key, _get(config, key), low, high)
   for name, size in config['batch'].items():
     parallel.check_batch(name, size)
   if not (len(config['size']) in (2, 3) and min(config['size']) >= 8):
     raise UserError(f'size={config["size"]} is not two or three sides of at least 8 pixels.')
   if config['teacher'] == 'average' and not config['average']:
     raise UserError("teacher='average' needs a decay; set average to 0.99, say.")
-  if not config['methods']:
-    raise UserError('methods is empty, so nothing would be learnt; add supervised, say.')
+  if not config['methods'] or not isinstance(config['methods'], Mapping):
+    raise UserError('methods is no dict with a method in it; say dict(supervised=dict()).')
   for name, knobs in config['methods'].items():
     find.check_knobs(find.find('methods', name).method, knobs, f'methods.{name}')
+    for knob, (low, high) in OF_METHODS.items():
+      _check_range(f'methods.{name}.{knob}', knobs.get(knob), low, high)
   find.check_knobs(optimizers.make, _without(config['optimizer'], 'name'), 'optimizer')
   shape = optimizers.SCHEDULES[config['schedule']['name']]
   knobs = _without(config['schedule'], 'name', 'warmup')
@@ -74,13 +100,45 @@ def validate(config: Mapping) -> None:
   find.find('models', config['model']['name'])
   find.find('datasets', config['data']['name'])
   augment.check_recipes(config['views'], set(config['batch']))
-  for stage in config['stages']:
-    _check_stage(stage, config, (other['name'] for other in config['stages']))
+  dropout = config['model'].get('dropout') or ()
+  for rate in dropout if isinstance(dropout, tuple) else (dropout,):
+    _check_range('model.dropout', rate, 0.0, 1.0)
 
 
-def _check_stage(stage: Mapping, config: Mapping, names: Iterable[str]) -> None:
-  name = stage.get('name', '')
-  if not name or not all(c.isalnum() or c in '_-' for c in name) or list(names).count(name) > 1:
-    raise UserError(f'stages: {name!r} is no good name; use letters, digits, _ and -, each once.')
-  if stage.get('run', 'train') not in STAGES:
-    raise UserError(f'stages.{name}: run={stage["run"]!r} is not one of {", ".join(STAGES)}.')
+def _check_range(key: str, value: Any, low: float, high: float) -> None:
+  if value is None:
+    return
+  kinds, kind = ((int,), 'whole number') if isinstance(low, int) else ((int, float), 'number')
+  if not isinstance(value, kinds) or isinstance(value, bool):
+    raise UserError(f'{key}={value!r} is not a {kind}.')
+  if not low <= value <= high:
+    raise UserError(f'{key}={value} is not in {low}..{high}.')
+
+
+def check_comparisons(plans: Iterable[tuple], has_test: bool) -> None:
+  """Raises UserError where a stage would compare what cannot be compared.
+
+  `plans` are (name, function, config, own parameters) of the stages in order.
+  """
+  trained: dict[str, Mapping] = {}
+  for name, function, config, own in plans:
+    if function is STAGES['train']:
+      trained[name] = config
+      continue
+    if function is not STAGES['compare']:
+      continue
+    sides = {key: own.get(key) for key in ('of', 'against')}
+    if not has_test:
+      raise UserError(
+        f'stages.{name} compares on test images, and the data hold none out; give some '
+        f'(data.test or data.holdout), or take the stage away.'
+      )
+    for key, side in sides.items():
+      if side not in trained:
+        raise UserError(
+          f'stages.{name}: {key}={side!r} is no training stage before it; there are '
+          f'{", ".join(trained) or "none"}.'
+        )
+    pair = [trained[side] for side in sides.values()]
+    if any(pair[0][key] != pair[1][key] for key in ('seed', 'replicas')):
+      raise UserError(f'stages.{name}: seeds are compared in pairs, so both need the same ones.')

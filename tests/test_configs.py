@@ -33,9 +33,10 @@ def _cells(folder, count, with_masks=True):
 
 
 def _wbc(folder):
-  names = _cells(folder / 'wbc' / 'lisc', 8)
-  for split, chosen in (('labeled', names[:4]), ('unlabeled', names[4:6]), ('val', names[6:])):
-    (folder / 'wbc' / 'lisc' / f'{split}.txt').write_text('\n'.join(chosen))
+  for cells in ('zheng1', 'zheng2', 'lisc'):
+    names = _cells(folder / 'wbc' / cells, 8)
+    for split, chosen in (('labeled', names[:4]), ('unlabeled', names[4:6]), ('val', names[6:])):
+      (folder / 'wbc' / cells / f'{split}.txt').write_text('\n'.join(chosen))
   return {'data.root': str(folder / 'wbc')}
 
 
@@ -88,6 +89,6 @@ def test_a_page_is_short_locked_and_imports_neither_jax_nor_ssl_jax(path):
 def test_every_knob_of_method_and_optimizer_is_written(path):
   """What may be swept from the shell must stand on the page."""
   config = _page(path)
-  assert {'name', 'lr', 'momentum', 'weight_decay'} <= set(config.optimizer)
+  assert {'name', 'lr', 'momentum', 'weight_decay', 'clip'} <= set(config.optimizer)
   assert 'threshold' in config.methods.fixmatch
   assert 'weight' in config.methods.fixmatch

@@ -9,8 +9,9 @@ from ssl_jax.datasets._encoding import find_encoding, pieces
 from ssl_jax.types import IGNORE, UserError
 
 
-def seen(values):
-  return {value: Path(f'masks/im{value}.png') for value in values}
+def masks(values):
+  """Files of which each holds one value more than the one before, and is named after it."""
+  return {tuple(values[: i + 1]): Path(f'masks/im{v}.png') for i, v in enumerate(values)}
 
 
 @pytest.mark.parametrize(
@@ -28,7 +29,7 @@ def seen(values):
   ],
 )
 def test_encodings(values, classes, ids, known):
-  encoding = find_encoding(seen(values), classes)
+  encoding = find_encoding(masks(values), 0.0, classes)
   assert len(encoding.classes) == known
   if isinstance(classes, tuple):
     assert encoding.classes == classes
@@ -55,20 +56,30 @@ def test_encodings(values, classes, ids, known):
 )
 def test_unclear_masks_are_refused(values, classes, sentence):
   with pytest.raises(UserError, match=sentence) as error:
-    find_encoding(seen(values), classes)
+    find_encoding(masks(values), 0.0, classes)
   assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('classes', [None, 2])
+def test_masks_of_two_encodings_are_refused(classes):
+  mixed = {(0, 1): Path('a.png'), (0, 255): Path('b.png')}
+  with pytest.raises(UserError, match=r'a\.png holds class ids up to 1, but b\.png holds 255'):
+    find_encoding(mixed, 0.0, classes)
+  clear = find_encoding(mixed | {(0, 1, 255): Path('c.png')}, 0.0, classes)
+  assert clear.ignore
+  assert len(clear.classes) == 2
 
 
 def test_negative_values_are_refused():
   with pytest.raises(UserError, match=r'im-1\.png holds the negative value -1'):
-    find_encoding(seen([-1, 0, 1]), None)
+    find_encoding(masks([-1, 0, 1]), 0.0, None)
 
 
 def test_whole_ids_beyond_a_few_look_like_instances():
-  assert len(find_encoding(seen(range(8)), None, whole=0.5).classes) == 8
+  assert len(find_encoding(masks(range(8)), 0.5, None).classes) == 8
   with pytest.raises(UserError, match=r'each being one connected piece.*data\.classes=8'):
-    find_encoding(seen(range(8)), None, whole=1.0)
-  assert len(find_encoding(seen(range(4)), None, whole=1.0).classes) == 4
+    find_encoding(masks(range(8)), 1.0, None)
+  assert len(find_encoding(masks(range(4)), 1.0, None).classes) == 4
 
 
 def test_pieces_counts_ids_and_those_in_one_piece():

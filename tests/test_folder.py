@@ -224,3 +224,15 @@ def test_images_beyond_the_cache_are_read_again(tmp_path, monkeypatch):
     first[:] = 0
   with pytest.raises(IndexError):
     source[4]
+
+
+def test_the_digest_follows_images_masks_and_split(tmp_path):
+  make(tmp_path)
+  before = folder.load(labeled=tmp_path).digest
+  assert folder.load(labeled=tmp_path).digest == before
+  assert folder.load(labeled=tmp_path, holdout=0).digest != before
+  write(tmp_path / 'masks' / 'im0.png', mask(0, (255, 0)))
+  changed = folder.load(labeled=tmp_path).digest
+  assert changed != before
+  write(tmp_path / 'images' / 'im1.png', picture(1)[::-1])
+  assert folder.load(labeled=tmp_path).digest != changed

@@ -15,6 +15,8 @@ from conftest import ROOT
     (['--config=configs/nowhere.py'], 'there is no config configs/nowhere.py'),
     (['--config.steps=many'], '--config.steps=many'),
     (['--config.steps=0'], 'steps=0 is not in 1..'),
+    (['configs/your_images.py'], 'is given as --config=configs/your_images.py'),
+    (['--config=README.md'], 'is no Python page'),
   ],
 )
 def test_a_wrong_flag_gets_a_sentence_and_no_traceback(tmp_path, flags, says):

@@ -93,7 +93,7 @@ def test_without_stages_a_run_trains_in_its_own_folder(page, tmp_path):
   [
     ('teacher', 'nobody', "teacher='nobody' is not one of student, average"),
     ('average', 0.0, "teacher='average' needs a decay"),
-    ('average', 1.5, r'average=1.5 is not in 0..1'),
+    ('average', 1.5, r'average=1.5 is not in 0.0..1.0'),
     ('steps', 0, r'steps=0 is not in 1\.\.'),
     ('size', 4, r'size=\(4, 4\) is not'),
     ('model.name', 'vnet', "no 'vnet' in models; the known ones are .*unet"),
@@ -101,7 +101,7 @@ def test_without_stages_a_run_trains_in_its_own_folder(page, tmp_path):
     ('optimizer.name', 'lion', 'is not one of sgd, adam'),
     ('schedule.name', 'square', 'is not one of poly, cosine'),
     ('views.strong.of', 'week', "'strong'.*of"),
-    ('methods', {}, 'methods is empty'),
+    ('methods', {}, 'methods is no dict with a method in it'),
     ('methods', {'fixmach': {}}, "no 'fixmach' in methods"),
     ('methods', {'fixmatch': {'tau': 1.0}}, "config.methods.fixmatch has no knob 'tau'"),
     ('methods', {'supervised': {'view': 'nowhere'}}, "asks for the view 'nowhere'"),
@@ -112,10 +112,34 @@ def test_without_stages_a_run_trains_in_its_own_folder(page, tmp_path):
     ('stages', ({'name': 'a', 'run': 'dance'},), "run='dance' is not one of train, compare"),
     ('stages', ({'name': 'a'}, {'name': 'a'}), "'a' is no good name"),
     ('stages', ({'name': 'a', 'lr': 3},), 'stages.a: lr is no field of the config'),
+    ('stages', ({'run': 'train'},), "'' is no good name"),
+    ('stages', ({'name': 'v', 'run': 'compare'},), 'of=None is no training stage'),
+    (
+      'stages',
+      (
+        {'name': 'a', 'replicas': 1},
+        {'name': 'b', 'replicas': 2},
+        {'name': 'v', 'run': 'compare', 'of': 'a', 'against': 'b'},
+      ),
+      'both need the same ones',
+    ),
+    ('steps', '10', "steps='10' is not a whole number"),
+    ('steps', 2.5, 'steps=2.5 is not a whole number'),
+    ('optimizer.lr', '1e-3', "optimizer.lr='1e-3' is not a number"),
+    ('methods', ('supervised',), 'methods is no dict'),
+    ('methods', {'fixmatch': {'threshold': 95}}, r'methods.fixmatch.threshold=95 is not in 0.0..1'),
+    ('methods', {'supervised': {'dice': -1.0}}, r'methods.supervised.dice=-1.0 is not in 0.0..'),
+    ('model.dropout', 5.0, 'model.dropout=5.0 is not in'),
+    ('model.widths', (), 'model.widths is empty'),
+    ('model.name', 'unet.py', "no 'unet.py' in models"),
+    ('data.seed', -1, 'data.seed=-1 is not in'),
+    ('data.unlabeled', 0, 'There are no unlabeled images.*data.unlabeled'),
+    ('data.test', 0, 'stages.verdict compares on test images'),
+    ('size', (32, 32, 32), 'has not 2 sides'),
     (
       'stages',
       ({'name': 'v', 'run': 'compare', 'of': 'x', 'against': 'y'},),
-      'x/test/matrices.npz',
+      "of='x' is no training stage before it",
     ),
   ],
 )
@@ -128,6 +152,35 @@ def test_a_bad_config_gets_one_sentence(page, tmp_path, key, value, says):
   inner[last] = value
   with pytest.raises(UserError, match=says):
     run(config, tmp_path)
+
+
+@pytest.mark.parametrize('key', ['steps', 'size', 'model', 'data.name', 'stages', 'average'])
+def test_a_missing_field_is_named(page, tmp_path, key):
+  config = plain(page)
+  *path, last = key.split('.')
+  del (config[path[0]] if path else config)[last]
+  with pytest.raises(UserError, match=f'The config lacks {key}'):
+    run(config, tmp_path)
+
+
+def test_a_start_that_failed_claims_nothing(page, tmp_path):
+  page.unlock()
+  page.stages, page.steps = (), 1
+  page.model = dict(name='deeplabv3plus', backbone='resnet51')
+  with pytest.raises(UserError, match='resnet51'):
+    run(page, tmp_path)
+  page.model = dict(name='unet', widths=(4, 8))
+  page.data.test = 3
+  assert run(page, tmp_path)['steps'] == 1
+
+
+def test_test_images_are_scored_only_when_due(page, tmp_path):
+  page.unlock()
+  page.stages, page.data.val, page.eval_every, page.checkpoint_every = (), 2, 6, 2
+  run(page, tmp_path)
+  lines = record.read_record(tmp_path)
+  assert [line['step'] for line in lines if 'val/miou' in line] == [2, 4, 6]
+  assert [line['step'] for line in lines if 'test/miou' in line] == [6]
 
 
 def test_every_stage_is_checked_before_the_first_begins(page, tmp_path):

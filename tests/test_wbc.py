@@ -44,6 +44,15 @@ def names(source):
   return [source[i]['name'] for i in range(len(source))]
 
 
+def test_the_digest_follows_files_and_choices(folder):
+  before = wbc.load(set='lisc', root=folder).digest
+  assert wbc.load(set='lisc', root=folder).digest == before
+  assert wbc.load(set='lisc', root=folder, masks='authors').digest != before
+  path = folder / 'lisc' / 'masks' / '3_cell1.png'
+  Image.fromarray(cell('3_cell1')[1][::-1]).save(path)
+  assert wbc.load(set='lisc', root=folder).digest != before
+
+
 def test_the_papers_lists_and_files_agree():
   sizes = {'zheng1': (60, 180, 60), 'zheng2': (20, 60, 20), 'lisc': (55, 166, 56)}
   for set, expected in sizes.items():

@@ -41,21 +41,31 @@ def pieces(mask: Integer[np.ndarray, 'h w']) -> tuple[int, int]:
 
 
 def find_encoding(
-  seen: Mapping[int, Path], classes: int | Sequence[str] | None, whole: float = 0.0
+  masks: Mapping[tuple[int, ...], Path], whole: float, classes: int | Sequence[str] | None
 ) -> Encoding:
   """Decides what mask values mean from all of them together.
 
-  `seen` maps each value to the first file that holds it; `classes` is the number or the names of
-  the classes where the user says so; `whole` is the share of (mask, id) pairs that are one
-  connected piece, as instances are. Raises UserError where the values could mean several things.
+  `masks` maps each set of values that a mask holds to the first file that does; `whole` is the
+  share of (mask, id) pairs that are one connected piece, as instances are; `classes` is the number
+  or the names of the classes where the user says so. Raises UserError where the values could mean
+  several things.
   """
   names = class_names(classes)
+  seen: dict[int, Path] = {}
+  for held, path in masks.items():
+    for value in held:
+      seen.setdefault(value, path)
   values = sorted(seen)
   if values[0] < 0:
     raise UserError(f'{seen[values[0]]} holds the negative value {values[0]}; save class ids >= 0.')
   if values == [0, IGNORE] and (names is None or len(names) == 2):
     note = 'masks hold 0 and 255: read as background and foreground'
     return Encoding((0, 255), False, names or ('background', 'foreground'), note)
+  if values == [0, 1, IGNORE] and not any({1, IGNORE} <= set(held) for held in masks):
+    raise UserError(
+      f'{seen[1]} holds class ids up to 1, but {seen[IGNORE]} holds {IGNORE} and no 1, so that '
+      f'{IGNORE} may be the same class or mean unknown; save all masks alike.'
+    )
   return _unasked(seen, values, whole) if names is None else _asked(seen, values, names)
 
 

@@ -131,7 +131,7 @@ def _download(builder: Wbc, set: str) -> None:
       f'{_url(error)} is not the file that was published (its SHA-256 differs); download again, '
       'and if it persists get the data by hand and give its folder as data.root.'
     ) from error
-  except (OSError, tfds.download.DownloadError) as error:
+  except (OSError, ValueError, tfds.download.DownloadError) as error:
     raise UserError(_by_hand(set, error)) from error
 
 

@@ -1,5 +1,6 @@
 """Your own images: a folder with images/ and masks/ in it, and a folder of unlabeled images."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -87,8 +88,7 @@ def load(
   splits |= {role: pairs(path, role) for role, path in given.items() if path}
   if unlabeled:
     splits['unlabeled'] = singles(unlabeled)
-  seen, whole = _values(splits)
-  encoding = find_encoding(seen, classes, whole)
+  encoding = find_encoding(*_values(splits), classes)
   notes = [encoding.note]
   if not test:
     notes += _hold_out(splits, holdout, seed)
@@ -96,13 +96,21 @@ def load(
   look, more = _look(splits, encoding)
   sources = {role: Images(items, look) if items else None for role, items in splits.items()}
   return Splits(
-    **sources, classes=encoding.classes, notes=(*notes, *more), intensity=look.intensity
+    **sources,
+    classes=encoding.classes,
+    notes=(*notes, *more),
+    intensity=look.intensity,
+    digest=_digest(splits),
   )
 
 
-def _values(splits: dict[str, list[Item]]) -> tuple[dict[int, Path], float]:
-  """Reads every mask once and checks its size; values with a file of each, share of whole ids."""
-  seen: dict[int, Path] = {}
+def _values(splits: dict[str, list[Item]]) -> tuple[dict[tuple[int, ...], Path], float]:
+  """Reads every mask once and checks its size.
+
+  Returns each combination of values that a mask holds, with a file that does, and the share of
+  ids that are one connected piece, as instances are.
+  """
+  seen: dict[tuple[int, ...], Path] = {}
   ids = whole = 0
   for item in (i for items in splits.values() for i in items if i.mask):
     mask = images.read_mask(item.mask)
@@ -111,12 +119,20 @@ def _values(splits: dict[str, list[Item]]) -> tuple[dict[int, Path], float]:
         f'{item.mask} is {mask.shape[0]} x {mask.shape[1]} pixels but its image '
         f'{item.image.name} is {item.header.height} x {item.header.width}; make the sizes equal.'
       )
-    for value in np.unique(mask):
-      seen.setdefault(int(value), item.mask)
+    seen.setdefault(tuple(np.unique(mask).tolist()), item.mask)
     if ids < PIECED_IDS:
       more, single = pieces(mask)
       ids, whole = ids + more, whole + single
   return seen, whole / max(ids, 1)
+
+
+def _digest(splits: dict[str, list[Item]]) -> str:
+  digest = hashlib.sha256()
+  for role, items in splits.items():
+    for item in items:
+      mask = images.read_bytes(item.mask) if item.mask else b''
+      digest.update(f'{role} {item.name} {item.sha256} '.encode() + mask)
+  return digest.hexdigest()
 
 
 def _hold_out(splits: dict[str, list[Item]], holdout: float | int, seed: int) -> list[str]:

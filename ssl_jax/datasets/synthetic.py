@@ -63,7 +63,12 @@ def load(
       f'size={size} leaves no room for a cell; make synthetic images at least 32 wide.'
     )
   made = {split: Smears(n, size, seed, split) if n else None for split, n in counts.items()}
-  return Splits(**made, classes=CLASSES, notes=('the images are synthetic, not of real blood',))
+  return Splits(
+    **made,
+    classes=CLASSES,
+    notes=('the images are synthetic, not of real blood',),
+    digest=f'{counts} {size} {seed}',
+  )
 
 
 def smear(size: int, rng: Random) -> tuple[UInt8[np.ndarray, 'h w 3'], UInt8[np.ndarray, 'h w']]:

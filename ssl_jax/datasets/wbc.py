@@ -39,6 +39,7 @@ class Found(NamedTuple):
 
   read: Read  # a cell's name -> its image, and class ids at the mask's own size
   splits: Mapping[str, Sequence[str]]  # names in 'labeled', 'unlabeled' and 'val', in order
+  digest: str = ''  # of the files, where they are not those of the published hashes
 
 
 class Cells:
@@ -107,7 +108,8 @@ def load(
     split: Cells(chosen, found.read, shift, split != 'unlabeled') if chosen else None
     for split, chosen in names.items()
   }
-  return Splits(**sources, classes=CLASSES, notes=tuple(notes))
+  digest = f'{set} {masks} {names} {found.digest}'
+  return Splits(**sources, classes=CLASSES, notes=tuple(notes), digest=digest)
 
 
 def place(mask: Mask, shape: tuple[int, int], shift: int) -> UInt8[np.ndarray, 'height width']:
@@ -183,10 +185,12 @@ def _folder(folder: Path, set: str) -> Found:
   if folder.name in SETS and folder.name != set:
     raise UserError(f'{folder} holds {folder.name}, not {set}; set the set to it or change root.')
   splits = {split: _names(folder / f'{split}.txt') for split in ('labeled', 'unlabeled', 'val')}
+  digest = hashlib.sha256()
   for name in (name for names in splits.values() for name in names):
     for path in (folder / 'images' / f'{name}.bmp', folder / 'masks' / f'{name}.png'):
       if not path.is_file():
         raise UserError(f'{path} is missing though a list names it; restore it.')
+      digest.update(images.read_bytes(path))
 
   def read(name: str) -> tuple[np.ndarray, Mask]:
     mask = images.read_mask(folder / 'masks' / f'{name}.png')
@@ -194,7 +198,7 @@ def _folder(folder: Path, set: str) -> Found:
       raise UserError(f'{folder}/masks/{name}.png holds {mask.max()}; class ids are 0, 1 and 2.')
     return images.read_image(folder / 'images' / f'{name}.bmp'), mask
 
-  return Found(read, splits)
+  return Found(read, splits, digest.hexdigest())
 
 
 def _names(path: Path) -> list[str]:

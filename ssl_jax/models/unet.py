@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ssl_jax.models.layers import Conv, ConvNormAct, UpConv2, max_pool2
+from ssl_jax.types import UserError
 
 
 class Model(nn.Module):
@@ -27,6 +28,9 @@ class Model(nn.Module):
   def __call__(
     self, x: Float[Array, 'b *space c'], train: bool = False
   ) -> Float[Array, 'b *space classes']:
+    if not self.widths:
+      raise UserError('model.widths is empty; give one width for each level.')
+
     def block(x: Array, width: int, name: str) -> Array:
       for i in (1, 2):
         layer = ConvNormAct(width, norm=self.norm, dtype=jnp.dtype(self.dtype), name=f'{name}_{i}')
