@@ -6,9 +6,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ssl_jax.models import deeplabv3plus, resnet, unet
+from ssl_jax.models import deeplabv2, deeplabv3plus, pspnet, resnet, unet, unet_resnet
 from ssl_jax.models.convolution import conv
-from ssl_jax.models.layers import Conv, UpConv2, max_pool2, max_pool3, resize_linear
+from ssl_jax.models.layers import (
+  Conv,
+  UpConv2,
+  adaptive_mean,
+  max_pool2,
+  max_pool3,
+  pad_to_multiple,
+  resize_linear,
+)
 from ssl_jax.types import UserError
 
 
@@ -150,21 +158,57 @@ def test_resize_equals_torch(size, align_corners):
   np.testing.assert_allclose(ours, theirs.permute(0, 2, 3, 1).numpy(), atol=1e-5)
 
 
-def test_parameter_counts():
-  assert count(unet.Model(2, norm='none'), 1, 32, 32, 1) == 31_030_658
-  assert count(deeplabv3plus.Model(3), 1, 64, 64, 3) == 40_347_555
-  assert count(deeplabv3plus.Model(3, backbone='resnet101'), 1, 64, 64, 3) == 59_339_683
-  torchvision = {'resnet18': 11_176_512, 'resnet34': 21_284_672, 'resnet50': 23_508_032}
-  for name, parameters in torchvision.items():  # without the classifier
-    assert count(resnet.Backbone(name), 1, 64, 64, 3) == parameters
+def test_adaptive_mean_by_hand():
+  x = jnp.asarray([1.0, 2.0, 4.0, 8.0, 16.0]).reshape(1, 1, 5, 1)
+  np.testing.assert_allclose(adaptive_mean(x, 1)[0, 0, :, 0], [6.2], rtol=1e-6)
+  # Cells of five pixels in two: 0..3 and 2..5, the middle one in both.
+  np.testing.assert_allclose(adaptive_mean(x, 2)[0, 0, :, 0], [7 / 3, 28 / 3], rtol=1e-6)
+  assert adaptive_mean(x, 6).shape == (1, 6, 6, 1)  # more cells than pixels
 
 
-@pytest.mark.parametrize(('stride', 'sides'), [(8, [16, 8, 8, 8]), (16, [16, 8, 4, 4])])
+@pytest.mark.slow
+@pytest.mark.parametrize('grid', [1, 2, 3, 6, 11])
+def test_adaptive_mean_equals_torch(grid):
+  torch = pytest.importorskip('torch')
+  x = np.array(random(2, 7, 9, 3))
+  theirs = torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(x).permute(0, 3, 1, 2), grid)
+  ours = adaptive_mean(jnp.asarray(x), grid)
+  np.testing.assert_allclose(ours, theirs.permute(0, 2, 3, 1).numpy(), atol=1e-5)
+
+
+def test_pad_to_multiple_continues_the_edge():
+  x = jnp.arange(3.0).reshape(1, 1, 3, 1)
+  np.testing.assert_array_equal(pad_to_multiple(x, 2)[0, :, :, 0], [[0, 1, 2, 2]] * 2)
+  np.testing.assert_array_equal(pad_to_multiple(x, 3)[0, 0], x[0, 0])
+
+
+@pytest.mark.parametrize(
+  ('model', 'parameters'),
+  [
+    (unet.Model(2, norm='none'), 31_030_658),
+    (deeplabv3plus.Model(3), 40_347_555),
+    (deeplabv3plus.Model(3, backbone='resnet101'), 59_339_683),
+    (deeplabv2.Model(3), 42_721_356),
+    (pspnet.Model(3), 46_583_363),
+    (pspnet.Model(3, backbone='resnet101'), 65_575_491),
+    (unet_resnet.Model(1, backbone='resnet34'), 24_436_369),  # as many as in the usual PyTorch one
+    # torchvision's, without the classifier:
+    (resnet.Backbone('resnet18'), 11_176_512),
+    (resnet.Backbone('resnet34'), 21_284_672),
+    (resnet.Backbone('resnet50'), 23_508_032),
+    (resnet.Backbone('resnet101'), 42_500_160),
+  ],
+)
+def test_parameter_counts(model, parameters):
+  assert count(model, 1, 64, 64, 1 if model.__module__ == unet.__name__ else 3) == parameters
+
+
+@pytest.mark.parametrize(('stride', 'sides'), [(8, [32, 16, 8, 8, 8]), (16, [32, 16, 8, 4, 4])])
 def test_output_stride(stride, sides):
   net = resnet.Backbone('resnet50', output_stride=stride)
-  stages, _ = jax.eval_shape(net.init_with_output, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
-  assert [stage.shape[1] for stage in stages] == sides
-  assert [stage.shape[-1] for stage in stages] == [256, 512, 1024, 2048]
+  features, _ = jax.eval_shape(net.init_with_output, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+  assert [feature.shape[1] for feature in features] == sides
+  assert [feature.shape[-1] for feature in features] == [64, 256, 512, 1024, 2048]
 
 
 def test_unknown_knobs_are_refused():
@@ -196,14 +240,20 @@ def tiny():
   return {
     'unet': unet.Model(3, widths=(4, 6), dropout=0.5),
     'deeplabv3plus': deeplabv3plus.Model(3, backbone='resnet18', output_stride=16),
+    'deeplabv2': deeplabv2.Model(3, backbone='resnet18', output_stride=16),
+    'pspnet': pspnet.Model(3, backbone='resnet18', output_stride=16),
+    'unet_resnet': unet_resnet.Model(3, backbone='resnet18', widths=(16, 8, 8, 4, 4)),
   }
 
 
-@pytest.mark.parametrize('name', ['unet', 'deeplabv3plus'])
+RANDOM = {'unet', 'deeplabv3plus', 'pspnet'}  # have dropout
+
+
+@pytest.mark.parametrize('name', sorted(RANDOM | {'deeplabv2', 'unet_resnet'}))
 def test_training_and_evaluation(tiny, name):
   model, x = tiny[name], random(3, 33, 30, 3)
   variables = jax.jit(model.init)(jax.random.key(0), x)
-  assert ('backbone' in variables['params']) == (name == 'deeplabv3plus')
+  assert ('backbone' in variables['params']) == (name != 'unet')
 
   @jax.jit
   def step(variables, key):
@@ -225,7 +275,7 @@ def test_training_and_evaluation(tiny, name):
 
   moved = jax.tree.map(moves, variables['batch_stats'], new['batch_stats'])
   assert all(jax.tree.leaves(moved))
-  assert step(variables, jax.random.key(2))[0][0] != loss  # dropout
+  assert (step(variables, jax.random.key(2))[0][0] != loss) == (name in RANDOM)
 
   predict = jax.jit(model.apply)
   together = predict(variables, x)

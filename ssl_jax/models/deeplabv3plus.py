@@ -41,8 +41,7 @@ class Model(nn.Module):
       return nn.Dropout(rate, broadcast_dims=(1, 2), deterministic=not train)(x)
 
     size = x.shape[1:3]
-    stages = Backbone(self.backbone, self.output_stride, dtype, name='backbone')(x, train)
-    low, high = stages[0], stages[-1]
+    _, low, *_, high = Backbone(self.backbone, self.output_stride, dtype, name='backbone')(x, train)
 
     rates = RATES[self.output_stride] if self.rates is None else self.rates
     pyramid = [layer(high, 'aspp_0', kernel=1)]

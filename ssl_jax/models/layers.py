@@ -71,6 +71,27 @@ def resize_linear(
   return x
 
 
+def adaptive_mean(x: Float[Array, 'b *space c'], grid: int) -> Float[Array, 'b *grid c']:
+  """Means over a grid of `grid` cells an axis, as `torch.nn.AdaptiveAvgPool`.
+
+  Cell i covers the pixels from floor(i n / grid) to ceil((i + 1) n / grid), so cells may overlap.
+  """
+  for axis in range(1, x.ndim - 1):
+    n, cells = x.shape[axis], np.arange(grid)
+    low, high = cells * n // grid, -(-(cells + 1) * n // grid)
+    pixel = np.arange(n)
+    inside = (pixel >= low[:, None]) & (pixel < high[:, None])
+    matrix = jnp.asarray(inside / (high - low)[:, None], x.dtype)
+    x = jnp.moveaxis(jnp.tensordot(matrix, x, (1, axis), precision='highest'), 0, axis)
+  return x
+
+
+def pad_to_multiple(x: Float[Array, 'b *space c'], multiple: int) -> Float[Array, 'b *more c']:
+  """Pads at the bottom/right; the edge goes on, which a network sees as less foreign than black."""
+  missing = [-n % multiple for n in x.shape[1:-1]]
+  return jnp.pad(x, [(0, 0), *((0, n) for n in missing), (0, 0)], mode='edge')
+
+
 class Conv(nn.Module):
   """`conv` with its parameters: named, shaped and meant as those of `nn.Conv`."""
 

@@ -54,7 +54,7 @@ class Block(nn.Module):
 
 
 class Backbone(nn.Module):
-  """Images [B, H, W, C] -> the features of the four stages, at strides 4, 8, 16 and 32.
+  """Images [B, H, W, C] -> features of the stem (stride 2) and the stages (4, 8, 16 and 32).
 
   An `output_stride` of 16 or 8 gives the later stages that stride and dilated convolutions; the
   first block of a dilated stage keeps the dilation of the stage before, as in torchvision.
@@ -75,8 +75,9 @@ class Backbone(nn.Module):
     dtype = jnp.dtype(self.dtype)
     depths, bottleneck = DEPTHS[self.name_of_net]
     x = Conv(64, 7, stride=2, use_bias=False, dtype=dtype, name='conv1')(x)
-    x = max_pool3(jax.nn.relu(batch_norm(train, dtype, 'bn1')(x)))
-    dilation, stages = 1, []
+    x = jax.nn.relu(batch_norm(train, dtype, 'bn1')(x))
+    dilation, features = 1, [x]
+    x = max_pool3(x)
     for stage, (depth, dilated) in enumerate(zip(depths, DILATED[self.output_stride], strict=True)):
       stride = 1 if stage == 0 else 2
       for i in range(depth):
@@ -91,5 +92,5 @@ class Backbone(nn.Module):
         x = block(x, train)
         if i == 0 and dilated:
           dilation *= stride
-      stages.append(x)
-    return stages
+      features.append(x)
+    return features

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ssl_jax.models.layers import Conv, ConvNormAct, UpConv2, max_pool2
+from ssl_jax.models.layers import Conv, ConvNormAct, UpConv2, max_pool2, pad_to_multiple
 from ssl_jax.types import UserError
 
 
@@ -38,11 +38,7 @@ class Model(nn.Module):
       return x
 
     space = x.shape[1:-1]
-    multiple = 2 ** (len(self.widths) - 1)
-    missing = [-n % multiple for n in space]
-    if any(missing):  # the edge goes on, which a network sees as less foreign than black
-      x = jnp.pad(x, [(0, 0), *((0, n) for n in missing), (0, 0)], mode='edge')
-
+    x = pad_to_multiple(x, 2 ** (len(self.widths) - 1))
     skips = []
     for level, width in enumerate(self.widths[:-1]):
       x = block(x, width, f'down{level}')

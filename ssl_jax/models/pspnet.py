@@ -1,0 +1,44 @@
+"""PSPNet (Zhao et al. 2017, arXiv:1612.01105) on a ResNet with a plain 7 x 7 stem."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ssl_jax.models.layers import Conv, ConvNormAct, adaptive_mean, resize_linear
+from ssl_jax.models.resnet import Backbone
+
+
+class Model(nn.Module):
+  """Images [B, H, W, C] of any size -> float32 logits [B, H, W, num_classes].
+
+  `bins` are the grids over which the pyramid averages; `dropout` drops whole channels before the
+  classifier.
+  """
+
+  num_classes: int
+  backbone: str = 'resnet50'
+  output_stride: int = 8
+  bins: Sequence[int] = (1, 2, 3, 6)
+  align_corners: bool = True
+  dropout: float = 0.1
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, 'b h w c'], train: bool = False
+  ) -> Float[Array, 'b h w classes']:
+    size, dtype = x.shape[1:3], jnp.dtype(self.dtype)
+    x = Backbone(self.backbone, self.output_stride, dtype, name='backbone')(x, train)[-1]
+    width = x.shape[-1] // len(self.bins)
+    pyramid = [x]
+    for grid in self.bins:
+      level = ConvNormAct(width, 1, dtype=dtype, name=f'pool_{grid}')(adaptive_mean(x, grid), train)
+      pyramid.append(resize_linear(level, x.shape[1:3], self.align_corners))
+    x = jnp.concatenate(pyramid, axis=-1)
+    x = ConvNormAct(width, 3, dtype=dtype, name='fuse')(x, train)
+    x = nn.Dropout(self.dropout, broadcast_dims=(1, 2), deterministic=not train)(x)
+    logits = Conv(self.num_classes, 1, kernel_init=nn.initializers.lecun_normal(), name='head')(x)
+    return resize_linear(logits, size, self.align_corners)
