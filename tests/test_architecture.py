@@ -10,8 +10,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / 'ssl_jax'
 # Each file may import only what stands above it (and, in a folder, its own `_helpers` and layers).
 FLOORS = [
   'types',
-  'find parallel losses metrics intervals optimizers _imagefile geometry',
-  'images photometric',
+  'find parallel losses metrics intervals optimizers _imagefile _torchfile geometry',
+  'images photometric pretrained',
   'augment',
   'methods models datasets',
   'learner data',

@@ -1,0 +1,124 @@
+"""Reads a state dict that torch.save wrote, without torch and without running what it names.
+
+Both forms are read: the zip archive of torch >= 1.6, and the sequence of pickles before it, which
+some of torchvision's weights still have.
+"""
+
+import io
+import pickle
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ml_dtypes
+import numpy as np
+
+MAGIC = 0x1950A86A20F9469CFC6C
+"""The first number in a file of the old form."""
+
+DTYPES = {
+  'FloatStorage': np.float32,
+  'DoubleStorage': np.float64,
+  'HalfStorage': np.float16,
+  'BFloat16Storage': ml_dtypes.bfloat16,
+  'LongStorage': np.int64,
+  'IntStorage': np.int32,
+  'ShortStorage': np.int16,
+  'CharStorage': np.int8,
+  'ByteStorage': np.uint8,
+  'BoolStorage': np.bool_,
+}
+
+
+class _Storage(NamedTuple):
+  dtype: np.dtype
+  key: str
+
+
+class _Tensor(NamedTuple):
+  """A view of a storage whose bytes are not read yet."""
+
+  storage: _Storage
+  offset: int
+  shape: tuple[int, ...]
+  strides: tuple[int, ...]
+
+  def array(self, numbers: np.ndarray) -> np.ndarray:
+    last = self.offset + sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
+    if min(self.offset, *self.shape, *self.strides, 0) < 0 or last >= len(numbers) > 0:
+      raise ValueError('a tensor reaches beyond its storage')
+    steps = [s * numbers.itemsize for s in self.strides]
+    return np.lib.stride_tricks.as_strided(numbers[self.offset :], self.shape, steps).copy()
+
+
+def _rebuild(storage: _Storage, offset: int, shape: tuple, strides: tuple, *_: Any) -> _Tensor:
+  return _Tensor(storage, offset, tuple(shape), tuple(strides))
+
+
+class _Unpickler(pickle.Unpickler):
+  """Knows tensors and dicts of them; a file that names anything else is refused."""
+
+  def find_class(self, module: str, name: str) -> Any:
+    known = {
+      ('collections', 'OrderedDict'): OrderedDict,
+      ('torch._utils', '_rebuild_tensor_v2'): _rebuild,
+      ('torch._utils', '_rebuild_parameter'): lambda data, *_: data,
+    }
+    if module == 'torch' and name in DTYPES:
+      return np.dtype(DTYPES[name])
+    if (module, name) not in known:
+      raise ValueError(f'it holds {module}.{name}, and only tensors are read')
+    return known[module, name]
+
+  def persistent_load(self, saved: tuple) -> _Storage:
+    return _Storage(saved[1], str(saved[2]))
+
+
+def _from_zip(path: Path) -> tuple[Any, Callable[[_Storage], np.ndarray]]:
+  archive = zipfile.ZipFile(path)
+  (index,) = (name for name in archive.namelist() if name.endswith('/data.pkl'))
+  prefix = index.removesuffix('data.pkl')
+  saved = _Unpickler(io.BytesIO(archive.read(index))).load()
+
+  def read(storage: _Storage) -> np.ndarray:
+    return np.frombuffer(archive.read(f'{prefix}data/{storage.key}'), storage.dtype)
+
+  return saved, read
+
+
+def _from_pickles(path: Path) -> tuple[Any, Callable[[_Storage], np.ndarray]]:
+  with open(path, 'rb') as file:
+    if _Unpickler(file).load() != MAGIC:
+      raise ValueError('it was not written by torch.save')
+    _Unpickler(file).load()  # the protocol's version
+    _Unpickler(file).load()  # the writer's word sizes
+    saved = _Unpickler(file).load()
+    keys = _Unpickler(file).load()
+    rest = file.read()
+  dtypes = {tensor.storage.key: tensor.storage.dtype for tensor in _tensors(saved).values()}
+  blocks, at = {}, 0
+  for key in map(str, keys):
+    count = int.from_bytes(rest[at : at + 8], 'little')
+    dtype = dtypes.get(key, np.dtype(np.float32))
+    blocks[key] = np.frombuffer(rest, dtype, count, at + 8)
+    at += 8 + count * dtype.itemsize
+  return saved, lambda storage: blocks[storage.key]
+
+
+def _tensors(saved: Any) -> dict[str, _Tensor]:
+  """The tensors of a state dict, or of a checkpoint that has one under `state_dict`."""
+  if not isinstance(saved, dict):
+    raise ValueError('it holds no dict of tensors')
+  inner = saved.get('state_dict', saved)
+  return {name: value for name, value in inner.items() if isinstance(value, _Tensor)}
+
+
+def read_torch(path: Path) -> dict[str, np.ndarray]:
+  """The tensors of a state dict by name; raises ValueError where the file holds anything else."""
+  try:
+    saved, read = (_from_zip if zipfile.is_zipfile(path) else _from_pickles)(path)
+    return {name: tensor.array(read(tensor.storage)) for name, tensor in _tensors(saved).items()}
+  except (pickle.UnpicklingError, EOFError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    raise ValueError(f'it cannot be read ({error})') from error
