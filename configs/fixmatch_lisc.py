@@ -16,7 +16,7 @@ WEAK = dict(base=128, scale=(0.5, 2.0), flip=0.5)
 def get_config():
   """One page; every field can be set from the shell, as in --config.steps=100."""
   config = ConfigDict()
-  config.update(seed=0, replicas=3, steps=1000)
+  config.update(seed=0, replicas=3, together=placeholder(bool), steps=1000, snapshots=1)
   config.update(eval_every=250, checkpoint_every=100, log_every=20, tensorboard=False)
   config.data = dict(name='wbc', set='lisc', masks='aligned', root=placeholder(str))
   config.data.update(labeled=placeholder(int), unlabeled=placeholder(int), duplicates='drop')
@@ -35,6 +35,7 @@ def get_config():
   config.methods = dict(supervised=dict(weight=0.5), fixmatch=dict(threshold=0.95, weight=0.125))
   config.update(teacher='student', average=0.0)
   config.model = dict(name='deeplabv3plus', backbone='resnet50', output_stride=8)
+  config.model.pretrained = placeholder(str)
   config.precision = 'float32'
   config.optimizer = dict(name='sgd', lr=0.009, momentum=0.9, weight_decay=1e-4)
   config.optimizer.update(head=1.0, clip=0.0)

@@ -5,6 +5,7 @@ Run:  python main.py
 """
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 WEAK = dict(scale=(0.8, 1.25), flip=0.5, flip_vertical=0.5)
 SUPERVISED = dict(weight=1.0, dice=1.0)
@@ -13,7 +14,7 @@ SUPERVISED = dict(weight=1.0, dice=1.0)
 def get_config():
   """One page; every field can be set from the shell, as in --config.steps=100."""
   config = ConfigDict()
-  config.update(seed=0, replicas=3, steps=300)
+  config.update(seed=0, replicas=3, together=placeholder(bool), steps=300, snapshots=1)
   config.update(eval_every=150, checkpoint_every=100, log_every=10, tensorboard=False)
   config.data = dict(name='synthetic', labeled=8, unlabeled=128, val=0, test=64, size=64, seed=0)
   config.update(batch=dict(labeled=8, unlabeled=8), size=64, normalize='data')

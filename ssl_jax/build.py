@@ -4,12 +4,12 @@ import functools
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import jax
 
-from ssl_jax import augment, data, find, optimizers, types
+from ssl_jax import augment, data, find, optimizers, pretrained, types
 from ssl_jax.learner import make_learner
 
 
@@ -75,7 +75,7 @@ def _canvas_limit(config: Mapping, stream: str) -> int | None:
 
 def learner(config: Mapping, facts: data.Facts) -> types.Learner:
   """The learner that a config describes, for data of which `facts` were found."""
-  model = dict(config['model'])
+  model = {knob: v for knob, v in config['model'].items() if knob != 'pretrained'}
   optimizer = dict(config['optimizer'])
   rate = optimizers.schedule(config['schedule'], optimizer.pop('lr'), config['steps'])
   given = {'num_classes': len(facts.classes), 'dtype': config['precision']}
@@ -91,6 +91,15 @@ def learner(config: Mapping, facts: data.Facts) -> types.Learner:
   )
 
 
+def beginning(config: Mapping) -> Callable[[types.TrainState], types.TrainState]:
+  """What turns a fresh state into the one that training begins with."""
+  path = config['model'].get('pretrained')
+  if path is None:
+    return lambda state: state
+  arrays = pretrained.read_arrays(path)
+  return lambda state: pretrained.with_backbone(state, arrays, path)
+
+
 def read_facts(folder: Path) -> data.Facts:
   """The facts that training wrote beside its checkpoints."""
   return data.Facts(**tuples(json.loads((folder / 'data.json').read_text())))
@@ -100,6 +109,12 @@ def trained_stage(config: Mapping) -> str:
   """The name of the stage whose network a run is about: the last that trains ('' for the run)."""
   names = [s['name'] for s in config['stages'] if s.get('run', 'train') == 'train']
   return names[-1] if names else ''
+
+
+def folders_of_seeds(config: Mapping, stage: Path) -> dict[int, Path]:
+  """Where a training stage keeps each seed; one alone has the stage's own folder."""
+  seeds = range(config['seed'], config['seed'] + config['replicas'])
+  return {s: stage / f'seed_{s}' for s in seeds} if len(seeds) > 1 else {seeds[0]: stage}
 
 
 def seed_folders(stage: Path) -> list[Path]:

@@ -1,6 +1,6 @@
 """Orbax, in one place: what is saved, how many are kept, and how a run finds its way back."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -12,15 +12,21 @@ from ssl_jax.types import TrainState, UserError
 
 
 class Checkpoints:
-  """The checkpoints of one run folder: the latest `keep`, and the best on validation, if any.
+  """The checkpoints of one run folder: the latest `keep`, the best on validation, if any.
 
-  `read_only` leaves a folder as it is, to look at a run that may still be training.
+  Those of the steps `always` are never deleted. `read_only` leaves a folder as it is, to look at a
+  run that may still be training.
   """
 
   def __init__(
-    self, folder: str | Path, keep: int = 2, best: str | None = None, read_only: bool = False
+    self,
+    folder: str | Path,
+    keep: int = 2,
+    best: str | None = None,
+    always: Sequence[int] = (),
+    read_only: bool = False,
   ):
-    kept = [policies.LatestN(n=keep)]
+    kept = [policies.LatestN(n=keep), policies.CustomSteps(always)]
     if best:
       kept.append(policies.BestN(get_metric_fn=lambda metrics: metrics[best], n=1))
     options = ocp.CheckpointManagerOptions(
@@ -39,6 +45,16 @@ class Checkpoints:
     if step not in self.manager.all_steps():
       copy = jax.tree.map(jnp.copy, state)  # the step donates its input: do not share buffers
       self.manager.save(step, args=ocp.args.StandardSave(copy), metrics=metrics, force=True)
+
+  def steps(self) -> set[int]:
+    """The steps of which there is a checkpoint."""
+    return set(self.manager.all_steps())
+
+  def drop_after(self, step: int) -> None:
+    """Deletes the checkpoints of later steps."""
+    for later in self.steps():
+      if later > step:
+        self.manager.delete(later)
 
   def restore(self, like: TrainState, step: int | None = None) -> TrainState | None:
     """The state of a step (None: the latest), placed like `like`; None where there is none."""

@@ -1,10 +1,11 @@
 """From random-access sources to batches: the batch is a pure function of the seed and the step."""
 
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import grain
+import jax
 import numpy as np
 
 from ssl_jax import images, parallel
@@ -119,13 +120,19 @@ def stream_seed(seed: int, name: str) -> int:
   return (seed * 1_000_003 + zlib.crc32(name.encode())) % 2**31
 
 
-def batches(streams: Mapping[str, Stream], start: int, stop: int) -> Iterator[dict]:
-  """Batches of the steps start..stop-1, read ahead by threads while the device works."""
+def batches(seeds: Sequence[Mapping[str, Stream]], start: int, stop: int) -> Iterator[dict]:
+  """Batches of the steps start..stop-1, read ahead by threads while the device works.
+
+  Each array has the leading axis of the seeds, unless there is only one.
+  """
   if start >= stop:
     return iter(())
-  steps = grain.MapDataset.range(start, stop).map(
-    lambda step: {name: stream[step] for name, stream in streams.items()}
-  )
+
+  def batch(step: int) -> dict:
+    each = [{name: stream[step] for name, stream in streams.items()} for streams in seeds]
+    return each[0] if len(each) == 1 else jax.tree.map(lambda *rows: np.stack(rows), *each)
+
+  steps = grain.MapDataset.range(start, stop).map(batch)
   return iter(steps.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)))
 
 

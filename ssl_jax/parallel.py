@@ -68,9 +68,13 @@ def rows(batch: int) -> range:
   return range(jax.process_index() * share, (jax.process_index() + 1) * share)
 
 
-def shard(batch: Any) -> Any:
-  """Puts this process's rows of a batch on its devices, as global arrays split by example."""
-  put = functools.partial(jax.make_array_from_process_local_data, by_example())
+def shard(batch: Any, seeds: int = 1) -> Any:
+  """Puts this process's rows of a batch on its devices, as global arrays split by example.
+
+  With several seeds their axis comes first, and every device has all of it.
+  """
+  split = by_example() if seeds == 1 else NamedSharding(_mesh(), PartitionSpec(None, 'data'))
+  put = functools.partial(jax.make_array_from_process_local_data, split)
   return jax.tree.map(put, batch)
 
 
@@ -79,9 +83,27 @@ def jit_init(init: Callable) -> Callable:
   return jax.jit(init, out_shardings=everywhere())
 
 
-def jit_update(update: Callable) -> Callable:
-  """Compiles `update(state, batch, key)`; the state stays whole on every device."""
-  return jax.jit(update, out_shardings=everywhere(), donate_argnums=0)
+def jit_update(update: Callable, seeds: int = 1) -> Callable:
+  """Compiles `update(state, batch, key)`; the state stays whole on every device.
+
+  With several seeds all three arguments have a leading axis of that length: one program trains all.
+  """
+  mapped = update if seeds == 1 else jax.vmap(update)
+  return jax.jit(mapped, out_shardings=everywhere(), donate_argnums=0)
+
+
+def together(trees: Sequence[Any]) -> Any:
+  """The trees of several seeds as one with a leading axis; that of one seed as it is."""
+  if len(trees) == 1:
+    return trees[0]
+  return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+def apart(tree: Any, seeds: int) -> list[Any]:
+  """The inverse of `together`."""
+  if seeds == 1:
+    return [tree]
+  return [jax.tree.map(lambda leaf, i=i: leaf[i], tree) for i in range(seeds)]
 
 
 def jit_predict(predict: Callable) -> Callable:
@@ -123,6 +145,11 @@ def separate(joined: Any, sizes: Sequence[int]) -> list[Any]:
 
   leaves, tree = jax.tree.flatten(joined)
   return [tree.unflatten(part) for part in zip(*map(split, leaves), strict=True)]
+
+
+def has_accelerator() -> bool:
+  """Whether the devices are something else than CPUs."""
+  return jax.default_backend() != 'cpu'
 
 
 def is_main() -> bool:

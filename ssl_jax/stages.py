@@ -6,7 +6,7 @@ its done.json. Parameters after the star are set by the stage's dict in `config.
 
 import functools
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,32 +18,36 @@ from ssl_jax.evaluate import Evaluation, evaluate
 from ssl_jax.record import begun, read_done, read_record, replace_text, write_done
 from ssl_jax.types import Learner, Splits, UserError
 
-LOOP = ('steps', 'eval_every', 'checkpoint_every', 'log_every', 'tensorboard')
+LOOP = ('steps', 'eval_every', 'checkpoint_every', 'log_every', 'tensorboard', 'snapshots')
 """Fields of a config that the training loop takes as they are."""
 
 
 def train(config: Mapping, folder: Path, stop: Callable[[], bool]) -> dict[str, float]:
-  """Trains `config.replicas` seeds, one after another; scores are of the last step, in percent.
+  """Trains `config.replicas` seeds; scores are of the last step, in percent.
 
   With several seeds each has a folder `seed_<n>`; the stage's scores are their means, and
-  `seed_<n>/...` are each one's own.
+  `seed_<n>/...` are each one's own. `config.together` says whether one program trains them all; by
+  default it does on an accelerator, and a CPU, which is slower at that, takes one after another.
   """
   found = build.splits(config['data'])
   facts = data.find_facts(found, config['normalize'])
   learner = build.learner(config, facts)
-  update, predict = parallel.jit_update(learner.update), parallel.jit_predict(learner.predict)
-  job = _Job(config, found, facts, learner, update, predict, stop)
-  seeds = range(config['seed'], config['seed'] + config['replicas'])
-  if len(seeds) == 1:
-    return _train_seed(job, seeds[0], folder, folder.name)
-  each = {}
-  for seed in seeds:
-    own = folder / f'seed_{seed}'
-    each[seed] = read_done(own) or _train_seed(job, seed, own, f'{folder.name}/{own.name}')
-    write_done(own, each[seed])
-  shared = set.intersection(*(set(scores) for scores in each.values()))
-  means = {name: float(np.mean([s[name] for s in each.values()])) for name in sorted(shared)}
-  return means | {f'seed_{k}/{name}': v for k, s in each.items() for name, v in s.items()}
+  folders = build.folders_of_seeds(config, folder)
+  done = {seed: read_done(path) for seed, path in folders.items()}
+  waiting = [seed for seed, figures in done.items() if figures is None]
+  together = parallel.has_accelerator() if config.get('together') is None else config['together']
+  size = len(waiting) if together else 1
+  update = parallel.jit_update(learner.update, size)
+  job = _Job(config, found, facts, learner, update, parallel.jit_predict(learner.predict), stop)
+  for group in (waiting[i : i + size] for i in range(0, len(waiting), size)):
+    done |= _train_seeds(job, {seed: folders[seed] for seed in group}, folder.name)
+    for seed in group if len(folders) > 1 else ():
+      write_done(folders[seed], done[seed])
+  if len(folders) == 1:
+    return next(iter(done.values()))
+  shared = set.intersection(*(set(figures) for figures in done.values()))
+  means = {name: float(np.mean([own[name] for own in done.values()])) for name in sorted(shared)}
+  return means | {f'seed_{n}/{name}': v for n, own in done.items() for name, v in own.items()}
 
 
 class _Job(NamedTuple):
@@ -58,8 +62,8 @@ class _Job(NamedTuple):
   stop: Callable[[], bool]
 
 
-def _train_seed(job: _Job, seed: int, folder: Path, label: str) -> dict[str, float]:
-  _same_data(folder, job.facts)
+def _train_seeds(job: _Job, folders: Mapping[int, Path], stage: str) -> dict[int, dict]:
+  """Trains some seeds in one program and scores each; returns their figures by seed."""
   held_out = {n: s for n, s in (('val', job.found.val), ('test', job.found.test)) if s is not None}
 
   def score(state, names: Iterable[str]) -> dict[str, Evaluation]:
@@ -71,30 +75,41 @@ def _train_seed(job: _Job, seed: int, folder: Path, label: str) -> dict[str, flo
     found = score(state, [*held_out] if everything else ['val'])
     return {f'{name}/{k}': value for name, e in found.items() for k, value in e.scores.items()}
 
-  state = loop.train(
+  seeds = []
+  for number, folder in folders.items():
+    _same_data(folder, job.facts)
+    seeds.append(loop.Seed(number, build.streams(job.config, job.found, number), folder))
+  names = [folder.name for folder in folders.values() if folder.name != stage]
+  states = loop.train(
     job.learner,
     job.update,
-    build.streams(job.config, job.found, seed),
+    seeds,
     np.zeros((1, *job.config['size'], job.facts.channels), np.float32),
     watch,
-    folder,
-    label=label,
-    seed=seed,
+    label='/'.join([stage, '+'.join(names)] if names else [stage]),
+    begin=build.beginning(job.config),
     best='val/miou' if 'val' in held_out else None,
     stop=job.stop,
     **{knob: job.config[knob] for knob in LOOP},
   )
-  done = {'steps': int(state.step)}
-  for name, found in score(state, held_out).items():
-    if parallel.is_main():
-      found.write(folder / name)
-    done |= {f'{name}/{key}': value for key, value in found.scores.items()}
-    if missing := metrics.absent(found.matrices.sum(0), job.facts.classes):
-      print(f'{name}: no image holds {", ".join(missing)}; left out of the means.')
-    # Not a result: it was chosen by looking at the scores it reports.
-    watched = [line[f'{name}/miou'] for line in read_record(folder) if f'{name}/miou' in line]
-    done[f'{name}/best_seen_miou'] = max(watched)
+  done = {}
+  for (number, folder), state in zip(folders.items(), states, strict=True):
+    done[number] = {'steps': int(state.step)}
+    for name, found in score(state, held_out).items():
+      done[number] |= _keep(found, folder, name, job.facts.classes)
   return done
+
+
+def _keep(found: Evaluation, folder: Path, name: str, classes: Sequence[str]) -> dict[str, float]:
+  """Writes the final evaluation of a split; its scores, and the best that were ever seen."""
+  if parallel.is_main():
+    found.write(folder / name)
+  if missing := metrics.absent(found.matrices.sum(0), classes):
+    print(f'{name}: no image holds {", ".join(missing)}; left out of the means.')
+  # Not a result: it was chosen by looking at the scores it reports.
+  watched = [line[f'{name}/miou'] for line in read_record(folder) if f'{name}/miou' in line]
+  scores = {f'{name}/{key}': value for key, value in found.scores.items()}
+  return scores | {f'{name}/best_seen_miou': max(watched)}
 
 
 def compare(

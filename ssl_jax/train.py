@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -19,75 +19,119 @@ Evaluate = Callable[[TrainState, bool], dict[str, float]]
 """A state -> its scores; all of them, or (False) only those by which the best is found."""
 
 
+class Seed:
+  """One of the seeds that train together: its number, its streams, and its own folder."""
+
+  def __init__(self, number: int, streams: Mapping[str, data.Stream], folder: Path):
+    self.number, self.streams, self.folder = number, streams, folder
+    self.key = jax.random.key(number)
+    self.checkpoints: Checkpoints
+    self.record: Record
+
+
 def train(
   learner: Learner,
   update: Callable,
-  streams: Mapping[str, data.Stream],
+  seeds: Sequence[Seed],
   example: np.ndarray,
   evaluate: Evaluate,
-  folder: Path,
   *,
   label: str,
-  seed: int,
   steps: int,
   eval_every: int,
   checkpoint_every: int,
   log_every: int,
+  begin: Callable[[TrainState], TrainState] = lambda state: state,
+  snapshots: int = 1,
   best: str | None = None,
   tensorboard: bool = False,
   stop: Callable[[], bool] = lambda: False,
-) -> TrainState:
-  """Trains to `steps` updates, from the latest checkpoint of `folder` if there is one.
+) -> list[TrainState]:
+  """Trains to `steps` updates, from the latest checkpoints of the seeds' folders if there are any.
 
-  `update` is the compiled `learner.update`, `example` one image [1, *size, C].
-  Raises Stopped, after a save, once `stop()` is true, and UserError where a loss or the gradient
-  is not finite.
+  `update` is the compiled `learner.update`, mapped over states, batches and keys where there are
+  several seeds; `example` is one image [1, *size, C]; `begin` changes the fresh state that a run
+  without a checkpoint starts from. The checkpoints that end `snapshots` equal parts of the steps
+  are kept. Raises Stopped, after a save, once `stop()` is true, and UserError where a loss or the
+  gradient is not finite.
   """
-  checkpoints = Checkpoints(folder / 'checkpoints', best=best)
-  key = jax.random.key(seed)
-  state = parallel.jit_init(learner.init)(jax.random.fold_in(key, 2**31 - 1), example)
-  state = checkpoints.restore(state) or state
-  start = int(state.step)
-  record = Record(folder, start, tensorboard)
+  kept = [round(steps * part / snapshots) for part in range(1, snapshots + 1)]
+  for seed in seeds:
+    seed.checkpoints = Checkpoints(seed.folder / 'checkpoints', best=best, always=kept)
+  state, start = _begin(learner, seeds, example, begin)
+  for seed in seeds:
+    seed.record = Record(seed.folder, start, tensorboard)
+  key = parallel.together([seed.key for seed in seeds])
   window, began = [], time.perf_counter()
-  images = sum(stream.batch for stream in streams.values())
+  images = sum(stream.batch for seed in seeds for stream in seed.streams.values())
   bar = _bar(label, start, steps)
   bar.set_postfix_str('compiling')
 
   def flush(step: int) -> None:
     nonlocal window, began
-    figures = _check(jax.device_get(window), step - len(window), folder, checkpoints)
+    each = parallel.apart(_stacked(window), len(seeds))
     rate = len(window) / (time.perf_counter() - began)
-    figures |= {'steps_per_second': rate, 'images_per_second': rate * images}
-    record.write(step, figures)
-    bar.set_postfix_str(_describe(figures), refresh=False)
+    speed = {'steps_per_second': rate, 'images_per_second': rate * images}
+    means = []
+    for seed, figures in zip(seeds, each, strict=True):
+      means.append(_check(figures, step - len(window), seed, seeds) | speed)
+      seed.record.write(step, means[-1])
+    shown = {name: float(np.mean([own[name] for own in means])) for name in means[0]}
+    bar.set_postfix_str(_describe(shown), refresh=False)
     bar.update(len(window))
     window, began = [], time.perf_counter()
 
-  for step, batch in enumerate(data.batches(streams, start, steps), start + 1):
-    state, figures = update(state, parallel.shard(batch), key)
+  stopping = False
+  for step, batch in enumerate(data.batches([s.streams for s in seeds], start, steps), start + 1):
+    state, figures = update(state, parallel.shard(batch, len(seeds)), key)
     window.append(figures)
     stopping = parallel.should_stop(stop(), step)
-    saving = step % checkpoint_every == 0 or step == steps or stopping
+    saving = step % checkpoint_every == 0 or step in kept or stopping
     due = step % eval_every == 0 or step == steps
     scoring = due or (saving and best)
     if scoring or saving or step % log_every == 0:
       flush(step)
-    scores = evaluate(state, due) if scoring else {}
-    if scoring:
-      record.write(step, scores)
-    if saving:
-      checkpoints.save(state, scores if best else None)
-    began = time.perf_counter() if scoring or saving else began
-    if stopping and step < steps:
-      checkpoints.close()
-      bar.close()
-      raise Stopped(
-        f'{label}: stopped and saved at step {step} of {steps}; the same command goes on.'
-      )
+    if scoring or saving:
+      for seed, own in zip(seeds, parallel.apart(state, len(seeds)), strict=True):
+        scores = evaluate(own, due) if scoring else {}
+        if scoring:
+          seed.record.write(step, scores)
+        if saving:
+          seed.checkpoints.save(own, scores if best else None)
+      began = time.perf_counter()
+    if stopping:
+      break
   bar.close()
-  checkpoints.close()
-  return state
+  for seed in seeds:
+    seed.checkpoints.close()
+  states = parallel.apart(state, len(seeds))
+  if (reached := int(states[0].step)) < steps:
+    raise Stopped(
+      f'{label}: stopped and saved at step {reached} of {steps}; the same command goes on.'
+    )
+  return states
+
+
+def _begin(
+  learner: Learner, seeds: Sequence[Seed], example: np.ndarray, begin: Callable
+) -> tuple[TrainState, int]:
+  """The state to go on from, of all seeds together, and the number of its steps."""
+  init = parallel.jit_init(learner.init)
+  fresh = [init(jax.random.fold_in(seed.key, 2**31 - 1), example) for seed in seeds]
+  # A kill between two saves leaves some seeds one checkpoint ahead.
+  start = max(set.intersection(*(seed.checkpoints.steps() for seed in seeds)), default=0)
+  for seed in seeds:
+    seed.checkpoints.drop_after(start)
+  if start:
+    pairs = zip(seeds, fresh, strict=True)
+    return parallel.together([s.checkpoints.restore(like, start) for s, like in pairs]), start
+  return parallel.together([begin(state) for state in fresh]), 0
+
+
+def _stacked(window: list[Mapping[str, jax.Array]]) -> dict[str, np.ndarray]:
+  """Figures of a window of steps, [seeds, steps] or [steps] each."""
+  window = jax.device_get(window)
+  return {name: np.stack([figures[name] for figures in window], -1) for name in window[0]}
 
 
 def _bar(label: str, start: int, steps: int) -> tqdm:
@@ -111,16 +155,18 @@ def _describe(figures: Mapping[str, float]) -> str:
 
 
 def _check(
-  window: list[Mapping[str, float]], before: int, folder: Path, checkpoints: Checkpoints
+  figures: Mapping[str, np.ndarray], before: int, seed: Seed, seeds: Sequence[Seed]
 ) -> dict[str, float]:
   """Means over a window of steps; a figure that is not finite ends the run with its name."""
-  for offset, figures in enumerate(window, 1):
-    if fault := first_fault(figures):
-      checkpoints.close()
+  for offset in range(len(figures['loss'])):
+    own = {name: values[offset] for name, values in figures.items()}
+    if fault := first_fault(own):
+      for each in seeds:
+        each.checkpoints.close()
       raise UserError(
-        f'Training stopped at step {before + offset}: {fault} is {float(figures[fault])} '
-        f'(grad_norm {float(figures["grad_norm"]):.3g}). The last good checkpoint in {folder} is '
+        f'Training stopped at step {before + offset + 1}: {fault} is {float(own[fault])} '
+        f'(grad_norm {float(own["grad_norm"]):.3g}). The last good checkpoint in {seed.folder} is '
         f'kept; lower optimizer.lr, set optimizer.clip=1, or use precision=float32, in a new '
         f'--workdir.'
       )
-  return {name: float(np.mean([figures[name] for figures in window])) for name in window[0]}
+  return {name: float(np.mean(values)) for name, values in figures.items()}

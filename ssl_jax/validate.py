@@ -18,6 +18,7 @@ CHOICES = {
 
 REQUIRED = (
   *('seed', 'replicas', 'steps', 'eval_every', 'checkpoint_every', 'log_every', 'tensorboard'),
+  'snapshots',
   *('data.name', 'batch.labeled', 'size', 'normalize', 'views', 'methods', 'teacher', 'average'),
   *('model.name', 'precision', 'optimizer.name', 'optimizer.lr', 'schedule.name', 'stages'),
 )
@@ -29,6 +30,7 @@ RANGES = {  # inclusive, of whole numbers where the limits are; a knob left out 
   'eval_every': (1, 10**9),
   'checkpoint_every': (1, 10**9),
   'log_every': (1, 10**9),
+  'snapshots': (1, 1000),
   'average': (0.0, 1.0),
   'data.seed': (0, 2**31 - 1),
   'batch.labeled': (1, 10**6),

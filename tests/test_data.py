@@ -46,11 +46,18 @@ def test_a_batch_is_a_function_of_seed_and_step():
 
 def test_reading_ahead_from_any_step_gives_the_same_batches():
   streams = {'labeled': _stream(), 'unlabeled': _stream(seed=9)}
-  all_of_them = list(data.batches(streams, 0, 7))
-  rest = list(data.batches(streams, 4, 7))
+  all_of_them = list(data.batches([streams], 0, 7))
+  rest = list(data.batches([streams], 4, 7))
   assert [_whose(b['labeled']) for b in all_of_them[4:]] == [_whose(b['labeled']) for b in rest]
   assert len(rest) == 3
-  assert not list(data.batches(streams, 7, 7))
+  assert not list(data.batches([streams], 7, 7))
+
+
+def test_seeds_that_train_together_see_what_each_would_alone():
+  each = [{'labeled': _stream(seed)} for seed in (3, 4)]
+  (both,) = data.batches(each, 2, 3)
+  for own, streams in zip(both['labeled']['image'], each, strict=True):
+    np.testing.assert_array_equal(own, streams['labeled'][2]['image'])
 
 
 def test_processes_share_the_batch_that_one_would_see(monkeypatch):

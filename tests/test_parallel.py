@@ -34,7 +34,7 @@ streams = build.streams(config, found, 0)
 key = jax.random.key(0)
 state = parallel.jit_init(learner.init)(key, np.zeros((1, *config['size'], 3), np.float32))
 update = parallel.jit_update(learner.update)
-for batch in data.batches(streams, 0, 5):
+for batch in data.batches([streams], 0, 5):
   state, metrics = update(state, parallel.shard(batch), key)
 answers = parallel.jit_predict(learner.predict)(state, np.full((3, 32, 32, 3), 0.5, np.float32))
 flat = np.concatenate([np.ravel(x) for x in jax.tree.leaves((state.student, state.average))])

@@ -1,10 +1,12 @@
 """A run from config to verdict, and the sentences that refuse a bad one."""
 
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from PIL import Image
 
@@ -76,6 +78,35 @@ def test_several_seeds_share_a_stage_and_give_an_interval(page, tmp_path):
   assert each[0] != each[1]
   assert done['test/miou'] == pytest.approx(np.mean(each))
   assert '2 seeds' in (tmp_path / 'verdict' / 'verdict.txt').read_text()
+
+
+def test_seeds_trained_together_equal_those_trained_apart(page, tmp_path):
+  page.unlock()
+  page.replicas, page.model.dropout, page.stages = 2, 0.3, ()
+  page.update(steps=4, snapshots=2, checkpoint_every=3)
+  finals = {}
+  for together in (True, False):
+    page.together = together
+    run(page, tmp_path / str(together))
+    for seed in (0, 1):
+      folder = tmp_path / str(together) / f'seed_{seed}' / 'checkpoints'
+      assert {int(path.name) for path in folder.iterdir()} == {2, 3, 4}
+      step = ocp.StandardCheckpointer().restore(folder / '4' / 'default')
+      finals[together, seed] = jax.tree.leaves(step['student'])
+  assert any((a != b).any() for a, b in zip(finals[True, 0], finals[True, 1], strict=True))
+  for seed in (0, 1):
+    for ours, theirs in zip(finals[True, seed], finals[False, seed], strict=True):
+      np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
+def test_seeds_that_a_kill_left_at_different_checkpoints_go_on_together(page, tmp_path):
+  page.unlock()
+  page.update(replicas=2, together=True, stages=(), steps=6, checkpoint_every=2)
+  whole = run(page, tmp_path)
+  for name in ('done.json', 'seed_0/done.json', 'seed_1/done.json'):
+    (tmp_path / name).unlink()
+  shutil.rmtree(tmp_path / 'seed_1' / 'checkpoints' / '6')
+  assert run(page, tmp_path) == whole
 
 
 def test_without_stages_a_run_trains_in_its_own_folder(page, tmp_path):
