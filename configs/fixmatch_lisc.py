@@ -16,8 +16,11 @@ WEAK = dict(base=128, scale=(0.5, 2.0), flip=0.5)
 def get_config():
   """One page; every field can be set from the shell, as in --config.steps=100."""
   config = ConfigDict()
-  config.update(seed=0, replicas=3, together=placeholder(bool), steps=1000, snapshots=1)
-  config.update(eval_every=250, checkpoint_every=100, log_every=20, tensorboard=False)
+  config.update(seed=0, replicas=3, together=placeholder(bool))
+  config.update(steps=1000, snapshots=1, select='last')
+  config.update(
+    eval_every=250, checkpoint_every=100, log_every=20, select='last', tensorboard=False
+  )
   config.data = dict(name='wbc', set='lisc', masks='aligned', root=placeholder(str))
   config.data.update(labeled=placeholder(int), unlabeled=placeholder(int), duplicates='drop')
   config.update(batch=dict(labeled=16, unlabeled=8), size=128, normalize='imagenet')

@@ -14,8 +14,11 @@ SUPERVISED = dict(weight=1.0, dice=1.0)
 def get_config():
   """One page; every field can be set from the shell, as in --config.steps=100."""
   config = ConfigDict()
-  config.update(seed=0, replicas=3, together=placeholder(bool), steps=300, snapshots=1)
-  config.update(eval_every=150, checkpoint_every=100, log_every=10, tensorboard=False)
+  config.update(seed=0, replicas=3, together=placeholder(bool))
+  config.update(steps=300, snapshots=1, select='last')
+  config.update(
+    eval_every=150, checkpoint_every=100, log_every=10, select='last', tensorboard=False
+  )
   config.data = dict(name='synthetic', labeled=8, unlabeled=128, val=0, test=64, size=64, seed=0)
   config.update(batch=dict(labeled=8, unlabeled=8), size=64, normalize='data')
   config.views = dict(

@@ -17,8 +17,11 @@ SUPERVISED = dict(weight=1.0, dice=1.0)
 def get_config():
   """One page; every field can be set from the shell, as in --config.steps=100."""
   config = ConfigDict()
-  config.update(seed=0, replicas=3, together=placeholder(bool), steps=2000, snapshots=1)
-  config.update(eval_every=500, checkpoint_every=100, log_every=10, tensorboard=False)
+  config.update(seed=0, replicas=3, together=placeholder(bool))
+  config.update(steps=2000, snapshots=1, select='last')
+  config.update(
+    eval_every=500, checkpoint_every=100, log_every=10, select='last', tensorboard=False
+  )
   config.data = dict(name='folder', labeled=placeholder(str), unlabeled=placeholder(str))
   config.data.update(val=placeholder(str), test=placeholder(str), classes=placeholder(int))
   config.data.update(holdout=0.25, seed=0)

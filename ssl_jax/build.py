@@ -4,7 +4,7 @@ import functools
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -31,12 +31,19 @@ def _splits(knobs: str) -> types.Splits:
   return find.build('datasets', knobs.pop('name'), knobs)
 
 
-def streams(config: Mapping, found: types.Splits, seed: int) -> dict[str, data.Stream]:
-  """The labeled and unlabeled streams of one seed."""
+def streams(
+  config: Mapping, found: types.Splits, seed: int, pseudo: Sequence[Path] = ()
+) -> dict[str, data.Stream]:
+  """The streams of one seed that `config.batch` names: labeled, unlabeled, pseudo.
+
+  `pseudo` are the folders of the masks that earlier stages wrote for unlabeled images.
+  """
   sources = {'labeled': found.labeled, 'unlabeled': found.unlabeled}
-  sources = {name: source for name, source in sources.items() if source is not None}
+  if pseudo:
+    sources['pseudo'] = data.PseudoLabeled(found.unlabeled, pseudo)
+  sources = {n: s for n, s in sources.items() if s is not None and n in config['batch']}
   for name, recipe in config['views'].items():
-    if recipe['of'] == 'unlabeled' and 'unlabeled' not in sources:
+    if recipe['of'] == 'unlabeled' and found.unlabeled is None:
       raise types.UserError(
         f'There are no unlabeled images, of which the view {name!r} is made; give some as '
         f'--config.data.unlabeled=..., or take the view and its methods away.'

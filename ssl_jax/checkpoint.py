@@ -46,6 +46,16 @@ class Checkpoints:
       copy = jax.tree.map(jnp.copy, state)  # the step donates its input: do not share buffers
       self.manager.save(step, args=ocp.args.StandardSave(copy), metrics=metrics, force=True)
 
+  def find(self, step: int | str) -> int | None:
+    """The number of a kept step, 'last', or 'best' on validation; None where there is none."""
+    if step == 'best':
+      scored = {n: self.manager.metrics(n) for n in self.steps()}
+      scored = {n: scores['val/miou'] for n, scores in scored.items() if scores}
+      return max(scored, key=scored.get) if scored else None
+    if step == 'last':
+      return self.manager.latest_step()
+    return step if step in self.steps() else None
+
   def steps(self) -> set[int]:
     """The steps of which there is a checkpoint."""
     return set(self.manager.all_steps())

@@ -1,7 +1,9 @@
 """From random-access sources to batches: the batch is a pure function of the seed and the step."""
 
+import csv
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import grain
@@ -95,6 +97,28 @@ def place(record: Mapping, canvas: tuple[int, ...], rng: np.random.Generator) ->
   if 'label' in record:
     placed['label'] = np.pad(record['label'][piece], margin, constant_values=IGNORE)
   return placed
+
+
+class PseudoLabeled:
+  """A Source of unlabeled images with the masks that a stage wrote for some of them.
+
+  Each of `folders` holds masks/NAME.png and labels.csv, whose first two columns are the index of an
+  image in `source` and its name.
+  """
+
+  def __init__(self, source: Source, folders: Sequence[Path]):
+    self._source, self._rows = source, []
+    for folder in folders:
+      with (folder / 'labels.csv').open(newline='') as file:
+        rows = [(int(row['index']), row['name']) for row in csv.DictReader(file)]
+      self._rows += [(index, folder / 'masks' / f'{name}.png') for index, name in rows]
+
+  def __len__(self) -> int:
+    return len(self._rows)
+
+  def __getitem__(self, index: int) -> dict:
+    at, mask = self._rows[index]
+    return {**self._source[at], 'label': images.read_mask(mask).astype(np.uint8)}
 
 
 class Stream:

@@ -1,4 +1,4 @@
-"""Look-up by file name: a method, model or data set is found because its file is there."""
+"""Look-up by file name: a method, model, data set or stage is found because its file is there."""
 
 import importlib.util
 import inspect
@@ -9,13 +9,13 @@ from typing import Any
 
 from ssl_jax.types import UserError
 
-EXPORTS = {'methods': 'method', 'models': 'Model', 'datasets': 'load'}
+EXPORTS = {'methods': 'method', 'models': 'Model', 'datasets': 'load', 'stages': 'stage'}
 KEYS = {'methods': 'methods.{}', 'models': 'model', 'datasets': 'data'}
 """Where a config has the knobs of each kind."""
 
 
 def known(kind: str) -> list[str]:
-  """Names of all methods, models or data sets, in alphabetical order."""
+  """Names of all methods, models, data sets or stages, in alphabetical order."""
   package = importlib.import_module(f'ssl_jax.{kind}')
   names = sorted(m.name for m in pkgutil.iter_modules(package.__path__))
   modules = ((name, importlib.import_module(f'ssl_jax.{kind}.{name}')) for name in names)

@@ -1,8 +1,11 @@
 """Probabilities for images of any size, whole or in overlapping tiles."""
 
-from collections.abc import Callable, Iterable, Iterator
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
+
+from ssl_jax.models.layers import interpolation
 
 MULTIPLE = 32
 """Images are padded to multiples of this, so that few shapes are compiled and U-Nets fit."""
@@ -52,6 +55,44 @@ def predict_many(
       yield from run(waiting.pop(padded.shape))
   for group in waiting.values():
     yield from run(group)
+
+
+def predict_averaged(
+  probabilities: Probabilities,
+  images: Iterable[np.ndarray],
+  scales: Sequence[float] = (0.5, 0.75, 1.0, 1.5, 2.0),
+  flip: bool = True,
+  together: int = 32,
+) -> Iterator[tuple[int, np.ndarray]]:
+  """As predict_many, averaged over scaled and mirrored copies (test-time augmentation)."""
+  for first, group in _chunks(images, together):
+    totals = [0.0] * len(group)
+    for scale in scales:
+      sizes = [[max(round(n * scale), 1) for n in image.shape[:-1]] for image in group]
+      scaled = [resize(image, size) for image, size in zip(group, sizes, strict=True)]
+      for mirrored in (False, True)[: 1 + flip]:
+        shown = (image[:, ::-1] if mirrored else image for image in scaled)
+        for i, probs in predict_many(probabilities, shown):
+          upright = probs[:, ::-1] if mirrored else probs
+          totals[i] = totals[i] + resize(upright, group[i].shape[:-1])
+    for i, total in enumerate(totals):
+      yield first + i, total / (len(scales) * (1 + flip))
+
+
+def _chunks(images: Iterable[np.ndarray], size: int) -> Iterator[tuple[int, list[np.ndarray]]]:
+  first, images = 0, iter(images)
+  while group := list(itertools.islice(images, size)):
+    yield first, group
+    first += len(group)
+
+
+def resize(image: np.ndarray, size: Sequence[int]) -> np.ndarray:
+  """Bilinear resize of [H, W, C] on the host, corners aligned."""
+  for axis, new in enumerate(size):
+    if new != image.shape[axis]:
+      matrix = interpolation(image.shape[axis], new, align_corners=True)
+      image = np.moveaxis(np.tensordot(matrix, image, (1, axis)), 0, axis)
+  return image
 
 
 def _starts(length: int, tile: int, overlap: float) -> list[int]:

@@ -1,20 +1,17 @@
 """Masks for new images: `python -m ssl_jax.predict --run=RUN --images=FOLDER --out=FOLDER`."""
 
 import argparse
-import functools
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import jax
 import numpy as np
 from absl import logging
 from tqdm import tqdm
 
-from ssl_jax import build, data, images, parallel
-from ssl_jax.checkpoint import Checkpoints
+from ssl_jax import build, data, images
 from ssl_jax.inference import BUDGET, Probabilities, predict_many
+from ssl_jax.trained import Network, read_config
 from ssl_jax.types import UserError
 
 
@@ -22,7 +19,7 @@ def network_folder(run: Path) -> Path:
   """The folder in a run, or in one of its stages, of the network it is about; of the first seed."""
   if not (run / 'config.json').exists():
     raise UserError(f'{run} holds no config.json, so it is no run; give the --workdir of one.')
-  config = build.tuples(json.loads((run / 'config.json').read_text()))
+  config = read_config(run)
   stage = run / build.trained_stage(config)
   return build.seed_folders(stage if stage.is_dir() else run)[0]
 
@@ -30,20 +27,14 @@ def network_folder(run: Path) -> Path:
 def load(run: Path) -> tuple[Probabilities, data.Facts]:
   """The trained network of a run, of one of its stages, or of one seed's folder."""
   folder = run if (run / 'checkpoints').is_dir() else network_folder(run)
-  settings = next((p for p in (folder, folder.parent) if (p / 'config.json').exists()), None)
-  if settings is None or not (folder / 'data.json').exists():
+  config = read_config(folder)
+  if config is None or not (folder / 'data.json').exists():
     raise UserError(f'{run} holds no trained network yet; has its training begun?')
-  config = build.tuples(json.loads((settings / 'config.json').read_text()))
   facts = build.read_facts(folder)
-  learner = build.learner(config, facts)
-  example = np.zeros((1, *config['size'], facts.channels), np.float32)
-  state = parallel.jit_init(learner.init)(jax.random.key(0), example)
-  state = Checkpoints(folder / 'checkpoints', read_only=True).restore(state)
-  if state is None:
-    raise UserError(f'{folder} holds no checkpoint yet; let its training reach the first one.')
-  if int(state.step) < config['steps']:
-    print(f'Note: this network was trained for {state.step} of {config["steps"]} steps.')
-  return functools.partial(parallel.jit_predict(learner.predict), state), facts
+  probabilities, step = Network(config, facts).at(folder, config['select'])
+  if config['select'] == 'last' and step < config['steps']:
+    print(f'Note: this network was trained for {step} of {config["steps"]} steps.')
+  return probabilities, facts
 
 
 def write_masks(

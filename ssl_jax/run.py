@@ -9,11 +9,10 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from ssl_jax import build, parallel
+from ssl_jax import build, find, parallel
 from ssl_jax.record import begun, read_done, replace_text, write_done
-from ssl_jax.stages import STAGES
-from ssl_jax.types import UserError
-from ssl_jax.validate import check_comparisons, require, validate
+from ssl_jax.types import Plan, UserError
+from ssl_jax.validate import check_stages, require, validate
 
 
 def run(config: Mapping | ConfigDict, workdir: str | Path) -> dict:
@@ -26,26 +25,26 @@ def run(config: Mapping | ConfigDict, workdir: str | Path) -> dict:
   config = plain(config)
   stages = config['stages'] or ({'name': ''},)
   with _asked_to_stop() as stop:
-    plans = [(stage['name'], *_plan(stage, config)) for stage in stages]
-    for _, _, staged, _ in plans:
-      validate(staged)
+    plans = [_plan(stage, config) for stage in stages]
+    for plan in plans:
+      validate(plan.config)
     workdir = Path(workdir)
     _refuse_other(workdir, config)
-    found = build.splits(config['data'])
-    check_comparisons(plans, found.test is not None)
-    for note in found.notes:
+    check_stages(plans)
+    for note in build.splits(config['data']).notes:
       print(f'Data: {note}.')
     _claim(workdir, config)
-    for name, function, staged, own in plans:
-      folder = workdir / name
+    for plan in plans:
+      folder = workdir / plan.name
       if read_done(folder) is not None:
         print(f'{folder} is done.')
         if (folder / 'verdict.txt').exists():
           print((folder / 'verdict.txt').read_text().strip())
         continue
-      replace_text(folder / 'config.json', json.dumps(staged, indent=1))
-      write_done(folder, function(staged, folder, stop, **own))
-  done = _summary(workdir, [name for name, *_ in plans], config)
+      replace_text(folder / 'config.json', json.dumps(plan.config, indent=1))
+      stage = find.find('stages', plan.kind).stage
+      write_done(folder, stage(plan.config, folder, stop, **plan.own))
+  done = _summary(workdir, [plan.name for plan in plans], config)
   write_done(workdir, done)
   _say(done, workdir)
   return done
@@ -60,17 +59,19 @@ def plain(config: Mapping | ConfigDict) -> dict:
   return config | {'size': (size, size) if isinstance(size, int) else size}
 
 
-def _plan(stage: Mapping, config: dict) -> tuple[Callable, dict, dict]:
-  """What a stage runs, its config, and the parameters of its own."""
-  function = STAGES[stage.get('run', 'train')]
+def _plan(stage: Mapping, config: dict) -> Plan:
+  """What a dict of `config.stages` asks for."""
+  kind = stage.get('run', 'train')
   own = [
-    p.name for p in inspect.signature(function).parameters.values() if p.kind == p.KEYWORD_ONLY
+    p.name
+    for p in inspect.signature(find.find('stages', kind).stage).parameters.values()
+    if p.kind == p.KEYWORD_ONLY
   ]
   staged = config
   for key, value in stage.items():
     if key not in {'name', 'run', *own}:
       staged = _replace(staged, key.split('.'), value, f'stages.{stage["name"]}: {key}')
-  return function, staged, {key: stage[key] for key in own if key in stage}
+  return Plan(stage['name'], kind, staged, {key: stage[key] for key in own if key in stage})
 
 
 def _replace(tree: dict, path: list[str], value: object, where: str) -> dict:

@@ -53,6 +53,15 @@ class View(struct.PyTreeNode):
 Views = Mapping[str, View]
 
 
+class Plan(NamedTuple):
+  """A stage that a run is to do."""
+
+  name: str  # of its folder
+  kind: str  # stages/<kind>.py
+  config: Mapping  # the run's, with what the stage replaces
+  own: Mapping  # parameters of the stage function itself
+
+
 class Term(NamedTuple):
   """One question put to the student, and how its answer is scored."""
 
@@ -108,4 +117,5 @@ class Splits(NamedTuple):
   classes: tuple[str, ...]  # names; the position is the class id
   notes: tuple[str, ...] = ()  # what the loader found and a person should know
   intensity: tuple[float, float] | None = None  # the raw values that became 0 and 1; None for 8-bit
+  truth: Source | None = None  # `unlabeled` with labels: to judge pseudo-labels, never to train
   digest: str = ''  # another one wherever an image, a mask or the split is

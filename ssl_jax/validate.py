@@ -1,17 +1,17 @@
 """Refuses a config that cannot mean what its author hopes, in one sentence."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ssl_jax import augment, find, optimizers, parallel
-from ssl_jax.stages import STAGES
-from ssl_jax.types import UserError
+from ssl_jax import augment, build, find, optimizers, parallel
+from ssl_jax.types import Plan, UserError
 
 CHOICES = {
   'teacher': ('student', 'average'),
   'precision': ('float32', 'bfloat16'),
   'normalize': ('data', 'imagenet'),
+  'select': ('last', 'best'),
   'schedule.name': tuple(optimizers.SCHEDULES),
   'optimizer.name': ('sgd', 'adam'),
 }
@@ -19,6 +19,7 @@ CHOICES = {
 REQUIRED = (
   *('seed', 'replicas', 'steps', 'eval_every', 'checkpoint_every', 'log_every', 'tensorboard'),
   'snapshots',
+  'select',
   *('data.name', 'batch.labeled', 'size', 'normalize', 'views', 'methods', 'teacher', 'average'),
   *('model.name', 'precision', 'optimizer.name', 'optimizer.lr', 'schedule.name', 'stages'),
 )
@@ -68,8 +69,7 @@ def require(config: Mapping) -> None:
   for name, stage in zip(names, config['stages'], strict=True):
     if not name or not all(c.isalnum() or c in '_-' for c in name) or names.count(name) > 1:
       raise UserError(f'stages: {name!r} is no good name; use letters, digits, _ and -, each once.')
-    if stage.get('run', 'train') not in STAGES:
-      raise UserError(f'stages.{name}: run={stage["run"]!r} is not one of {", ".join(STAGES)}.')
+    find.find('stages', stage.get('run', 'train'))
 
 
 def _without(knobs: Mapping, *names: str) -> dict:
@@ -117,30 +117,24 @@ def _check_range(key: str, value: Any, low: float, high: float) -> None:
     raise UserError(f'{key}={value} is not in {low}..{high}.')
 
 
-def check_comparisons(plans: Iterable[tuple], has_test: bool) -> None:
-  """Raises UserError where a stage would compare what cannot be compared.
+def check_stages(plans: Sequence[Plan]) -> None:
+  """Raises UserError for a stage that cannot do its work, before the first begins.
 
-  `plans` are (name, function, config, own parameters) of the stages in order.
+  A stage file's READS says which of its parameters name earlier stages, and of what kind; its
+  `check` asks for whatever else it needs.
   """
-  trained: dict[str, Mapping] = {}
-  for name, function, config, own in plans:
-    if function is STAGES['train']:
-      trained[name] = config
-      continue
-    if function is not STAGES['compare']:
-      continue
-    sides = {key: own.get(key) for key in ('of', 'against')}
-    if not has_test:
-      raise UserError(
-        f'stages.{name} compares on test images, and the data hold none out; give some '
-        f'(data.test or data.holdout), or take the stage away.'
-      )
-    for key, side in sides.items():
-      if side not in trained:
-        raise UserError(
-          f'stages.{name}: {key}={side!r} is no training stage before it; there are '
-          f'{", ".join(trained) or "none"}.'
-        )
-    pair = [trained[side] for side in sides.values()]
-    if any(pair[0][key] != pair[1][key] for key in ('seed', 'replicas')):
-      raise UserError(f'stages.{name}: seeds are compared in pairs, so both need the same ones.')
+  earlier: dict[str, Plan] = {}
+  for plan in plans:
+    module = find.find('stages', plan.kind)
+    where = f'stages.{plan.name}'
+    find.check_knobs(module.stage, plan.own, where, given=('config', 'folder', 'stop'))
+    for key, kind in module.READS.items():
+      named = plan.own.get(key) or ()
+      for name in (named,) if isinstance(named, str) else named:
+        if name not in earlier or earlier[name].kind != kind:
+          known = ', '.join(n for n, p in earlier.items() if p.kind == kind) or 'none'
+          raise UserError(
+            f'{where}: {key}={name!r} is no {kind} stage before it; there is {known}.'
+          )
+    module.check(plan, earlier, build.splits(plan.config['data']))
+    earlier[plan.name] = plan

@@ -16,13 +16,15 @@ FLOORS = [
   'methods models datasets',
   'learner data',
   'build checkpoint inference record',
+  'trained',
   'evaluate train predict',
   'stages',
   'validate',
   'run',
 ]
 HEIGHT = {name: height for height, floor in enumerate(FLOORS) for name in floor.split()}
-WITHIN = {'models': {'layers', 'convolution', 'resnet'}, 'datasets': set(), 'methods': set()}
+WITHIN = {'models': {'layers', 'convolution', 'resnet'}}
+WITHIN |= {'datasets': set(), 'methods': set(), 'stages': set()}
 
 
 def _imports(path: Path) -> set[str]:

@@ -140,11 +140,15 @@ def test_without_stages_a_run_trains_in_its_own_folder(page, tmp_path):
     ('optimizer.speed', 3, "config.optimizer has no knob 'speed'"),
     ('schedule.speed', 3, "config.schedule has no knob 'speed'"),
     ('data.test', -1, 'test'),
-    ('stages', ({'name': 'a', 'run': 'dance'},), "run='dance' is not one of train, compare"),
+    (
+      'stages',
+      ({'name': 'a', 'run': 'dance'},),
+      "no 'dance' in stages; the known ones are com",
+    ),
     ('stages', ({'name': 'a'}, {'name': 'a'}), "'a' is no good name"),
     ('stages', ({'name': 'a', 'lr': 3},), 'stages.a: lr is no field of the config'),
     ('stages', ({'run': 'train'},), "'' is no good name"),
-    ('stages', ({'name': 'v', 'run': 'compare'},), 'of=None is no training stage'),
+    ('stages', ({'name': 'v', 'run': 'compare'},), "stages.v lacks 'of'"),
     (
       'stages',
       (
@@ -170,7 +174,7 @@ def test_without_stages_a_run_trains_in_its_own_folder(page, tmp_path):
     (
       'stages',
       ({'name': 'v', 'run': 'compare', 'of': 'x', 'against': 'y'},),
-      "of='x' is no training stage before it",
+      "of='x' is no train stage before it",
     ),
   ],
 )

@@ -18,8 +18,9 @@ Plane = Float[np.ndarray, 'h w']
 class Smears:
   """A Source of made-up smears; each record follows from (seed, split, index) alone."""
 
-  def __init__(self, count: int, size: int, seed: int, split: str):
+  def __init__(self, count: int, size: int, seed: int, split: str, with_label: bool):
     self._count, self._size, self._seed, self._split = count, size, seed, split
+    self._with_label = with_label
     self._made: dict[int, dict] = {}
 
   def __len__(self) -> int:
@@ -34,7 +35,7 @@ class Smears:
         self._size, np.random.default_rng([self._seed, SPLITS[self._split], index])
       )
       record = {'image': image, 'label': label, 'name': f'{self._split}_{index:04d}'}
-      if self._split == 'unlabeled':
+      if not self._with_label:
         del record['label']
       self._made[index] = record
     return dict(self._made[index])
@@ -62,11 +63,15 @@ def load(
     raise UserError(
       f'size={size} leaves no room for a cell; make synthetic images at least 32 wide.'
     )
-  made = {split: Smears(n, size, seed, split) if n else None for split, n in counts.items()}
+  made = {
+    split: Smears(n, size, seed, split, split != 'unlabeled') if n else None
+    for split, n in counts.items()
+  }
   return Splits(
     **made,
     classes=CLASSES,
     notes=('the images are synthetic, not of real blood',),
+    truth=Smears(unlabeled, size, seed, 'unlabeled', True) if unlabeled else None,
     digest=f'{counts} {size} {seed}',
   )
 

@@ -108,8 +108,9 @@ def load(
     split: Cells(chosen, found.read, shift, split != 'unlabeled') if chosen else None
     for split, chosen in names.items()
   }
+  truth = Cells(names['unlabeled'], found.read, shift, True) if names['unlabeled'] else None
   digest = f'{set} {masks} {names} {found.digest}'
-  return Splits(**sources, classes=CLASSES, notes=tuple(notes), digest=digest)
+  return Splits(**sources, classes=CLASSES, notes=tuple(notes), truth=truth, digest=digest)
 
 
 def place(mask: Mask, shape: tuple[int, int], shift: int) -> UInt8[np.ndarray, 'height width']:

@@ -43,7 +43,7 @@ def max_pool3(x: Float[Array, 'b *space c']) -> Float[Array, 'b *half c']:
 
 
 @functools.lru_cache(maxsize=256)
-def _interpolation(size: int, new: int, align_corners: bool) -> np.ndarray:
+def interpolation(size: int, new: int, align_corners: bool) -> np.ndarray:
   """The [new, size] matrix of linear interpolation along one axis."""
   index = np.arange(new)
   if align_corners:
@@ -66,7 +66,7 @@ def resize_linear(
     raise ValueError(f'resize_linear: size {tuple(size)} does not fit the shape {x.shape}')
   for axis, new in enumerate(size, start=1):
     if new != x.shape[axis]:
-      matrix = jnp.asarray(_interpolation(x.shape[axis], new, align_corners), x.dtype)
+      matrix = jnp.asarray(interpolation(x.shape[axis], new, align_corners), x.dtype)
       x = jnp.moveaxis(jnp.tensordot(matrix, x, (1, axis), precision='highest'), 0, axis)
   return x
 

@@ -1,8 +1,4 @@
-"""What a stage of a run can be: each function works in a folder of its own.
-
-A stage reads earlier folders of the run by name and writes only its own; what it returns becomes
-its done.json. Parameters after the star are set by the stage's dict in `config.stages`.
-"""
+"""A stage that trains, the seeds of a run one after another or together."""
 
 import functools
 import json
@@ -12,18 +8,36 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ssl_jax import build, data, images, intervals, metrics, parallel
+from ssl_jax import build, data, metrics, parallel
 from ssl_jax import train as loop
+from ssl_jax.checkpoint import Checkpoints
 from ssl_jax.evaluate import Evaluation, evaluate
 from ssl_jax.record import begun, read_done, read_record, replace_text, write_done
-from ssl_jax.types import Learner, Splits, UserError
+from ssl_jax.types import Learner, Plan, Splits, UserError
 
 LOOP = ('steps', 'eval_every', 'checkpoint_every', 'log_every', 'tensorboard', 'snapshots')
 """Fields of a config that the training loop takes as they are."""
 
 
-def train(config: Mapping, folder: Path, stop: Callable[[], bool]) -> dict[str, float]:
-  """Trains `config.replicas` seeds; scores are of the last step, in percent.
+READS = {'pseudo': 'pseudo_label'}
+
+
+def check(plan: Plan, earlier: Mapping[str, Plan], found: Splits) -> None:
+  """Raises UserError where the stage needs images or masks that there are not."""
+  if plan.config['select'] == 'best' and found.val is None:
+    raise UserError("select='best' chooses on validation images; give some as data.val.")
+  if ('pseudo' in plan.config['batch']) != bool(plan.own.get('pseudo')):
+    raise UserError(
+      f'stages.{plan.name}: pseudo (stages that wrote masks) and batch.pseudo need each other.'
+    )
+
+
+def stage(
+  config: Mapping, folder: Path, stop: Callable[[], bool], *, pseudo: str | Sequence[str] = ()
+) -> dict[str, float]:
+  """Trains `config.replicas` seeds; scores are of the last step (or the best), in percent.
+
+  `pseudo` names stages whose masks for unlabeled images become the stream 'pseudo'.
 
   With several seeds each has a folder `seed_<n>`; the stage's scores are their means, and
   `seed_<n>/...` are each one's own. `config.together` says whether one program trains them all; by
@@ -36,9 +50,11 @@ def train(config: Mapping, folder: Path, stop: Callable[[], bool]) -> dict[str, 
   done = {seed: read_done(path) for seed, path in folders.items()}
   waiting = [seed for seed, figures in done.items() if figures is None]
   together = parallel.has_accelerator() if config.get('together') is None else config['together']
-  size = len(waiting) if together else 1
+  size = max(len(waiting), 1) if together else 1
   update = parallel.jit_update(learner.update, size)
-  job = _Job(config, found, facts, learner, update, parallel.jit_predict(learner.predict), stop)
+  stored = [folder.parent / name for name in ([pseudo] if isinstance(pseudo, str) else pseudo)]
+  predict = parallel.jit_predict(learner.predict)
+  job = _Job(config, stored, found, facts, learner, update, predict, stop)
   for group in (waiting[i : i + size] for i in range(0, len(waiting), size)):
     done |= _train_seeds(job, {seed: folders[seed] for seed in group}, folder.name)
     for seed in group if len(folders) > 1 else ():
@@ -54,6 +70,7 @@ class _Job(NamedTuple):
   """What the seeds of a stage share, compiled programs included."""
 
   config: Mapping
+  stored: Sequence[Path]  # stages that wrote masks
   found: Splits
   facts: data.Facts
   learner: Learner
@@ -78,7 +95,9 @@ def _train_seeds(job: _Job, folders: Mapping[int, Path], stage: str) -> dict[int
   seeds = []
   for number, folder in folders.items():
     _same_data(folder, job.facts)
-    seeds.append(loop.Seed(number, build.streams(job.config, job.found, number), folder))
+    masks = [build.folders_of_seeds(job.config, path)[number] for path in job.stored]
+    streams = build.streams(job.config, job.found, number, masks)
+    seeds.append(loop.Seed(number, streams, folder))
   names = [folder.name for folder in folders.values() if folder.name != stage]
   states = loop.train(
     job.learner,
@@ -94,6 +113,9 @@ def _train_seeds(job: _Job, folders: Mapping[int, Path], stage: str) -> dict[int
   )
   done = {}
   for (number, folder), state in zip(folders.items(), states, strict=True):
+    if job.config['select'] == 'best':
+      checkpoints = Checkpoints(folder / 'checkpoints', read_only=True)
+      state = checkpoints.restore(state, checkpoints.find('best'))
     done[number] = {'steps': int(state.step)}
     for name, found in score(state, held_out).items():
       done[number] |= _keep(found, folder, name, job.facts.classes)
@@ -112,53 +134,6 @@ def _keep(found: Evaluation, folder: Path, name: str, classes: Sequence[str]) ->
   return scores | {f'{name}/best_seen_miou': max(watched)}
 
 
-def compare(
-  config: Mapping, folder: Path, stop: Callable[[], bool], *, of: str, against: str
-) -> dict[str, float]:
-  """Says whether stage `of` beats stage `against` on the test images, and shows some of them.
-
-  With several seeds the interval is over them, paired; with one it is over test images.
-  """
-  ours, control = (_results(folder.parent / name) for name in (of, against))
-  if len(ours) > 1:
-    score = [np.array([metrics.mean_iou(m.sum(0)) for m in side]) for side in (ours, control)]
-    difference = intervals.over_seeds(*score)
-  else:
-    difference = intervals.over_images(ours[0], control[0], metrics.mean_iou)
-  text = intervals.verdict(of, difference)
-  found = build.splits(config['data'])
-  if any('synthetic' in note for note in found.notes):
-    text += ' These are synthetic images.'
-  replace_text(folder / 'verdict.txt', text + '\n')
-  if parallel.is_main():
-    _draw(folder / 'picture.png', found, folder.parent, of, against)
-  print(f'{text}\nPicture: {folder / "picture.png"}')
-  return {
-    'test/miou_difference': difference.mean,
-    'test/miou_difference_low': difference.low,
-    'test/miou_difference_high': difference.high,
-  }
-
-
-def _results(stage: Path) -> list[np.ndarray]:
-  files = [seed / 'test' / 'matrices.npz' for seed in build.seed_folders(stage)]
-  for file in files:
-    if not file.exists():
-      raise UserError(f'{file} is missing: comparing needs a stage that was scored on test images.')
-  return [np.load(file)['matrices'] for file in files]
-
-
-def _draw(path: Path, found: Splits, run: Path, of: str, against: str, rows: int = 4) -> None:
-  """Image, truth, control, ours for test images spread evenly over the split."""
-  chosen = np.unique(np.linspace(0, len(found.test) - 1, rows).astype(int))
-  table = []
-  for record in (found.test[int(i)] for i in chosen):
-    masks = [build.seed_folders(run / stage)[0] / 'test' / 'masks' for stage in (against, of)]
-    predicted = [images.read_mask(folder / f'{record["name"]}.png') for folder in masks]
-    table.append([record['image'], record['label'], *predicted])
-  images.picture(path, table, ['image', 'truth', against, of])
-
-
 def _same_data(folder: Path, facts: data.Facts) -> None:
   """Keeps what was found in the data; a resumed run must find the same."""
   path, now = folder / 'data.json', json.loads(json.dumps(facts._asdict()))
@@ -172,6 +147,3 @@ def _same_data(folder: Path, facts: data.Facts) -> None:
         f'The data of {folder} have changed since its training began: {key} was {then.get(key)}, '
         f'now it is {value}; restore the images or start in a new --workdir.'
       )
-
-
-STAGES = {'train': train, 'compare': compare}

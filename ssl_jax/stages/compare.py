@@ -1,0 +1,71 @@
+"""A stage that says whether one trained stage beats another on the test images."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from ssl_jax import build, images, intervals, metrics, parallel
+from ssl_jax.record import replace_text
+from ssl_jax.types import Plan, Splits, UserError
+
+READS = {'of': 'train', 'against': 'train'}
+
+
+def check(plan: Plan, earlier: Mapping[str, Plan], found: Splits) -> None:
+  """Raises UserError where the stage would compare what cannot be compared."""
+  if found.test is None:
+    raise UserError(
+      f'stages.{plan.name} compares on test images, and the data hold none out; give some '
+      f'(data.test or data.holdout), or take the stage away.'
+    )
+  sides = [earlier[plan.own[key]].config for key in READS]
+  if any(sides[0][key] != sides[1][key] for key in ('seed', 'replicas')):
+    raise UserError(f'stages.{plan.name}: seeds are compared in pairs, so both need the same ones.')
+
+
+def stage(
+  config: Mapping, folder: Path, stop: Callable[[], bool], *, of: str, against: str
+) -> dict[str, float]:
+  """Says whether stage `of` beats stage `against` on the test images, and shows some of them.
+
+  With several seeds the interval is over them, paired; with one it is over test images.
+  """
+  ours, control = (_results(folder.parent / name) for name in (of, against))
+  if len(ours) > 1:
+    score = [np.array([metrics.mean_iou(m.sum(0)) for m in side]) for side in (ours, control)]
+    difference = intervals.over_seeds(*score)
+  else:
+    difference = intervals.over_images(ours[0], control[0], metrics.mean_iou)
+  text = intervals.verdict(of, difference)
+  found = build.splits(config['data'])
+  if any('synthetic' in note for note in found.notes):
+    text += ' These are synthetic images.'
+  replace_text(folder / 'verdict.txt', text + '\n')
+  if parallel.is_main():
+    _draw(folder / 'picture.png', found, folder.parent, of, against)
+  print(f'{text}\nPicture: {folder / "picture.png"}')
+  return {
+    'test/miou_difference': difference.mean,
+    'test/miou_difference_low': difference.low,
+    'test/miou_difference_high': difference.high,
+  }
+
+
+def _results(stage: Path) -> list[np.ndarray]:
+  files = [seed / 'test' / 'matrices.npz' for seed in build.seed_folders(stage)]
+  for file in files:
+    if not file.exists():
+      raise UserError(f'{file} is missing: comparing needs a stage that was scored on test images.')
+  return [np.load(file)['matrices'] for file in files]
+
+
+def _draw(path: Path, found: Splits, run: Path, of: str, against: str, rows: int = 4) -> None:
+  """Image, truth, control, ours for test images spread evenly over the split."""
+  chosen = np.unique(np.linspace(0, len(found.test) - 1, rows).astype(int))
+  table = []
+  for record in (found.test[int(i)] for i in chosen):
+    masks = [build.seed_folders(run / stage)[0] / 'test' / 'masks' for stage in (against, of)]
+    predicted = [images.read_mask(folder / f'{record["name"]}.png') for folder in masks]
+    table.append([record['image'], record['label'], *predicted])
+  images.picture(path, table, ['image', 'truth', against, of])

@@ -1,0 +1,97 @@
+"""A stage that writes masks for unlabeled images, for a later stage to learn from."""
+
+import csv
+import io
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from ssl_jax import build, data, images, parallel
+from ssl_jax.inference import predict_averaged
+from ssl_jax.record import replace_text
+from ssl_jax.stages._quality import Quality
+from ssl_jax.trained import Network, read_config
+from ssl_jax.types import IGNORE, Plan, Source, Splits, UserError
+
+READS = {'of': 'train', 'ranking': 'rank'}
+PARTS = ('all', 'reliable', 'rest')
+
+
+def check(plan: Plan, earlier: Mapping[str, Plan], found: Splits) -> None:
+  """Raises UserError where there is nothing to label, or no way to choose what to label."""
+  own, where = plan.own, f'stages.{plan.name}'
+  if found.unlabeled is None:
+    raise UserError(f'{where} labels unlabeled images, and there are none.')
+  if own.get('part', 'all') not in PARTS:
+    raise UserError(f'{where}: part={own["part"]!r} is not one of {", ".join(PARTS)}.')
+  if (own.get('part', 'all') != 'all') != bool(own.get('ranking')):
+    raise UserError(
+      f'{where}: part=reliable or part=rest, and ranking (a rank stage), need each other.'
+    )
+  if not 0 <= own.get('threshold', 0.0) < 1:
+    raise UserError(f'{where}: threshold={own["threshold"]} is not in 0..1.')
+
+
+def stage(
+  config: Mapping,
+  folder: Path,
+  stop: Callable[[], bool],
+  *,
+  of: str,
+  ranking: str = '',
+  part: str = 'all',
+  threshold: float = 0.0,
+  scales: tuple[float, ...] = (0.5, 0.75, 1.0, 1.5, 2.0),
+  flip: bool = True,
+) -> dict[str, float]:
+  """Writes masks/NAME.png and labels.csv for each seed of the training stage `of`.
+
+  Its last network (or the best, if its `select` says so) labels all unlabeled images, or the
+  reliable ones of a `ranking`, or the rest. Probabilities are averaged over `scales` and mirror
+  images; pixels below `threshold` become IGNORE. Where the data know the hidden truth, the masks
+  are held against it: quality.csv, and figures `labels/...` in percent.
+  """
+  settings, found = read_config(folder.parent / of), build.splits(config['data'])
+  ranked = build.folders_of_seeds(settings, folder.parent / ranking)
+  network, each = None, []
+  for seed, own in build.folders_of_seeds(settings, folder.parent / of).items():
+    facts = build.read_facts(own)
+    network = network or Network(settings, facts)
+    teacher, _ = network.at(own, settings['select'])
+    chosen = _chosen(found.unlabeled, ranked[seed] / 'ranking.csv', part)
+    out = build.folders_of_seeds(settings, folder)[seed]
+    answers = predict_averaged(teacher, _shown(found.unlabeled, chosen), scales, flip)
+    quality = Quality(facts.classes, found.truth)
+    (out / 'masks').mkdir(parents=True, exist_ok=True)
+    rows = []
+    for position, probs in tqdm(answers, total=len(chosen), unit=' images', desc=folder.name):
+      index, sure = chosen[position], probs.max(-1)
+      mask = np.where(sure >= threshold, probs.argmax(-1), IGNORE).astype(np.uint8)
+      name = found.unlabeled[index]['name']
+      quality.add(index, mask, sure)
+      rows.append((index, name, f'{sure.mean():.4f}', f'{(mask != IGNORE).mean():.4f}'))
+      if parallel.is_main():
+        images.write_mask(out / 'masks' / f'{name}.png', mask)
+    _write(out, sorted(rows))
+    each.append(quality.write(out))
+  return {name: float(np.mean([one[name] for one in each])) for name in each[0]}
+
+
+def _chosen(source: Source, ranking: Path, part: str) -> list[int]:
+  if part == 'all':
+    return list(range(len(source)))
+  with ranking.open(newline='') as file:
+    wanted = '1' if part == 'reliable' else '0'
+    return sorted(int(row['index']) for row in csv.DictReader(file) if row['reliable'] == wanted)
+
+
+def _shown(source: Source, chosen: list[int]) -> Iterator[np.ndarray]:
+  return (data.unit(source[index]['image']) for index in chosen)
+
+
+def _write(folder: Path, rows: list[tuple]) -> None:
+  text = io.StringIO()
+  csv.writer(text).writerows([('index', 'name', 'confidence', 'coverage'), *rows])
+  replace_text(folder / 'labels.csv', text.getvalue())

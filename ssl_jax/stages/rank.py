@@ -1,0 +1,81 @@
+"""A stage that ranks unlabeled images by how steady their masks were while a network learnt (ST++).
+
+Yang et al. 2022, arXiv:2106.05095, section 3.3.
+"""
+
+import csv
+import io
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from ssl_jax import build, data, metrics, parallel
+from ssl_jax.inference import predict_many
+from ssl_jax.record import replace_text
+from ssl_jax.trained import Network, read_config
+from ssl_jax.types import Plan, Source, Splits, UserError
+
+READS = {'of': 'train'}
+
+
+def check(plan: Plan, earlier: Mapping[str, Plan], found: Splits) -> None:
+  """Raises UserError where there is nothing to rank, or nothing to rank it by."""
+  if found.unlabeled is None:
+    raise UserError(f'stages.{plan.name} ranks unlabeled images, and there are none.')
+  if earlier[plan.own['of']].config['snapshots'] < 2:
+    raise UserError(
+      f'stages.{plan.name} compares earlier networks with the last; let {plan.own["of"]} keep '
+      f'some: snapshots=3.'
+    )
+  if not 0 < plan.own.get('share', 0.5) <= 1:
+    raise UserError(f'stages.{plan.name}: share={plan.own["share"]} is not in 0..1.')
+
+
+def stage(
+  config: Mapping, folder: Path, stop: Callable[[], bool], *, of: str, share: float = 0.5
+) -> dict[str, float]:
+  """Ranks the unlabeled images for each seed of the training stage `of`.
+
+  An image's reliability is the mean, over the earlier snapshots, of the mean IoU of their
+  prediction against the last one's. Writes ranking.csv, the most reliable first, of which the first
+  `share` are called reliable.
+  """
+  settings, unlabeled = read_config(folder.parent / of), build.splits(config['data']).unlabeled
+  counts, steps = settings['snapshots'], settings['steps']
+  kept = [round(steps * part / counts) for part in range(1, counts + 1)]
+  network, means = None, []
+  for seed, own in build.folders_of_seeds(settings, folder.parent / of).items():
+    facts = build.read_facts(own)
+    network = network or Network(settings, facts)
+    masks = [_masks(network.at(own, step)[0], unlabeled) for step in kept]
+    scores = [reliability([m[i] for m in masks], len(facts.classes)) for i in range(len(unlabeled))]
+    _write(build.folders_of_seeds(settings, folder)[seed], unlabeled, np.array(scores), share)
+    means.append(np.mean(scores))
+  return {'reliability': float(np.mean(means))}
+
+
+def reliability(masks: list[np.ndarray], classes: int) -> float:
+  """Mean IoU (0..100) of each earlier mask with the last, over the classes of either; the mean."""
+  *earlier, last = masks
+  counted = [metrics.confusion_matrix(last, mask, classes) for mask in earlier]
+  return float(np.mean([metrics.mean_iou(matrix) for matrix in counted]))
+
+
+def _masks(probabilities: Callable, source: Source) -> dict[int, np.ndarray]:
+  shown = (data.unit(source[i]['image']) for i in range(len(source)))
+  answers = tqdm(predict_many(probabilities, shown), total=len(source), unit=' images', desc='rank')
+  return {index: probs.argmax(-1).astype(np.uint8) for index, probs in answers}
+
+
+def _write(folder: Path, source: Source, scores: np.ndarray, share: float) -> None:
+  order = np.argsort(-scores, kind='stable')
+  reliable = round(share * len(order))
+  text = io.StringIO()
+  table = csv.writer(text)
+  table.writerow(['index', 'name', 'reliability', 'reliable'])
+  for place, i in enumerate(order):
+    table.writerow([int(i), source[int(i)]['name'], f'{scores[i]:.3f}', int(place < reliable)])
+  if parallel.is_main():
+    replace_text(folder / 'ranking.csv', text.getvalue())

@@ -1,0 +1,42 @@
+"""Networks that a run has trained, found again by their folders."""
+
+import functools
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from ssl_jax import build, data, parallel
+from ssl_jax.checkpoint import Checkpoints
+from ssl_jax.inference import Probabilities
+from ssl_jax.types import UserError
+
+
+def read_config(folder: Path) -> dict | None:
+  """The config of a training stage, from its folder or that of one of its seeds."""
+  paths = (folder / 'config.json', folder.parent / 'config.json')
+  path = next((path for path in paths if path.exists()), None)
+  return None if path is None else build.tuples(json.loads(path.read_text()))
+
+
+class Network:
+  """The network of a config; compiled once for all the states it is asked for."""
+
+  def __init__(self, config: Mapping, facts: data.Facts):
+    learner = build.learner(config, facts)
+    example = np.zeros((1, *config['size'], facts.channels), np.float32)
+    self._init = functools.partial(parallel.jit_init(learner.init), jax.random.key(0), example)
+    self._predict = parallel.jit_predict(learner.predict)
+
+  def at(self, folder: Path, step: int | str = 'last') -> tuple[Probabilities, int]:
+    """What it says after a step of the seed in `folder`, and that step.
+
+    `step` may be 'last', or 'best' on validation, of those that were kept.
+    """
+    checkpoints = Checkpoints(folder / 'checkpoints', read_only=True)
+    number = checkpoints.find(step)
+    if number is None:
+      raise UserError(f'{folder} holds no checkpoint of its {step} step; has it got that far?')
+    return functools.partial(self._predict, checkpoints.restore(self._init(), number)), number

@@ -1,0 +1,191 @@
+"""Self-training as a list of stages: ranking, pseudo-labels, learning from them."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+from conftest import tiny_page
+from PIL import Image
+
+from ssl_jax import build, data
+from ssl_jax.run import run
+from ssl_jax.stages import rank
+from ssl_jax.stages._quality import Quality
+from ssl_jax.types import IGNORE, UserError
+
+
+def self_training(**changes):
+  """ST++ on two seeds: teacher, ranking, labels, student, labels of the rest, student."""
+  config = tiny_page()
+  config.unlock()
+  config.update(seed=3, replicas=2, steps=4, checkpoint_every=3)
+  config.methods = dict(supervised=dict())
+  learn = dict(
+    batch=dict(labeled=2, pseudo=2),
+    views=dict(labeled=config.views.labeled.to_dict(), pseudo=dict(of='pseudo', flip=0.5)),
+    methods=dict(supervised=dict(shown=('labeled', 'pseudo'))),
+  )
+  label = dict(run='pseudo_label', scales=(0.5, 1.0))
+  config.stages = (
+    dict(name='teacher', snapshots=2),
+    dict(name='ranking', run='rank', of='teacher', share=0.75),
+    dict(name='reliable', of='teacher', ranking='ranking', part='reliable', **label),
+    dict(name='first', pseudo='reliable', **learn),
+    dict(name='rest', of='first', ranking='ranking', part='rest', **label),
+    dict(name='second', pseudo=('reliable', 'rest'), **learn),
+    dict(name='verdict', run='compare', of='second', against='teacher'),
+  )
+  config.update(changes)
+  return config
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('st')
+  return folder, run(self_training(), folder)
+
+
+def rows(path):
+  with path.open(newline='') as file:
+    return list(csv.DictReader(file))
+
+
+def test_the_stages_hand_on_what_they_made(trained):
+  folder, done = trained
+  for seed in ('seed_3', 'seed_4'):
+    ranking = rows(folder / 'ranking' / seed / 'ranking.csv')
+    assert [row['reliable'] for row in ranking] == ['1'] * 6 + ['0'] * 2
+    scores = [float(row['reliability']) for row in ranking]
+    assert scores == sorted(scores, reverse=True)
+    parts = {}
+    for part, count in (('reliable', 6), ('rest', 2)):
+      parts[part] = {row['name'] for row in rows(folder / part / seed / 'labels.csv')}
+      assert parts[part] == {path.stem for path in (folder / part / seed / 'masks').iterdir()}
+      assert len(parts[part]) == count
+    assert parts['reliable'] == {row['name'] for row in ranking if row['reliable'] == '1'}
+    assert not parts['reliable'] & parts['rest']
+  assert np.isfinite(done['verdict/test/miou_difference'])
+  assert done['second/steps'] == 4
+  assert 'seed_4/test/miou' in done
+  for figure in ('coverage', 'confidence', 'miou', 'accuracy'):
+    assert 0 <= done[f'reliable/labels/{figure}'] <= 100
+  assert done['reliable/labels/coverage'] == 100
+
+
+def test_a_crash_in_a_late_stage_resumes_there(trained, tmp_path):
+  folder, done = trained
+  broken = tmp_path / 'broken'
+  shutil.copytree(folder, broken)
+  for name in ('done.json', 'second/done.json', 'second/seed_4/done.json', 'verdict/done.json'):
+    (broken / name).unlink()
+  shutil.rmtree(broken / 'second' / 'seed_4' / 'checkpoints' / '4')
+  before = (broken / 'first' / 'done.json').stat().st_mtime_ns
+  assert run(self_training(), broken) == done
+  assert (broken / 'first' / 'done.json').stat().st_mtime_ns == before
+
+
+def test_pseudo_labels_are_what_the_teacher_says(trained):
+  """Without augmentation at test time the mask is the argmax of the last network."""
+  from ssl_jax import predict
+
+  folder, _ = trained
+  config = build.tuples(json.loads((folder / 'teacher' / 'config.json').read_text()))
+  unlabeled = build.splits(config['data']).unlabeled
+  probabilities, _ = predict.load(folder / 'teacher' / 'seed_3')
+  own = [rows(folder / part / 'seed_3' / 'labels.csv') for part in ('reliable', 'rest')]
+  assert len(own[0]) + len(own[1]) == len(unlabeled)
+  index = int(own[0][0]['index'])
+  with Image.open(folder / 'reliable' / 'seed_3' / 'masks' / f'{own[0][0]["name"]}.png') as file:
+    stored = np.asarray(file)
+  plain = probabilities(data.unit(unlabeled[index]['image'])[None])[0].argmax(-1)
+  assert stored.shape == plain.shape
+  assert (stored == plain).mean() > 0.5  # scales and mirroring change some pixels
+
+
+def test_reliability_by_hand():
+  last = np.array([[0, 0, 1, 1]])
+  same, half = last, np.array([[0, 0, 0, 1]])
+  # IoU of class 0: 2 / 3, of class 1: 1 / 2.
+  assert rank.reliability([same, half, last], 3) == pytest.approx(
+    100 * (1 + (2 / 3 + 1 / 2) / 2) / 2
+  )
+
+
+def test_pseudo_labels_become_a_source(tmp_path):
+  class Unlabeled:
+    def __len__(self):
+      return 3
+
+    def __getitem__(self, index):
+      return {'image': np.full((2, 2, 1), index, np.uint8), 'name': f'im{index}'}
+
+  for folder, names in (('a', [2]), ('b', [0, 1])):
+    (tmp_path / folder / 'masks').mkdir(parents=True)
+    for i in names:
+      mask = np.full((2, 2), 10 + i, np.uint8)
+      Image.fromarray(mask).save(tmp_path / folder / 'masks' / f'im{i}.png')
+    lines = ''.join(f'{i},im{i}\n' for i in names)
+    (tmp_path / folder / 'labels.csv').write_text('index,name\n' + lines)
+  source = data.PseudoLabeled(Unlabeled(), [tmp_path / 'a', tmp_path / 'b'])
+  assert [source[i]['image'][0, 0, 0] for i in range(len(source))] == [2, 0, 1]
+  assert [source[i]['label'][0, 0] for i in range(len(source))] == [12, 10, 11]
+
+
+def test_quality_by_hand(tmp_path):
+  class Truth:
+    def __getitem__(self, index):
+      return {'label': np.array([[0, 1, 1, IGNORE]])}
+
+  quality = Quality(('sky', 'cell'), Truth())
+  mask = np.array([[0, 0, 1, 1]], np.uint8)
+  quality.add(0, mask, np.array([[0.99, 0.55, 0.97, 0.9]]))
+  quality.add(0, np.full((1, 4), IGNORE, np.uint8), np.full((1, 4), 0.5))
+  figures = quality.write(tmp_path)
+  assert figures['labels/coverage'] == 50
+  assert figures['labels/accuracy'] == pytest.approx(200 / 3)
+  assert figures['labels/precision/sky'] == 50
+  assert figures['labels/precision/cell'] == 100
+  assert figures['labels/miou'] == pytest.approx(50)
+  sky = {
+    row['confidence_from']: row for row in rows(tmp_path / 'quality.csv') if row['class'] == 'sky'
+  }
+  assert (sky['0.99']['pixels'], sky['0.99']['precision']) == ('1', '100.00')
+  assert (sky['0.5']['pixels'], sky['0.5']['precision']) == ('1', '0.00')
+
+
+@pytest.mark.parametrize(
+  ('changes', 'says'),
+  [
+    ({1: {'share': 1.5}}, 'share=1.5 is not in 0..1'),
+    ({0: {'snapshots': 1}}, 'let teacher keep some: snapshots=3'),
+    ({2: {'ranking': 'nobody'}}, "ranking='nobody' is no rank stage before it; there is ranking"),
+    ({2: {'part': 'some'}}, "part='some' is not one of all, reliable, rest"),
+    ({2: {'part': 'all'}}, 'need each other'),
+    ({2: {'threshold': 2.0}}, 'threshold=2.0 is not in 0..1'),
+    ({3: {'pseudo': 'teacher'}}, "pseudo='teacher' is no pseudo_label stage before it"),
+    ({3: {'pseudo': ()}}, 'need each other'),
+    ({0: {'select': 'best'}}, "select='best' chooses on validation images"),
+  ],
+)
+def test_stages_that_cannot_work_are_refused_at_the_start(tmp_path, changes, says):
+  config = self_training()
+  stages = [dict(stage) for stage in config.to_dict()['stages']]
+  for index, change in changes.items():
+    stages[index] |= change
+  config.stages = tuple(stages)
+  with pytest.raises(UserError, match=says):
+    run(config, tmp_path / 'run')
+  assert not (tmp_path / 'run').exists()
+
+
+def test_the_best_step_is_the_one_that_validation_chose(tmp_path):
+  config = tiny_page()
+  config.unlock()
+  config.stages, config.select = (), 'best'
+  config.data.val = 3
+  config.update(eval_every=2, checkpoint_every=2, steps=6)
+  done = run(config, tmp_path)
+  assert done['val/miou'] == done['val/best_seen_miou']
+  assert done['steps'] in (2, 4, 6)
