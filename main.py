@@ -1,6 +1,7 @@
 """Runs an experiment: python main.py --config=configs/fixmatch_lisc.py [--config.key=value]."""
 
 import contextlib
+import shlex
 import sys
 from pathlib import Path
 
@@ -28,6 +29,8 @@ with known_fields():  # without --config, its fields are looked up here
   CONFIG = config_flags.DEFINE_config_file('config', str(QUICKSTART), 'A page of configs/.')
 WORKDIR = flags.DEFINE_string('workdir', None, 'Run folder; runs/<name of the config> by default.')
 
+ONLY = flags.DEFINE_string('only', '*', 'Pattern of the names of the stages to do.')
+
 
 def parse(arguments: list[str]) -> list[str]:
   """Reads the flags; a page that is not there ends in a sentence."""
@@ -50,7 +53,9 @@ def main(arguments: list[str]) -> None:
 
   name = Path(config_flags.get_config_filename(flags.FLAGS['config'])).stem
   try:
-    run(CONFIG.value, WORKDIR.value or Path('runs') / name)
+    words = [word for word in sys.argv if not word.startswith('--only')]
+    command = shlex.join(['python', *words])
+    run(CONFIG.value, WORKDIR.value or Path('runs') / name, ONLY.value, command)
   except UserError as error:
     sys.exit(f'ssl_jax: {error}')
   except Stopped as stopped:

@@ -16,11 +16,9 @@ WEAK = dict(base=128, scale=(0.5, 2.0), flip=0.5)
 def get_config():
   """One page; every field can be set from the shell, as in --config.steps=100."""
   config = ConfigDict()
-  config.update(seed=0, replicas=3, together=placeholder(bool))
+  config.update(seed=0, replicas=3, together=placeholder(bool), shuffle_unlabeled=True)
   config.update(steps=1000, snapshots=1, select='last')
-  config.update(
-    eval_every=250, checkpoint_every=100, log_every=20, select='last', tensorboard=False
-  )
+  config.update(eval_every=250, checkpoint_every=100, log_every=20, tensorboard=False)
   config.data = dict(name='wbc', set='lisc', masks='aligned', root=placeholder(str))
   config.data.update(labeled=placeholder(int), unlabeled=placeholder(int), duplicates='drop')
   config.update(batch=dict(labeled=16, unlabeled=8), size=128, normalize='imagenet')
@@ -36,10 +34,9 @@ def get_config():
     ),
   )
   config.methods = dict(supervised=dict(weight=0.5), fixmatch=dict(threshold=0.95, weight=0.125))
-  config.update(teacher='student', average=0.0)
+  config.update(teacher='student', average=0.0, precision='float32')
   config.model = dict(name='deeplabv3plus', backbone='resnet50', output_stride=8)
   config.model.pretrained = placeholder(str)
-  config.precision = 'float32'
   config.optimizer = dict(name='sgd', lr=0.009, momentum=0.9, weight_decay=1e-4)
   config.optimizer.update(head=1.0, clip=0.0)
   config.schedule = dict(name='poly', power=0.9)

@@ -14,11 +14,9 @@ SUPERVISED = dict(weight=1.0, dice=1.0)
 def get_config():
   """One page; every field can be set from the shell, as in --config.steps=100."""
   config = ConfigDict()
-  config.update(seed=0, replicas=3, together=placeholder(bool))
+  config.update(seed=0, replicas=3, together=placeholder(bool), shuffle_unlabeled=True)
   config.update(steps=300, snapshots=1, select='last')
-  config.update(
-    eval_every=150, checkpoint_every=100, log_every=10, select='last', tensorboard=False
-  )
+  config.update(eval_every=150, checkpoint_every=100, log_every=10, tensorboard=False)
   config.data = dict(name='synthetic', labeled=8, unlabeled=128, val=0, test=64, size=64, seed=0)
   config.update(batch=dict(labeled=8, unlabeled=8), size=64, normalize='data')
   config.views = dict(
@@ -33,9 +31,8 @@ def get_config():
   )
   fixmatch = dict(threshold=0.95, weight=1.0, ramp=150)
   config.methods = dict(supervised=SUPERVISED, fixmatch=fixmatch)
-  config.update(teacher='average', average=0.99)
+  config.update(teacher='average', average=0.99, precision='float32')
   config.model = dict(name='unet', widths=(8, 16, 32, 64), dropout=0.0)
-  config.precision = 'float32'
   config.optimizer = dict(name='adam', lr=3e-3, momentum=0.9, weight_decay=1e-4, clip=0.0)
   config.schedule = dict(name='cosine')
   config.stages = (

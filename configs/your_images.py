@@ -17,11 +17,9 @@ SUPERVISED = dict(weight=1.0, dice=1.0)
 def get_config():
   """One page; every field can be set from the shell, as in --config.steps=100."""
   config = ConfigDict()
-  config.update(seed=0, replicas=3, together=placeholder(bool))
+  config.update(seed=0, replicas=3, together=placeholder(bool), shuffle_unlabeled=True)
   config.update(steps=2000, snapshots=1, select='last')
-  config.update(
-    eval_every=500, checkpoint_every=100, log_every=10, select='last', tensorboard=False
-  )
+  config.update(eval_every=500, checkpoint_every=100, log_every=10, tensorboard=False)
   config.data = dict(name='folder', labeled=placeholder(str), unlabeled=placeholder(str))
   config.data.update(val=placeholder(str), test=placeholder(str), classes=placeholder(int))
   config.data.update(holdout=0.25, seed=0)
@@ -37,9 +35,8 @@ def get_config():
     ),
   )
   config.methods = dict(supervised=SUPERVISED, fixmatch=dict(threshold=0.95, weight=1.0, ramp=500))
-  config.update(teacher='average', average=0.99)
+  config.update(teacher='average', average=0.99, precision='float32')
   config.model = dict(name='unet', widths=(16, 32, 64, 128, 256), dropout=0.0)
-  config.precision = 'float32'
   config.optimizer = dict(name='adam', lr=1e-3, momentum=0.9, weight_decay=1e-4, clip=1.0)
   config.schedule = dict(name='cosine', warmup=0)
   config.stages = (

@@ -58,6 +58,7 @@ def streams(
       config['batch'][name],
       data.canvas_of(source, _canvas_limit(config, name)),
       data.stream_seed(seed, name),
+      shuffle=name != 'unlabeled' or config['shuffle_unlabeled'],
     )
     for name, source in sources.items()
   }

@@ -122,17 +122,18 @@ class PseudoLabeled:
 
 
 class Stream:
-  """An endless shuffled stream: `stream[step]` is this process's share of the step's batch."""
+  """An endless stream: `stream[step]` is this process's share of the step's batch.
 
-  def __init__(self, source: Source, batch: int, canvas: tuple[int, ...], seed: int):
+  Every epoch has an order of its own, or the source's where it is not to `shuffle`.
+  """
+
+  def __init__(
+    self, source: Source, batch: int, canvas: tuple[int, ...], seed: int, shuffle: bool = True
+  ):
     self.batch = batch
-    self.examples = (
-      grain.MapDataset.source(source)
-      .seed(seed)
-      .shuffle()
-      .repeat()
-      .random_map(lambda record, rng: place(record, canvas, rng))
-    )
+    examples = grain.MapDataset.source(source).seed(seed)
+    examples = examples.shuffle() if shuffle else examples
+    self.examples = examples.repeat().random_map(lambda record, rng: place(record, canvas, rng))
 
   def __getitem__(self, step: int) -> dict[str, np.ndarray]:
     rows = [self.examples[step * self.batch + row] for row in parallel.rows(self.batch)]

@@ -174,6 +174,12 @@ def rescale(
   return np.clip((image.astype(np.float32) - low) / (high - low), 0, 1)
 
 
+def resized(image: np.ndarray, side: int, smooth: bool) -> np.ndarray:
+  """A uint8 image or mask [H, W, ...] as a square of `side` pixels: bilinear, or nearest."""
+  kind = Image.Resampling.BILINEAR if smooth else Image.Resampling.NEAREST
+  return np.asarray(Image.fromarray(image).resize((side, side), kind))
+
+
 def to_uint8(
   image: Num[np.ndarray, 'h w c'], lo: float | int | None = None, hi: float | int | None = None
 ) -> UInt8[np.ndarray, 'h w c']:

@@ -19,13 +19,19 @@ class Difference(NamedTuple):
     return f'{self.mean:+.2f} [{self.low:+.2f}, {self.high:+.2f}]'
 
 
+def of_mean(values: np.ndarray) -> tuple[float, float, float]:
+  """The mean of n values and its 95 % interval by Student's t; no interval (NaN) where n is 1."""
+  values, n = np.asarray(values, float), len(values)
+  mean = float(values.mean())
+  spread = values.std(ddof=1) if n > 1 else np.nan
+  half = float(stats.t.ppf(0.975, max(n - 1, 1)) * spread / np.sqrt(n))
+  return mean, mean - half, mean + half
+
+
 def over_seeds(ours: np.ndarray, control: np.ndarray) -> Difference:
   """Student's t interval of the paired differences of n >= 2 seeds."""
   difference = np.asarray(ours) - np.asarray(control)
-  n = len(difference)
-  half = stats.t.ppf(0.975, n - 1) * difference.std(ddof=1) / np.sqrt(n)
-  mean = float(difference.mean())
-  return Difference(mean, mean - half, mean + half, f'{n} seeds, paired')
+  return Difference(*of_mean(difference), f'{len(difference)} seeds, paired')
 
 
 def over_images(

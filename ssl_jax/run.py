@@ -1,6 +1,7 @@
 """A run: the stages of a config, one after another, each skipped once it is done."""
 
 import contextlib
+import fnmatch
 import inspect
 import json
 import signal
@@ -12,13 +13,17 @@ from ml_collections import ConfigDict
 from ssl_jax import build, find, parallel
 from ssl_jax.record import begun, read_done, replace_text, write_done
 from ssl_jax.types import Plan, UserError
-from ssl_jax.validate import check_stages, require, validate
+from ssl_jax.validate import check_stages, require, stages_read, validate
 
 
-def run(config: Mapping | ConfigDict, workdir: str | Path) -> dict:
+def run(
+  config: Mapping | ConfigDict, workdir: str | Path, only: str = '*', command: str = ''
+) -> dict | None:
   """Runs a config (ConfigDict or dict) in a folder and returns its final figures.
 
   The same call goes on where an earlier one was stopped; a folder of another config is refused.
+  `only` is a pattern of stage names, to do a part of a long list; the figures are None until all is
+  done. `command` is what a shell would call, kept with the run.
   """
   build.keep_compiled()
   parallel.start()
@@ -31,10 +36,12 @@ def run(config: Mapping | ConfigDict, workdir: str | Path) -> dict:
     workdir = Path(workdir)
     _refuse_other(workdir, config)
     check_stages(plans)
-    for note in build.splits(config['data']).notes:
+    asked = [plan for plan in plans if fnmatch.fnmatchcase(plan.name, only)]
+    _check_asked(asked, only, workdir)
+    for note in dict.fromkeys(n for plan in asked for n in build.splits(plan.config['data']).notes):
       print(f'Data: {note}.')
-    _claim(workdir, config)
-    for plan in plans:
+    _claim(workdir, config, command)
+    for plan in asked:
       folder = workdir / plan.name
       if read_done(folder) is not None:
         print(f'{folder} is done.')
@@ -44,10 +51,24 @@ def run(config: Mapping | ConfigDict, workdir: str | Path) -> dict:
       replace_text(folder / 'config.json', json.dumps(plan.config, indent=1))
       stage = find.find('stages', plan.kind).stage
       write_done(folder, stage(plan.config, folder, stop, **plan.own))
+  if left := [plan.name for plan in plans if read_done(workdir / plan.name) is None]:
+    print(f'{len(left)} of {len(plans)} stages are still to do, {left[0]} first.')
+    return None
   done = _summary(workdir, [plan.name for plan in plans], config)
   write_done(workdir, done)
   _say(done, workdir)
   return done
+
+
+def _check_asked(asked: list[Plan], only: str, workdir: Path) -> None:
+  """Raises UserError where a stage asked for reads one that is neither done nor asked for."""
+  if not asked:
+    raise UserError(f'--only={only} is the name of no stage; it may hold * and ?.')
+  names = {plan.name for plan in asked}
+  for plan in asked:
+    for name in stages_read(plan):
+      if name not in names and read_done(workdir / name) is None:
+        raise UserError(f'--only={only}: {plan.name} needs {name}, which is not done; do it first.')
 
 
 def plain(config: Mapping | ConfigDict) -> dict:
@@ -116,10 +137,11 @@ def _refuse_other(workdir: Path, config: dict) -> None:
       )
 
 
-def _claim(workdir: Path, config: dict) -> None:
+def _claim(workdir: Path, config: dict, command: str) -> None:
   """Makes the folder this config's."""
   try:
     replace_text(workdir / 'config.json', json.dumps(config, indent=1))
+    replace_text(workdir / 'command.txt', command + '\n')
   except OSError as error:
     raise UserError(f'{workdir} cannot be written ({error}); choose another --workdir.') from error
 

@@ -19,7 +19,7 @@ CHOICES = {
 REQUIRED = (
   *('seed', 'replicas', 'steps', 'eval_every', 'checkpoint_every', 'log_every', 'tensorboard'),
   'snapshots',
-  'select',
+  *('select', 'shuffle_unlabeled'),
   *('data.name', 'batch.labeled', 'size', 'normalize', 'views', 'methods', 'teacher', 'average'),
   *('model.name', 'precision', 'optimizer.name', 'optimizer.lr', 'schedule.name', 'stages'),
 )
@@ -70,6 +70,10 @@ def require(config: Mapping) -> None:
     if not name or not all(c.isalnum() or c in '_-' for c in name) or names.count(name) > 1:
       raise UserError(f'stages: {name!r} is no good name; use letters, digits, _ and -, each once.')
     find.find('stages', stage.get('run', 'train'))
+  for cell in config.get('table', ()):
+    for key in ('stage', 'control'):
+      if cell.get(key) and cell[key] not in names:
+        raise UserError(f'table: {key}={cell[key]!r} is the name of no stage.')
 
 
 def _without(knobs: Mapping, *names: str) -> dict:
@@ -128,13 +132,18 @@ def check_stages(plans: Sequence[Plan]) -> None:
     module = find.find('stages', plan.kind)
     where = f'stages.{plan.name}'
     find.check_knobs(module.stage, plan.own, where, given=('config', 'folder', 'stop'))
-    for key, kind in module.READS.items():
-      named = plan.own.get(key) or ()
-      for name in (named,) if isinstance(named, str) else named:
-        if name not in earlier or earlier[name].kind != kind:
-          known = ', '.join(n for n, p in earlier.items() if p.kind == kind) or 'none'
-          raise UserError(
-            f'{where}: {key}={name!r} is no {kind} stage before it; there is {known}.'
-          )
+    for name, (key, kind) in stages_read(plan).items():
+      if name not in earlier or earlier[name].kind != kind:
+        known = ', '.join(n for n, p in earlier.items() if p.kind == kind) or 'none'
+        raise UserError(f'{where}: {key}={name!r} is no {kind} stage before it; there is {known}.')
     module.check(plan, earlier, build.splits(plan.config['data']))
     earlier[plan.name] = plan
+
+
+def stages_read(plan: Plan) -> dict[str, tuple[str, str]]:
+  """The stages that a stage reads: name -> the parameter that names it, and the kind it must be."""
+  found = {}
+  for key, kind in find.find('stages', plan.kind).READS.items():
+    named = plan.own.get(key) or ()
+    found |= {name: (key, kind) for name in ((named,) if isinstance(named, str) else named)}
+  return found

@@ -18,7 +18,7 @@ FLOORS = [
   'build checkpoint inference record',
   'trained',
   'evaluate train predict',
-  'stages',
+  'stages table',
   'validate',
   'run',
 ]

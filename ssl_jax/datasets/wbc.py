@@ -45,8 +45,11 @@ class Found(NamedTuple):
 class Cells:
   """A Source of cells, decoded when first asked for and kept (a whole set is below 30 MB)."""
 
-  def __init__(self, names: Sequence[str], read: Read, shift: int, with_label: bool):
+  def __init__(
+    self, names: Sequence[str], read: Read, shift: int, resize: int | None, with_label: bool
+  ):
     self._names, self._read, self._shift, self._with_label = names, read, shift, with_label
+    self._resize = resize
     self._kept: dict[str, dict] = {}
 
   def __len__(self) -> int:
@@ -56,9 +59,14 @@ class Cells:
     name = self._names[index]
     if name not in self._kept:
       image, mask = self._read(name)
-      record = {'image': images.to_channels(image, 3), 'name': name}
+      image = images.to_channels(image, 3)
+      label = place(mask, image.shape[:2], self._shift)
+      if self._resize:
+        image = images.resized(image, self._resize, smooth=True)
+        label = images.resized(label, self._resize, smooth=False)
+      record = {'image': image, 'name': name}
       if self._with_label:
-        record['label'] = place(mask, image.shape[:2], self._shift)
+        record['label'] = label
       self._kept[name] = record
     return dict(self._kept[name])
 
@@ -70,9 +78,10 @@ def load(
   root: str | Path | None = None,
   labeled: int | None = None,
   unlabeled: int | None = None,
-  val: int = 0,
+  val: int | str = 0,
   test: int | None = None,
   duplicates: str = 'drop',
+  resize: int | None = None,
 ) -> Splits:
   """Loads one of zheng1, zheng2 and lisc; the test is the paper's val list.
 
@@ -80,9 +89,10 @@ def load(
   published. `root` is a folder with SET/images, SET/masks and split lists, a copy of the authors'
   repository, or a TFDS data directory; None downloads to the default one. `labeled`, `unlabeled`
   and `test` take only the first so many names of their list (None: all), `val` the last so many of
-  the labeled ones away from training. `duplicates` 'drop' leaves out training images that show a
-  test image again, 'keep' trains on them as the paper did. Raises UserError for a wrong choice, a
-  missing file, a wrong hash, or no network.
+  the labeled ones away from training; 'test' validates on the test images, as the paper did.
+  `resize` makes all images squares of so many pixels. `duplicates` 'drop' leaves out training
+  images that show a test image again, 'keep' trains on them as the paper did. Raises UserError for
+  a wrong choice, a missing file, a wrong hash, or no network.
   """
   _check(set=(set, SETS), masks=(masks, ('aligned', 'authors')))
   _check(duplicates=(duplicates, ('drop', 'keep')))
@@ -96,20 +106,25 @@ def load(
   names['test'] = _first(names['val'], test, 'test')
   names['labeled'] = _first(names['labeled'], labeled, 'labeled')
   names['unlabeled'] = _first(names['unlabeled'], unlabeled, 'unlabeled')
-  if not 0 <= val < len(names['labeled']):
-    raise UserError(
-      f'val={val} must leave at least 1 of the {len(names["labeled"])} labeled images.'
-    )
-  cut = len(names['labeled']) - val
-  names['labeled'], names['val'] = names['labeled'][:cut], names['labeled'][cut:]
+  names['val'] = []
+  if val == 'test':
+    names['val'] = names['test']
+    notes.append('val is the test again (val=test): whatever is chosen on it flatters the test')
+  elif isinstance(val, int) and 0 <= val < len(names['labeled']):
+    cut = len(names['labeled']) - val
+    names['labeled'], names['val'] = names['labeled'][:cut], names['labeled'][cut:]
+  else:
+    count = len(names['labeled'])
+    raise UserError(f"val={val} must leave at least 1 of the {count} labeled images, or be 'test'.")
   shift = SHIFT if set == 'lisc' and masks == 'aligned' else 0
   # Unlabeled records carry no mask, so that the hidden truth cannot reach training.
   sources = {
-    split: Cells(chosen, found.read, shift, split != 'unlabeled') if chosen else None
+    split: Cells(chosen, found.read, shift, resize, split != 'unlabeled') if chosen else None
     for split, chosen in names.items()
   }
-  truth = Cells(names['unlabeled'], found.read, shift, True) if names['unlabeled'] else None
-  digest = f'{set} {masks} {names} {found.digest}'
+  hidden = names['unlabeled']
+  truth = Cells(hidden, found.read, shift, resize, True) if hidden else None
+  digest = f'{set} {masks} {resize} {names} {found.digest}'
   return Splits(**sources, classes=CLASSES, notes=tuple(notes), truth=truth, digest=digest)
 
 

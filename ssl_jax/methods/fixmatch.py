@@ -3,14 +3,19 @@
 Sohn et al. 2020, "FixMatch: Simplifying Semi-Supervised Learning with Consistency and Confidence".
 """
 
+import jax.numpy as jnp
+
 from ssl_jax import geometry, losses
 from ssl_jax.types import LossTransform, Term
 
 
-def method(threshold: float = 0.95, weight: float = 1.0, ramp: int = 0) -> LossTransform:
+def method(
+  threshold: float = 0.95, weight: float = 1.0, ramp: int = 0, all_pixels: bool = False
+) -> LossTransform:
   """Cross-entropy with the teacher's class where its probability is at least `threshold`.
 
-  The weight is ramped up over the first `ramp` steps (the paper has no ramp).
+  The weight is ramped up over the first `ramp` steps (the paper has no ramp). `all_pixels` learns
+  from padding as well, and divides by all pixels, as some implementations do.
   """
 
   def ask(teacher, views, key, step):
@@ -19,6 +24,10 @@ def method(threshold: float = 0.95, weight: float = 1.0, ramp: int = 0) -> LossT
     target, seen = geometry.carry(probs.argmax(-1), weak, strong)
     sure, _ = geometry.carry(probs.max(-1) >= threshold, weak, strong)
     valid = seen & strong.valid
+    if all_pixels:
+      padding = ~weak.valid
+      sure = sure & (strong.valid | padding)
+      valid = jnp.ones_like(valid)
 
     def loss(logits):
       return losses.cross_entropy(logits, target, valid, weight=sure)

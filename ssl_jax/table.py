@@ -1,0 +1,150 @@
+"""Tables of a run of many cells: `python -m ssl_jax.table RUN` prints Markdown and writes CSV.
+
+A config's `table` says which stage stands where:
+
+  config.table = (
+    dict(row='PSPNet', column='Zheng 1', stage='zheng1-pspnet-st', control='zheng1-pspnet-sup',
+         published=83.08),
+    ...
+  )
+"""
+
+import argparse
+import csv
+import io
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ssl_jax import build, intervals, metrics
+from ssl_jax.record import read_done, replace_text
+from ssl_jax.trained import read_config
+from ssl_jax.types import UserError
+
+COLUMNS = (
+  *('row', 'column', 'stage', 'published', 'mean', 'low', 'high', 'seeds', 'control'),
+  *('difference', 'difference_low', 'difference_high', 'best_seen', 'command'),
+)
+
+
+class Cell(NamedTuple):
+  """What is known of one cell: scores in percent, by seed."""
+
+  asked: Mapping  # the cell of config.table
+  scores: np.ndarray  # [seeds] test mIoU; empty where the stage is not done
+  control: np.ndarray  # [seeds] of the control, likewise
+  best_seen: float | None
+
+  @property
+  def mean(self) -> tuple[float, float, float] | None:
+    """The mean and its 95 % interval over seeds."""
+    return intervals.of_mean(self.scores) if len(self.scores) else None
+
+  @property
+  def difference(self) -> tuple[float, float, float] | None:
+    """The paired difference to the control and its 95 % interval over seeds."""
+    if not len(self.control) or len(self.control) != len(self.scores):
+      return None
+    return intervals.of_mean(self.scores - self.control)
+
+
+def read_cells(run: Path) -> list[Cell]:
+  """The cells of a run's table, as far as they are done."""
+  config = read_config(run)
+  if config is None:
+    raise UserError(f'{run} holds no config.json, so it is no run; give the --workdir of one.')
+  if not config.get('table'):
+    raise UserError(f'The config of {run} has no table; configs/wbc_table1.py shows one.')
+  return [_read(run, asked) for asked in config['table']]
+
+
+def _read(run: Path, asked: Mapping) -> Cell:
+  scores, control = (_scores(run / asked[key]) if asked.get(key) else np.array([])
+                     for key in ('stage', 'control'))  # fmt: skip
+  if asked.get('control') == asked['stage']:
+    control = np.array([])
+  done = read_done(run / asked['stage']) or {}
+  return Cell(asked, scores, control, done.get('test/best_seen_miou'))
+
+
+def _scores(stage: Path) -> np.ndarray:
+  if read_done(stage) is None:
+    return np.array([])
+  files = [seed / 'test' / 'matrices.npz' for seed in build.seed_folders(stage)]
+  return np.array([metrics.mean_iou(np.load(file)['matrices'].sum(0)) for file in files])
+
+
+def markdown(cells: Sequence[Cell]) -> str:
+  """Rows and columns of: what was published, ours with interval, the difference to the control."""
+  rows = list(dict.fromkeys(cell.asked['row'] for cell in cells))
+  columns = list(dict.fromkeys(cell.asked['column'] for cell in cells))
+  at = {(cell.asked['row'], cell.asked['column']): cell for cell in cells}
+  lines = ['| | ' + ' | '.join(columns) + ' |', '|---' * (len(columns) + 1) + '|']
+  for row in rows:
+    shown = (_show(at[row, column]) if (row, column) in at else '' for column in columns)
+    lines.append(f'| {row} | ' + ' | '.join(shown) + ' |')
+  return '\n'.join(lines)
+
+
+def _show(cell: Cell) -> str:
+  parts = []
+  if cell.asked.get('published') is not None:
+    parts.append(f'published {cell.asked["published"]:.2f}')
+  if cell.mean is None:
+    return ', '.join([*parts, 'not run'])
+  parts.append(_say(cell.mean, '**{:.2f}**', '{:.2f}') + f' (n={len(cell.scores)})')
+  if cell.difference is not None:
+    parts.append('Δ ' + _say(cell.difference, '{:+.2f}', '{:+.2f}'))
+  return ', '.join(parts)
+
+
+def _say(found: tuple[float, float, float], mean: str, limit: str) -> str:
+  ends = [limit.format(end) for end in found[1:] if not np.isnan(end)]
+  return mean.format(found[0]) + (f' [{", ".join(ends)}]' if ends else '')
+
+
+def as_csv(cells: Sequence[Cell], command: str) -> str:
+  """One line a cell; `command` makes the run, and --only is added to it."""
+  text = io.StringIO()
+  table = csv.DictWriter(text, COLUMNS)
+  table.writeheader()
+  for cell in cells:
+    line = {key: cell.asked.get(key) for key in ('row', 'column', 'stage', 'published', 'control')}
+    line |= {'seeds': len(cell.scores), 'best_seen': _round(cell.best_seen)}
+    for name, found in (('', cell.mean), ('difference', cell.difference)):
+      if found is not None:
+        keys = (f'{name}' or 'mean', f'{name}_low'.lstrip('_'), f'{name}_high'.lstrip('_'))
+        line |= dict(zip(keys, map(_round, found), strict=True))
+    only = cell.asked.get('only', cell.asked['stage'])
+    line['command'] = f"{command} --only='{only}'"
+    table.writerow(line)
+  return text.getvalue()
+
+
+def _round(value: float | None) -> float | None:
+  return None if value is None else round(value, 3)
+
+
+def main(arguments: list[str] | None = None) -> int:
+  """The program; prints the Markdown table and writes table.csv into the run."""
+  parser = argparse.ArgumentParser('python -m ssl_jax.table', description=__doc__.splitlines()[0])
+  parser.add_argument('run', type=Path, help='folder of a run whose config has a table')
+  run = parser.parse_args(arguments).run
+  try:
+    cells = read_cells(run)
+    replace_text(run / 'table.csv', as_csv(cells, (run / 'command.txt').read_text().strip()))
+  except (UserError, OSError) as error:
+    print(f'ssl_jax: {error}', file=sys.stderr)
+    return 1
+  print(markdown(cells))
+  missing = sum(cell.mean is None for cell in cells)
+  print(f'\n{len(cells) - missing} of {len(cells)} cells; test mIoU in percent, mean over n seeds.')
+  print(f'[95 % interval]; Δ: to the control, paired by seed. All figures: {run / "table.csv"}')
+  return 0
+
+
+if __name__ == '__main__':
+  sys.exit(main())
