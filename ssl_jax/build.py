@@ -104,6 +104,7 @@ def beginning(config: Mapping) -> Callable[[types.TrainState], types.TrainState]
   path = config['model'].get('pretrained')
   if path is None:
     return lambda state: state
+  path = path.format(backbone=config['model'].get('backbone'))
   arrays = pretrained.read_arrays(path)
   return lambda state: pretrained.with_backbone(state, arrays, path)
 

@@ -1,10 +1,10 @@
 """Tables of a run of many cells: `python -m ssl_jax.table RUN` prints Markdown and writes CSV.
 
-A config's `table` says which stage stands where:
+A config's `table` says which stage stands where; `only` is what --only needs to make it:
 
   config.table = (
-    dict(row='PSPNet', column='Zheng 1', stage='zheng1-pspnet-st', control='zheng1-pspnet-sup',
-         published=83.08),
+    dict(table='Table 1', row='PSPNet', column='ST', stage='pspnet-st', control='pspnet-teacher',
+         published=83.08, only='pspnet-*'),
     ...
   )
 """
@@ -24,9 +24,10 @@ from ssl_jax.record import read_done, replace_text
 from ssl_jax.trained import read_config
 from ssl_jax.types import UserError
 
+ASKED = ('table', 'row', 'column', 'stage', 'published', 'control')
 COLUMNS = (
-  *('row', 'column', 'stage', 'published', 'mean', 'low', 'high', 'seeds', 'control'),
-  *('difference', 'difference_low', 'difference_high', 'best_seen', 'command'),
+  *(*ASKED, 'mean', 'low', 'high', 'seeds', 'best_seen'),
+  *('difference', 'difference_low', 'difference_high', 'command'),
 )
 
 
@@ -78,7 +79,13 @@ def _scores(stage: Path) -> np.ndarray:
 
 
 def markdown(cells: Sequence[Cell]) -> str:
-  """Rows and columns of: what was published, ours with interval, the difference to the control."""
+  """Tables of: what was published, ours with interval, the difference to the control."""
+  titles = dict.fromkeys(cell.asked['table'] for cell in cells)
+  each = {title: [cell for cell in cells if cell.asked['table'] == title] for title in titles}
+  return '\n\n'.join(f'**{title}**\n\n{_grid(cells)}' for title, cells in each.items())
+
+
+def _grid(cells: Sequence[Cell]) -> str:
   rows = list(dict.fromkeys(cell.asked['row'] for cell in cells))
   columns = list(dict.fromkeys(cell.asked['column'] for cell in cells))
   at = {(cell.asked['row'], cell.asked['column']): cell for cell in cells}
@@ -112,7 +119,7 @@ def as_csv(cells: Sequence[Cell], command: str) -> str:
   table = csv.DictWriter(text, COLUMNS)
   table.writeheader()
   for cell in cells:
-    line = {key: cell.asked.get(key) for key in ('row', 'column', 'stage', 'published', 'control')}
+    line = {key: cell.asked.get(key) for key in ASKED}
     line |= {'seeds': len(cell.scores), 'best_seen': _round(cell.best_seen)}
     for name, found in (('', cell.mean), ('difference', cell.difference)):
       if found is not None:
