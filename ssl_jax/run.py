@@ -141,7 +141,8 @@ def _claim(workdir: Path, config: dict, command: str) -> None:
   """Makes the folder this config's."""
   try:
     replace_text(workdir / 'config.json', json.dumps(config, indent=1))
-    replace_text(workdir / 'command.txt', command + '\n')
+    if command:
+      replace_text(workdir / 'command.txt', command + '\n')
   except OSError as error:
     raise UserError(f'{workdir} cannot be written ({error}); choose another --workdir.') from error
 

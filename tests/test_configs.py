@@ -75,8 +75,10 @@ def _shrink(config):
   if 'table' in config:
     config.model = dict(name='unet', widths=(4, 8))
     first = stages[0]['name'].rsplit('-', 2)[0]
-    stages = [stage for stage in stages if stage['name'].startswith(first)]
-    config.table = tuple(cell for cell in config.table if cell['stage'].startswith(first))
+    several = [stage for stage in stages if stage['name'].startswith(first)]
+    stages = several if len(several) > 1 else stages[:3]
+    names = [stage['name'] for stage in stages]
+    config.table = tuple(cell for cell in config.table if cell['stage'] in names)
   config.stages = tuple(stages)
 
 
@@ -91,12 +93,13 @@ def test_every_config_takes_two_tiny_steps(path, tmp_path):
   assert done['steps'] == 2
   if any(stage['name'] == 'control' for stage in config.stages):
     assert np.isfinite(done['control/test/miou'])
+  if any(stage['name'] == 'verdict' for stage in config.stages):
     assert (tmp_path / 'run' / 'verdict' / 'picture.png').exists()
   if 'table' in config:
     (tmp_path / 'run' / 'command.txt').write_text('python main.py')
     assert table.main([str(tmp_path / 'run')]) == 0
     cells = table.read_cells(tmp_path / 'run')
-    assert len(cells) > 6
+    assert len(cells) > 1
     assert all(len(cell.scores) == 1 for cell in cells)
 
 

@@ -1,0 +1,93 @@
+"""Tables of many cells, and doing a part of a long list of stages."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from conftest import tiny_page
+
+from ssl_jax import table
+from ssl_jax.run import run
+from ssl_jax.types import UserError
+
+
+def grid():
+  """Two cells and their control, two steps each, on two seeds."""
+  config = tiny_page()
+  config.unlock()
+  config.update(steps=2, replicas=2)
+  stages = [dict(name='control', methods=dict(supervised=dict()))]
+  stages += [{'name': f't{t}', 'methods.fixmatch.threshold': t / 100} for t in (50, 90)]
+  at = dict(table='One', row='FixMatch', control='control')
+  cells = [dict(stage=f't{t}', column=f'{t} %', published=t, only='[ct]*', **at) for t in (50, 90)]
+  cells.append(dict(at, row='SupOnly', column='50 %', stage='control', only='control'))
+  config.stages, config.table = tuple(stages), tuple(cells)
+  return config
+
+
+@pytest.fixture(scope='module')
+def half(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('grid') / 'run'
+  assert run(grid(), folder, only='[ct]*0', command='python main.py --config=x.py') is None
+  assert run(grid(), folder, only='control') is not None
+  (folder / 't90' / 'done.json').unlink()
+  return folder
+
+
+def lines(folder):
+  with (folder / 'table.csv').open(newline='') as file:
+    return {line['stage']: line for line in csv.DictReader(file)}
+
+
+def test_a_table_says_what_is_known_so_far(half, capsys):
+  assert table.main([str(half)]) == 0
+  said = capsys.readouterr().out
+  assert '**One**' in said
+  assert '| | 50 % | 90 % |' in said
+  assert 'published 90.00, not run' in said
+  assert '2 of 3 cells' in said
+  found = lines(half)
+  scores = [
+    json.loads((half / 't50' / f'seed_{seed}' / 'done.json').read_text())['test/miou']
+    for seed in (0, 1)
+  ]
+  control = [
+    json.loads((half / 'control' / f'seed_{seed}' / 'done.json').read_text())['test/miou']
+    for seed in (0, 1)
+  ]
+  assert float(found['t50']['mean']) == pytest.approx(np.mean(scores), abs=1e-3)
+  difference = np.subtract(scores, control)
+  half_width = 12.706 * difference.std(ddof=1) / np.sqrt(2)
+  assert float(found['t50']['difference']) == pytest.approx(difference.mean(), abs=1e-3)
+  low = difference.mean() - half_width
+  assert float(found['t50']['difference_low']) == pytest.approx(low, abs=2e-3)
+  assert found['t50']['command'] == "python main.py --config=x.py --only='[ct]*'"
+  assert found['t90']['mean'] == ''
+  assert found['control']['difference'] == ''
+
+
+def test_a_pattern_that_names_no_stage_is_refused(half):
+  with pytest.raises(UserError, match='--only=x is the name of no stage'):
+    run(grid(), half, only='x')
+
+
+def test_a_part_that_needs_another_is_refused(tmp_path):
+  config = tiny_page()
+  with pytest.raises(UserError, match='verdict needs fixmatch, which is not done; do it first'):
+    run(config, tmp_path / 'run', only='verdict')
+  assert not (tmp_path / 'run').exists()
+
+
+def test_cells_of_unknown_stages_are_refused(tmp_path):
+  config = grid()
+  config.table = (dict(table='One', row='a', column='b', stage='nobody', only='*'),)
+  with pytest.raises(UserError, match="table: stage='nobody' is the name of no stage"):
+    run(config, tmp_path)
+
+
+def test_a_run_without_a_table(finished, tmp_path, capsys):
+  assert table.main([str(finished)]) == 1
+  assert 'has no table' in capsys.readouterr().err
+  assert table.main([str(tmp_path)]) == 1
+  assert 'is no run' in capsys.readouterr().err
