@@ -66,6 +66,9 @@ def test_the_stages_hand_on_what_they_made(trained):
       assert len(parts[part]) == count
     assert parts['reliable'] == {row['name'] for row in ranking if row['reliable'] == '1'}
     assert not parts['reliable'] & parts['rest']
+  for picture in ('verdict/picture.png', 'verdict/extremes.png', 'reliable/seed_3/picture.png'):
+    with Image.open(folder / picture) as opened:
+      assert min(opened.size) > 200
   assert np.isfinite(done['verdict/test/miou_difference'])
   assert done['second/steps'] == 4
   assert 'seed_4/test/miou' in done

@@ -1,6 +1,6 @@
 """A stage that says whether one trained stage beats another on the test images."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +8,9 @@ import numpy as np
 from ssl_jax import build, images, intervals, metrics, parallel
 from ssl_jax.record import replace_text
 from ssl_jax.types import Plan, Splits, UserError
+
+ROWS = 4
+"""Images that a picture shows."""
 
 READS = {'of': 'train', 'against': 'train'}
 
@@ -43,8 +46,12 @@ def stage(
     text += ' These are synthetic images.'
   replace_text(folder / 'verdict.txt', text + '\n')
   if parallel.is_main():
-    _draw(folder / 'picture.png', found, folder.parent, of, against)
-  print(f'{text}\nPicture: {folder / "picture.png"}')
+    spread = np.unique(np.linspace(0, len(found.test) - 1, ROWS).astype(int))
+    order = np.argsort(-metrics.mean_iou(ours[0]) - metrics.mean_iou(control[0]), kind='stable')
+    extremes = [*order[: ROWS // 2], *order[max(len(order) - ROWS // 2, ROWS // 2) :]]
+    _draw(folder / 'picture.png', found, folder.parent, of, against, spread)
+    _draw(folder / 'extremes.png', found, folder.parent, of, against, extremes)
+  print(f'{text}\nPictures: {folder / "picture.png"}, the easiest and the hardest in extremes.png')
   return {
     'test/miou_difference': difference.mean,
     'test/miou_difference_low': difference.low,
@@ -60,9 +67,10 @@ def _results(stage: Path) -> list[np.ndarray]:
   return [np.load(file)['matrices'] for file in files]
 
 
-def _draw(path: Path, found: Splits, run: Path, of: str, against: str, rows: int = 4) -> None:
-  """Image, truth, control, ours for test images spread evenly over the split."""
-  chosen = np.unique(np.linspace(0, len(found.test) - 1, rows).astype(int))
+def _draw(
+  path: Path, found: Splits, run: Path, of: str, against: str, chosen: Sequence[int]
+) -> None:
+  """Image, truth, control, ours for some test images; of the first seed."""
   table = []
   for record in (found.test[int(i)] for i in chosen):
     masks = [build.seed_folders(run / stage)[0] / 'test' / 'masks' for stage in (against, of)]

@@ -75,6 +75,8 @@ def stage(
       if parallel.is_main():
         images.write_mask(out / 'masks' / f'{name}.png', mask)
     _write(out, sorted(rows))
+    if parallel.is_main():
+      _draw(out, found, rows)
     each.append(quality.write(out))
   return {name: float(np.mean([one[name] for one in each])) for name in each[0]}
 
@@ -89,6 +91,18 @@ def _chosen(source: Source, ranking: Path, part: str) -> list[int]:
 
 def _shown(source: Source, chosen: list[int]) -> Iterator[np.ndarray]:
   return (data.unit(source[index]['image']) for index in chosen)
+
+
+def _draw(folder: Path, found: Splits, rows: list[tuple], count: int = 2) -> None:
+  """The masks of which the teacher is most and least sure, the hidden truth beside where known."""
+  order = sorted(rows, key=lambda row: -float(row[2]))
+  table = []
+  for index, name, *_ in [*order[:count], *order[max(len(order) - count, count) :]]:
+    truth = [] if found.truth is None else [found.truth[index]['label']]
+    mask = images.read_mask(folder / 'masks' / f'{name}.png')
+    table.append([found.unlabeled[index]['image'], *truth, mask])
+  titles = ['image', *(['hidden truth'] if found.truth is not None else []), 'pseudo-label']
+  images.picture(folder / 'picture.png', table, titles)
 
 
 def _write(folder: Path, rows: list[tuple]) -> None:
