@@ -37,6 +37,11 @@ def test_an_epoch_shows_every_image_once_in_another_order_each_time():
   assert epochs[0] != epochs[1] or epochs[1] != epochs[2]
 
 
+def test_a_stream_may_keep_the_order_of_its_source():
+  stream = data.Stream(Pictures([(8, 8)] * 5), 3, (8, 8), 0, shuffle=False)
+  assert [_whose(stream[step]) for step in range(3)] == [[0, 1, 2], [3, 4, 0], [1, 2, 3]]
+
+
 def test_a_batch_is_a_function_of_seed_and_step():
   assert _whose(_stream(seed=1)[5]) == _whose(_stream(seed=1)[5])
   assert [_whose(_stream(seed=1)[s]) for s in range(4)] != [

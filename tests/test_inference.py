@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ssl_jax import inference
-from ssl_jax.inference import predict_many, predict_tiled
+from ssl_jax.inference import predict_averaged, predict_many, predict_tiled, resize
 
 
 def _local(images):
@@ -81,3 +81,33 @@ def test_borders_of_tiles_weigh_little():
 
   found = predict_tiled(spoilt, _image(64, 200), budget=64 * 64)
   assert found[:, 2:-2].argmax(-1).max() == 0
+
+
+def test_averaging_keeps_what_does_not_depend_on_scale_or_side():
+  images = [np.full((*size, 3), 0.25, np.float32) for size in [(30, 41), (64, 64), (5, 7)]]
+  answers = dict(predict_averaged(_local, images, together=2))
+  assert sorted(answers) == [0, 1, 2]
+  for index, probs in answers.items():
+    assert probs.shape == (*images[index].shape[:-1], 2)
+    np.testing.assert_allclose(probs, np.float32([0.25, 0.75]) + 0 * probs, atol=1e-6)
+
+
+def test_averaging_is_the_mean_over_scales_and_mirrored_copies():
+  def leans(images):  # says where a pixel is: left 0, right 1
+    right = np.arange(images.shape[2]) / images.shape[2]
+    return np.broadcast_to(right[:, None], (*images.shape[:-1], 1)).astype(np.float32)
+
+  image = _image(32, 32)
+  ((_, once),) = predict_averaged(leans, [image], scales=(1.0,), flip=False)
+  np.testing.assert_allclose(once[0, :, 0], np.arange(32) / 32, atol=1e-6)
+  ((_, both),) = predict_averaged(leans, [image], scales=(1.0,))
+  np.testing.assert_allclose(both, 31 / 64, atol=1e-6)
+  ((_, scaled),) = predict_averaged(_local, [image], scales=(1.0, 2.0), flip=False)
+  there_and_back = resize(resize(image[..., :1], (64, 64)), (32, 32))
+  np.testing.assert_allclose(scaled[..., :1], (image[..., :1] + there_and_back) / 2, atol=1e-5)
+
+
+def test_resize_aligns_corners():
+  ramp = np.float32([0, 1, 2]).reshape(1, 3, 1)
+  np.testing.assert_allclose(resize(ramp, (1, 5))[0, :, 0], [0, 0.5, 1, 1.5, 2], atol=1e-6)
+  assert resize(_image(4, 6), (8, 3)).shape == (8, 3, 3)

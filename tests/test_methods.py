@@ -67,6 +67,23 @@ def test_fixmatch_leaves_out_what_padding_and_cutout_made():
   assert metrics['trusted'] == pytest.approx(1 / 3)
 
 
+def test_fixmatch_over_all_pixels_learns_from_padding_but_not_from_cutout():
+  weak = _view(valid=[[[True, True]], [[False, True]]], value=0.1)
+  strong = _view(valid=[[[False, True]], [[False, True]]], value=0.9)  # a cut-out at the first
+  terms, metrics, _ = _ask('fixmatch', {'weak': weak, 'strong': strong}, all_pixels=True)
+  # Sure: the first pixel, cut out, and the third, which is padding; the mean is over all four.
+  assert terms['unlabeled'].loss(STUDENT) == pytest.approx(-np.log(0.2) / 4, rel=1e-5)
+  assert metrics['trusted'] == pytest.approx(0.25)
+
+
+def test_supervised_shows_several_views_that_weigh_the_same():
+  views = _views() | {'pseudo': _view(label=jnp.array([[[1, 1]], [[0, 0]]]))}
+  terms, _, _ = _ask('supervised', views, shown=('labeled', 'pseudo'))
+  assert {name: term.weight for name, term in terms.items()} == {'labeled': 0.5, 'pseudo': 0.5}
+  by_hand = -np.log([0.5, 0.1, 0.8, 0.3]).mean()
+  assert terms['pseudo'].loss(STUDENT) == pytest.approx(by_hand, rel=1e-5)
+
+
 def test_fixmatch_targets_follow_cutmix():
   pasted = jnp.array([[[True, False]], [[False, False]]])
   views = _views(mix=Mix(jnp.array([1, 0]), pasted))

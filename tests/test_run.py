@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+import torch_resnet
 from PIL import Image
 
 from ssl_jax import build, record
@@ -107,6 +108,25 @@ def test_seeds_that_a_kill_left_at_different_checkpoints_go_on_together(page, tm
     (tmp_path / name).unlink()
   shutil.rmtree(tmp_path / 'seed_1' / 'checkpoints' / '6')
   assert run(page, tmp_path) == whole
+
+
+def test_a_backbone_begins_with_the_weights_of_a_file(page, tmp_path):
+  arrays = torch_resnet.state_dict(torch_resnet.shapes_of('resnet18', 32))
+  np.savez(tmp_path / 'resnet18.npz', **arrays)
+  page.unlock()
+  path = str(tmp_path / '{backbone}.npz')
+  page.model = dict(
+    name='unet_resnet', backbone='resnet18', widths=(8, 8, 4, 4, 4), pretrained=path
+  )
+  page.optimizer = dict(name='sgd', lr=0.0)
+  page.stages, page.steps = (), 1
+  run(page, tmp_path / 'run')
+  saved = ocp.StandardCheckpointer().restore(tmp_path / 'run' / 'checkpoints' / '1' / 'default')
+  kernel = saved['student']['params']['backbone']['layer2_0']['conv1']['kernel']
+  np.testing.assert_array_equal(kernel, arrays['layer2.0.conv1.weight'].transpose(2, 3, 1, 0))
+  page.model.pretrained = str(tmp_path / 'missing.npz')
+  with pytest.raises(UserError, match=r'no file .*missing.npz'):
+    run(page, tmp_path / 'other')
 
 
 def test_without_stages_a_run_trains_in_its_own_folder(page, tmp_path):

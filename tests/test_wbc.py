@@ -257,3 +257,26 @@ def test_a_copy_of_the_repository_is_read_and_checked(server):
   (root / 'lisc/Masks/1_expert_cell1.bmp').write_bytes(b'other')
   with pytest.raises(UserError, match=r'1_expert_cell1\.bmp is not the published file'):
     splits.labeled[0]
+
+
+def test_the_papers_protocol_validates_on_the_test_and_says_so(folder):
+  splits = wbc.load(set='lisc', root=folder, val='test')
+  assert names(splits.val) == names(splits.test)
+  assert len(splits.labeled) == len(wbc.load(set='lisc', root=folder).labeled)
+  assert any('flatters the test' in note for note in splits.notes)
+
+
+def test_cells_may_be_resized_to_squares(folder):
+  splits = wbc.load(set='lisc', root=folder, resize=32)
+  for source in (splits.labeled, splits.unlabeled, splits.test):
+    assert source[0]['image'].shape == (32, 32, 3)
+  assert splits.labeled[0]['label'].shape == (32, 32)
+  plain = wbc.load(set='lisc', root=folder).labeled[0]['label']
+  assert set(np.unique(splits.labeled[0]['label'])) <= set(np.unique(plain))
+
+
+def test_the_hidden_truth_stands_beside_the_unlabeled_images(folder):
+  splits = wbc.load(set='lisc', root=folder)
+  assert names(splits.truth) == names(splits.unlabeled)
+  assert 'label' in splits.truth[0]
+  assert 'label' not in splits.unlabeled[0]
