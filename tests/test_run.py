@@ -155,7 +155,7 @@ def test_without_stages_a_run_trains_in_its_own_folder(page, tmp_path):
     ('methods', {}, 'methods is no dict with a method in it'),
     ('methods', {'fixmach': {}}, "no 'fixmach' in methods"),
     ('methods', {'fixmatch': {'tau': 1.0}}, "config.methods.fixmatch has no knob 'tau'"),
-    ('methods', {'supervised': {'view': 'nowhere'}}, "asks for the view 'nowhere'"),
+    ('methods', {'supervised': {'shown': ('nowhere',)}}, "asks for the view 'nowhere'"),
     ('model.depth', 3, "config.model has no knob 'depth'"),
     ('optimizer.speed', 3, "config.optimizer has no knob 'speed'"),
     ('schedule.speed', 3, "config.schedule has no knob 'speed'"),

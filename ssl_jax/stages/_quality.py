@@ -45,7 +45,7 @@ class Quality:
       'labels/coverage': 100 * self.kept / max(self.pixels, 1),
       'labels/confidence': 100 * self.sure / max(self.pixels, 1),
     }
-    if self.truth is None:
+    if not self.matrix.any():  # no truth is known, or nothing was told
       return figures
     scores = metrics.scores(self.matrix, self.classes)
     figures |= {f'labels/{name}': scores[name] for name in ('miou', 'accuracy')}

@@ -75,10 +75,11 @@ def stage(
       if parallel.is_main():
         images.write_mask(out / 'masks' / f'{name}.png', mask)
     _write(out, sorted(rows))
-    if parallel.is_main():
+    if rows and parallel.is_main():
       _draw(out, found, rows)
     each.append(quality.write(out))
-  return {name: float(np.mean([one[name] for one in each])) for name in each[0]}
+  shared = set.intersection(*map(set, each))
+  return {name: float(np.mean([one[name] for one in each])) for name in sorted(shared)}
 
 
 def _chosen(source: Source, ranking: Path, part: str) -> list[int]:
