@@ -29,7 +29,7 @@ with known_fields():  # without --config, its fields are looked up here
   CONFIG = config_flags.DEFINE_config_file('config', str(QUICKSTART), 'A page of configs/.')
 WORKDIR = flags.DEFINE_string('workdir', None, 'Run folder; runs/<name of the config> by default.')
 
-ONLY = flags.DEFINE_string('only', '*', 'Pattern of the names of the stages to do.')
+ONLY = flags.DEFINE_string('only', '*', 'Patterns of the names of the stages to do.')
 
 
 def parse(arguments: list[str]) -> list[str]:

@@ -1,6 +1,6 @@
 """The stages of SupOnly, ST and ST++ for one set, network and first stage (see wbc_table1.py)."""
 
-from configs.fixmatch_lisc import WEAK
+from configs.fixmatch_lisc import PAINT, WEAK
 
 SETS = {  # steps: SupOnly, SupOnly with FixMatch, ST++'s first student, the last student
   'zheng1': (dict(base=128), 0.90, dict(p=0.8, contrast=(0.5, 1.5)), 16, (700, 1100, 1900, 2200)),
@@ -13,15 +13,14 @@ def stages(prefix, which, model, fixmatch, honest):
   """A teacher, ST and ST++ (PREFIX-teacher, -st and -stpp); every network begins afresh.
 
   `honest` gives all of them the steps of the last student, for an equal budget, and learns from no
-  pixel that padding made; else steps, images and pixels are the paper's.
+  pixel that padding made; else steps and pixels are the paper's. A student sees as many labeled as
+  pseudo-labeled images, which the paper reaches by repeating the labeled ones.
   """
   base, threshold, jitter, many, steps = SETS[which]
   common = {'data.set': which, 'size': (base['base'],) * 2, **model}
   common |= {'data.resize': 128} if which == 'lisc' and not honest else {}
   weak = WEAK | base
-  strong = dict(jitter=dict(brightness=0.5, saturation=0.5, hue=0.25, **jitter), grayscale=0.2)
-  strong |= dict(blur=dict(p=0.5, sigma=(0.1, 2.0)))
-  strong |= dict(cutout=dict(p=0.5, area=(0.02, 0.4), ratio=(0.3, 1 / 0.3)))
+  strong = dict(jitter=dict(brightness=0.5, saturation=0.5, hue=0.25, **jitter), **PAINT)
   labeled = dict(labeled=dict(of='labeled', **weak))
   unlabeled = dict(weak=dict(of='unlabeled', **weak), strong=dict(of='weak', **strong))
   loss = dict(threshold=threshold, weight=0.125, all_pixels=not honest)

@@ -2,7 +2,7 @@
 
 Data: 60 labeled, 177 unlabeled, 60 test crops of white blood cells. Every cell is a stage of its
 own and is compared with the supervised control of as many updates.
-Run:  python main.py --config=configs/ablation_zheng1.py [--only='t95-*']
+Run:  python main.py --config=configs/ablation_zheng1.py [--only='control,t95-*']
       python -m ssl_jax.table runs/ablation_zheng1
 """
 
@@ -25,6 +25,6 @@ def get_config():
       knobs = {'methods.fixmatch.threshold': threshold, 'methods.fixmatch.weight': weight}
       stages.append(dict(name=name, **knobs))
       at = dict(row=f'threshold {threshold}', column=f'weight {weight}', table='Zheng 1')
-      cells.append(dict(stage=name, control='control', only='[ct]*', **at))
+      cells.append(dict(stage=name, control='control', only=f'control,{name}', **at))
   config.update(stages=tuple(stages), table=tuple(cells))
   return config.lock()

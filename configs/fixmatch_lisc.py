@@ -11,6 +11,8 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 WEAK = dict(base=128, scale=(0.5, 2.0), flip=0.5)
+PAINT = dict(grayscale=0.2, blur=dict(p=0.5, sigma=(0.1, 2.0)))
+PAINT['cutout'] = dict(p=0.5, area=(0.02, 0.4), ratio=(0.3, 1 / 0.3))
 
 
 def get_config():
@@ -28,9 +30,7 @@ def get_config():
     strong=dict(
       of='weak',
       jitter=dict(p=0.4, brightness=0.5, contrast=(2.0, 2.0), saturation=0.5, hue=0.25),
-      grayscale=0.2,
-      blur=dict(p=0.5, sigma=(0.1, 2.0)),
-      cutout=dict(p=0.5, area=(0.02, 0.4), ratio=(0.3, 1 / 0.3)),
+      **PAINT,
     ),
   )
   config.methods = dict(supervised=dict(weight=0.5), fixmatch=dict(threshold=0.95, weight=0.125))

@@ -22,8 +22,8 @@ def run(
   """Runs a config (ConfigDict or dict) in a folder and returns its final figures.
 
   The same call goes on where an earlier one was stopped; a folder of another config is refused.
-  `only` is a pattern of stage names, to do a part of a long list; the figures are None until all is
-  done. `command` is what a shell would call, kept with the run.
+  `only` is a pattern of stage names, or several with commas between, to do a part of a long list;
+  the figures are None until all is done. `command` is what a shell would call, kept with the run.
   """
   build.keep_compiled()
   parallel.start()
@@ -36,7 +36,9 @@ def run(
     workdir = Path(workdir)
     _refuse_other(workdir, config)
     check_stages(plans)
-    asked = [plan for plan in plans if fnmatch.fnmatchcase(plan.name, only)]
+    asked = [
+      plan for plan in plans if any(fnmatch.fnmatchcase(plan.name, p) for p in only.split(','))
+    ]
     _check_asked(asked, only, workdir)
     for note in dict.fromkeys(n for plan in asked for n in build.splits(plan.config['data']).notes):
       print(f'Data: {note}.')
@@ -56,14 +58,14 @@ def run(
     return None
   done = _summary(workdir, [plan.name for plan in plans], config)
   write_done(workdir, done)
-  _say(done, workdir)
+  _say(done, workdir, config['select'])
   return done
 
 
 def _check_asked(asked: list[Plan], only: str, workdir: Path) -> None:
   """Raises UserError where a stage asked for reads one that is neither done nor asked for."""
   if not asked:
-    raise UserError(f'--only={only} is the name of no stage; it may hold * and ?.')
+    raise UserError(f'--only={only} is the name of no stage; it may hold *, ? and commas.')
   names = {plan.name for plan in asked}
   for plan in asked:
     for name in stages_read(plan):
@@ -165,8 +167,8 @@ def _summary(workdir: Path, names: list[str], config: Mapping) -> dict:
   return done | {f'{name}/{key}': value for name, s in each.items() for key, value in s.items()}
 
 
-def _say(done: Mapping, workdir: Path) -> None:
+def _say(done: Mapping, workdir: Path, select: str) -> None:
   for name in ('val', 'test'):
     if f'{name}/miou' in done:
-      print(f'{name} mIoU {done[f"{name}/miou"]:.2f} % at the last step.')
+      print(f'{name} mIoU {done[f"{name}/miou"]:.2f} % at the {select} step.')
   print(f'All figures: {workdir / "done.json"}')

@@ -142,7 +142,9 @@ def main(arguments: list[str] | None = None) -> int:
   run = parser.parse_args(arguments).run
   try:
     cells = read_cells(run)
-    replace_text(run / 'table.csv', as_csv(cells, (run / 'command.txt').read_text().strip()))
+    command = run / 'command.txt'  # a run that was started from Python has none
+    said = command.read_text().strip() if command.exists() else 'python main.py'
+    replace_text(run / 'table.csv', as_csv(cells, said))
   except (UserError, OSError) as error:
     print(f'ssl_jax: {error}', file=sys.stderr)
     return 1

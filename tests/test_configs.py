@@ -96,7 +96,6 @@ def test_every_config_takes_two_tiny_steps(path, tmp_path):
   if any(stage['name'] == 'verdict' for stage in config.stages):
     assert (tmp_path / 'run' / 'verdict' / 'picture.png').exists()
   if 'table' in config:
-    (tmp_path / 'run' / 'command.txt').write_text('python main.py')
     assert table.main([str(tmp_path / 'run')]) == 0
     cells = table.read_cells(tmp_path / 'run')
     assert len(cells) > 1

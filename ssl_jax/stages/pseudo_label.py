@@ -13,7 +13,7 @@ from ssl_jax.inference import predict_averaged
 from ssl_jax.record import replace_text
 from ssl_jax.stages._quality import Quality
 from ssl_jax.trained import Network, read_config
-from ssl_jax.types import IGNORE, Plan, Source, Splits, UserError
+from ssl_jax.types import IGNORE, Plan, Source, Splits, Stopped, UserError
 
 READS = {'of': 'train', 'ranking': 'rank'}
 PARTS = ('all', 'reliable', 'rest')
@@ -67,6 +67,8 @@ def stage(
     (out / 'masks').mkdir(parents=True, exist_ok=True)
     rows = []
     for position, probs in tqdm(answers, total=len(chosen), unit=' images', desc=folder.name):
+      if stop():
+        raise Stopped(f'{folder.name}: stopped; the same command begins this stage again.')
       index, sure = chosen[position], probs.max(-1)
       mask = np.where(sure >= threshold, probs.argmax(-1), IGNORE).astype(np.uint8)
       name = found.unlabeled[index]['name']

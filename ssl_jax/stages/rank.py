@@ -15,7 +15,7 @@ from ssl_jax import build, data, metrics, parallel
 from ssl_jax.inference import predict_many
 from ssl_jax.record import replace_text
 from ssl_jax.trained import Network, read_config
-from ssl_jax.types import Plan, Source, Splits, UserError
+from ssl_jax.types import Plan, Source, Splits, Stopped, UserError
 
 READS = {'of': 'train'}
 
@@ -49,7 +49,11 @@ def stage(
   for seed, own in build.folders_of_seeds(settings, folder.parent / of).items():
     facts = build.read_facts(own)
     network = network or Network(settings, facts)
-    masks = [_masks(network.at(own, step)[0], unlabeled) for step in kept]
+    masks = []
+    for step in kept:
+      if stop():
+        raise Stopped(f'{folder.name}: stopped; the same command begins this stage again.')
+      masks.append(_masks(network.at(own, step)[0], unlabeled))
     scores = [reliability([m[i] for m in masks], len(facts.classes)) for i in range(len(unlabeled))]
     _write(build.folders_of_seeds(settings, folder)[seed], unlabeled, np.array(scores), share)
     means.append(np.mean(scores))
