@@ -101,12 +101,22 @@ def learner(config: Mapping, facts: data.Facts) -> types.Learner:
 
 def beginning(config: Mapping) -> Callable[[types.TrainState], types.TrainState]:
   """What turns a fresh state into the one that training begins with."""
-  path = config['model'].get('pretrained')
+  path = pretrained_file(config)
   if path is None:
     return lambda state: state
-  path = path.format(backbone=config['model'].get('backbone'))
   arrays = pretrained.read_arrays(path)
-  return lambda state: pretrained.with_backbone(state, arrays, path)
+  return lambda state: pretrained.with_backbone(state, arrays, str(path))
+
+
+def pretrained_file(config: Mapping) -> Path | None:
+  """The file of weights that `model.pretrained` means; raises UserError where there is none."""
+  named = config['model'].get('pretrained')
+  if named is None:
+    return None
+  path = Path(named.format(backbone=config['model'].get('backbone')))
+  if not path.is_file():
+    raise UserError(f'There is no file {path} (model.pretrained); check the path.')
+  return path
 
 
 def read_facts(folder: Path) -> data.Facts:

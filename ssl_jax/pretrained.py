@@ -24,8 +24,6 @@ LEAVES = {
 def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
   """The arrays of a .pth, .pt, .npz or .safetensors file by name."""
   path = Path(path)
-  if not path.is_file():
-    raise UserError(f'There is no file {path} (model.pretrained); check the path.')
   try:
     if path.suffix in ('.pth', '.pt'):
       return read_torch(path)
@@ -81,5 +79,4 @@ def with_backbone(
     carried[path] = jax.device_put(_carry(name, arrays[name], like, source), like.sharding)
   backbone = traverse_util.unflatten_dict(carried)
   student = {k: {**tree, 'backbone': backbone[k]} for k, tree in state.student.items()}
-  average = None if state.average is None else jax.tree.map(lambda x: x.copy(), student)
-  return state.replace(student=student, average=average)
+  return state.starting_from(student)

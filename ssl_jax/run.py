@@ -78,6 +78,11 @@ def plain(config: Mapping | ConfigDict) -> dict:
   config = config.to_dict() if isinstance(config, ConfigDict) else config
   config = build.tuples(json.loads(json.dumps(config)))
   require(config)
+  return _sized(config)
+
+
+def _sized(config: dict) -> dict:
+  """The config with its size as a tuple of sides."""
   size = config['size']
   return config | {'size': (size, size) if isinstance(size, int) else size}
 
@@ -94,7 +99,7 @@ def _plan(stage: Mapping, config: dict) -> Plan:
   for key, value in stage.items():
     if key not in {'name', 'run', *own}:
       staged = _replace(staged, key.split('.'), value, f'stages.{stage["name"]}: {key}')
-  return Plan(stage['name'], kind, staged, {key: stage[key] for key in own if key in stage})
+  return Plan(stage['name'], kind, _sized(staged), {key: stage[key] for key in own if key in stage})
 
 
 def _replace(tree: dict, path: list[str], value: object, where: str) -> dict:

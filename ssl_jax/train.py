@@ -20,10 +20,19 @@ Evaluate = Callable[[TrainState, bool], dict[str, float]]
 
 
 class Seed:
-  """One of the seeds that train together: its number, its streams, and its own folder."""
+  """One of the seeds that train together: its number, its streams, and its own folder.
 
-  def __init__(self, number: int, streams: Mapping[str, data.Stream], folder: Path):
-    self.number, self.streams, self.folder = number, streams, folder
+  `begin` changes the fresh state that training without a checkpoint starts from.
+  """
+
+  def __init__(
+    self,
+    number: int,
+    streams: Mapping[str, data.Stream],
+    folder: Path,
+    begin: Callable[[TrainState], TrainState] = lambda state: state,
+  ):
+    self.number, self.streams, self.folder, self.begin = number, streams, folder, begin
     self.key = jax.random.key(number)
     self.checkpoints: Checkpoints
     self.record: Record
@@ -41,7 +50,6 @@ def train(
   eval_every: int,
   checkpoint_every: int,
   log_every: int,
-  begin: Callable[[TrainState], TrainState] = lambda state: state,
   snapshots: int = 1,
   best: str | None = None,
   tensorboard: bool = False,
@@ -50,15 +58,14 @@ def train(
   """Trains to `steps` updates, from the latest checkpoints of the seeds' folders if there are any.
 
   `update` is the compiled `learner.update`, mapped over states, batches and keys where there are
-  several seeds; `example` is one image [1, *size, C]; `begin` changes the fresh state that a run
-  without a checkpoint starts from. The checkpoints that end `snapshots` equal parts of the steps
-  are kept. Raises Stopped, after a save, once `stop()` is true, and UserError where a loss or the
-  gradient is not finite.
+  several seeds; `example` is one image [1, *size, C]. The checkpoints that end `snapshots` equal
+  parts of the steps are kept. Raises Stopped, after a save, once `stop()` is true, and UserError
+  where a loss or the gradient is not finite.
   """
   kept = [round(steps * part / snapshots) for part in range(1, snapshots + 1)]
   for seed in seeds:
     seed.checkpoints = Checkpoints(seed.folder / 'checkpoints', best=best, always=kept)
-  state, start = _begin(learner, seeds, example, begin)
+  state, start = _begin(learner, seeds, example)
   for seed in seeds:
     seed.record = Record(seed.folder, start, tensorboard)
   key = parallel.together([seed.key for seed in seeds])
@@ -112,9 +119,7 @@ def train(
   return states
 
 
-def _begin(
-  learner: Learner, seeds: Sequence[Seed], example: np.ndarray, begin: Callable
-) -> tuple[TrainState, int]:
+def _begin(learner: Learner, seeds: Sequence[Seed], example: np.ndarray) -> tuple[TrainState, int]:
   """The state to go on from, of all seeds together, and the number of its steps."""
   init = parallel.jit_init(learner.init)
   fresh = [init(jax.random.fold_in(seed.key, 2**31 - 1), example) for seed in seeds]
@@ -125,7 +130,7 @@ def _begin(
   if start:
     pairs = zip(seeds, fresh, strict=True)
     return parallel.together([s.checkpoints.restore(like, start) for s, like in pairs]), start
-  return parallel.together([begin(state) for state in fresh]), 0
+  return parallel.together([s.begin(like) for s, like in zip(seeds, fresh, strict=True)]), 0
 
 
 def _stacked(window: list[Mapping[str, jax.Array]]) -> dict[str, np.ndarray]:

@@ -11,7 +11,7 @@ import numpy as np
 from ssl_jax import build, data, parallel
 from ssl_jax.checkpoint import Checkpoints
 from ssl_jax.inference import Probabilities
-from ssl_jax.types import UserError
+from ssl_jax.types import TrainState, UserError
 
 
 def read_config(folder: Path) -> dict | None:
@@ -35,8 +35,13 @@ class Network:
 
     `step` may be 'last', or 'best' on validation, of those that were kept.
     """
+    state = self.state(folder, step)
+    return functools.partial(self._predict, state), int(state.step)
+
+  def state(self, folder: Path, step: int | str = 'last') -> TrainState:
+    """All that was kept of that step."""
     checkpoints = Checkpoints(folder / 'checkpoints', read_only=True)
     number = checkpoints.find(step)
     if number is None:
       raise UserError(f'{folder} holds no checkpoint of its {step} step; has it got that far?')
-    return functools.partial(self._predict, checkpoints.restore(self._init(), number)), number
+    return checkpoints.restore(self._init(), number)

@@ -85,6 +85,11 @@ class TrainState(struct.PyTreeNode):
   average: Variables | None  # moving average of the student; None where nobody asks for it
   opt_state: optax.OptState
 
+  def starting_from(self, weights: Variables) -> 'TrainState':
+    """This fresh state with other weights, and with an average (if it has one) that equals them."""
+    average = None if self.average is None else jax.tree.map(lambda x: x.copy(), weights)
+    return self.replace(student=weights, average=average)
+
 
 class Learner(NamedTuple):
   """All that the training loop knows of what is learnt: three pure functions."""

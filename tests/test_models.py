@@ -217,12 +217,20 @@ def test_unknown_knobs_are_refused():
     deeplabv3plus.Model(2, backbone='resnet17').init(jax.random.key(0), x)
   with pytest.raises(UserError, match='8, 16 or 32'):
     deeplabv3plus.Model(2, output_stride=4).init(jax.random.key(0), x)
-  with pytest.raises(UserError, match='norm is'):
+  with pytest.raises(UserError, match='norm is one of'):
     unet.Model(2, widths=(4, 8), norm='layer').init(jax.random.key(0), x)
 
 
 @pytest.mark.parametrize(
-  ('space', 'norm'), [((8, 8), 'none'), ((7, 10), 'batch'), ((1, 3), 'none'), ((4, 3, 6), 'batch')]
+  ('space', 'norm'),
+  [
+    ((8, 8), 'none'),
+    ((7, 10), 'batch'),
+    ((1, 3), 'none'),
+    ((4, 3, 6), 'batch'),
+    ((7, 10), 'group'),
+    ((4, 3, 6), 'instance'),
+  ],
 )
 def test_unet(space, norm):
   x = random(2, *space, 2)
@@ -233,6 +241,23 @@ def test_unet(space, norm):
   assert logits.shape == (2, *space, 3)
   assert logits.dtype == jnp.float32
   assert jnp.isfinite(logits).all()
+
+
+@pytest.mark.parametrize(
+  ('norm', 'features', 'size'), [('group', 32, 16), ('group', 24, 8), ('instance', 6, 1)]
+)
+def test_norms_of_a_single_image_by_hand(norm, features, size):
+  x = random(2, 5, 4, 3)
+  layer = layers.ConvNormAct(features, norm=norm)
+  got, variables = layer.init_with_output(jax.random.key(0), x, True)
+  plain = layers.Conv(features, use_bias=False)
+  y = plain.apply({'params': variables['params']['conv']}, x)
+  groups = y.reshape(2, 5, 4, features // size, size)
+  centred = groups - groups.mean((1, 2, 4), keepdims=True)
+  expected = centred / jnp.sqrt(groups.var((1, 2, 4), keepdims=True) + 1e-5)
+  np.testing.assert_allclose(got, jax.nn.relu(expected.reshape(y.shape)), atol=1e-4)
+  alone = layer.apply(variables, x[:1], False)
+  np.testing.assert_allclose(alone, got[:1], atol=1e-5)
 
 
 @pytest.fixture(scope='module')

@@ -127,6 +127,7 @@ def test_a_backbone_begins_with_the_weights_of_a_file(page, tmp_path):
   page.model.pretrained = str(tmp_path / 'missing.npz')
   with pytest.raises(UserError, match=r'no file .*missing.npz'):
     run(page, tmp_path / 'other')
+  assert not (tmp_path / 'other').exists()  # it was found before anything began
 
 
 def test_without_stages_a_run_trains_in_its_own_folder(page, tmp_path):

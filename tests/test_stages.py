@@ -4,7 +4,9 @@ import csv
 import json
 import shutil
 
+import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from conftest import tiny_page
 from PIL import Image
@@ -179,6 +181,9 @@ def test_quality_by_hand(tmp_path):
     ({3: {'pseudo': 'teacher'}}, "pseudo='teacher' is no pseudo_label stage before it"),
     ({3: {'pseudo': ()}}, 'need each other'),
     ({0: {'select': 'best'}}, "select='best' chooses on validation images"),
+    ({3: {'begin': 'ranking'}}, "begin='ranking' is no train stage before it"),
+    ({3: {'begin': 'teacher', 'model.widths': (4, 8)}}, 'begin=teacher has another model'),
+    ({3: {'begin': 'teacher', 'replicas': 3}}, 'begin=teacher has another replicas'),
   ],
 )
 def test_stages_that_cannot_work_are_refused_at_the_start(tmp_path, changes, says):
@@ -190,6 +195,33 @@ def test_stages_that_cannot_work_are_refused_at_the_start(tmp_path, changes, say
   with pytest.raises(UserError, match=says):
     run(config, tmp_path / 'run')
   assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize('average', [0.0, 0.9])
+def test_a_stage_begins_where_an_earlier_one_ended(tmp_path, average):
+  config = tiny_page()
+  config.unlock()
+  config.update(replicas=2, steps=3, checkpoint_every=1, methods=dict(supervised=dict()))
+  config.update(average=average, teacher='average' if average else 'student')
+  config.model.norm = 'group'  # batch statistics would move on
+  still = dict(begin='first', steps=1, average=0.0, teacher='student', size=24)
+  config.stages = (dict(name='first'), {**still, 'name': 'then', 'optimizer.lr': 0.0})
+  done = run(config, tmp_path)
+  scores = [f'seed_{seed}/test/miou' for seed in (0, 1)]
+  assert [done[f'then/{score}'] for score in scores] == [done[f'first/{score}'] for score in scores]
+  folders = [tmp_path / stage / 'seed_1' / 'test' / 'matrices.npz' for stage in ('first', 'then')]
+  first, then = (np.load(file)['matrices'] for file in folders)
+  np.testing.assert_array_equal(first, then)
+  weights = [_weights(tmp_path / 'first' / 'seed_1' / 'checkpoints' / str(n)) for n in (2, 3)]
+  assert (weights[0] != weights[1]).any()  # it had learnt, and the last step is the one that counts
+  begun = _weights(tmp_path / 'then' / 'seed_1' / 'checkpoints' / '1')
+  source = 'average' if average else 'student'
+  np.testing.assert_array_equal(begun, _weights(folders[0].parents[1] / 'checkpoints/3', source))
+
+
+def _weights(checkpoint, source='student'):
+  saved = ocp.StandardCheckpointer().restore(checkpoint / 'default')
+  return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(saved[source]['params'])])
 
 
 def test_the_best_step_is_the_one_that_validation_chose(tmp_path):

@@ -5,6 +5,7 @@ XLA's generic lowering is slow in a few places, on a CPU above all: the backward
 """
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -143,8 +144,15 @@ def batch_norm(train: bool, dtype: Any, name: str | None = None) -> nn.BatchNorm
   )
 
 
+NORMS = ('batch', 'group', 'instance', 'none')
+
+
 class ConvNormAct(nn.Module):
-  """Convolution, batch normalisation (the convolution then has no bias) or none, ReLU."""
+  """Convolution, normalisation (one of `NORMS`; but for 'none' the convolution has no bias), ReLU.
+
+  'group' (Wu and He 2018) has up to 16 channels a group, 'instance' (Ulyanov et al. 2016) one: both
+  look at one image only, so that they do the same in training and in prediction.
+  """
 
   features: int
   kernel_size: int = 3
@@ -154,8 +162,8 @@ class ConvNormAct(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b *space i'], train: bool = False) -> Array:
-    if self.norm not in ('batch', 'none'):
-      raise UserError(f"model.norm is 'batch' or 'none', not {self.norm!r}.")
+    if self.norm not in NORMS:
+      raise UserError(f'model.norm is one of {", ".join(NORMS)}, not {self.norm!r}.')
     plain = self.norm == 'none'
     x = Conv(
       self.features,
@@ -165,6 +173,9 @@ class ConvNormAct(nn.Module):
       dtype=self.dtype,
       name='conv',
     )(x)
-    if not plain:
+    if self.norm == 'batch':
       x = batch_norm(train, self.dtype, 'norm')(x)
+    elif not plain:
+      size = math.gcd(self.features, 16) if self.norm == 'group' else 1
+      x = nn.GroupNorm(None, size, epsilon=1e-5, dtype=self.dtype, name='norm')(x)
     return jax.nn.relu(x)

@@ -13,13 +13,14 @@ from ssl_jax import train as loop
 from ssl_jax.checkpoint import Checkpoints
 from ssl_jax.evaluate import Evaluation, evaluate
 from ssl_jax.record import begun, read_done, read_record, replace_text, write_done
-from ssl_jax.types import Learner, Plan, Splits, UserError
+from ssl_jax.trained import Network, read_config
+from ssl_jax.types import Learner, Plan, Splits, TrainState, UserError
 
 LOOP = ('steps', 'eval_every', 'checkpoint_every', 'log_every', 'tensorboard', 'snapshots')
 """Fields of a config that the training loop takes as they are."""
 
 
-READS = {'pseudo': 'pseudo_label'}
+READS = {'pseudo': 'pseudo_label', 'begin': 'train'}
 
 
 def check(plan: Plan, earlier: Mapping[str, Plan], found: Splits) -> None:
@@ -30,14 +31,28 @@ def check(plan: Plan, earlier: Mapping[str, Plan], found: Splits) -> None:
     raise UserError(
       f'stages.{plan.name}: pseudo (stages that wrote masks) and batch.pseudo need each other.'
     )
+  build.pretrained_file(plan.config)  # before hours of earlier stages
+  if first := plan.own.get('begin'):
+    for key in ('model', 'seed', 'replicas'):
+      mine, its = (c[key] for c in (plan.config, earlier[first].config))
+      if mine != its:
+        raise UserError(
+          f'stages.{plan.name}: begin={first} has another {key} ({its}, here {mine}).'
+        )
 
 
 def stage(
-  config: Mapping, folder: Path, stop: Callable[[], bool], *, pseudo: str | Sequence[str] = ()
+  config: Mapping,
+  folder: Path,
+  stop: Callable[[], bool],
+  *,
+  pseudo: str | Sequence[str] = (),
+  begin: str = '',
 ) -> dict[str, float]:
   """Trains `config.replicas` seeds; scores are of the last step (or the best), in percent.
 
-  `pseudo` names stages whose masks for unlabeled images become the stream 'pseudo'.
+  `pseudo` names stages whose masks for unlabeled images become the stream 'pseudo'; `begin` names a
+  training stage whose network (the one that predicts there) is where this one begins.
 
   With several seeds each has a folder `seed_<n>`; the stage's scores are their means, and
   `seed_<n>/...` are each one's own. `config.together` says whether one program trains them all; by
@@ -54,7 +69,8 @@ def stage(
   update = parallel.jit_update(learner.update, size)
   stored = [folder.parent / name for name in ([pseudo] if isinstance(pseudo, str) else pseudo)]
   predict = parallel.jit_predict(learner.predict)
-  job = _Job(config, stored, found, facts, learner, update, predict, stop)
+  first = _beginning(config, folder.parent / begin if begin else None, facts)
+  job = _Job(config, stored, first, found, facts, learner, update, predict, stop)
   for group in (waiting[i : i + size] for i in range(0, len(waiting), size)):
     done |= _train_seeds(job, {seed: folders[seed] for seed in group}, folder.name)
     for seed in group if len(folders) > 1 else ():
@@ -71,6 +87,7 @@ class _Job(NamedTuple):
 
   config: Mapping
   stored: Sequence[Path]  # stages that wrote masks
+  begin: Callable[[int], Callable[[TrainState], TrainState]]  # what a seed's fresh state becomes
   found: Splits
   facts: data.Facts
   learner: Learner
@@ -97,7 +114,7 @@ def _train_seeds(job: _Job, folders: Mapping[int, Path], stage: str) -> dict[int
     _same_data(folder, job.facts)
     masks = [build.folders_of_seeds(job.config, path)[number] for path in job.stored]
     streams = build.streams(job.config, job.found, number, masks)
-    seeds.append(loop.Seed(number, streams, folder))
+    seeds.append(loop.Seed(number, streams, folder, job.begin(number)))
   names = [folder.name for folder in folders.values() if folder.name != stage]
   states = loop.train(
     job.learner,
@@ -106,7 +123,6 @@ def _train_seeds(job: _Job, folders: Mapping[int, Path], stage: str) -> dict[int
     np.zeros((1, *job.config['size'], job.facts.channels), np.float32),
     watch,
     label='/'.join([stage, '+'.join(names)] if names else [stage]),
-    begin=build.beginning(job.config),
     best='val/miou' if 'val' in held_out else None,
     stop=job.stop,
     **{knob: job.config[knob] for knob in LOOP},
@@ -120,6 +136,25 @@ def _train_seeds(job: _Job, folders: Mapping[int, Path], stage: str) -> dict[int
     for name, found in score(state, held_out).items():
       done[number] |= _keep(found, folder, name, job.facts.classes)
   return done
+
+
+def _beginning(config: Mapping, stage: Path | None, facts: data.Facts) -> Callable:
+  """For each seed, what puts weights into its fresh state: a file's, or those of `stage`."""
+  if stage is None:
+    return lambda seed: build.beginning(config)
+  settings = read_config(stage)
+  network, folders = Network(settings, facts), build.folders_of_seeds(settings, stage)
+
+  def of_seed(seed: int) -> Callable[[TrainState], TrainState]:
+    def begin(state: TrainState) -> TrainState:
+      first = network.state(folders[seed], settings['select'])
+      return state.starting_from(
+        first.average if settings['teacher'] == 'average' else first.student
+      )
+
+    return begin
+
+  return of_seed
 
 
 def _keep(found: Evaluation, folder: Path, name: str, classes: Sequence[str]) -> dict[str, float]:
