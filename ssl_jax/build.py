@@ -115,7 +115,7 @@ def pretrained_file(config: Mapping) -> Path | None:
     return None
   path = Path(named.format(backbone=config['model'].get('backbone')))
   if not path.is_file():
-    raise UserError(f'There is no file {path} (model.pretrained); check the path.')
+    raise types.UserError(f'There is no file {path} (model.pretrained); check the path.')
   return path
 
 

@@ -10,6 +10,7 @@ from ssl_jax.models import deeplabv2, deeplabv3plus, pspnet, resnet, unet, unet_
 from ssl_jax.models.convolution import conv
 from ssl_jax.models.layers import (
   Conv,
+  ConvNormAct,
   UpConv2,
   adaptive_mean,
   max_pool2,
@@ -248,9 +249,9 @@ def test_unet(space, norm):
 )
 def test_norms_of_a_single_image_by_hand(norm, features, size):
   x = random(2, 5, 4, 3)
-  layer = layers.ConvNormAct(features, norm=norm)
+  layer = ConvNormAct(features, norm=norm)
   got, variables = layer.init_with_output(jax.random.key(0), x, True)
-  plain = layers.Conv(features, use_bias=False)
+  plain = Conv(features, use_bias=False)
   y = plain.apply({'params': variables['params']['conv']}, x)
   groups = y.reshape(2, 5, 4, features // size, size)
   centred = groups - groups.mean((1, 2, 4), keepdims=True)

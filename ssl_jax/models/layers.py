@@ -144,6 +144,31 @@ def batch_norm(train: bool, dtype: Any, name: str | None = None) -> nn.BatchNorm
   )
 
 
+class GroupNorm(nn.Module):
+  """`nn.GroupNorm` with `size` channels a group: sums over space first, then over the few channels.
+
+  Statistics are float32; the answer has the dtype of `x`.
+  """
+
+  size: int
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'b *space c']) -> Float[Array, 'b *space c']:
+    scale = self.param('scale', nn.initializers.ones, (x.shape[-1],))
+    bias = self.param('bias', nn.initializers.zeros, (x.shape[-1],))
+    wide, space = x.astype(jnp.float32), tuple(range(1, x.ndim - 1))
+
+    def of_group(values: Array) -> Array:
+      groups = values.mean(space).reshape(len(x), -1, self.size).mean(-1)
+      return jnp.repeat(groups, self.size, axis=1)
+
+    mean = of_group(wide)
+    factor = scale * lax.rsqrt(jnp.maximum(of_group(wide * wide) - mean * mean, 0) + 1e-5)
+    shift = bias - mean * factor
+    factor, shift = (jnp.expand_dims(v, space) for v in (factor, shift))
+    return (wide * factor + shift).astype(x.dtype)
+
+
 NORMS = ('batch', 'group', 'instance', 'none')
 
 
@@ -176,6 +201,5 @@ class ConvNormAct(nn.Module):
     if self.norm == 'batch':
       x = batch_norm(train, self.dtype, 'norm')(x)
     elif not plain:
-      size = math.gcd(self.features, 16) if self.norm == 'group' else 1
-      x = nn.GroupNorm(None, size, epsilon=1e-5, dtype=self.dtype, name='norm')(x)
+      x = GroupNorm(math.gcd(self.features, 16) if self.norm == 'group' else 1, name='norm')(x)
     return jax.nn.relu(x)
