@@ -182,7 +182,7 @@ def test_quality_by_hand(tmp_path):
     ({3: {'pseudo': ()}}, 'need each other'),
     ({0: {'select': 'best'}}, "select='best' chooses on validation images"),
     ({3: {'begin': 'ranking'}}, "begin='ranking' is no train stage before it"),
-    ({3: {'begin': 'teacher', 'model.widths': (4, 8)}}, 'begin=teacher has another model'),
+    ({3: {'begin': 'teacher', 'model.widths': (4, 6)}}, 'begin=teacher has another model'),
     ({3: {'begin': 'teacher', 'replicas': 3}}, 'begin=teacher has another replicas'),
   ],
 )
