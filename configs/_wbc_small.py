@@ -36,4 +36,5 @@ def recipe(prefix, data):
     dict(name=control, **learn, **common),
     dict(name=labels, run='pseudo_label', of=control, scales=SCALES, **data),
     dict(name=ours, pseudo=labels, **again, **common),
+    dict(name=f'{prefix}verdict', run='compare', of=ours, against=control, **data),
   )

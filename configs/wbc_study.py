@@ -34,7 +34,10 @@ def get_config():
         *_wbc_cells.stages(f'{prefix}without', which, data, fixmatch=False, honest=True),
         _wbc_cells.stages(f'{prefix}with', which, data, fixmatch=True, honest=True)[0],
       ]
-      stages += [_wbc_small.smaller(stage) for stage in paper] + [*_wbc_small.recipe(prefix, data)]
+      stages += map(_wbc_small.smaller, paper)
+      sides = dict(of=f'{prefix}with-teacher', against=f'{prefix}without-teacher')
+      stages.append(dict(name=f'{prefix}with-verdict', run='compare', **sides, **data))
+      stages += _wbc_small.recipe(prefix, data)
       for name, (row, control) in ROWS.items():
         cell = dict(stage=prefix + name, control=control and prefix + control, only=f'{prefix}*')
         cells.append(dict(table='White blood cells', row=row, column=column, **cell))
