@@ -10,7 +10,7 @@ CUTMIX = dict(p=0.5, area=(0.1, 0.4))
 def small_network(config):
   """Puts a U-Net of 1.0 million parameters, and what trains it in few steps, into a page."""
   config.model = dict(name='unet', widths=(8, 16, 32, 64, 256), norm='group')
-  config.optimizer = dict(name='adam', lr=0.01, weight_decay=1e-4, clip=1.0)
+  config.optimizer = dict(name='adam', lr=0.01, momentum=0.9, weight_decay=1e-4, clip=1.0)
   config.schedule = dict(name='cosine', warmup=40)
   config.normalize = 'data'
 

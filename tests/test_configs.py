@@ -38,7 +38,7 @@ def _wbc(folder):
     names = _cells(folder / 'wbc' / cells, 8)
     for split, chosen in (('labeled', names[:4]), ('unlabeled', names[4:6]), ('val', names[6:])):
       (folder / 'wbc' / cells / f'{split}.txt').write_text('\n'.join(chosen))
-  return {'data.root': str(folder / 'wbc')}
+  return {'data.root': str(folder / 'wbc'), 'data.labeled': 4}
 
 
 def _folder(folder):
@@ -86,6 +86,7 @@ def _shrink(config):
 def test_every_config_takes_two_tiny_steps(path, tmp_path):
   config = _page(path)
   small = TINY | {'batch.labeled': 4, 'batch.unlabeled': 2} | MODELS[config.model.name]
+  small |= {'schedule.warmup': 0} if 'warmup' in config.schedule else {}
   config.update_from_flattened_dict(small | DATA[config.data.name](tmp_path))
   _shrink(config)
   done = runs.run(config, tmp_path / 'run')
