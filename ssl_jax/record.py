@@ -2,6 +2,7 @@
 
 import json
 import os
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def replace_text(path: Path, text: str) -> None:
   if not parallel.is_main():
     return
   path.parent.mkdir(parents=True, exist_ok=True)
-  part = path.with_name(path.name + '.part')
+  part = path.with_name(f'{path.name}.{uuid.uuid4().hex}.part')  # others may write it just now
   part.write_text(text)
   os.replace(part, path)
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
@@ -329,3 +330,11 @@ def test_a_line_that_a_kill_cut_short_is_dropped(tmp_path):
   (tmp_path / 'metrics.jsonl').write_text(text)
   record.Record(tmp_path, 1, tensorboard=False).write(2, {'loss': 0.5})
   assert [(x['step'], x['loss']) for x in record.read_record(tmp_path)] == [(1, 2.0), (2, 0.5)]
+
+
+def test_runs_that_share_a_folder_may_write_a_file_at_once(tmp_path):
+  texts = [str(number) * 50_000 for number in range(8)]
+  with ThreadPoolExecutor(8) as pool:
+    for _ in pool.map(lambda text: record.replace_text(tmp_path / 'config.json', text), 20 * texts):
+      assert (tmp_path / 'config.json').read_text() in texts
+  assert [path.name for path in tmp_path.iterdir()] == ['config.json']
