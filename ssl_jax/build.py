@@ -9,7 +9,7 @@ from pathlib import Path
 
 import jax
 
-from ssl_jax import augment, data, find, optimizers, pretrained, types
+from ssl_jax import data, find, optimizers, pretrained, recipes, types
 from ssl_jax.learner import make_learner
 
 
@@ -48,7 +48,7 @@ def streams(
         f'There are no unlabeled images, of which the view {name!r} is made; give some as '
         f'--config.data.unlabeled=..., or take the view and its methods away.'
       )
-  augment.check_recipes(config['views'], set(sources))
+  recipes.check_recipes(config['views'], set(sources))
   space = found.labeled[0]['image'].ndim - 1
   if len(config['size']) != space:
     raise types.UserError(f'size={config["size"]} has not {space} sides, as the images have.')
@@ -71,8 +71,9 @@ def _canvas_limit(config: Mapping, stream: str) -> int | None:
   def follow(parent: str, pixels: float) -> None:
     for name, recipe in views.items():
       if recipe['of'] == parent:
-        turned = math.sqrt(2) if recipe.get('rotate') else 1
-        side = math.inf if recipe.get('base') else pixels * turned / min(recipe.get('scale') or [1])
+        more = math.sqrt(2) if recipe.get('rotate') else 1
+        more *= (1 + (recipe.get('shear') or 0)) * (1 + 2 * (recipe.get('translate') or 0))
+        side = math.inf if recipe.get('base') else pixels * more / min(recipe.get('scale') or [1])
         reach.append(side)
         if name not in config['batch']:  # such a name means the stream
           follow(name, side)
@@ -86,7 +87,10 @@ def learner(config: Mapping, facts: data.Facts) -> types.Learner:
   model = {knob: v for knob, v in config['model'].items() if knob != 'pretrained'}
   optimizer = dict(config['optimizer'])
   rate = optimizers.schedule(config['schedule'], optimizer.pop('lr'), config['steps'])
-  given = {'num_classes': len(facts.classes), 'dtype': config['precision']}
+  heads = {'class': len(facts.classes), **(config.get('heads') or {})}
+  given = {'num_classes': sum(heads.values()), 'dtype': config['precision']}
+  match = config.get('match') or {}
+  clusters = [f'cluster {i}' for i in range(len(facts.classes))]
   return make_learner(
     find.build('models', model.pop('name'), model, **given),
     {name: find.build('methods', name, knobs) for name, knobs in config['methods'].items()},
@@ -96,6 +100,9 @@ def learner(config: Mapping, facts: data.Facts) -> types.Learner:
     teacher=config['teacher'],
     decay=config['average'],
     standardize=facts.standardize,
+    heads=heads if len(heads) > 1 else None,
+    predicts=match.get('head', 'class'),
+    classes=clusters if match else facts.classes,
   )
 
 

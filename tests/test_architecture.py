@@ -10,12 +10,13 @@ PACKAGE = Path(__file__).resolve().parents[1] / 'ssl_jax'
 # Each file may import only what stands above it (and, in a folder, its own `_helpers` and layers).
 FLOORS = [
   'types',
-  'find parallel losses metrics intervals optimizers _imagefile _torchfile geometry',
-  'images photometric pretrained',
+  'find parallel losses metrics intervals optimizers _imagefile _torchfile affine collapse',
+  'images photometric randaugment pretrained geometry recipes',
   'augment',
   'methods models datasets',
   'learner data',
   'build checkpoint inference record',
+  'clusters',
   'trained',
   'evaluate train predict',
   'stages table',

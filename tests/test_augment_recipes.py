@@ -1,7 +1,7 @@
 import pytest
 from ml_collections import ConfigDict
 
-from ssl_jax import augment
+from ssl_jax import recipes
 from ssl_jax.types import UserError
 
 STREAMS = {'labeled', 'unlabeled'}
@@ -39,7 +39,7 @@ GOOD = dict(
 )
 def test_bad_recipes_are_refused_in_one_sentence(recipe, words):
   with pytest.raises(UserError) as error:
-    augment.check_recipes({**GOOD, 'bad': recipe}, STREAMS)
+    recipes.check_recipes({**GOOD, 'bad': recipe}, STREAMS)
   said = str(error.value)
   assert all(word in said for word in words), said
   assert said.endswith('.')
@@ -47,8 +47,8 @@ def test_bad_recipes_are_refused_in_one_sentence(recipe, words):
 
 
 def test_good_recipes_are_ordered_by_what_they_are_made_of():
-  assert augment.check_recipes(GOOD, STREAMS) == ['labeled', 'weak', 'strong']
+  assert recipes.check_recipes(GOOD, STREAMS) == ['labeled', 'weak', 'strong']
   late = dict(c=dict(of='b'), b=dict(of='a'), a=dict(of='unlabeled'))
-  assert augment.check_recipes(ConfigDict(late), STREAMS) == ['a', 'b', 'c']
+  assert recipes.check_recipes(ConfigDict(late), STREAMS) == ['a', 'b', 'c']
   with pytest.raises(UserError, match="'a', 'b'"):
-    augment.check_recipes(dict(a=dict(of='b'), b=dict(of='a')), STREAMS)
+    recipes.check_recipes(dict(a=dict(of='b'), b=dict(of='a')), STREAMS)

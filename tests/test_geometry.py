@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ssl_jax import geometry
+from ssl_jax import affine, geometry
 from ssl_jax.types import Mix, View
 
 KEY = jax.random.key(0)
@@ -16,12 +16,22 @@ def extents(*sizes):
   return jnp.asarray(sizes, jnp.int32)
 
 
-KNOBS = ('size', 'base', 'scale', 'rotate', 'flip', 'flip_vertical')
+KNOBS = (
+  'size',
+  'base',
+  'scale',
+  'rotate',
+  'rotate_p',
+  'shear',
+  'translate',
+  'flip',
+  'flip_vertical',
+)
 
 
 @functools.partial(jax.jit, static_argnames=KNOBS)
 def draw(extent, size, **knobs):
-  return geometry.random_affine(KEY, extent, size, **knobs)
+  return affine.random_affine(KEY, extent, size, **knobs)
 
 
 # Compiled whole: operation by operation the tests would take three times as long.
@@ -50,16 +60,14 @@ def waves(size, b=1):
 @pytest.mark.parametrize('n', [2, 3])
 def test_invert_and_compose_cancel(n):
   linear = jax.random.normal(KEY, (5, n, n + 1)) + 3 * jnp.eye(n, n + 1)
-  both = geometry.compose(geometry.invert(linear), linear)
+  both = affine.compose(affine.invert(linear), linear)
   np.testing.assert_allclose(both, np.tile(np.eye(n, n + 1), (5, 1, 1)), atol=1e-5)
 
 
 def test_compose_by_hand():
   outer = jnp.asarray([[[2.0, 0, 1], [0, 3, 0]]])  # x -> (2 r + 1, 3 c)
   inner = jnp.asarray([[[0, 1.0, 5], [1, 0, 0]]])  # x -> (c + 5, r)
-  np.testing.assert_array_equal(
-    geometry.compose(outer, inner), np.asarray([[[0, 2, 11], [3, 0, 0]]])
-  )
+  np.testing.assert_array_equal(affine.compose(outer, inner), np.asarray([[[0, 2, 11], [3, 0, 0]]]))
 
 
 @pytest.mark.parametrize('size', [(6, 7), (4, 6, 7)])
@@ -113,6 +121,24 @@ def test_rotation_is_within_its_range_and_about_the_centre():
   np.testing.assert_allclose(centre, 4, atol=1e-4)
 
 
+def test_a_turn_may_be_left_out():
+  drawn = np.asarray(draw(extents(*[(16, 16)] * 400), (16, 16), rotate=90.0, rotate_p=0.25))
+  still = np.isclose(drawn[:, :, :2], np.eye(2)).all((1, 2))
+  assert still.mean() == pytest.approx(0.75, abs=0.07)
+
+
+def test_shear_and_translation_stay_in_their_range_and_keep_area():
+  drawn = np.asarray(draw(extents(*[(16, 20)] * 200), (16, 20), shear=0.3))
+  centre = np.array([7.5, 9.5])
+  np.testing.assert_allclose(drawn[:, :, :2] @ centre + drawn[:, :, 2], [centre] * 200, atol=1e-4)
+  np.testing.assert_allclose(np.linalg.det(drawn[:, :, :2]), 1, atol=1e-5)
+  assert 0.25 < np.abs(drawn[:, 0, 1]).max() <= 0.3
+  drawn = np.asarray(draw(extents(*[(16, 20)] * 200), (16, 20), translate=0.25))
+  np.testing.assert_array_equal(drawn[:, :, :2], [np.eye(2)] * 200)
+  assert (np.abs(drawn[:, :, 2]) <= [4, 5]).all()
+  assert (np.abs(drawn[:, :, 2]).max(0) > [3.5, 4.5]).all()
+
+
 @pytest.mark.parametrize('size', [(40, 33), (12, 40, 33)])
 def test_one_resampling_equals_scipy(size):
   n, view = len(size), tuple(s - 3 for s in size)
@@ -133,7 +159,7 @@ def test_a_composition_is_its_parts_in_turn():
   crop = draw(extents((20, 24)), size)
   flip = draw(extents(size), size, flip=1.0)
   image = jax.random.uniform(KEY, (1, 20, 24, 3))
-  once = sample(image, locate(geometry.compose(crop, flip), size), extents((20, 24)), nearest=False)
+  once = sample(image, locate(affine.compose(crop, flip), size), extents((20, 24)), nearest=False)
   first = sample(image, locate(crop, size), extents((20, 24)), nearest=False)
   twice = sample(first, locate(flip, size), extents(size), nearest=False)
   np.testing.assert_array_equal(once, twice)
@@ -200,7 +226,7 @@ def test_carry_there_and_back_is_subpixel():
   extent = extents(*[(60, 60)] * b)
   weak = view_of(draw(extent, size), size)
   turn = draw(extents(*[size] * b), size, scale=(0.9, 1.2), rotate=180)
-  strong = view_of(geometry.compose(weak.geometry, turn), size)
+  strong = view_of(affine.compose(weak.geometry, turn), size)
   image = waves(size, b)
   there, _ = carry(image, weak, strong, nearest=False)
   back, seen = carry(there, strong, weak, nearest=False)
