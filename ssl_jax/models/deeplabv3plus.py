@@ -30,18 +30,20 @@ class Model(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x: Float[Array, 'b h w c'], train: bool = False
+    self, x: Float[Array, 'b h w c'], train: bool = False, drop: Array | None = None
   ) -> Float[Array, 'b h w classes']:
     dtype = jnp.dtype(self.dtype)
 
     def layer(x: Array, name: str, features: int = 256, kernel: int = 3, rate: int = 1) -> Array:
       return ConvNormAct(features, kernel, dilation=rate, dtype=dtype, name=name)(x, train)
 
-    def drop(x: Array, rate: float) -> Array:
+    def dropout(x: Array, rate: float) -> Array:
       return nn.Dropout(rate, broadcast_dims=(1, 2), deterministic=not train)(x)
 
     size = x.shape[1:3]
-    _, low, *_, high = Backbone(self.backbone, self.output_stride, dtype, name='backbone')(x, train)
+    _, low, *_, high = Backbone(self.backbone, self.output_stride, dtype, name='backbone')(
+      x, train, drop
+    )
 
     rates = RATES[self.output_stride] if self.rates is None else self.rates
     pyramid = [layer(high, 'aspp_0', kernel=1)]
@@ -49,11 +51,11 @@ class Model(nn.Module):
     pooled = layer(high.mean((1, 2), keepdims=True), 'aspp_pool', kernel=1)
     pyramid.append(jnp.broadcast_to(pooled, pyramid[0].shape))
     high = layer(jnp.concatenate(pyramid, axis=-1), 'aspp_project', kernel=1)
-    high = drop(high, self.dropout[0])
+    high = dropout(high, self.dropout[0])
 
     high = resize_linear(high, low.shape[1:3], self.align_corners)
     low = layer(low, 'low_level', features=48, kernel=1)
     x = layer(jnp.concatenate([low, high], axis=-1), 'fuse_1')
-    x = drop(layer(x, 'fuse_2'), self.dropout[1])
+    x = dropout(layer(x, 'fuse_2'), self.dropout[1])
     logits = Conv(self.num_classes, 1, kernel_init=nn.initializers.lecun_normal(), name='head')(x)
     return resize_linear(logits, size, self.align_corners)

@@ -28,7 +28,34 @@ def max_pool2(x: Float[Array, 'b *space c']) -> Float[Array, 'b *half c']:
   halves = [n // 2 for n in x.shape[1:-1]]
   x = x[(slice(None), *(slice(2 * n) for n in halves))]
   blocks = x.reshape(x.shape[0], *(k for n in halves for k in (n, 2)), x.shape[-1])
-  return blocks.max(axis=tuple(range(2, blocks.ndim - 1, 2)))
+  return _block_max(blocks)
+
+
+@jax.custom_vjp
+def _block_max(blocks: Float[Array, 'b ...']) -> Float[Array, 'b ...']:
+  return blocks.max(axis=_within(blocks))
+
+
+def _within(blocks: Array) -> tuple[int, ...]:
+  return tuple(range(2, blocks.ndim - 1, 2))
+
+
+def _block_max_forward(blocks: Array) -> tuple[Array, tuple[Array, Array]]:
+  top = _block_max(blocks)
+  return top, (blocks, top)
+
+
+def _block_max_backward(saved: tuple[Array, Array], grad: Array) -> tuple[Array]:
+  # jnp.max divides by how many pixels equal the maximum. A compiler may compute `blocks` twice,
+  # rounded otherwise the second time; then none does, and 0 / 0 is NaN.
+  blocks, top = saved
+  axes = _within(blocks)
+  hits = (blocks == jnp.expand_dims(top, axes)).astype(grad.dtype)
+  count = jnp.maximum(hits.sum(axes, keepdims=True), 1)
+  return (hits * jnp.expand_dims(grad, axes) / count,)
+
+
+_block_max.defvjp(_block_max_forward, _block_max_backward)
 
 
 def max_pool3(x: Float[Array, 'b *space c']) -> Float[Array, 'b *half c']:
@@ -142,6 +169,24 @@ def batch_norm(train: bool, dtype: Any, name: str | None = None) -> nn.BatchNorm
   return nn.BatchNorm(
     use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=dtype, name=name
   )
+
+
+class DropChannels(nn.Module):
+  """Drops a share of each example's channels, its own share for each; the others grow to make up.
+
+  Outside training, where there is no share, it does nothing.
+  """
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, 'b *space c'], share: Float[Array, ' b'] | None
+  ) -> Float[Array, 'b *space c']:
+    if share is None:
+      return x
+    share = share[:, None]
+    drawn = jax.random.uniform(self.make_rng('dropout'), (x.shape[0], x.shape[-1]))
+    factor = (drawn >= share) / jnp.maximum(1 - share, 1e-6)
+    return x * jnp.expand_dims(factor, range(1, x.ndim - 1)).astype(x.dtype)
 
 
 class GroupNorm(nn.Module):

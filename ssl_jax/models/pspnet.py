@@ -28,10 +28,10 @@ class Model(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x: Float[Array, 'b h w c'], train: bool = False
+    self, x: Float[Array, 'b h w c'], train: bool = False, drop: Array | None = None
   ) -> Float[Array, 'b h w classes']:
     size, dtype = x.shape[1:3], jnp.dtype(self.dtype)
-    x = Backbone(self.backbone, self.output_stride, dtype, name='backbone')(x, train)[-1]
+    x = Backbone(self.backbone, self.output_stride, dtype, name='backbone')(x, train, drop)[-1]
     width = x.shape[-1] // len(self.bins)
     pyramid = [x]
     for grid in self.bins:

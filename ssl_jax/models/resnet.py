@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ssl_jax.models.layers import Conv, batch_norm, max_pool3
+from ssl_jax.models.layers import Conv, DropChannels, batch_norm, max_pool3
 from ssl_jax.types import UserError
 
 DEPTHS = {  # name: blocks of each stage, is it made of bottlenecks
@@ -57,7 +57,8 @@ class Backbone(nn.Module):
   """Images [B, H, W, C] -> features of the stem (stride 2) and the stages (4, 8, 16 and 32).
 
   An `output_stride` of 16 or 8 gives the later stages that stride and dilated convolutions; the
-  first block of a dilated stage keeps the dilation of the stage before, as in torchvision.
+  first block of a dilated stage keeps the dilation of the stage before, as in torchvision. An
+  example does without the share `drop` of the channels of all these features.
   """
 
   name_of_net: str = 'resnet50'
@@ -65,7 +66,9 @@ class Backbone(nn.Module):
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, x: Float[Array, 'b h w c'], train: bool = False) -> list[Array]:
+  def __call__(
+    self, x: Float[Array, 'b h w c'], train: bool = False, drop: Array | None = None
+  ) -> list[Array]:
     if self.name_of_net not in DEPTHS:
       raise UserError(
         f'There is no backbone {self.name_of_net!r}; the known ones are {", ".join(DEPTHS)}.'
@@ -93,4 +96,4 @@ class Backbone(nn.Module):
         if i == 0 and dilated:
           dilation *= stride
       features.append(x)
-    return features
+    return [DropChannels()(x, drop) for x in features]

@@ -7,7 +7,14 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ssl_jax.models.layers import Conv, ConvNormAct, UpConv2, max_pool2, pad_to_multiple
+from ssl_jax.models.layers import (
+  Conv,
+  ConvNormAct,
+  DropChannels,
+  UpConv2,
+  max_pool2,
+  pad_to_multiple,
+)
 from ssl_jax.types import UserError
 
 
@@ -26,7 +33,7 @@ class Model(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x: Float[Array, 'b *space c'], train: bool = False
+    self, x: Float[Array, 'b *space c'], train: bool = False, drop: Array | None = None
   ) -> Float[Array, 'b *space classes']:
     if not self.widths:
       raise UserError('model.widths is empty; give one width for each level.')
@@ -46,6 +53,7 @@ class Model(nn.Module):
       x = max_pool2(x)
     x = block(x, self.widths[-1], 'bottom')
     x = nn.Dropout(self.dropout, deterministic=not train)(x)
+    x, *skips = (DropChannels()(x, drop) for x in (x, *skips))
     for level in reversed(range(len(skips))):
       x = UpConv2(self.widths[level], dtype=jnp.dtype(self.dtype), name=f'grow{level}')(x)
       x = block(jnp.concatenate([skips[level], x], axis=-1), self.widths[level], f'up{level}')

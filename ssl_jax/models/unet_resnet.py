@@ -24,11 +24,11 @@ class Model(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x: Float[Array, 'b h w c'], train: bool = False
+    self, x: Float[Array, 'b h w c'], train: bool = False, drop: Array | None = None
   ) -> Float[Array, 'b h w classes']:
     size, dtype = x.shape[1:3], jnp.dtype(self.dtype)
     x = pad_to_multiple(x, 32)
-    *skips, x = Backbone(self.backbone, 32, dtype, name='backbone')(x, train)
+    *skips, x = Backbone(self.backbone, 32, dtype, name='backbone')(x, train, drop)
     for level, width in enumerate(self.widths):
       x = x.repeat(2, axis=1).repeat(2, axis=2)
       if skips:
