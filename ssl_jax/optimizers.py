@@ -49,6 +49,9 @@ def _is_head(params: Mapping) -> Mapping:
   return {name: jax.tree.map(lambda _, n=name: n != 'backbone', p) for name, p in params.items()}
 
 
+OPTIMIZERS = ('sgd', 'adam', 'rmsprop')
+
+
 def make(
   name: str,
   lr: optax.Schedule,
@@ -58,7 +61,7 @@ def make(
   head: float = 1.0,
   clip: float = 0.0,
 ) -> optax.GradientTransformation:
-  """SGD with L2 weight decay (as torch has it) or AdamW.
+  """SGD or RMSProp (squares remembered at 0.99) with L2 weight decay, as torch has them, or AdamW.
 
   `head` multiplies the learning rate of all that is not the backbone, in networks that have one;
   `clip` bounds the gradient's global norm (0: no bound).
@@ -69,8 +72,10 @@ def make(
     parts += [decay, optax.trace(momentum, nesterov)]
   elif name == 'adam':
     parts += [optax.scale_by_adam(b1=momentum), decay]
+  elif name == 'rmsprop':
+    parts += [decay, optax.scale_by_rms(0.99, eps_in_sqrt=False), optax.trace(momentum, nesterov)]
   else:
-    raise UserError(f'optimizer.name={name!r} is unknown; the known ones are sgd, adam.')
+    raise UserError(f'optimizer.name={name!r} is unknown; it may be {", ".join(OPTIMIZERS)}.')
   if head != 1.0:
     parts.append(
       optax.masked(

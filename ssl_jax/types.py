@@ -68,6 +68,8 @@ class Term(NamedTuple):
   images: Float[Array, 'b *space c']  # shown to the student
   loss: Callable[[Outputs], Array]  # the student's outputs for these images -> scalar
   weight: Array | float = 1.0
+  head: str | None = 'class'  # which of the student's heads is scored; None: all, as a dict
+  drop: float = 0.0  # share of the feature channels between encoder and decoder that are dropped
 
 
 Teacher = Callable[[Array], Outputs]

@@ -1,5 +1,6 @@
 """Losses against values worked out by hand."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from ssl_jax.types import IGNORE
 
 PROBS = np.float32([[[0.7, 0.2, 0.1], [0.1, 0.8, 0.1]], [[0.3, 0.3, 0.4], [0.25, 0.25, 0.5]]])
 LOGITS = jnp.log(PROBS)[None]  # [1, 2, 2, 3]
+SOFT = jnp.asarray(PROBS)
 LABELS = jnp.array([[[0, 1], [2, IGNORE]]])
 
 
@@ -68,3 +70,89 @@ def test_ramp_up_by_hand():
   found = [losses.ramp_up(step, 10) for step in (0, 5, 10, 20)]
   assert found == pytest.approx([np.exp(-5), np.exp(-1.25), 1, 1], rel=1e-5)
   assert losses.ramp_up(0, 0) == 1
+
+
+def test_sharpen_by_hand():
+  expected = PROBS**2 / (PROBS**2).sum(-1, keepdims=True)
+  np.testing.assert_allclose(losses.sharpen(SOFT, 0.5), expected, rtol=1e-5)
+  np.testing.assert_array_equal(losses.sharpen(SOFT, 1.0), PROBS)
+  certain = losses.sharpen(jnp.array([1.0, 0.0]), 0.5)
+  np.testing.assert_allclose(certain, [1, 0], atol=1e-6)
+
+
+def test_kl_divergence_by_hand():
+  target = np.float32([0.5, 0.5, 0.0])
+  valid = jnp.array([[[True, True], [False, True]]])
+  weight = jnp.array([[[1.0, 0.0], [1.0, 1.0]]])
+
+  def one(q):
+    return 0.5 * np.log(0.5 / q[0]) + 0.5 * np.log(0.5 / q[1])
+
+  expected = (one(PROBS[0, 0]) + one(PROBS[1, 1])) / 3  # the second counts in the mean, as a 0
+  answer = losses.kl_divergence(LOGITS, jnp.broadcast_to(target, LOGITS.shape), valid, weight)
+  assert answer == pytest.approx(expected, rel=1e-5)
+  assert losses.kl_divergence(LOGITS, SOFT[None], valid) == pytest.approx(0, abs=1e-6)
+
+
+def test_entropy_and_soft_cross_entropy_by_hand():
+  valid = jnp.array([[[True, False], [False, True]]])
+  chosen = PROBS[[0, 1], [0, 1]]
+  expected = -(chosen * np.log(chosen)).sum(-1).mean()
+  assert losses.entropy(LOGITS, valid) == pytest.approx(expected, rel=1e-5)
+  assert losses.soft_cross_entropy(LOGITS, SOFT[None], valid) == pytest.approx(expected, rel=1e-5)
+
+
+def _mutual_information(one, two, valid, radius, marginal):
+  b, h, w, k = one.shape
+  total = 0.0
+  for dy in range(-radius, radius + 1):
+    for dx in range(-radius, radius + 1):
+      joint = np.zeros((k, k))
+      for n, y, x in np.ndindex(b, h, w):
+        if 0 <= y + dy < h and 0 <= x + dx < w and valid[n, y, x] and valid[n, y + dy, x + dx]:
+          joint += np.outer(one[n, y + dy, x + dx], two[n, y, x])
+      joint /= joint.sum()
+      joint = (joint + joint.T) / 2
+      rows, columns = joint.sum(1, keepdims=True), joint.sum(0, keepdims=True)
+      total -= (joint * (np.log(joint) - marginal * (np.log(rows) + np.log(columns)))).sum()
+  return total / (2 * radius + 1) ** 2
+
+
+@pytest.mark.parametrize(('radius', 'marginal'), [(0, 1.0), (2, 1.5)])
+def test_mutual_information_by_hand(radius, marginal):
+  rng = np.random.default_rng(0)
+  one, two = rng.dirichlet(np.ones(3), (2, 2, 5, 4)).astype(np.float32)
+  valid = rng.random((2, 5, 4)) < 0.8
+  given = [jnp.asarray(x) for x in (one, two, valid)]
+  answer = losses.mutual_information(*given, radius, marginal)
+  assert answer == pytest.approx(_mutual_information(one, two, valid, radius, marginal), rel=1e-4)
+  swapped = losses.mutual_information(
+    given[0][..., ::-1], given[1][..., ::-1], given[2], radius, marginal
+  )
+  assert swapped == pytest.approx(float(answer), abs=1e-5)  # clusters have no order
+
+
+def test_mutual_information_of_what_is_certain_and_of_what_is_independent():
+  certain = jnp.eye(2)[jnp.arange(16).reshape(1, 4, 4) % 2]
+  valid = jnp.ones((1, 4, 4), bool)
+  assert losses.mutual_information(certain, certain, valid) == pytest.approx(-np.log(2), rel=1e-5)
+  same = jnp.full((1, 4, 4, 2), 0.5)
+  assert losses.mutual_information(certain, same, valid) == pytest.approx(0, abs=1e-6)
+  collapsed = jnp.broadcast_to(jnp.array([1.0, 0.0]), (1, 4, 4, 2))
+  assert losses.mutual_information(collapsed, collapsed, valid) == pytest.approx(0, abs=1e-6)
+
+
+def test_mutual_information_over_a_large_window_and_in_three_dimensions():
+  """The joint distribution by Fourier transforms is that of the sums."""
+  rng = np.random.default_rng(0)
+  for space, radius in (((24, 17), 6), ((5, 6, 7), 2)):
+    one, two = (jax.nn.softmax(jnp.asarray(rng.normal(size=(2, *space, 3)))) for _ in range(2))
+    found = losses._joint(one, two, radius)
+    assert found.shape == (3, 3, (2 * radius + 1) ** len(space))
+    padded = np.pad(one, [(0, 0)] + [(radius, radius)] * len(space) + [(0, 0)])
+    sides = np.array(space)
+    starts = np.array([*np.ndindex(*[2 * radius + 1] * len(space))])  # displacement + radius
+    at = [(slice(None), *map(slice, start, start + sides)) for start in starts]
+    flat = np.reshape(two, (-1, 3))
+    sums = [padded[window].reshape(-1, 3).T @ flat for window in at]
+    np.testing.assert_allclose(np.moveaxis(np.array(sums), 0, -1), found, rtol=1e-4, atol=1e-4)

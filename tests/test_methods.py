@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ssl_jax import find
-from ssl_jax.types import IGNORE, Mix, View
+from ssl_jax import find, losses, parallel
+from ssl_jax.types import IGNORE, Mix, UserError, View
 
 GRID = jnp.broadcast_to(jnp.eye(2, 3), (2, 2, 3))
 KEY = jax.random.key(0)
@@ -48,6 +48,39 @@ def test_supervised_by_hand():
   assert term.loss(STUDENT) == pytest.approx(-np.log([0.5, 0.1, 0.2]).mean(), rel=1e-5)
   assert term.weight == 0.5
   assert not shown  # nobody needs a teacher to learn from labels
+
+
+def test_annealing_leaves_out_what_is_known_already():
+  # Probabilities of the true classes: 0.5, 0.1 and 0.2 of the three labelled pixels.
+  def loss(step, **knobs):
+    terms, _, _ = _ask('supervised', _views(), step=step, annealed=100, **knobs)
+    return terms['labeled'].loss(STUDENT)
+
+  sure = jnp.log(jnp.array([[[[0.9, 0.1], [0.9, 0.1]]], [[[0.8, 0.2], [0.3, 0.7]]]]))
+  known = jnp.where(jnp.arange(2).reshape(2, 1, 1, 1) == 0, sure, STUDENT)
+  for annealing, share in (('linear', 0.5), ('log', 1 - np.exp(-2.5)), ('exp', np.exp(-2.5))):
+    knobs = dict(annealing=annealing)
+    assert loss(0, **knobs) == pytest.approx(-np.log([0.5, 0.1, 0.2]).mean(), rel=1e-5)
+    terms, _, _ = _ask('supervised', _views(), step=50, annealed=100, **knobs)
+    due = [p for p in (0.9, 0.1, 0.2) if p <= share / 2 + 0.5]
+    assert terms['labeled'].loss(known) == pytest.approx(-np.log(due).mean(), rel=1e-4)
+    terms, _, _ = _ask('supervised', _views(), step=100, annealed=100, **knobs)
+    assert terms['labeled'].loss(known) == pytest.approx(-np.log([0.9, 0.1, 0.2]).mean(), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+  ('knobs', 'says'),
+  [(dict(annealing='cosine'), 'not one of linear, log, exp'), (dict(annealing='exp'), 'annealed')],
+)
+def test_annealing_that_cannot_be_is_refused(knobs, says):
+  with pytest.raises(UserError, match=says):
+    _ask('supervised', _views(), **knobs)
+
+
+def test_dice_may_stand_alone():
+  terms, _, _ = _ask('supervised', _views(), dice=1.0, cross_entropy=0.0)
+  labels = _views()['labeled'].label
+  assert terms['labeled'].loss(STUDENT) == pytest.approx(float(losses.dice(STUDENT, labels)))
 
 
 def test_fixmatch_by_hand():
@@ -116,11 +149,148 @@ def test_mean_teacher_by_hand():
   assert _ask('mean_teacher', _views(), ramp=10, step=99)[0]['unlabeled'].weight == 1
 
 
+def test_pseudo_label_and_entropy_by_hand():
+  terms, metrics, _ = _ask('pseudo_label', _views(), threshold=0.95)
+  expected = -(np.log(0.5) + np.log(0.2)) / 4
+  assert terms['unlabeled'].loss(STUDENT) == pytest.approx(expected, rel=1e-5)
+  assert (terms['unlabeled'].images == jnp.float32(0.1)).all()
+  assert metrics['trusted'] == pytest.approx(0.5)
+  terms, _, shown = _ask('entropy', _views(), weight=0.3)
+  probs = np.exp(STUDENT)
+  assert terms['unlabeled'].loss(STUDENT) == pytest.approx(
+    float(-(probs * np.log(probs)).sum(-1).mean()), rel=1e-5
+  )
+  assert terms['unlabeled'].weight == pytest.approx(0.3)
+  assert not shown
+
+
+def test_uda_by_hand():
+  probs, target = np.exp(STUDENT), np.asarray(TEACHER)
+  each = (target * (np.log(target) - np.log(probs))).sum(-1)
+  terms, _, _ = _ask('uda', _views())
+  assert terms['unlabeled'].loss(STUDENT) == pytest.approx(float(each.mean()), rel=1e-5)
+  terms, metrics, _ = _ask('uda', _views(), threshold=0.95)  # strictly above, unlike FixMatch
+  assert terms['unlabeled'].loss(STUDENT) == pytest.approx(float(each[0, 0, 0] / 4), rel=1e-5)
+  assert metrics['trusted'] == pytest.approx(0.25)
+  sharp = target**2 / (target**2).sum(-1, keepdims=True)
+  each = (sharp * (np.log(sharp) - np.log(probs))).sum(-1)
+  terms, _, _ = _ask('uda', _views(), temperature=0.5)
+  assert terms['unlabeled'].loss(STUDENT) == pytest.approx(float(each.mean()), rel=1e-5)
+  with pytest.raises(UserError, match='neither'):
+    _ask('uda', _views(), divergence='js')
+
+
+def test_uda_with_mutual_information():
+  terms, _, _ = _ask('uda', _views(), divergence='iid', marginal=1.5)
+  valid = jnp.ones((2, 1, 2), bool)
+  expected = losses.mutual_information(TEACHER, jax.nn.softmax(STUDENT), valid, 0, 1.5)
+  assert terms['unlabeled'].loss(STUDENT) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_uda_compares_where_the_weak_view_is():
+  """The strong view is mirrored: its answer is mirrored back, and what it did not see is left."""
+  mirrored = jnp.broadcast_to(jnp.array([[1.0, 0, 0], [0, -1, 1]]), (2, 2, 3))
+  seen = np.array([[[True, False]], [[True, True]]])
+  views = _views(valid=seen)
+  views['strong'] = views['strong'].replace(geometry=mirrored)
+  terms, _, _ = _ask('uda', views)
+  probs, target = np.exp(STUDENT)[:, :, ::-1], np.asarray(TEACHER)
+  each = (target * (np.log(target) - np.log(probs))).sum(-1)
+  expected = each[seen[:, :, ::-1]].mean()
+  assert terms['unlabeled'].loss(STUDENT) == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_iic_is_blind_to_a_turn_and_to_the_order_of_clusters():
+  mirrored = jnp.broadcast_to(jnp.array([[1.0, 0, 0], [0, -1, 1]]), (2, 2, 3))
+  views = _views()
+  views['strong'] = views['strong'].replace(geometry=mirrored)
+  term = _ask('iic', views, radius=0, over='over')[0]['unlabeled']
+  assert term.head is None
+  assert [float(x.mean()) for x in parallel.separate(term.images, [2, 2])] == pytest.approx(
+    [0.1, 0.9]
+  )
+
+  def loss(one, two):
+    joined = parallel.interleave([one, two])
+    return float(term.loss({'class': joined, 'over': joined[..., ::-1]}))
+
+  valid = jnp.ones((2, 1, 2), bool)
+  probs = jax.nn.softmax(STUDENT)
+  alone = float(losses.mutual_information(probs, probs, valid))
+  assert loss(STUDENT, STUDENT[:, :, ::-1]) == pytest.approx(2 * alone, rel=1e-5)
+  assert loss(STUDENT, STUDENT) > 2 * alone + 0.01  # not the same pixels
+
+
+def test_unimatch_by_hand():
+  views = _views() | {'strong2': _view(value=0.5, valid=[[[True, True]], [[False, True]]])}
+  terms, _, _ = _ask('unimatch', views, threshold=0.95, drop=0.3)
+  assert {n: (float(t.weight), t.drop) for n, t in terms.items()} == {
+    'strong': (0.25, 0.0),
+    'strong2': (0.25, 0.0),
+    'features': (0.5, 0.3),
+  }
+  expected = -(np.log(0.5) + np.log(0.2)) / 4
+  for name, image in (('strong', 0.9), ('features', 0.1)):
+    assert terms[name].loss(STUDENT) == pytest.approx(expected, rel=1e-5)
+    assert (terms[name].images == jnp.float32(image)).all()
+  assert terms['strong2'].loss(STUDENT) == pytest.approx(-np.log(0.5) / 3, rel=1e-5)
+
+
+def test_cps_by_hand():
+  terms, _, shown = _ask('cps', _views(), weight=1.5)
+  other = jnp.log(TEACHER)
+  assert not shown
+  one, two = np.exp(STUDENT), np.asarray(TEACHER)
+  pick = np.take_along_axis
+  each = -np.log(pick(one, two.argmax(-1)[..., None], -1))
+  each = each - np.log(pick(two, one.argmax(-1)[..., None], -1))
+  for name in ('labeled', 'unlabeled'):
+    term = terms[name]
+    answer = term.loss({'class': STUDENT, 'second': other})
+    assert answer == pytest.approx(float(each.mean()), rel=1e-5)
+    assert (term.head, float(term.weight)) == (None, 1.5)
+  assert terms['second'].head == 'second'
+  assert terms['second'].loss(other) == pytest.approx(-np.log([0.97, 0.6, 0.95]).mean(), rel=1e-5)
+
+
+def test_mixmatch_by_hand():
+  """Guesses are averaged on the same pixels and sharpened; then images and targets are mixed."""
+  views = _views() | {'weak2': _view(value=0.3)}
+  made, _, shown = _ask('mixmatch', views, unlabeled=75.0, ramp=100, step=25)
+  assert [float(x.mean()) for x in shown] == pytest.approx([0.1, 0.3])
+  key_partner, key_share = jax.random.split(KEY)
+  partner = np.asarray(jax.random.permutation(key_partner, 6))
+  share = np.asarray(jax.random.beta(key_share, 0.75, 0.75, (6,)))
+  share = np.maximum(share, 1 - share)[:, None, None, None]
+  images = np.concatenate([np.full((2, 1, 2, 3), v) for v in (0.0, 0.1, 0.3)])
+  labels = np.eye(2)[np.array([[[0, 1]], [[1, 0]]])]
+  labels[1, 0, 1] = 0  # nobody knows
+  guess = np.asarray(TEACHER) ** 2
+  guess = guess / guess.sum(-1, keepdims=True)
+  target = np.concatenate([labels, guess, guess])
+  valid = np.ones((6, 1, 2), bool)
+  valid[1, 0, 1] = False
+  images, target = (share * x + (1 - share) * x[partner] for x in (images, target))
+  valid = valid & valid[partner]
+  np.testing.assert_allclose(made['labeled'].images, images[:2], rtol=1e-5)
+  np.testing.assert_allclose(made['unlabeled'].images, images[2:], rtol=1e-5)
+  probs = np.exp(STUDENT)
+  expected = -(target[:2] * np.log(probs)).sum(-1)[valid[:2]].mean()
+  assert made['labeled'].loss(STUDENT) == pytest.approx(float(expected), rel=1e-4)
+  twice = jnp.concatenate([STUDENT, STUDENT])
+  expected = ((np.exp(twice) - target[2:]) ** 2).mean(-1)[valid[2:]].mean()
+  assert made['unlabeled'].loss(twice) == pytest.approx(float(expected), rel=1e-4)
+  assert made['unlabeled'].weight == pytest.approx(75 / 4)
+
+
 @pytest.mark.parametrize('name', find.known('methods'))
 def test_every_method_asks_named_terms_with_finite_losses(name):
-  terms, metrics, _ = _ask(name, _views())
+  views = _views() | {'weak2': _view(value=0.2), 'strong2': _view(value=0.8)}
+  terms, metrics, _ = _ask(name, views)
   assert terms
   for term in terms.values():
-    assert np.isfinite(term.loss(STUDENT))
+    said = jnp.tile(STUDENT, (len(term.images) // 2, 1, 1, 1))
+    heads = {'class': said, 'second': said} if term.head is None else said
+    assert np.isfinite(term.loss(heads))
     assert np.isfinite(term.weight)
   assert all(np.isfinite(value) for value in metrics.values())

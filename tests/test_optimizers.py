@@ -57,6 +57,13 @@ def test_a_network_without_backbone_has_one_rate():
   assert found['block'] == pytest.approx(1 - 0.1 * 0.5 * 2)
 
 
+def test_rmsprop_as_torch_has_it():
+  # Squares remembered at 0.99 from 0: the first gradient is divided by a tenth of its size.
+  found = _two_steps(name='rmsprop', momentum=0.0)['head']
+  second = 1 / np.sqrt(0.99 * 0.01 + 0.01)
+  assert found == pytest.approx(2 - 0.1 * (10 + second), rel=1e-4)
+
+
 def test_adam_moves_by_the_rate():
   assert _two_steps(name='adam')['head'] == pytest.approx(2 - 0.2, rel=1e-4)
 
@@ -67,7 +74,7 @@ def test_clip_bounds_the_norm():
 
 
 def test_unknown_names_are_refused():
-  with pytest.raises(UserError, match='known ones are sgd, adam'):
+  with pytest.raises(UserError, match='may be sgd, adam, rmsprop'):
     optimizers.make(name='lion', lr=lambda step: 0.1)
 
 

@@ -3,22 +3,38 @@
 from collections.abc import Sequence
 
 from ssl_jax import losses
-from ssl_jax.types import LossTransform, Term
+from ssl_jax.types import LossTransform, Term, UserError
 
 
 def method(
-  weight: float = 1.0, dice: float = 0.0, shown: Sequence[str] = ('labeled',)
+  weight: float = 1.0,
+  dice: float = 0.0,
+  shown: Sequence[str] = ('labeled',),
+  cross_entropy: float = 1.0,
+  annealing: str = '',
+  annealed: int = 0,
 ) -> LossTransform:
   """Cross-entropy over labelled pixels plus `dice` times the soft Dice loss, mean over `shown`.
 
   Those views may hold masks that people drew, or that an earlier stage wrote (self-training, Yang
-  et al. 2022, arXiv:2106.05095).
+  et al. 2022, arXiv:2106.05095). `annealing` ('linear', 'log' or 'exp', over the first `annealed`
+  steps) leaves out of the cross-entropy what the student knows already (UDA's training-signal
+  annealing, Xie et al. 2020).
   """
+  if annealing not in ('', *losses.ANNEALINGS):
+    raise UserError(
+      f'methods.supervised.annealing={annealing!r} is not one of {", ".join(losses.ANNEALINGS)}.'
+    )
+  if annealing and not annealed:
+    raise UserError('methods.supervised.annealing needs the number of steps it takes: annealed.')
 
   def ask(teacher, views, key, step):
     def term(view):
       def loss(logits):
-        total = losses.cross_entropy(logits, view.label)
+        total = 0.0
+        if cross_entropy:
+          due = losses.unknown(logits, view.label, annealing, step, annealed) if annealing else None
+          total += cross_entropy * losses.cross_entropy(logits, view.label, due)
         return total + dice * losses.dice(logits, view.label) if dice else total
 
       return Term(view.image, loss, weight / len(shown))

@@ -1,0 +1,62 @@
+"""The watch for networks that teach themselves nonsense."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ssl_jax import collapse
+from ssl_jax.run import run
+
+SHARES = {'background': 0.8, 'cell': 0.2}
+
+
+def _seen(cell, **more):
+  return {'targets/background': 1 - cell, 'targets/cell': cell, 'targets/entropy': 0.1, **more}
+
+
+def test_figures_by_hand():
+  answers = [jnp.array([[[1.0, 0.0], [0.5, 0.5]]]), jnp.array([[[0.0, 1.0], [0.5, 0.5]]])]
+  figures = collapse.figures(answers, ('background', 'cell'))
+  assert figures['targets/background'] == pytest.approx(0.5)
+  assert figures['targets/entropy'] == pytest.approx(0.5)  # two pixels know all, two know nothing
+
+
+def test_a_lost_class_is_named_with_both_shares():
+  assert collapse.faults(_seen(0.15), SHARES) == []
+  assert collapse.faults(_seen(0.01), SHARES) == ['its targets hold 1.0% cell, the labels 20.0%']
+  assert collapse.faults(_seen(0.0), {'background': 1.0, 'cell': 0.0}) == []  # nobody drew any
+
+
+def test_clusters_that_became_one_are_named():
+  one = {'targets/cluster 0': 0.999, 'targets/cluster 1': 0.001, 'targets/entropy': 0.0}
+  assert collapse.faults(one, None) == ['nearly all pixels (99.9%) are cluster 0']
+  assert collapse.faults(one | {'targets/cluster 0': 0.9, 'targets/cluster 1': 0.1}, None) == []
+
+
+def test_a_method_that_trusts_nothing_is_named():
+  faults = collapse.faults(_seen(0.2, **{'fixmatch/trusted': 0.001}), SHARES)
+  assert faults == ['fixmatch trusts 0.1% of the pixels']
+
+
+def test_the_end_of_a_run_counts_and_not_its_beginning():
+  lines = [
+    {'step': step, 'loss': 1.0, **_seen(0.2 if step > 80 else 0.0)} for step in range(1, 101)
+  ]
+  assert collapse.at_the_end([*lines, {'step': 100, 'test/miou': 3.0}], SHARES) == []
+  lines = [{**line, **_seen(0.0)} for line in lines]
+  assert collapse.at_the_end(lines, SHARES) == ['its targets hold 0.0% cell, the labels 20.0%']
+  assert collapse.at_the_end([], SHARES) == []
+
+
+def test_a_collapsed_run_says_so_in_its_log_its_figures_and_its_verdict(page, tmp_path, capfd):
+  page.unlock()
+  page.log_every, page.methods.fixmatch.threshold = 2, 1.0  # nothing is ever so sure
+  done = run(page, tmp_path)
+  assert done['fixmatch/collapsed'] == 1.0
+  assert 'control/collapsed' not in done or done['control/collapsed'] == 0.0
+  assert 'trusts 0.0% of the pixels' in capfd.readouterr().out
+  assert 'fixmatch collapsed with seed 0' in (tmp_path / 'verdict' / 'verdict.txt').read_text()
+
+
+def test_without_unlabeled_images_nothing_is_watched():
+  assert np.array_equal(collapse.at_the_end([{'step': 1, 'loss': 0.5}], SHARES), [])

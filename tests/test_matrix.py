@@ -1,0 +1,96 @@
+"""Every method with every kind of network, in two and three dimensions, under both teachers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ssl_jax import find, learner, optimizers
+from ssl_jax.models import resnet
+
+VIEWS = {
+  'labeled': {'of': 'labeled'},
+  'weak': {'of': 'unlabeled'},
+  'weak2': {'of': 'unlabeled', 'flip': 0.5},
+  'strong': {'of': 'weak', 'rotate': 180.0},
+  'strong2': {'of': 'weak', 'jitter': {'p': 1.0, 'brightness': 0.5}},
+}
+KNOBS = {'iic': {'radius': 1, 'over': 'over'}, 'uda': {'divergence': 'iid', 'radius': 1}}
+ALONE = {'mixmatch', 'supervised'}
+HEADS = {'class': 3, 'over': 4}
+UNET = ('unet', {'widths': (4, 6)})
+NETWORKS = {
+  'unet': (*UNET, (8, 8)),
+  'unet in 3-D': (*UNET, (4, 8, 8)),
+  'deeplabv3plus': (
+    'deeplabv3plus',
+    {'backbone': 'resnet10', 'output_stride': 16, 'rates': (2,)},
+    (16, 16),
+  ),
+}
+# There are many programs and each runs a few times: compile them fast, not to be fast.
+QUICK = {'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True}
+
+
+def _batch(size):
+  rng = np.random.default_rng(0)
+  images = rng.integers(0, 256, (2, *size, 1), np.uint8)
+  labels = rng.integers(0, 3, (2, *size)).astype(np.uint8)
+  extent = np.array([size] * 2, np.int32)
+  batch = {
+    'labeled': {'image': images, 'extent': extent, 'label': labels},
+    'unlabeled': {'image': images[::-1].copy(), 'extent': extent},
+  }
+  return jax.tree.map(jnp.asarray, batch)
+
+
+def _learner(name, network, teacher):
+  model, knobs, size = NETWORKS[network]
+  if name == 'cps':
+    model, knobs = 'pair', {'of': model, 'knobs': knobs}
+  methods = {name: find.build('methods', name, KNOBS.get(name, {}))}
+  if name not in ALONE:
+    methods['supervised'] = find.build('methods', 'supervised', {})
+  heads = HEADS if name == 'iic' else {'class': 3}
+  return learner.make_learner(
+    find.build('models', model, knobs, num_classes=sum(heads.values()), dtype='float32'),
+    methods,
+    VIEWS,
+    size,
+    optimizers.make('sgd', lambda step: 0.1),
+    teacher=teacher,
+    decay=0.5 if teacher == 'average' else 0.0,
+    heads=heads if name == 'iic' else None,
+    classes=('a', 'b', 'c'),
+  )
+
+
+def _cases():
+  """The whole product; what compiles long and tells little more is left to -m slow."""
+  for network in NETWORKS:
+    for teacher in ('average', 'student'):
+      slow = teacher == 'student' and network != 'unet'
+      yield pytest.param(network, teacher, marks=[pytest.mark.slow] * slow)
+
+
+@pytest.mark.parametrize(('network', 'teacher'), [*_cases()])
+@pytest.mark.parametrize('name', find.known('methods'))
+def test_two_steps_are_finite_and_move_the_student_alone(name, network, teacher, monkeypatch):
+  monkeypatch.setitem(resnet.DEPTHS, 'resnet10', ((1, 1, 1, 1), False))
+  size = NETWORKS[network][-1]
+  made, batch = _learner(name, network, teacher), _batch(size)
+  init = jax.jit(made.init, compiler_options=QUICK)
+  update = jax.jit(made.update, compiler_options=QUICK)
+  states = [init(jax.random.key(0), jnp.zeros((1, *size, 1)))]
+  for _ in range(2):
+    state, metrics = update(states[-1], batch, jax.random.key(1))
+    assert learner.first_fault(jax.device_get(metrics)) is None
+    states.append(state)
+
+  begun, first, second = (state.student for state in states)
+  changed = jax.tree.map(lambda a, b: not np.array_equal(a, b), begun['params'], second['params'])
+  assert all(jax.tree.leaves(changed))
+  if teacher == 'average':  # it follows the student (decay 1/2) and no gradient of its own
+    expected = jax.tree.map(lambda a, b, c: (a + b) / 4 + c / 2, begun, first, second)
+    for ours, theirs in zip(*map(jax.tree.leaves, (states[-1].average, expected)), strict=True):
+      np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
