@@ -51,10 +51,16 @@ def _per_channel(image: np.ndarray) -> np.ndarray:
   return image.mean(tuple(range(image.ndim - 1)))
 
 
+def _ends(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  axes = tuple(range(image.ndim - 1))
+  return image.min(axes), image.max(axes)
+
+
 def find_facts(splits: Splits, normalize: str = 'data') -> Facts:
   """Reads what prediction will need off the training images, never off val or test.
 
-  `normalize`: 'data' for the training images' own mean and deviation, 'imagenet' for ImageNet's.
+  `normalize`: 'data' for the training images' own mean and deviation, 'minmax' for their minimum
+  and maximum, which become 0 and 1, 'imagenet' for ImageNet's mean and deviation.
   """
   sums = [(_per_channel(x), _per_channel(x**2)) for x in map(unit, _sample(splits))]
   mean, square = (np.mean([s[i] for s in sums], axis=0) for i in (0, 1))
@@ -62,6 +68,10 @@ def find_facts(splits: Splits, normalize: str = 'data') -> Facts:
   channels = len(mean)
   if normalize == 'imagenet' and channels == 3:
     mean, std = IMAGENET
+  if normalize == 'minmax':
+    low = np.min([_ends(image)[0] for image in map(unit, _sample(splits))], 0)
+    high = np.max([_ends(image)[1] for image in map(unit, _sample(splits))], 0)
+    mean, std = low, np.maximum(high - low, 1e-3)
   named = {n: getattr(splits, n) for n in ('labeled', 'unlabeled', 'val', 'test')}
   counts = {n: len(source) for n, source in named.items() if source is not None}
   return Facts(
@@ -73,6 +83,15 @@ def find_facts(splits: Splits, normalize: str = 'data') -> Facts:
     counts=counts,
     fingerprint=zlib.crc32(repr((*counts.items(), splits.digest)).encode()),
   )
+
+
+def class_shares(source: Source, classes: Sequence[str]) -> dict[str, float]:
+  """The share of each class among the labeled pixels of a sample of images."""
+  total = np.zeros(len(classes))
+  for index in np.unique(np.linspace(0, len(source) - 1, SAMPLE).astype(int)):
+    label = source[int(index)]['label']
+    total += np.bincount(label[label != IGNORE], minlength=len(classes))[: len(classes)]
+  return dict(zip(classes, (total / max(total.sum(), 1)).tolist(), strict=True))
 
 
 def canvas_of(source: Source, limit: int | None) -> tuple[int, ...]:

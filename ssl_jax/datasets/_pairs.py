@@ -29,7 +29,7 @@ def pairs(folder: str | Path, role: str) -> list[Item]:
   where a folder is missing or an image or mask stands alone.
   """
   found = {kind: _inside(Path(folder), kind, role) for kind in ('images', 'masks')}
-  items = _items(found['images'])
+  items = files_in(found['images'])
   masks = _match(items, images.list_images(found['masks']))
   for item in items:
     if item.name not in masks:
@@ -43,7 +43,7 @@ def pairs(folder: str | Path, role: str) -> list[Item]:
 def singles(folder: str | Path) -> list[Item]:
   """Lists the images of a folder, or of the images/ in it; no masks are looked for."""
   inside = Path(folder) / 'images'
-  return _items(inside if inside.is_dir() else Path(folder))
+  return files_in(inside if inside.is_dir() else Path(folder))
 
 
 def _inside(folder: Path, kind: str, role: str) -> Path:
@@ -58,7 +58,8 @@ def _inside(folder: Path, kind: str, role: str) -> Path:
   )
 
 
-def _items(folder: Path) -> list[Item]:
+def files_in(folder: Path) -> list[Item]:
+  """Lists the images of a folder by name; raises UserError where two have the same stem."""
   items: dict[str, Item] = {}
   for path in images.list_images(folder):
     if path.stem in items:

@@ -1,0 +1,169 @@
+"""BBBC039 and the Cell Tracking Challenge: the published layouts, splits, margins, sentences."""
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from ssl_jax import data
+from ssl_jax.datasets import bbbc039, ctc
+from ssl_jax.types import IGNORE, UserError
+
+SIZE = (20, 30)
+
+
+def write(path, array):
+  path.parent.mkdir(parents=True, exist_ok=True)
+  tifffile.imwrite(path, array) if path.suffix == '.tif' else Image.fromarray(array).save(path)
+
+
+def cells(seed, dtype=np.uint8):
+  """An image and ids of two objects."""
+  rng = np.random.default_rng(seed)
+  ids = np.zeros(SIZE, np.uint16)
+  ids[3:9, 4 : 10 + seed % 5], ids[12:18, 12:25] = 1, 2
+  top = 250 if dtype == np.uint8 else 4000
+  return (rng.integers(0, 50, SIZE) + (ids > 0) * (top - 50)).astype(dtype), ids
+
+
+def nuclei(root, count=10):
+  """BBBC039's own files: 16-bit TIFF, masks whose first channel holds ids."""
+  for i in range(count):
+    image, ids = cells(i, np.uint16)
+    write(root / 'images' / f'n{i}.tif', image)
+    rgba = np.stack(
+      [ids.astype(np.uint8), *[np.zeros(SIZE, np.uint8)] * 2, ids.astype(np.uint8)], -1
+    )
+    write(root / 'masks' / f'n{i}.png', rgba)
+  return root
+
+
+def recording(root, count=9):
+  """A data set of the challenge: one recording with all silver and some gold masks, one without."""
+  for t in range(count):
+    image, ids = cells(t)
+    write(root / '01' / f't{t:03}.tif', image)
+    write(root / '01_ST' / 'SEG' / f'man_seg{t:03}.tif', ids)
+    if t % 4 == 0:
+      write(root / '01_GT' / 'SEG' / f'man_seg{t:03}.tif', ids)
+    write(root / '02' / f't{t:03}.tif', cells(t + 50)[0])
+  return root
+
+
+def names(source):
+  return [source[i]['name'] for i in range(len(source))]
+
+
+def test_bbbc039_without_lists_is_split_by_a_seed(tmp_path):
+  nuclei(tmp_path)
+  splits = bbbc039.load(root=tmp_path, labeled=0.5, val=1, test=3)
+  assert [len(s) for s in (splits.labeled, splits.unlabeled, splits.val, splits.test)] == [
+    3,
+    3,
+    1,
+    3,
+  ]
+  everything = [*map(names, (splits.labeled, splits.unlabeled, splits.val, splits.test))]
+  assert len({name for each in everything for name in each}) == 10
+  record = splits.labeled[0]
+  _, ids = cells(int(record['name'][1:]))
+  np.testing.assert_array_equal(record['label'], ids > 0)
+  assert 'label' not in splits.unlabeled[0]
+  assert 'label' in splits.truth[0]
+  assert splits.classes == ('background', 'nucleus')
+  # A smaller share is a part of a larger one, and another seed draws others.
+  assert names(bbbc039.load(root=tmp_path, labeled=1, val=1, test=3).labeled) == everything[0][:1]
+  assert names(bbbc039.load(root=tmp_path, test=3, seed=1).test) != everything[3]
+
+
+def test_bbbc039_reads_its_lists(tmp_path):
+  nuclei(tmp_path / 'bbbc039')
+  lists = {'training': range(6), 'validation': (6,), 'test': (7, 8)}
+  for name, numbers in lists.items():
+    path = tmp_path / 'bbbc039' / 'metadata' / f'{name}.txt'
+    path.parent.mkdir(exist_ok=True)
+    path.write_text('\n'.join(f'n{i}.png' for i in numbers) + '\n')
+  splits = bbbc039.load(root=tmp_path, labeled=1.0)
+  assert sorted(names(splits.labeled)) == [f'n{i}' for i in range(6)]
+  assert splits.unlabeled is None
+  assert (names(splits.val), names(splits.test)) == (['n6'], ['n7', 'n8'])
+  path.write_text('n99.png\n')
+  with pytest.raises(UserError, match='names n99, which is not in images/'):
+    bbbc039.load(root=tmp_path)
+
+
+def test_minimum_and_maximum_of_the_training_images_become_0_and_1(tmp_path):
+  nuclei(tmp_path)
+  splits = bbbc039.load(root=tmp_path, test=3)
+  raw = [
+    cells(int(n[1:]), np.uint16)[0] for s in (splits.labeled, splits.unlabeled) for n in names(s)
+  ]
+  assert splits.intensity == (np.min(raw), np.max(raw))
+  facts = data.find_facts(splits, 'minmax')
+  pixels = [facts.standardize(s[i]['image']) for s in (splits.labeled, splits.unlabeled)
+            for i in range(len(s))]  # fmt: skip
+  assert (np.min(pixels), np.max(pixels)) == pytest.approx((0, 1))
+
+
+def test_the_challenge_tests_on_the_last_frames(tmp_path):
+  splits = ctc.load(root=recording(tmp_path), labeled=0.5, test=3, margin=2)
+  assert names(splits.test) == ['01_t006', '01_t007', '01_t008']
+  assert len(splits.labeled) == 3
+  training = names(splits.labeled) + names(splits.unlabeled)
+  assert sorted(training) == sorted(
+    [f'01_t{t:03}' for t in range(6)] + [f'02_t{t:03}' for t in range(9)]
+  )
+  assert splits.truth is None  # nobody drew the second recording
+  label = splits.test[0]['label']
+  assert (label[:2] == IGNORE).all()
+  assert (label[:, -2:] == IGNORE).all()
+  np.testing.assert_array_equal(label[2:-2, 2:-2], (cells(6)[1] > 0)[2:-2, 2:-2])
+
+
+def test_gold_masks_are_some_frames(tmp_path):
+  splits = ctc.load(root=recording(tmp_path), masks='gold', labeled=1.0, test=1, margin=0)
+  assert names(splits.test) == ['01_t008']
+  assert sorted(names(splits.labeled)) == ['01_t000', '01_t004']
+  assert len(splits.unlabeled) == 6 + 9
+
+
+def test_images_with_masks_beside_them_are_recordings_too(tmp_path):
+  for t in range(4):
+    image, ids = cells(t)
+    write(tmp_path / 'set' / 'images' / f'a_t{t}.png', image)
+    write(tmp_path / 'set' / 'masks' / f'a_t{t}.png', (ids > 0).astype(np.uint8))
+    write(tmp_path / 'set' / 'unlabeled' / f'b_t{t}.png', cells(t + 9)[0])
+  splits = ctc.load(root=tmp_path, set='set', labeled=1, test=1, margin=0)
+  assert names(splits.test) == ['a_t3']
+  assert len(splits.unlabeled) == 2 + 4
+  assert len(ctc.load(root=tmp_path, set='set', test=1, recordings=['a']).unlabeled) == 2
+
+
+@pytest.mark.parametrize(
+  ('knobs', 'says'),
+  [
+    (dict(root=None), 'data.root is not given; unpack'),
+    (dict(masks='bronze'), "data.masks='bronze' is not one of silver, gold"),
+    (dict(recordings=['07']), 'has no 07; it has 01, 02'),
+    (dict(labeled=0.0), r'data.labeled=0.0 asks for 0 images, and 1\.\.6 can be given'),
+    (dict(labeled=2.5), 'give 0.1 for 10 %, or a number'),
+    (dict(test=9), r'data.test=9 asks for 9 images, and 1\.\.8 can be given'),
+    (dict(recordings=['02']), 'holds no silver masks'),
+  ],
+)
+def test_what_cannot_be_is_refused_in_a_sentence(tmp_path, knobs, says):
+  recording(tmp_path)
+  with pytest.raises(UserError, match=says):
+    ctc.load(**dict(root=tmp_path, test=3, margin=0) | knobs)
+
+
+def test_missing_and_wrong_files_are_named(tmp_path):
+  nuclei(tmp_path)
+  write(tmp_path / 'masks' / 'n3.png', np.zeros((5, 5), np.uint8))
+  with pytest.raises(UserError, match=r'n3\.png is 5 x 5 pixels but its image is 20 x 30'):
+    bbbc039.load(root=tmp_path, seed=1)
+  (tmp_path / 'masks' / 'n3.png').unlink()
+  with pytest.raises(UserError, match='has no mask of n3'):
+    bbbc039.load(root=tmp_path)
+  with pytest.raises(UserError, match=r'holds no bbbc039; unpack images\.zip'):
+    bbbc039.load(root=tmp_path / 'nowhere')
