@@ -1,6 +1,6 @@
 """Orbax, in one place: what is saved, how many are kept, and how a run finds its way back."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -10,28 +10,38 @@ from orbax.checkpoint import checkpoint_managers as policies
 
 from ssl_jax.types import TrainState, UserError
 
+SELECTABLE = {
+  'best': ('val/miou', 1),
+  'best_supervised': ('val/loss_supervised', -1),
+  'best_total': ('val/loss', -1),
+}
+"""What `select` may ask for beside 'last': the figure on validation images, and whether more (1) or
+less (-1) of it is better."""
+_SIGNS = dict(SELECTABLE.values())
+
 
 class Checkpoints:
-  """The checkpoints of one run folder: the latest `keep`, the best on validation, if any.
+  """The checkpoints of one run folder: the latest `keep`, and the best on validation images.
 
-  Those of the steps `always` are never deleted. `read_only` leaves a folder as it is, to look at a
-  run that may still be training.
+  `best` are figures of SELECTABLE of which the checkpoint with the best is kept. Those of the steps
+  `always` are never deleted. `read_only` leaves a folder as it is, to look at a run that may still
+  be training.
   """
 
   def __init__(
     self,
     folder: str | Path,
     keep: int = 2,
-    best: str | None = None,
+    best: Sequence[str] = (),
     always: Sequence[int] = (),
     read_only: bool = False,
   ):
     kept = [policies.LatestN(n=keep), policies.CustomSteps(always)]
-    if best:
-      kept.append(policies.BestN(get_metric_fn=lambda metrics: metrics[best], n=1))
+    for figure in best:
+      kept.append(policies.BestN(get_metric_fn=_signed(figure), n=1))
     options = ocp.CheckpointManagerOptions(
       preservation_policy=policies.AnyPreservationPolicy(kept),
-      best_fn=(lambda metrics: metrics[best]) if best else None,
+      best_fn=_signed(best[0]) if best else None,
       cleanup_tmp_directories=not read_only,  # a kill during a save leaves one
       create=not read_only,
       read_only=read_only,
@@ -47,10 +57,11 @@ class Checkpoints:
       self.manager.save(step, args=ocp.args.StandardSave(copy), metrics=metrics, force=True)
 
   def find(self, step: int | str) -> int | None:
-    """The number of a kept step, 'last', or 'best' on validation; None where there is none."""
-    if step == 'best':
-      scored = {n: self.manager.metrics(n) for n in self.steps()}
-      scored = {n: scores['val/miou'] for n, scores in scored.items() if scores}
+    """The number of a kept step, 'last', or one of SELECTABLE; None where there is none."""
+    if step in SELECTABLE:
+      figure, sign = SELECTABLE[step]
+      scored = {n: self.manager.metrics(n) or {} for n in self.steps()}
+      scored = {n: sign * scores[figure] for n, scores in scored.items() if figure in scores}
       return max(scored, key=scored.get) if scored else None
     if step == 'last':
       return self.manager.latest_step()
@@ -83,3 +94,7 @@ class Checkpoints:
     """Waits until everything is on disk."""
     self.manager.wait_until_finished()
     self.manager.close()
+
+
+def _signed(figure: str) -> Callable[[Mapping[str, float]], float]:
+  return lambda metrics: _SIGNS[figure] * metrics[figure]

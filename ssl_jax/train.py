@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from ssl_jax import data, parallel
+from ssl_jax import collapse, data, parallel
 from ssl_jax.checkpoint import Checkpoints
 from ssl_jax.learner import first_fault
 from ssl_jax.record import Record
@@ -51,7 +51,8 @@ def train(
   checkpoint_every: int,
   log_every: int,
   snapshots: int = 1,
-  best: str | None = None,
+  best: Sequence[str] = (),
+  alarm: Callable[[Mapping[str, float]], list[str]] = lambda figures: [],
   tensorboard: bool = False,
   stop: Callable[[], bool] = lambda: False,
 ) -> list[TrainState]:
@@ -59,8 +60,9 @@ def train(
 
   `update` is the compiled `learner.update`, mapped over states, batches and keys where there are
   several seeds; `example` is one image [1, *size, C]. The checkpoints that end `snapshots` equal
-  parts of the steps are kept. Raises Stopped, after a save, once `stop()` is true, and UserError
-  where a loss or the gradient is not finite.
+  parts of the steps are kept, and those with the `best` of these figures. What `alarm` says of the
+  figures of a window is told, once a seed, when training should have settled. Raises Stopped, after
+  a save, once `stop()` is true, and UserError where a loss or the gradient is not finite.
   """
   kept = [round(steps * part / snapshots) for part in range(1, snapshots + 1)]
   for seed in seeds:
@@ -69,7 +71,7 @@ def train(
   for seed in seeds:
     seed.record = Record(seed.folder, start, tensorboard)
   key = parallel.together([seed.key for seed in seeds])
-  window, began = [], time.perf_counter()
+  window, began, told = [], time.perf_counter(), set()
   images = sum(stream.batch for seed in seeds for stream in seed.streams.values())
   bar = _bar(label, start, steps)
   bar.set_postfix_str('compiling')
@@ -83,6 +85,10 @@ def train(
     for seed, figures in zip(seeds, each, strict=True):
       means.append(_check(figures, step - len(window), seed, seeds) | speed)
       seed.record.write(step, means[-1])
+      faults = alarm(means[-1]) if step > collapse.SETTLED * steps else []
+      if faults and seed not in told and parallel.is_main():
+        told.add(seed)
+        bar.write(f'{label}, seed {seed.number}: collapsed at step {step}: {"; ".join(faults)}.')
     shown = {name: float(np.mean([own[name] for own in means])) for name in means[0]}
     bar.set_postfix_str(_describe(shown), refresh=False)
     bar.update(len(window))

@@ -8,7 +8,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from ssl_jax import build, data, parallel
+from ssl_jax import build, clusters, data, parallel
 from ssl_jax.checkpoint import Checkpoints
 from ssl_jax.inference import Probabilities
 from ssl_jax.types import TrainState, UserError
@@ -29,12 +29,21 @@ class Network:
     example = np.zeros((1, *config['size'], facts.channels), np.float32)
     self._init = functools.partial(parallel.jit_init(learner.init), jax.random.key(0), example)
     self._predict = parallel.jit_predict(learner.predict)
+    self._matched = bool(config.get('match'))
 
   def at(self, folder: Path, step: int | str = 'last') -> tuple[Probabilities, int]:
     """What it says after a step of the seed in `folder`, and that step.
 
-    `step` may be 'last', or 'best' on validation, of those that were kept.
+    `step` may be 'last', or what `select` may be, of those that were kept. Where the network finds
+    clusters, they are those classes to which the end of the training gave them.
     """
+    answer, number = self.plain(folder, step)
+    if self._matched:
+      answer = clusters.named(answer, clusters.read(folder))
+    return answer, number
+
+  def plain(self, folder: Path, step: int | str = 'last') -> tuple[Probabilities, int]:
+    """The same with clusters left as they are."""
     state = self.state(folder, step)
     return functools.partial(self._predict, state), int(state.step)
 

@@ -4,23 +4,24 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ssl_jax import augment, build, find, optimizers, parallel
+from ssl_jax import build, clusters, find, optimizers, parallel, recipes
+from ssl_jax.checkpoint import SELECTABLE
 from ssl_jax.types import Plan, UserError
 
 CHOICES = {
   'teacher': ('student', 'average'),
   'precision': ('float32', 'bfloat16'),
-  'normalize': ('data', 'imagenet'),
-  'select': ('last', 'best'),
+  'normalize': ('data', 'minmax', 'imagenet'),
+  'select': ('last', *SELECTABLE),
   'schedule.name': tuple(optimizers.SCHEDULES),
-  'optimizer.name': ('sgd', 'adam'),
+  'optimizer.name': optimizers.OPTIMIZERS,
 }
 
 REQUIRED = (
   *('seed', 'replicas', 'steps', 'eval_every', 'checkpoint_every', 'log_every', 'tensorboard'),
   'snapshots',
   *('select', 'shuffle_unlabeled'),
-  *('data.name', 'batch.labeled', 'size', 'normalize', 'views', 'methods', 'teacher', 'average'),
+  *('data.name', 'batch', 'size', 'normalize', 'views', 'methods', 'teacher', 'average'),
   *('model.name', 'precision', 'optimizer.name', 'optimizer.lr', 'schedule.name', 'stages'),
 )
 
@@ -105,10 +106,30 @@ def validate(config: Mapping) -> None:
   find.check_knobs(shape, knobs, 'schedule', given=('lr', 'steps'))
   find.find('models', config['model']['name'])
   find.find('datasets', config['data']['name'])
-  augment.check_recipes(config['views'], set(config['batch']))
+  recipes.check_recipes(config['views'], set(config['batch']))
+  for name, outputs in (config.get('heads') or {}).items():
+    _check_range(f'heads.{name}', outputs, 1, 10**4)
+  if match := config.get('match'):
+    heads = ('class', *(config.get('heads') or ()))
+    for knob, choices in (('head', heads), ('how', tuple(clusters.HOW))):
+      if match.get(knob) not in choices:
+        raise UserError(f'match.{knob}={match.get(knob)!r} is not one of {", ".join(choices)}.')
+  _check_sum(config['methods'])
   dropout = config['model'].get('dropout') or ()
   for rate in dropout if isinstance(dropout, tuple) else (dropout,):
     _check_range('model.dropout', rate, 0.0, 1.0)
+
+
+def _check_sum(methods: Mapping) -> None:
+  """A method file may say which others it NEEDS beside it, and which it REPLACES."""
+  for name in methods:
+    module = find.find('methods', name)
+    for other in getattr(module, 'REPLACES', ()):
+      if other in methods:
+        raise UserError(f'methods: {name} does what {other} does; take one of them away.')
+    for other in getattr(module, 'NEEDS', ()):
+      if other not in methods:
+        raise UserError(f'methods: {name} works beside {other}; add it.')
 
 
 def _check_range(key: str, value: Any, low: float, high: float) -> None:

@@ -11,11 +11,13 @@ import pytest
 from conftest import tiny_page
 from PIL import Image
 
-from ssl_jax import build, data, find
+from ssl_jax import build, clusters, data, find
 from ssl_jax.inference import predict_averaged
+from ssl_jax.record import read_record
 from ssl_jax.run import plain, run
 from ssl_jax.stages import rank
 from ssl_jax.stages._quality import Quality
+from ssl_jax.trained import Network
 from ssl_jax.types import IGNORE, Stopped, UserError
 
 
@@ -233,3 +235,95 @@ def test_the_best_step_is_the_one_that_validation_chose(tmp_path):
   done = run(config, tmp_path)
   assert done['val/miou'] == done['val/best_seen_miou']
   assert done['steps'] in (2, 4, 6)
+
+
+def clustering(**changes):
+  """IIC on two seeds, and the same networks by their other head."""
+  config = tiny_page()
+  config.unlock()
+  config.update(replicas=2, steps=4, batch=dict(unlabeled=4), heads=dict(over=5))
+  config.match = dict(head='class', how='one-to-one')
+  config.views = dict(weak=dict(of='unlabeled'), strong=dict(of='weak', rotate=180.0))
+  config.methods = dict(iic=dict(weight=1.0, radius=1, over='over'))
+  over = dict(head='over', how='overlap')
+  config.stages = (dict(name='iic'), dict(name='over', run='score', of='iic', match=over))
+  config.update(changes)
+  return config
+
+
+def test_clusters_get_their_classes_from_training_images_alone(tmp_path):
+  config = clustering()
+  run(config, tmp_path)
+  found = build.splits(plain(config)['data'])
+  for seed in ('seed_0', 'seed_1'):
+    settings = json.loads((tmp_path / 'iic' / 'config.json').read_text())
+    network = Network(build.tuples(settings), build.read_facts(tmp_path / 'iic' / seed))
+    answer, _ = network.plain(tmp_path / 'iic' / seed)
+    table = clusters.fit(answer, found.labeled, 3, 'one-to-one')
+    np.testing.assert_array_equal(table, clusters.read(tmp_path / 'iic' / seed))
+    assert table.shape == (3, 3)
+    # What was scored, and what anybody predicts later, is the named network.
+    image = data.unit(found.test[0]['image'])
+    padded = np.pad(image, [(0, -s % 32) for s in image.shape[:2]] + [(0, 0)], mode='edge')
+    ours, _ = network.at(tmp_path / 'iic' / seed)
+    mask = np.asarray(ours(padded[None]))[0, : image.shape[0], : image.shape[1]].argmax(-1)
+    written = tmp_path / 'iic' / seed / 'test' / 'masks' / f'{found.test[0]["name"]}.png'
+    np.testing.assert_array_equal(np.asarray(Image.open(written)), mask)
+    assert (tmp_path / 'over' / seed / 'test' / 'matrices.npz').exists()
+  done = json.loads((tmp_path / 'over' / 'done.json').read_text())
+  assert done['test/miou'] == pytest.approx(
+    np.mean([done[f'seed_{seed}/test/miou'] for seed in (0, 1)])
+  )
+
+
+def watched(**changes):
+  """One stage that keeps its states with the least losses, and two that score them."""
+  config = tiny_page()
+  config.unlock()
+  config.update(steps=6, eval_every=1, checkpoint_every=1, watch_losses=True)
+  config.data.val = 2
+  pick = dict(run='score', of='fixmatch')
+  config.stages = (
+    dict(name='fixmatch'),
+    dict(name='total', select='best_total', **pick),
+    dict(name='supervised', select='best_supervised', **pick),
+  )
+  config.update(changes)
+  return config
+
+
+def test_the_states_of_least_validation_loss_are_kept_and_scored(tmp_path):
+  run(watched(), tmp_path)
+  lines = [x for x in read_record(tmp_path / 'fixmatch') if 'val/loss' in x]
+  assert [line['step'] for line in lines] == [1, 2, 3, 4, 5, 6]
+  for stage, figure in (('total', 'val/loss'), ('supervised', 'val/loss_supervised')):
+    best = min(lines, key=lambda line: line[figure])
+    done = json.loads((tmp_path / stage / 'done.json').read_text())
+    assert done['steps'] == best['step']
+    assert done['val/miou'] == pytest.approx(best['val/miou'])
+    assert (tmp_path / stage / 'test' / 'matrices.npz').exists()
+
+
+@pytest.mark.parametrize(
+  ('config', 'says'),
+  [
+    (lambda: watched(watch_losses=False), 'let fixmatch keep them: watch_losses=True'),
+    (lambda: watched(select='best_total', watch_losses=False), 'needs losses on validation'),
+    (lambda: clustering(match=dict(head='other', how='overlap')), "match.head='other' is not one"),
+    (lambda: clustering(match=dict(head='over', how='vote')), "match.how='vote' is not one"),
+    (lambda: clustering(heads=dict(over=0)), r'heads\.over=0 is not in 1'),
+    (lambda: clustering(methods=dict(mixmatch={}, supervised={})), 'mixmatch does what supervised'),
+    (lambda: clustering(methods=dict(cps={})), 'cps works beside supervised; add it'),
+    (
+      lambda: clustering(methods=dict(iic=dict(over='more'))),
+      "asks for the head 'more', but there is class, over",
+    ),
+    (
+      lambda: clustering(stages=(*clustering().stages, dict(name='b', run='score', of='over'))),
+      "of='over' is no train stage",
+    ),
+  ],
+)
+def test_heads_states_and_sums_that_cannot_be_are_refused(tmp_path, config, says):
+  with pytest.raises(UserError, match=says):
+    run(config(), tmp_path)

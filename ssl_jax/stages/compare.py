@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl_jax import build, images, intervals, metrics, parallel
-from ssl_jax.record import replace_text
+from ssl_jax import build, collapse, data, images, intervals, metrics, parallel
+from ssl_jax.record import read_record, replace_text
+from ssl_jax.trained import read_config
 from ssl_jax.types import Plan, Splits, UserError
 
 ROWS = 4
@@ -42,6 +43,7 @@ def stage(
     difference = intervals.over_images(ours[0], control[0], metrics.mean_iou)
   text = intervals.verdict(of, difference)
   found = build.splits(config['data'])
+  text += ''.join(f' {fault}' for fault in _collapsed(folder.parent / of))
   if any('synthetic' in note for note in found.notes):
     text += ' These are synthetic images.'
   replace_text(folder / 'verdict.txt', text + '\n')
@@ -57,6 +59,20 @@ def stage(
     'test/miou_difference_low': difference.low,
     'test/miou_difference_high': difference.high,
   }
+
+
+def _collapsed(stage: Path) -> list[str]:
+  """Sentences that name the seeds that a method led astray, and how."""
+  settings = read_config(stage)
+  found = build.splits(settings['data'])
+  shares = None if settings.get('match') else data.class_shares(found.labeled, found.classes)
+  folders = build.folders_of_seeds(settings, stage)
+  each = {seed: collapse.at_the_end(read_record(own), shares) for seed, own in folders.items()}
+  return [
+    f'{stage.name} collapsed with seed {seed}: {"; ".join(faults)}.'
+    for seed, faults in each.items()
+    if faults
+  ]
 
 
 def _results(stage: Path) -> list[np.ndarray]:

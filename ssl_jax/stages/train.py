@@ -6,13 +6,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
-from ssl_jax import build, data, metrics, parallel
+from ssl_jax import build, clusters, collapse, data, parallel
 from ssl_jax import train as loop
-from ssl_jax.checkpoint import Checkpoints
+from ssl_jax.checkpoint import SELECTABLE, Checkpoints
 from ssl_jax.evaluate import Evaluation, evaluate
+from ssl_jax.inference import Probabilities
 from ssl_jax.record import begun, read_done, read_record, replace_text, write_done
+from ssl_jax.stages._scores import keep, of_seeds
 from ssl_jax.trained import Network, read_config
 from ssl_jax.types import Learner, Plan, Splits, TrainState, UserError
 
@@ -25,16 +28,22 @@ READS = {'pseudo': 'pseudo_label', 'begin': 'train'}
 
 def check(plan: Plan, earlier: Mapping[str, Plan], found: Splits) -> None:
   """Raises UserError where the stage needs images or masks that there are not."""
-  if plan.config['select'] == 'best' and found.val is None:
-    raise UserError("select='best' chooses on validation images; give some as data.val.")
+  select, watching = plan.config['select'], plan.config.get('watch_losses')
+  if (watching or select != 'last') and found.val is None:
+    which = f'select={select!r} chooses' if select != 'last' else 'watch_losses looks'
+    raise UserError(f'{which} on validation images; give some as data.val.')
+  if select in ('best_supervised', 'best_total') and not watching:
+    raise UserError(f'select={select!r} needs losses on validation images: watch_losses=True.')
   if ('pseudo' in plan.config['batch']) != bool(plan.own.get('pseudo')):
     raise UserError(
       f'stages.{plan.name}: pseudo (stages that wrote masks) and batch.pseudo need each other.'
     )
+  if watching and plan.own.get('pseudo'):
+    raise UserError(f'stages.{plan.name}: watch_losses cannot tell a loss on pseudo-labels.')
   build.pretrained_file(plan.config)  # before hours of earlier stages
   if first := plan.own.get('begin'):
-    for key in ('model', 'seed', 'replicas'):
-      mine, its = (c[key] for c in (plan.config, earlier[first].config))
+    for key in ('model', 'heads', 'seed', 'replicas'):
+      mine, its = (c.get(key) for c in (plan.config, earlier[first].config))
       if mine != its:
         raise UserError(
           f'stages.{plan.name}: begin={first} has another {key} ({its}, here {mine}).'
@@ -75,11 +84,7 @@ def stage(
     done |= _train_seeds(job, {seed: folders[seed] for seed in group}, folder.name)
     for seed in group if len(folders) > 1 else ():
       write_done(folders[seed], done[seed])
-  if len(folders) == 1:
-    return next(iter(done.values()))
-  shared = set.intersection(*(set(figures) for figures in done.values()))
-  means = {name: float(np.mean([own[name] for own in done.values()])) for name in sorted(shared)}
-  return means | {f'seed_{n}/{name}': v for n, own in done.items() for name, v in own.items()}
+  return of_seeds(done)
 
 
 class _Job(NamedTuple):
@@ -101,13 +106,18 @@ def _train_seeds(job: _Job, folders: Mapping[int, Path], stage: str) -> dict[int
   held_out = {n: s for n, s in (('val', job.found.val), ('test', job.found.test)) if s is not None}
 
   def score(state, names: Iterable[str]) -> dict[str, Evaluation]:
-    answer = functools.partial(job.predict, state)
+    answer, _ = _answer(job, state)
     return {name: evaluate(answer, held_out[name], job.facts.classes) for name in names}
+
+  losses = _val_losses(job) if job.config.get('watch_losses') else lambda state: {}
 
   def watch(state, everything: bool) -> dict[str, float]:
     """Scores to look at; `test` is recorded only, nothing is ever chosen by it."""
     found = score(state, [*held_out] if everything else ['val'])
-    return {f'{name}/{k}': value for name, e in found.items() for k, value in e.scores.items()}
+    scores = {f'{name}/{k}': value for name, e in found.items() for k, value in e.scores.items()}
+    return scores | losses(state)
+
+  named = _named_shares(job.config, job.found)
 
   seeds = []
   for number, folder in folders.items():
@@ -123,19 +133,65 @@ def _train_seeds(job: _Job, folders: Mapping[int, Path], stage: str) -> dict[int
     np.zeros((1, *job.config['size'], job.facts.channels), np.float32),
     watch,
     label='/'.join([stage, '+'.join(names)] if names else [stage]),
-    best='val/miou' if 'val' in held_out else None,
+    best=_best(job.config) if 'val' in held_out else (),
+    alarm=lambda figures: collapse.faults(figures, named),
     stop=job.stop,
     **{knob: job.config[knob] for knob in LOOP},
   )
   done = {}
   for (number, folder), state in zip(folders.items(), states, strict=True):
-    if job.config['select'] == 'best':
+    if job.config['select'] != 'last':
       checkpoints = Checkpoints(folder / 'checkpoints', read_only=True)
-      state = checkpoints.restore(state, checkpoints.find('best'))
+      state = checkpoints.restore(state, checkpoints.find(job.config['select']))
     done[number] = {'steps': int(state.step)}
+    if (table := _answer(job, state)[1]) is not None:
+      clusters.write(folder, table)
+    done[number]['collapsed'] = float(bool(collapse.at_the_end(read_record(folder), named)))
     for name, found in score(state, held_out).items():
-      done[number] |= _keep(found, folder, name, job.facts.classes)
+      done[number] |= keep(found, folder, name, job.facts.classes)
   return done
+
+
+def _best(config: Mapping) -> list[str]:
+  """The figures on validation images of which the checkpoints with the best are kept."""
+  watched = [name for name, _ in SELECTABLE.values()]
+  if not config.get('watch_losses'):
+    return watched[:1]
+  return watched if 'supervised' in config['methods'] else [watched[0], watched[2]]
+
+
+def _answer(job: _Job, state: TrainState) -> tuple[Probabilities, np.ndarray | None]:
+  """Probabilities of classes; where they come from clusters, also which class each one means."""
+  plain = functools.partial(job.predict, state)
+  if not job.config.get('match'):
+    return plain, None
+  how = job.config['match']['how']
+  table = clusters.fit(plain, job.found.labeled, len(job.facts.classes), how)
+  return clusters.named(plain, table), table
+
+
+def _named_shares(config: Mapping, found: Splits) -> dict[str, float] | None:
+  """The shares of the classes among labeled pixels; None where outputs are clusters."""
+  return None if config.get('match') else data.class_shares(found.labeled, found.classes)
+
+
+def _val_losses(job: _Job) -> Callable[[TrainState], dict[str, float]]:
+  """The losses of steps on validation images, shown as labeled and as unlabeled; none is taken."""
+  shown = job.found._replace(labeled=job.found.val, unlabeled=job.found.val)
+  streams = build.streams(job.config, shown, 0)
+  measure = jax.jit(lambda *given: job.learner.update(*given)[1])
+  many = -(-len(job.found.val) // min(stream.batch for stream in streams.values()))
+
+  def losses(state: TrainState) -> dict[str, float]:
+    steps = [
+      measure(state, parallel.shard(batch), jax.random.key(i))
+      for i, batch in enumerate(data.batches([streams], 0, many))
+    ]
+    means = {name: float(np.mean([step[name] for step in steps])) for name in steps[0]}
+    of_labels = [value for name, value in means.items() if name.startswith('loss/supervised/')]
+    return {'val/loss': means['loss'], 'val/loss_supervised': sum(of_labels)}
+
+  return losses
 
 
 def _beginning(config: Mapping, stage: Path | None, facts: data.Facts) -> Callable:
@@ -155,18 +211,6 @@ def _beginning(config: Mapping, stage: Path | None, facts: data.Facts) -> Callab
     return begin
 
   return of_seed
-
-
-def _keep(found: Evaluation, folder: Path, name: str, classes: Sequence[str]) -> dict[str, float]:
-  """Writes the final evaluation of a split; its scores, and the best that were ever seen."""
-  if parallel.is_main():
-    found.write(folder / name)
-  if missing := metrics.absent(found.matrices.sum(0), classes):
-    print(f'{name}: no image holds {", ".join(missing)}; left out of the means.')
-  # Not a result: it was chosen by looking at the scores it reports.
-  watched = [line[f'{name}/miou'] for line in read_record(folder) if f'{name}/miou' in line]
-  scores = {f'{name}/{key}': value for key, value in found.scores.items()}
-  return scores | {f'{name}/best_seen_miou': max(watched)}
 
 
 def _same_data(folder: Path, facts: data.Facts) -> None:

@@ -1,0 +1,31 @@
+"""Final scores of the seeds of a stage."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ssl_jax import metrics, parallel
+from ssl_jax.evaluate import Evaluation
+from ssl_jax.record import read_record
+
+
+def of_seeds(done: Mapping[int, Mapping[str, float]]) -> dict[str, float]:
+  """The figures of one seed; of several, their means and, as seed_N/..., each one's own."""
+  if len(done) == 1:
+    return dict(next(iter(done.values())))
+  shared = set.intersection(*(set(figures) for figures in done.values()))
+  means = {name: float(np.mean([own[name] for own in done.values()])) for name in sorted(shared)}
+  return means | {f'seed_{n}/{name}': v for n, own in done.items() for name, v in own.items()}
+
+
+def keep(found: Evaluation, folder: Path, name: str, classes: Sequence[str]) -> dict[str, float]:
+  """Writes the final evaluation of a split; its scores, and the best that were ever seen."""
+  if parallel.is_main():
+    found.write(folder / name)
+  if missing := metrics.absent(found.matrices.sum(0), classes):
+    print(f'{name}: no image holds {", ".join(missing)}; left out of the means.')
+  # Not a result: it was chosen by looking at the scores it reports.
+  watched = [line[f'{name}/miou'] for line in read_record(folder) if f'{name}/miou' in line]
+  scores = {f'{name}/{key}': value for key, value in found.scores.items()}
+  return scores | ({f'{name}/best_seen_miou': max(watched)} if watched else {})
