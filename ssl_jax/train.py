@@ -88,7 +88,9 @@ def train(
       faults = alarm(means[-1]) if step > collapse.SETTLED * steps else []
       if faults and seed not in told and parallel.is_main():
         told.add(seed)
-        bar.write(f'{label}, seed {seed.number}: collapsed at step {step}: {"; ".join(faults)}.')
+        bar.write(
+          f'{label}, seed {seed.number}: looks collapsed at step {step}: {"; ".join(faults)}.'
+        )
     shown = {name: float(np.mean([own[name] for own in means])) for name in means[0]}
     bar.set_postfix_str(_describe(shown), refresh=False)
     bar.update(len(window))
