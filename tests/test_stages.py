@@ -15,7 +15,7 @@ from ssl_jax import build, clusters, data, find
 from ssl_jax.inference import predict_averaged
 from ssl_jax.record import read_record
 from ssl_jax.run import plain, run
-from ssl_jax.stages import rank
+from ssl_jax.stages import _scores, rank
 from ssl_jax.stages._quality import Quality
 from ssl_jax.trained import Network
 from ssl_jax.types import IGNORE, Stopped, UserError
@@ -274,6 +274,15 @@ def test_clusters_get_their_classes_from_training_images_alone(tmp_path):
   assert done['test/miou'] == pytest.approx(
     np.mean([done[f'seed_{seed}/test/miou'] for seed in (0, 1)])
   )
+
+
+def test_figures_of_several_seeds_are_means_and_each_ones_own():
+  one, two = {'test/miou': 50.0, 'steps': 4}, {'test/miou': 60.0, 'steps': 4, 'extra': 1.0}
+  assert _scores.of_seeds({7: one}) == one
+  found = _scores.of_seeds({7: one, 8: two})
+  assert found['test/miou'] == 55.0
+  assert (found['seed_7/test/miou'], found['seed_8/extra']) == (50.0, 1.0)
+  assert 'extra' not in found  # a mean of some seeds would mislead
 
 
 def watched(**changes):
