@@ -38,6 +38,12 @@ def invert(geometry: Affine) -> Affine:
   return jnp.concatenate([inverse, back], -1)
 
 
+def apply(geometry: Affine, points: Float[Array, 'b n']) -> Float[Array, 'b n']:
+  """Where a map brings one point of each example."""
+  turned = jnp.einsum('bij,bj->bi', geometry[..., :-1], points, precision='highest')
+  return turned + geometry[..., -1]
+
+
 def _diagonal(factors: Float[Array, 'b n'], shift: Float[Array, 'b n']) -> Affine:
   linear = factors[:, :, None] * jnp.eye(factors.shape[-1])
   return jnp.concatenate([linear, shift[:, :, None]], -1)

@@ -1,7 +1,8 @@
 """Streams of images become the views that methods ask about, on the device, inside the step.
 
 A stream holds 'image' [B, *canvas, C] (uint8, uint16, or float32 in [0, 1]; smaller images lie at
-the top-left), 'extent' [B, n] (native sizes) and perhaps 'label' [B, *canvas] (class ids).
+the top-left), 'extent' [B, n] (native sizes) and perhaps 'label' [B, *canvas] (class ids). A
+stream of patches may have a 'label' [B] of each as a whole, and the 'point' [B, n] of its cell.
 A recipe names what a view is made `of`, a stream or another view, and its knobs; an absent, None
 or 0 knob is off:
 
@@ -24,7 +25,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from ssl_jax import affine, geometry, photometric
-from ssl_jax.affine import Affine
+from ssl_jax.affine import Affine, apply, invert
 from ssl_jax.randaugment import randaugment
 from ssl_jax.recipes import PAINT, Recipe, Recipes, check_recipes, moves_of
 from ssl_jax.types import IGNORE, Key, Mix, View
@@ -44,8 +45,12 @@ def cutout(key: Key, view: View, **knobs: Any) -> View:
   return view.replace(
     image=jnp.where(box[..., None], noise, view.image),
     valid=view.valid & ~box,
-    label=None if view.label is None else jnp.where(box, IGNORE, view.label),
+    label=jnp.where(box, IGNORE, view.label) if _of_pixels(view) else view.label,
   )
+
+
+def _of_pixels(view: View) -> bool:
+  return view.label is not None and view.label.ndim > 1
 
 
 def cutmix(key: Key, view: View, **knobs: Any) -> View:
@@ -85,11 +90,14 @@ def _look(stream: Stream, affine: Affine, size: tuple[int, ...]) -> View:
   pixels = geometry.sample(image, points, extent, nearest=False)
   if jnp.issubdtype(image.dtype, jnp.integer):
     pixels = pixels / jnp.iinfo(image.dtype).max
-  if label is not None:
+  if label is not None and label.ndim > 1:
     label = geometry.sample(label, points, extent, nearest=True).astype(jnp.int32)
     label = jnp.where(valid, label, IGNORE)
   image = jnp.where(valid[..., None], pixels, 0)
-  return View(image=image, valid=valid, geometry=affine, label=label)
+  point = stream.get('point')
+  if point is not None:
+    point = apply(invert(affine), point)
+  return View(image=image, valid=valid, geometry=affine, label=label, point=point)
 
 
 def _paint(key: Key, view: View, recipe: Recipe) -> View:

@@ -101,7 +101,7 @@ def learner(config: Mapping, facts: data.Facts) -> types.Learner:
     decay=config['average'],
     standardize=facts.standardize,
     heads=heads if len(heads) > 1 else None,
-    predicts=match.get('head', 'class'),
+    predicts=match.get('head', 'class') if facts.task == types.MASKS else None,
     classes=clusters if match else facts.classes,
   )
 

@@ -11,12 +11,12 @@ from orbax.checkpoint import checkpoint_managers as policies
 from ssl_jax.types import TrainState, UserError
 
 SELECTABLE = {
-  'best': ('val/miou', 1),
+  'best': ('val/score', 1),
   'best_supervised': ('val/loss_supervised', -1),
   'best_total': ('val/loss', -1),
 }
 """What `select` may ask for beside 'last': the figure on validation images, and whether more (1) or
-less (-1) of it is better."""
+less (-1) of it is better. The score is the headline of the task (metrics.HEADLINES)."""
 _SIGNS = dict(SELECTABLE.values())
 
 

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from ssl_jax import images, parallel
-from ssl_jax.types import IGNORE, Source, Splits
+from ssl_jax.types import IGNORE, MASKS, Source, Splits
 
 SAMPLE = 256
 """Images looked at to find the intensities and the canvas; all of them in a small set."""
@@ -29,6 +29,7 @@ class Facts(NamedTuple):
   std: tuple[float, ...]
   counts: Mapping[str, int]  # images per split
   fingerprint: int  # of images, masks and splits: a resumed run must see the same
+  task: str = MASKS
 
   def standardize(self, pixels: Any) -> Any:
     """[..., C] in [0, 1] -> zero mean, unit variance per channel, as the network wants it."""
@@ -82,14 +83,15 @@ def find_facts(splits: Splits, normalize: str = 'data') -> Facts:
     std=tuple(round(float(s), 6) for s in std),
     counts=counts,
     fingerprint=zlib.crc32(repr((*counts.items(), splits.digest)).encode()),
+    task=splits.task,
   )
 
 
 def class_shares(source: Source, classes: Sequence[str]) -> dict[str, float]:
-  """The share of each class among the labeled pixels of a sample of images."""
+  """The share of each class among the labeled pixels (or patches) of a sample."""
   total = np.zeros(len(classes))
   for index in np.unique(np.linspace(0, len(source) - 1, SAMPLE).astype(int)):
-    label = source[int(index)]['label']
+    label = np.asarray(source[int(index)]['label'])
     total += np.bincount(label[label != IGNORE], minlength=len(classes))[: len(classes)]
   return dict(zip(classes, (total / max(total.sum(), 1)).tolist(), strict=True))
 
@@ -114,7 +116,13 @@ def place(record: Mapping, canvas: tuple[int, ...], rng: np.random.Generator) ->
     'extent': np.array(extent, np.int32),
   }
   if 'label' in record:
-    placed['label'] = np.pad(record['label'][piece], margin, constant_values=IGNORE)
+    label = record['label']
+    of_pixels = np.ndim(label) > 0
+    placed['label'] = (
+      np.pad(label[piece], margin, constant_values=IGNORE) if of_pixels else np.int32(label)
+    )
+  if 'point' in record:
+    placed['point'] = record['point'] - np.array(corner, np.float32)
   return placed
 
 

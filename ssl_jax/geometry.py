@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from ssl_jax import affine
 from ssl_jax.affine import Affine, Number
-from ssl_jax.types import Key, View
+from ssl_jax.types import IGNORE, Key, View
 
 Points = Sequence[Float[Array, 'b *space']]
 """Source indices of the pixels of a view, one array for each axis of the source."""
@@ -108,6 +108,30 @@ def sample(
     pixel = read([q + bit for q, bit in zip(low, bits, strict=True)]).astype(jnp.float32)
     total = total + weight.reshape(weight.shape + (1,) * (pixel.ndim - weight.ndim)) * pixel
   return total
+
+
+def centroids(view: View) -> tuple[Float[Array, 'b n'], Bool[Array, ' b']]:
+  """Where the cells of patches are, in parts of the view (0 for background), and if it is known.
+
+  It is not known of a patch without a label, nor where the view has lost sight of the cell.
+  """
+  none = jnp.isnan(view.point).any(-1)
+  parts = in_parts(jnp.where(none[:, None], 0, view.point), view)
+  inside = ((parts >= 0) & (parts <= 1)).all(-1)
+  known = (view.label != IGNORE) & (none | inside)
+  return jnp.where(none[:, None], 0, parts), known
+
+
+def in_parts(points: Float[Array, 'b n'], view: View) -> Float[Array, 'b n']:
+  """Indices of pixels as parts of a view's sides: 0 at the one edge, 1 at the other."""
+  return (points + 0.5) / jnp.asarray(view.valid.shape[1:])
+
+
+def carry_centroids(parts: Float[Array, 'b n'], source: View, target: View) -> Float[Array, 'b n']:
+  """Brings points, in parts of one view, into another of the same images, and keeps them in it."""
+  index = parts * jnp.asarray(source.valid.shape[1:]) - 0.5
+  between = affine.compose(affine.invert(target.geometry), source.geometry)
+  return jnp.clip(in_parts(affine.apply(between, index), target), 0, 1)
 
 
 def carry(

@@ -1,6 +1,5 @@
 """Image and mask files in and out, and pictures of them for people."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -214,30 +213,3 @@ def _outline(mask: np.ndarray) -> np.ndarray:
   centre = wide[1:-1, 1:-1]
   around = (wide[:-2, 1:-1], wide[2:, 1:-1], wide[1:-1, :-2], wide[1:-1, 2:])
   return np.any([centre != other for other in around], axis=0)
-
-
-def picture(
-  path: str | Path, rows: Sequence[Sequence[np.ndarray | None]], titles: Sequence[str]
-) -> None:
-  """Draws rows of [image, mask, mask, ...] as a PNG: the image, then each mask laid over it.
-
-  A mask may be None (an empty cell); `titles` head the columns.
-  """
-  # The figure draws itself, so no display, and no pyplot state, is touched.
-  from matplotlib.backends.backend_agg import FigureCanvasAgg
-  from matplotlib.figure import Figure
-
-  columns = max(len(row) for row in rows)
-  figure = Figure(figsize=(2.6 * columns, 2.6 * len(rows) + 0.3), layout='constrained')
-  axes = figure.subplots(len(rows), columns, squeeze=False)
-  for axis in axes.flat:
-    axis.axis('off')
-  for (image, *masks), line in zip(rows, axes, strict=True):
-    shown = [to_channels(to_uint8(image), 3)]
-    shown += [None if mask is None else overlay(image, mask) for mask in masks]
-    for panel, axis in zip(shown, line, strict=False):
-      if panel is not None:
-        axis.imshow(panel, interpolation='nearest')
-  for title, axis in zip(titles, axes[0], strict=False):
-    axis.set_title(title, fontsize=10)
-  FigureCanvasAgg(figure).print_figure(Path(path), dpi=110, format='png')

@@ -9,7 +9,7 @@ import optax
 from flax import linen as nn
 
 from ssl_jax import augment, collapse, parallel
-from ssl_jax.types import Learner, LossTransform, Outputs, TrainState, UserError, Variables
+from ssl_jax.types import NUMBERS, Learner, LossTransform, Outputs, TrainState, UserError, Variables
 
 
 def ema_decay(step: jax.Array, decay: float) -> jax.Array:
@@ -39,7 +39,7 @@ def make_learner(
   decay: float = 0.0,
   standardize: Callable[[jax.Array], jax.Array] = lambda images: images,
   heads: Mapping[str, int] | None = None,
-  predicts: str = 'class',
+  predicts: str | None = 'class',
   classes: Sequence[str] = (),
 ) -> Learner:
   """A learner of `network` that sums the terms of `methods`.
@@ -47,7 +47,8 @@ def make_learner(
   `recipes` say how views of `size` are made of the batch (`augment.make_views`); `teacher` is
   'student' or 'average', the student's moving average of the given decay (0: no average is kept).
   The average, where it teaches, is also what predicts. `heads` (name -> outputs) share out the last
-  channels of a network that has more than classes; the head `predicts` is what `predict` gives.
+  channels of a network that has more than classes; the head `predicts` is what `predict` gives
+  (None: all heads, as a dict).
   `classes` name the outputs of the head 'class', for the figures by which a collapse is seen.
   """
 
@@ -58,16 +59,16 @@ def make_learner(
     step = jnp.zeros((), jnp.int32)
     return TrainState(step, student, average, optimizer.init(student['params']))
 
-  def probabilities(variables, images, head):
-    return jax.nn.softmax(
-      _by_head(network.apply(variables, standardize(images), train=False), heads)[head]
-    )
+  def answer(variables, images, head):
+    each = _by_head(network.apply(variables, standardize(images), train=False), heads)
+    said = {name: x if name in NUMBERS else jax.nn.softmax(x) for name, x in each.items()}
+    return said if head is None else said[head]
 
   def teaching(state) -> Variables:
     return state.average if teacher == 'average' else state.student
 
   def predict(state, images):
-    return probabilities(teaching(state), images, predicts)
+    return answer(teaching(state), images, predicts)
 
   def update(state, batch, key):
     key = jax.random.fold_in(key, state.step)
@@ -75,9 +76,11 @@ def make_learner(
     views = _Named('view', augment.make_views(recipes, batch, size, view_key))
     terms, metrics, taught = {}, {}, []
 
-    def teach(images):
-      taught.append(probabilities(teaching(state), images, 'class'))
-      return taught[-1]
+    def teach(images, head='class'):
+      said = answer(teaching(state), images, head)
+      if head in (None, 'class'):
+        taught.append(said if head else said['class'])
+      return said
 
     for name, ask in methods.items():
       asked, said = ask(teach, views, method_key, state.step)

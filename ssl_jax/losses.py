@@ -1,5 +1,7 @@
 """Losses over pixels: arrays are channels last, and only valid pixels count."""
 
+from collections.abc import Mapping
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -7,7 +9,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 from scipy import fft
 
-from ssl_jax.types import IGNORE
+from ssl_jax.types import BACKGROUND, IGNORE
 
 TINY = 2.0**-52
 """Stands for 0 inside a logarithm; p log p is then as good as 0."""
@@ -81,6 +83,38 @@ def soft_cross_entropy(
 ) -> Float[Array, '']:
   """Cross-entropy against probabilities in nats, mean over valid pixels."""
   return valid_mean(optax.softmax_cross_entropy(logits, target), valid)
+
+
+def symmetric_cross_entropy(
+  logits: Float[Array, '*n k'],
+  target: Float[Array, '*n k'],
+  valid: Bool[Array, '*n'],
+  delta: float = 1.0,
+  rho: float = 1.0,
+  clip: float = 1e-4,
+) -> Float[Array, '']:
+  """delta CE(target, p) + rho CE(p, target) in nats, mean over valid entries (Wang et al. 2019).
+
+  Inside the logarithms probabilities are at least `clip`. The first part trusts the target, the
+  second, the reverse cross-entropy, what the network itself says.
+  """
+  probs = jax.nn.softmax(logits)
+  log_probs, log_target = (jnp.log(jnp.clip(p, clip, 1)) for p in (probs, target))
+  forward, reverse = -(target * log_probs).sum(-1), -(probs * log_target).sum(-1)
+  return valid_mean(delta * forward + rho * reverse, valid)
+
+
+def centroid_error(
+  heads: Mapping[str, Array], target: Float[Array, 'b 2'], known: Bool[Array, ' b']
+) -> Float[Array, '']:
+  """Squared errors of x and y, each times the probability that there is a cell, mean over known.
+
+  `target` holds (y, x) in parts of the patch, 0 for background, of which the probability that it
+  is none thus takes care (Bashir et al. 2020).
+  """
+  there = 1 - jax.nn.softmax(heads['class'])[:, BACKGROUND]
+  errors = [(heads[axis] * there - target[:, i]) ** 2 for i, axis in enumerate(('y', 'x'))]
+  return valid_mean(sum(errors), known)
 
 
 def kl_divergence(

@@ -1,10 +1,10 @@
-"""Scores of a segmentation, all read from one summed confusion matrix."""
+"""Scores, all read from one summed confusion matrix: of pixels, or of patches of cells."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from ssl_jax.types import IGNORE
+from ssl_jax.types import CELLS, IGNORE, MASKS
 
 Numbers = np.ndarray | np.number
 
@@ -50,6 +50,38 @@ def scores(matrix: np.ndarray, names: Sequence[str]) -> dict[str, float]:
     **{f'iou/{name}': float(v) for name, v, s in zip(names, ious, seen, strict=True) if s},
     **{f'dice/{name}': float(v) for name, v, s in zip(names, dices, seen, strict=True) if s},
   }
+
+
+def balanced_accuracy(matrix: np.ndarray) -> Numbers:
+  """Mean recall of the classes of [..., classes, classes] in percent; those without truth left out.
+
+  It is the accuracy that a test set with equally many of each class would have.
+  """
+  each = _ratio(np.diagonal(matrix, axis1=-2, axis2=-1).astype(float), matrix.sum(-1))
+  seen = ~np.isnan(each)
+  return 100 * _ratio(np.where(seen, each, 0).sum(-1), seen.sum(-1))
+
+
+def cell_scores(matrix: np.ndarray, names: Sequence[str]) -> dict[str, float]:
+  """Of patches, in percent: balanced_accuracy, accuracy, recall/<class>, precision/<class>."""
+  hits = np.diagonal(matrix).astype(float)
+  sides = {'recall': matrix.sum(1), 'precision': matrix.sum(0)}
+  parts = {part: 100 * _ratio(hits, side) for part, side in sides.items()}
+  return {
+    'balanced_accuracy': float(balanced_accuracy(matrix)),
+    'accuracy': float(100 * hits.sum() / max(matrix.sum(), 1)),
+    **{
+      f'{part}/{name}': float(value)
+      for part, values in parts.items()
+      for name, value in zip(names, values, strict=True)
+      if not np.isnan(value)
+    },
+  }
+
+
+HEADLINES = {MASKS: ('miou', mean_iou), CELLS: ('balanced_accuracy', balanced_accuracy)}
+"""By task the figure that a run is judged by, and how it is read from summed matrices."""
+SPOKEN = {'miou': 'mIoU', 'balanced_accuracy': 'balanced accuracy'}
 
 
 def absent(matrix: np.ndarray, names: Sequence[str]) -> list[str]:

@@ -1,18 +1,23 @@
-"""Masks for new images: `python -m ssl_jax.predict --run=RUN --images=FOLDER --out=FOLDER`."""
+"""What a run says of new images: `python -m ssl_jax.predict --run=RUN --images=DIR --out=DIR`.
+
+Masks of all pixels, or the cells that were found, whichever the run has learnt.
+"""
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 from absl import logging
 from tqdm import tqdm
 
-from ssl_jax import build, data, images
+from ssl_jax import build, data, detect, images
+from ssl_jax.evaluate import Answer
 from ssl_jax.inference import BUDGET, Probabilities, predict_many
+from ssl_jax.record import replace_text
 from ssl_jax.trained import Network, read_config
-from ssl_jax.types import UserError
+from ssl_jax.types import CELLS, UserError
 
 
 def network_folder(run: Path) -> Path:
@@ -24,17 +29,17 @@ def network_folder(run: Path) -> Path:
   return build.seed_folders(stage if stage.is_dir() else run)[0]
 
 
-def load(run: Path) -> tuple[Probabilities, data.Facts]:
-  """The trained network of a run, of one of its stages, or of one seed's folder."""
+def load(run: Path) -> tuple[Answer, data.Facts, Mapping]:
+  """The trained network of a run, of a stage, or of one seed's folder; its data and its config."""
   folder = run if (run / 'checkpoints').is_dir() else network_folder(run)
   config = read_config(folder)
   if config is None or not (folder / 'data.json').exists():
     raise UserError(f'{run} holds no trained network yet; has its training begun?')
   facts = build.read_facts(folder)
-  probabilities, step = Network(config, facts).at(folder, config['select'])
+  answer, step = Network(config, facts).at(folder, config['select'])
   if config['select'] == 'last' and step < config['steps']:
     print(f'Note: this network was trained for {step} of {config["steps"]} steps.')
-  return probabilities, facts
+  return answer, facts, config
 
 
 def write_masks(
@@ -44,33 +49,66 @@ def write_masks(
 
   Returns one sentence per image that could not be read; the others are done all the same.
   """
-  paths = images.list_images(folder)
-  names = output_names(paths)
-  for kind in ('masks', 'overlays'):
-    (out / kind).mkdir(parents=True, exist_ok=True)
-  originals: dict[int, np.ndarray] = {}
-  refused, order = [], []
+  _make(out, 'masks', 'overlays')
+  readable = _Readable(folder, facts)
+  answers = predict_many(probabilities, (ready for _, ready in readable), budget=budget)
+  for position, probs in tqdm(answers, total=len(readable.paths), unit=' images', desc='predict'):
+    name, original = readable.take(position)
+    mask = probs.argmax(-1).astype(np.uint8)
+    images.write_mask(out / 'masks' / f'{name}.png', mask)
+    shown = images.overlay(images.to_uint8(original), mask)
+    images.write_image(out / 'overlays' / f'{name}.png', shown)
+  return readable.refused
 
-  def readable() -> Iterator[np.ndarray]:
-    for index, path in enumerate(paths):
+
+def write_cells(
+  answer: Answer, facts: data.Facts, size: int, folder: Path, out: Path, **knobs: float
+) -> list[str]:
+  """Writes out/points/NAME.csv (x, y, class, score) and out/overlays/NAME.png, a ring a cell.
+
+  `size` is that of the patches, `knobs` are those of detect.slide. Returns one sentence per image
+  that could not be read; the others are done all the same.
+  """
+  _make(out, 'points', 'overlays')
+  readable = _Readable(folder, facts)
+  for position, ready in tqdm(readable, total=len(readable.paths), unit=' images', desc='predict'):
+    cells = detect.slide(answer, ready, size, **knobs)
+    name, original = readable.take(position)
+    replace_text(out / 'points' / f'{name}.csv', detect.as_csv(cells, facts.classes))
+    shown = detect.draw(original, cells.at, cells.classes)
+    images.write_image(out / 'overlays' / f'{name}.png', shown)
+  return readable.refused
+
+
+def _make(out: Path, *kinds: str) -> None:
+  for kind in kinds:
+    (out / kind).mkdir(parents=True, exist_ok=True)
+
+
+class _Readable:
+  """The images of a folder that can be read, as training saw its own; the others are refused."""
+
+  def __init__(self, folder: Path, facts: data.Facts):
+    self.paths, self.refused = images.list_images(folder), []
+    self._facts, self._names = facts, output_names(self.paths)
+    self._waiting: dict[int, tuple[str, np.ndarray]] = {}
+
+  def __iter__(self) -> Iterator[tuple[int, np.ndarray]]:
+    position = 0
+    for name, path in zip(self._names, self.paths, strict=True):
       try:
         original = images.read_image(path)
-        ready = data.prepared(original, facts, str(path))
+        ready = data.prepared(original, self._facts, str(path))
       except UserError as error:
-        refused.append(str(error))
+        self.refused.append(str(error))
         continue
-      originals[index] = original
-      order.append(index)
-      yield ready
+      self._waiting[position] = name, original
+      yield position, ready
+      position += 1
 
-  answers = predict_many(probabilities, readable(), budget=budget)
-  for position, probs in tqdm(answers, total=len(paths), unit=' images', desc='predict'):
-    index = order[position]
-    mask = probs.argmax(-1).astype(np.uint8)
-    images.write_mask(out / 'masks' / f'{names[index]}.png', mask)
-    shown = images.overlay(images.to_uint8(originals.pop(index)), mask)
-    images.write_image(out / 'overlays' / f'{names[index]}.png', shown)
-  return refused
+  def take(self, position: int) -> tuple[str, np.ndarray]:
+    """The name and the pixels of the image that was yielded at a position; once."""
+    return self._waiting.pop(position)
 
 
 def output_names(paths: list[Path]) -> list[str]:
@@ -82,7 +120,7 @@ def output_names(paths: list[Path]) -> list[str]:
 def main(arguments: list[str] | None = None) -> int:
   """The program; exit code 1 if any image could not be read."""
   parser = argparse.ArgumentParser(
-    'python -m ssl_jax.predict', description='Writes masks for a folder of images.'
+    'python -m ssl_jax.predict', description='Writes masks, or points, for a folder of images.'
   )
   parser.add_argument('--run', type=Path, required=True, help='run, stage or seed folder')
   parser.add_argument('--images', type=Path, required=True, help='folder of images')
@@ -93,19 +131,35 @@ def main(arguments: list[str] | None = None) -> int:
     default=BUDGET / 1e6,
     help='megapixels; larger images are cut into overlapping tiles (default %(default).2f)',
   )
+  for knob, value, what in (
+    ('stride', 8, 'cells: pixels between windows'),
+    ('score', 0.5, 'cells: how sure it must be that there is one'),
+    ('radius', 8.0, 'cells: of those closer than this, in pixels, the surest is kept'),
+  ):
+    parser.add_argument(f'--{knob}', type=type(value), default=value, help=what)
   asked = parser.parse_args(arguments)
   logging.set_verbosity(logging.ERROR)  # checkpointing warns that it may not write
   try:
     if not asked.budget > 0:
       raise UserError(f'--budget={asked.budget} is no number of megapixels above 0.')
+    if not (asked.stride > 0 and asked.radius > 0 and 0 <= asked.score <= 1):
+      raise UserError('--stride and --radius are above 0, --score is in 0..1.')
     build.keep_compiled()
-    probabilities, facts = load(asked.run)
-    refused = write_masks(probabilities, facts, asked.images, asked.out, int(asked.budget * 1e6))
+    answer, facts, config = load(asked.run)
+    if facts.task == CELLS:
+      knobs = dict(stride=asked.stride, score=asked.score, radius=asked.radius)
+      refused = write_cells(answer, facts, config['size'][0], asked.images, asked.out, **knobs)
+    else:
+      refused = write_masks(answer, facts, asked.images, asked.out, int(asked.budget * 1e6))
   except (UserError, OSError) as error:
     print(f'ssl_jax: {error}', file=sys.stderr)
     return 1
-  print(f'Masks (pixel = class id): {asked.out / "masks"}')
-  print('Classes: ' + ', '.join(f'{i} {name}' for i, name in enumerate(facts.classes)))
+  if facts.task == CELLS:
+    print(f'Cells (x, y, class, score): {asked.out / "points"}')
+    print('Classes: ' + ', '.join(facts.classes[1:]))
+  else:
+    print(f'Masks (pixel = class id): {asked.out / "masks"}')
+    print('Classes: ' + ', '.join(f'{i} {name}' for i, name in enumerate(facts.classes)))
   for sentence in refused:
     print(f'Skipped: {sentence}', file=sys.stderr)
   return 1 if refused else 0

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from ssl_jax import build, find, parallel
+from ssl_jax import build, find, metrics, parallel
 from ssl_jax.record import begun, read_done, replace_text, write_done
 from ssl_jax.types import Plan, UserError
 from ssl_jax.validate import check_stages, require, stages_read, validate
@@ -174,6 +174,7 @@ def _summary(workdir: Path, names: list[str], config: Mapping) -> dict:
 
 def _say(done: Mapping, workdir: Path, select: str) -> None:
   for name in ('val', 'test'):
-    if f'{name}/miou' in done:
-      print(f'{name} mIoU {done[f"{name}/miou"]:.2f} % at the {select} step.')
+    for figure, spoken in metrics.SPOKEN.items():
+      if f'{name}/{figure}' in done:
+        print(f'{name} {spoken} {done[f"{name}/{figure}"]:.2f} % at the {select} step.')
   print(f'All figures: {workdir / "done.json"}')

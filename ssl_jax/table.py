@@ -1,6 +1,7 @@
 """Tables of a run of many cells: `python -m ssl_jax.table RUN` prints Markdown and writes CSV.
 
-A config's `table` says which stage stands where; `only` is what --only needs to make it:
+A config's `table` says which stage stands where; `only` is what --only needs to make it, `figure`
+which of the test's figures it shows (without it, the mIoU, or the balanced accuracy of cells):
 
   config.table = (
     dict(table='Table 1', row='PSPNet', column='ST', stage='pspnet-st', control='pspnet-teacher',
@@ -19,14 +20,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ssl_jax import build, intervals, metrics
+from ssl_jax import build, figures, intervals, metrics
 from ssl_jax.record import read_done, replace_text
 from ssl_jax.trained import read_config
 from ssl_jax.types import UserError
 
 ASKED = ('table', 'row', 'column', 'stage', 'published', 'control')
 COLUMNS = (
-  *(*ASKED, 'mean', 'low', 'high', 'seeds', 'best_seen'),
+  *(*ASKED, 'figure', 'mean', 'low', 'high', 'seeds', 'best_seen'),
   *('difference', 'difference_low', 'difference_high', 'command'),
 )
 
@@ -35,7 +36,8 @@ class Cell(NamedTuple):
   """What is known of one cell: scores in percent, by seed."""
 
   asked: Mapping  # the cell of config.table
-  scores: np.ndarray  # [seeds] test mIoU; empty where the stage is not done
+  figure: str  # which of the test's: 'miou', say
+  scores: np.ndarray  # [seeds]; empty where the stage is not done
   control: np.ndarray  # [seeds] of the control, likewise
   best_seen: float | None
 
@@ -63,19 +65,24 @@ def read_cells(run: Path) -> list[Cell]:
 
 
 def _read(run: Path, asked: Mapping) -> Cell:
-  scores, control = (_scores(run / asked[key]) if asked.get(key) else np.array([])
-                     for key in ('stage', 'control'))  # fmt: skip
+  done = read_done(run / asked['stage']) or {}
+  figure = asked.get('figure') or next((n for n in metrics.SPOKEN if f'test/{n}' in done), 'miou')
+  scores, control = (
+    _scores(run / asked[key], f'test/{figure}') if asked.get(key) else np.array([])
+    for key in ('stage', 'control')
+  )
   if asked.get('control') == asked['stage']:
     control = np.array([])
-  done = read_done(run / asked['stage']) or {}
-  return Cell(asked, scores, control, done.get('test/best_seen_miou'))
+  return Cell(asked, figure, scores, control, done.get(f'test/best_seen_{figure}'))
 
 
-def _scores(stage: Path) -> np.ndarray:
+def _scores(stage: Path, figure: str) -> np.ndarray:
   if read_done(stage) is None:
     return np.array([])
-  files = [seed / 'test' / 'matrices.npz' for seed in build.seed_folders(stage)]
-  return np.array([metrics.mean_iou(np.load(file)['matrices'].sum(0)) for file in files])
+  each = [read_done(seed) for seed in build.seed_folders(stage)]
+  if any(figure not in own for own in each):
+    raise UserError(f'{stage} has no figure {figure}, which config.table asks for.')
+  return np.array([own[figure] for own in each])
 
 
 def markdown(cells: Sequence[Cell]) -> str:
@@ -108,6 +115,25 @@ def _show(cell: Cell) -> str:
   return ', '.join(parts)
 
 
+def draw(cells: Sequence[Cell], folder: Path) -> list[Path]:
+  """Draws each table whose columns are numbers, a line for each row; returns the files."""
+  made = []
+  for number, title in enumerate(dict.fromkeys(cell.asked['table'] for cell in cells), start=1):
+    own = [cell for cell in cells if cell.asked['table'] == title and cell.mean is not None]
+    columns = {cell.asked['column'] for cell in own}
+    if len(columns) < 2 or not all(column.replace('.', '', 1).isdigit() for column in columns):
+      continue
+    lines = {}
+    for row in dict.fromkeys(cell.asked['row'] for cell in own):
+      points = [(float(c.asked['column']), c.mean) for c in own if c.asked['row'] == row]
+      x, found = zip(*sorted(points), strict=True)
+      lines[row] = figures.Line(x, *zip(*found, strict=True))
+    made.append(folder / f'table_{number}.png')
+    spoken = metrics.SPOKEN.get(own[0].figure, own[0].figure)
+    figures.curves(made[-1], lines, title, f'test {spoken}, %', log=True)
+  return made
+
+
 def _say(found: tuple[float, float, float], mean: str, limit: str) -> str:
   ends = [limit.format(end) for end in found[1:] if not np.isnan(end)]
   return mean.format(found[0]) + (f' [{", ".join(ends)}]' if ends else '')
@@ -120,7 +146,7 @@ def as_csv(cells: Sequence[Cell], command: str) -> str:
   table.writeheader()
   for cell in cells:
     line = {key: cell.asked.get(key) for key in ASKED}
-    line |= {'seeds': len(cell.scores), 'best_seen': _round(cell.best_seen)}
+    line |= {'figure': cell.figure, 'seeds': len(cell.scores), 'best_seen': _round(cell.best_seen)}
     for name, found in (('', cell.mean), ('difference', cell.difference)):
       if found is not None:
         keys = (f'{name}' or 'mean', f'{name}_low'.lstrip('_'), f'{name}_high'.lstrip('_'))
@@ -149,8 +175,12 @@ def main(arguments: list[str] | None = None) -> int:
     print(f'ssl_jax: {error}', file=sys.stderr)
     return 1
   print(markdown(cells))
+  for path in draw(cells, run):
+    print(f'\nPicture: {path}')
   missing = sum(cell.mean is None for cell in cells)
-  print(f'\n{len(cells) - missing} of {len(cells)} cells; test mIoU in percent, mean over n seeds.')
+  figures = dict.fromkeys(metrics.SPOKEN.get(cell.figure, cell.figure) for cell in cells)
+  said = f'test {", ".join(figures)} in percent, mean over n seeds'
+  print(f'\n{len(cells) - missing} of {len(cells)} cells; {said}.')
   print(f'[95 % interval]; Δ: to the control, paired by seed. All figures: {run / "table.csv"}')
   return 0
 

@@ -12,6 +12,15 @@ from jaxtyping import Array, Bool, Float, Int
 IGNORE = 255
 """The label of a pixel that nobody vouches for; it trains nothing and scores nothing."""
 
+BACKGROUND = 0
+"""The class of a pixel, or of a patch, in which there is nothing."""
+
+MASKS, CELLS = 'masks', 'cells'
+"""Tasks: a class for each pixel; or a class for each patch, and where in it its cell is."""
+
+NUMBERS = ('x', 'y')
+"""Heads of a network that answer with numbers; every other head's answers are logits."""
+
 Key = jax.Array
 Step = Array | int
 Metrics = Mapping[str, Array]
@@ -40,13 +49,16 @@ class View(struct.PyTreeNode):
 
   `geometry` maps a pixel index of the view to a pixel index of the image that it was made from
   (`source = geometry[:, :, :-1] @ index + geometry[:, :, -1]`, axes in array order: row, column).
-  `valid` is False where padding or a cut-out made the pixel.
+  `valid` is False where padding or a cut-out made the pixel. Of patches that are labelled as a
+  whole, `label` has one id each, and `point` is the index of the pixel (row, column) at which their
+  cell is; NaN where there is none.
   """
 
   image: Float[Array, 'b *space c']  # in [0, 1]; 0 where padding made it
   valid: Bool[Array, 'b *space']
   geometry: Float[Array, 'b n n+1']
-  label: Int[Array, 'b *space'] | None = None  # IGNORE where there is none
+  label: Int[Array, 'b *space'] | Int[Array, ' b'] | None = None  # IGNORE where there is none
+  point: Float[Array, 'b n'] | None = None
   mix: Mix | None = None
 
 
@@ -72,8 +84,8 @@ class Term(NamedTuple):
   drop: float = 0.0  # share of the feature channels between encoder and decoder that are dropped
 
 
-Teacher = Callable[[Array], Outputs]
-"""Images -> probabilities; never differentiated."""
+Teacher = Callable[..., Outputs]
+"""Images, and a head ('class'; None: all, as a dict) -> probabilities; never differentiated."""
 
 LossTransform = Callable[[Teacher, Views, Key, Step], tuple[Mapping[str, Term], Metrics]]
 """What a method is: the questions it asks about a batch of views, and figures to log."""
@@ -98,7 +110,7 @@ class Learner(NamedTuple):
 
   init: Callable[[Key, Array], TrainState]  # key, an example of images [B, *space, C] -> state
   update: Callable[[TrainState, Any, Key], tuple[TrainState, Metrics]]  # state, batch, key
-  predict: Callable[[TrainState, Array], Outputs]  # state, images in [0, 1] -> probabilities
+  predict: Callable[[TrainState, Array], Outputs]  # state, images in [0, 1] -> what it says
 
 
 @runtime_checkable
@@ -114,7 +126,9 @@ class Splits(NamedTuple):
   """A data set, as its loader hands it over.
 
   Records hold 'image' ([H, W, C], uint8, uint16 or float32 in [0, 1]; C is the same throughout),
-  'name', and, except in `unlabeled`, 'label' ([H, W] uint8 class ids, IGNORE where unknown).
+  'name', and, except in `unlabeled`, 'label' ([H, W] uint8 class ids, IGNORE where unknown). Where
+  the task is CELLS they are patches: 'label' is one id, 'point' the row and column of the cell (NaN
+  for none), 'of' the name of the image that it was cut from.
   """
 
   labeled: Source
@@ -125,4 +139,6 @@ class Splits(NamedTuple):
   notes: tuple[str, ...] = ()  # what the loader found and a person should know
   intensity: tuple[float, float] | None = None  # the raw values that became 0 and 1; None for 8-bit
   truth: Source | None = None  # `unlabeled` with labels: to judge pseudo-labels, never to train
+  task: str = MASKS
+  whole: Source | None = None  # of CELLS, test images with 'points' [n, 2] and 'classes' [n]
   digest: str = ''  # another one wherever an image, a mask or the split is

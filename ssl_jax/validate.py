@@ -6,7 +6,7 @@ from typing import Any
 
 from ssl_jax import build, clusters, find, optimizers, parallel, recipes
 from ssl_jax.checkpoint import SELECTABLE
-from ssl_jax.types import Plan, UserError
+from ssl_jax.types import MASKS, Plan, Splits, UserError
 
 CHOICES = {
   'teacher': ('student', 'average'),
@@ -153,12 +153,33 @@ def check_stages(plans: Sequence[Plan]) -> None:
     module = find.find('stages', plan.kind)
     where = f'stages.{plan.name}'
     find.check_knobs(module.stage, plan.own, where, given=('config', 'folder', 'stop'))
+    found = build.splits(plan.config['data'])
+    _check_task(plan, found)
     for name, (key, kind) in stages_read(plan).items():
       if name not in earlier or earlier[name].kind != kind:
         known = ', '.join(n for n, p in earlier.items() if p.kind == kind) or 'none'
         raise UserError(f'{where}: {key}={name!r} is no {kind} stage before it; there is {known}.')
-    module.check(plan, earlier, build.splits(plan.config['data']))
+    module.check(plan, earlier, found)
     earlier[plan.name] = plan
+
+
+def _check_task(plan: Plan, found: Splits) -> None:
+  """A stage, method or model file may say which TASKS it is for; without that it is for masks."""
+  parts = [('stages', plan.kind)]
+  if plan.kind == 'train':
+    parts += [('models', plan.config['model']['name'])]
+    parts += [('methods', name) for name in plan.config['methods']]
+  for kind, name in parts:
+    fitting = [n for n in find.known(kind) if found.task in _tasks(kind, n)]
+    if name not in fitting:
+      raise UserError(
+        f'stages.{plan.name}: {name} (of {kind}) is not for {found.task}, which data.name='
+        f'{plan.config["data"]["name"]} has; {", ".join(fitting)} are.'
+      )
+
+
+def _tasks(kind: str, name: str) -> tuple[str, ...]:
+  return getattr(find.find(kind, name), 'TASKS', (MASKS,))
 
 
 def stages_read(plan: Plan) -> dict[str, tuple[str, str]]:

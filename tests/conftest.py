@@ -12,7 +12,9 @@ CACHE = Path(os.environ.get('XDG_CACHE_HOME', Path.home() / '.cache')) / 'ssl_ja
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(CACHE))
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.5')
 
+import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+from PIL import Image  # noqa: E402
 
 TINY = {
   'replicas': 1,
@@ -42,6 +44,34 @@ def tiny_page():
   for key, value in TINY.items():
     config.update_from_flattened_dict({key: value})
   return config
+
+
+def write_discs(folder, images=4, side=80, seed=0, header='x,y,class'):
+  """Writes images/ and points/: discs, 'red' and 'blue', in known places, at least 18 pixels apart.
+
+  One disc in each image is marked as 'unlabelled'.
+  """
+  rng, every = np.random.default_rng(seed), {}
+  for kind in ('images', 'points'):
+    (folder / kind).mkdir(parents=True, exist_ok=True)
+  rows, columns = np.mgrid[:side, :side]
+  for number in range(images):
+    image = rng.normal(0.85, 0.03, (side, side, 3))
+    corners = np.stack(np.meshgrid(*[np.arange(12, side - 8, 20)] * 2), -1).reshape(-1, 2)
+    places = rng.permutation(corners)[: len(corners) * 2 // 3]
+    marks = []
+    for i, (x, y) in enumerate(places + rng.uniform(-1, 1, places.shape)):
+      kind = ('red', 'blue')[i % 2]
+      inside = (columns + 0.5 - x) ** 2 + (rows + 0.5 - y) ** 2 < 25
+      image[inside] = {'red': (0.8, 0.2, 0.2), 'blue': (0.2, 0.2, 0.8)}[kind]
+      marks.append((x, y, kind if i else 'unlabelled'))
+    name = f'disc{number}'
+    pixels = (np.clip(image, 0, 1) * 255).astype(np.uint8)
+    Image.fromarray(pixels).save(folder / 'images' / f'{name}.png')
+    lines = [header, *(f'{x:.2f},{y:.2f},{kind}' for x, y, kind in marks)]
+    (folder / 'points' / f'{name}.csv').write_text('\n'.join(lines) + '\n')
+    every[name] = marks
+  return every
 
 
 @pytest.fixture(scope='session')

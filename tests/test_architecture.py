@@ -10,21 +10,23 @@ PACKAGE = Path(__file__).resolve().parents[1] / 'ssl_jax'
 # Each file may import only what stands above it (and, in a folder, its own `_helpers` and layers).
 FLOORS = [
   'types',
-  'find parallel losses metrics intervals optimizers _imagefile _torchfile affine collapse',
+  'find parallel losses metrics intervals optimizers _imagefile _torchfile affine collapse mixup',
   'images photometric randaugment pretrained geometry recipes',
-  'augment',
+  'augment figures',
   'methods models datasets',
   'learner data',
   'build checkpoint inference record',
   'clusters',
   'trained',
-  'evaluate train predict',
+  'evaluate train',
+  'detect',
+  'predict',
   'stages table',
   'validate',
   'run',
 ]
 HEIGHT = {name: height for height, floor in enumerate(FLOORS) for name in floor.split()}
-WITHIN = {'models': {'layers', 'convolution', 'resnet'}}
+WITHIN = {'models': {'layers', 'convolution', 'resnet', 'wideresnet'}}
 WITHIN |= {'datasets': set(), 'methods': set(), 'stages': set()}
 
 

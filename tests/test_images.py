@@ -231,6 +231,6 @@ def test_overlay_tints_outlines_and_leaves_background():
 
 def test_picture_draws_a_grid(tmp_path):
   mask = np.zeros((7, 5), np.uint8)
-  images.picture(tmp_path / 'p.png', [[RGB, mask, None], [GREY16[..., None], mask, mask]], ['a'])
+  figures.picture(tmp_path / 'p.png', [[RGB, mask, None], [GREY16[..., None], mask, mask]], ['a'])
   drawn = images.read_image(tmp_path / 'p.png')
   assert drawn.shape[1] > drawn.shape[0] > 300

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ssl_jax.models import deeplabv2, deeplabv3plus, pspnet, resnet, unet, unet_resnet
+from ssl_jax.models import deeplabv2, deeplabv3plus, hydra, pspnet, resnet, unet, unet_resnet, wideresnet
 from ssl_jax.models.convolution import conv
 from ssl_jax.models.layers import (
   Conv,
@@ -198,6 +198,9 @@ def test_pad_to_multiple_continues_the_edge():
     (resnet.Backbone('resnet34'), 21_284_672),
     (resnet.Backbone('resnet50'), 23_508_032),
     (resnet.Backbone('resnet101'), 42_500_160),
+    (wideresnet.Model(10), 1_469_642),
+    # 1,468,352 of features, 26,947 that classify, 2 x 1,052,865 that locate (8 x 8 x 128 features):
+    (hydra.Model(3), 3_601_029),
   ],
 )
 def test_parameter_counts(model, parameters):

@@ -296,9 +296,9 @@ def _state(value: float) -> TrainState:
 
 
 def test_the_latest_checkpoints_and_the_best_are_kept(tmp_path):
-  checkpoints = Checkpoints(tmp_path, keep=2, best=['val/miou'])
+  checkpoints = Checkpoints(tmp_path, keep=2, best=['val/score'])
   for step, score in ((1, 50.0), (2, 90.0), (3, 60.0), (4, 70.0), (5, 65.0)):
-    checkpoints.save(_state(step), {'val/miou': score})
+    checkpoints.save(_state(step), {'val/score': score})
   checkpoints.close()
   checkpoints = Checkpoints(tmp_path)
   assert sorted(checkpoints.manager.all_steps()) == [2, 4, 5]

@@ -106,6 +106,28 @@ def drop_copies(roles: dict[str, Sequence[Item]]) -> list[str]:
   return notes
 
 
+def hold_out(
+  items: Sequence[Item], holdout: float | int, seed: int
+) -> tuple[list[Item], list[Item], list[str]]:
+  """The items that stay, those set aside for the test (a share drawn by `seed`), and notes."""
+  if not 0 <= holdout < 1:
+    raise UserError(f'holdout={holdout} must be at least 0 and below 1, a share of the images.')
+  if holdout == 0:
+    return [*items], [], ['no test images: nothing was held out (holdout=0)']
+  if len(items) < 2:
+    raise UserError(
+      f'{items[0].image.parent} holds one labeled image, too few to set any aside for the test; '
+      'add labeled images, give a test folder, or set holdout=0.'
+    )
+  count = min(max(1, round(holdout * len(items))), len(items) - 1)
+  chosen = set(np.random.default_rng(seed).permutation(len(items))[:count].tolist())
+  held = [item for i, item in enumerate(items) if i in chosen]
+  kept = [item for i, item in enumerate(items) if i not in chosen]
+  names = names_of(held)
+  told = f'no test folder: {count} of {len(items)} labeled images held out as test ({names})'
+  return kept, held, [told]
+
+
 def names_of(items: Sequence[Item]) -> str:
   """The names of files, for a person to read; at most ten."""
   more = f' and {len(items) - 10} more' if len(items) > 10 else ''

@@ -28,7 +28,8 @@ def pairs(folder: str | Path, role: str) -> list[Item]:
   A mask has its image's stem, or that with _mask, _seg, _label or _gt after it. Raises UserError
   where a folder is missing or an image or mask stands alone.
   """
-  found = {kind: _inside(Path(folder), kind, role) for kind in ('images', 'masks')}
+  how = 'put the images in images/ and their masks, under the same names, in masks/'
+  found = {kind: inside(Path(folder), kind, role, how) for kind in ('images', 'masks')}
   items = files_in(found['images'])
   masks = _match(items, images.list_images(found['masks']))
   for item in items:
@@ -42,20 +43,18 @@ def pairs(folder: str | Path, role: str) -> list[Item]:
 
 def singles(folder: str | Path) -> list[Item]:
   """Lists the images of a folder, or of the images/ in it; no masks are looked for."""
-  inside = Path(folder) / 'images'
-  return files_in(inside if inside.is_dir() else Path(folder))
+  own = Path(folder) / 'images'
+  return files_in(own if own.is_dir() else Path(folder))
 
 
-def _inside(folder: Path, kind: str, role: str) -> Path:
+def inside(folder: Path, kind: str, role: str, how: str) -> Path:
+  """The folder `kind` in a folder; raises UserError that says `how` it should be."""
   if not folder.is_dir():
     raise UserError(f'The folder {folder} ({role}) does not exist; check the path.')
   for path in sorted(folder.iterdir()):
     if path.is_dir() and path.name.lower() == kind:
       return path
-  raise UserError(
-    f'{folder} ({role}) has no folder {kind}/ in it; put the images in images/ and their masks, '
-    'under the same names, in masks/.'
-  )
+  raise UserError(f'{folder} ({role}) has no folder {kind}/ in it; {how}.')
 
 
 def files_in(folder: Path) -> list[Item]:

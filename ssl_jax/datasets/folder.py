@@ -41,7 +41,8 @@ def load(
   encoding = find_encoding(*_values(splits), classes)
   notes = [encoding.note]
   if not test:
-    notes += _hold_out(splits, holdout, seed)
+    splits['labeled'], splits['test'], more = _files.hold_out(splits['labeled'], holdout, seed)
+    notes += more
   notes += _files.drop_copies(splits)
   found, more = _files.sources(splits, lambda path: encoding(images.read_mask(path)), percentiles)
   return Splits(**found, classes=encoding.classes, notes=(*notes, *more))
@@ -67,22 +68,3 @@ def _values(splits: dict[str, list[Item]]) -> tuple[dict[tuple[int, ...], Path],
       more, single = pieces(mask)
       ids, whole = ids + more, whole + single
   return seen, whole / max(ids, 1)
-
-
-def _hold_out(splits: dict[str, list[Item]], holdout: float | int, seed: int) -> list[str]:
-  items = splits['labeled']
-  if not 0 <= holdout < 1:
-    raise UserError(f'holdout={holdout} must be at least 0 and below 1, a share of the images.')
-  if holdout == 0:
-    return ['no test images: nothing was held out (holdout=0)']
-  if len(items) < 2:
-    raise UserError(
-      f'{items[0].image.parent} holds one labeled image, too few to set any aside for the test; '
-      'add labeled images, give a test folder, or set holdout=0.'
-    )
-  count = min(max(1, round(holdout * len(items))), len(items) - 1)
-  chosen = set(np.random.default_rng(seed).permutation(len(items))[:count].tolist())
-  splits['test'] = [item for i, item in enumerate(items) if i in chosen]
-  splits['labeled'] = [item for i, item in enumerate(items) if i not in chosen]
-  names = _files.names_of(splits['test'])
-  return [f'no test folder: {count} of {len(items)} labeled images held out as test ({names})']

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from ssl_jax import geometry, losses
+from ssl_jax import geometry, losses, mixup
 from ssl_jax.types import IGNORE, LossTransform, Term
 
 REPLACES = ('supervised',)
@@ -49,11 +49,8 @@ def method(
     everything = [views['labeled'].image, *(view.image for view in shown)]
     images, target, valid = (jnp.concatenate(x) for x in (everything, targets, valids))
 
-    key_partner, key_share = jax.random.split(key)
-    partner = jax.random.permutation(key_partner, len(images))
-    share = jax.random.beta(key_share, alpha, alpha, (len(images),))
-    share = jnp.maximum(share, 1 - share).reshape((-1,) + (1,) * (images.ndim - 1))
-    images, target = (share * x + (1 - share) * x[partner] for x in (images, target))
+    partner, share = mixup.partners(key, len(images), alpha)
+    images, target = (mixup.mix(x, partner, share) for x in (images, target))
     valid = valid & valid[partner]
 
     many = len(label)

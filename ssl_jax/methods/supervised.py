@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 
 from ssl_jax import losses
-from ssl_jax.types import LossTransform, Term, UserError
+from ssl_jax.types import CELLS, MASKS, LossTransform, Term, UserError
+
+TASKS = (MASKS, CELLS)
 
 
 def method(
@@ -14,7 +16,7 @@ def method(
   annealing: str = '',
   annealed: int = 0,
 ) -> LossTransform:
-  """Cross-entropy over labelled pixels plus `dice` times the soft Dice loss, mean over `shown`.
+  """Cross-entropy over what is labelled plus `dice` times the soft Dice loss, mean over `shown`.
 
   Those views may hold masks that people drew, or that an earlier stage wrote (self-training, Yang
   et al. 2022, arXiv:2106.05095). `annealing` ('linear', 'log' or 'exp', over the first `annealed`
@@ -30,6 +32,9 @@ def method(
 
   def ask(teacher, views, key, step):
     def term(view):
+      if dice and view.label.ndim == 1:
+        raise UserError('methods.supervised.dice is for masks, and these are cells; set it to 0.')
+
       def loss(logits):
         total = 0.0
         if cross_entropy:

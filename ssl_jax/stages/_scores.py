@@ -23,9 +23,10 @@ def keep(found: Evaluation, folder: Path, name: str, classes: Sequence[str]) -> 
   """Writes the final evaluation of a split; its scores, and the best that were ever seen."""
   if parallel.is_main():
     found.write(folder / name)
+  headline, _ = metrics.HEADLINES[found.task]
   if missing := metrics.absent(found.matrices.sum(0), classes):
     print(f'{name}: no image holds {", ".join(missing)}; left out of the means.')
   # Not a result: it was chosen by looking at the scores it reports.
-  watched = [line[f'{name}/miou'] for line in read_record(folder) if f'{name}/miou' in line]
+  watched = [line[key] for line in read_record(folder) if (key := f'{name}/{headline}') in line]
   scores = {f'{name}/{key}': value for key, value in found.scores.items()}
-  return scores | ({f'{name}/best_seen_miou': max(watched)} if watched else {})
+  return scores | ({f'{name}/best_seen_{headline}': max(watched)} if watched else {})

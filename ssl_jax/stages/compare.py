@@ -1,19 +1,18 @@
 """A stage that says whether one trained stage beats another on the test images."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from ssl_jax import build, collapse, data, images, intervals, metrics, parallel
+from ssl_jax import build, collapse, data, intervals, metrics, parallel
 from ssl_jax.record import read_record, replace_text
+from ssl_jax.stages import _pictures
 from ssl_jax.trained import read_config
-from ssl_jax.types import Plan, Splits, UserError
-
-ROWS = 4
-"""Images that a picture shows."""
+from ssl_jax.types import CELLS, MASKS, Plan, Splits, UserError
 
 READS = {'of': 'train', 'against': 'train'}
+TASKS = (MASKS, CELLS)
 
 
 def check(plan: Plan, earlier: Mapping[str, Plan], found: Splits) -> None:
@@ -35,29 +34,27 @@ def stage(
 
   With several seeds the interval is over them, paired; with one it is over test images.
   """
+  found = build.splits(config['data'])
+  figure, read = metrics.HEADLINES[found.task]
   ours, control = (_results(folder.parent / name) for name in (of, against))
   if len(ours) > 1:
-    score = [np.array([metrics.mean_iou(m.sum(0)) for m in side]) for side in (ours, control)]
+    score = [np.array([read(m.sum(0)) for m in side]) for side in (ours, control)]
     difference = intervals.over_seeds(*score)
   else:
-    difference = intervals.over_images(ours[0], control[0], metrics.mean_iou)
-  text = intervals.verdict(of, difference)
-  found = build.splits(config['data'])
+    difference = intervals.over_images(ours[0], control[0], read)
+  text = intervals.verdict(of, difference, metrics.SPOKEN[figure])
   text += ''.join(f' {fault}' for fault in _collapsed(folder.parent / of))
   if any('synthetic' in note for note in found.notes):
     text += ' These are synthetic images.'
   replace_text(folder / 'verdict.txt', text + '\n')
+  print(text)
   if parallel.is_main():
-    spread = np.unique(np.linspace(0, len(found.test) - 1, ROWS).astype(int))
-    order = np.argsort(-metrics.mean_iou(ours[0]) - metrics.mean_iou(control[0]), kind='stable')
-    extremes = [*order[: ROWS // 2], *order[max(len(order) - ROWS // 2, ROWS // 2) :]]
-    _draw(folder / 'picture.png', found, folder.parent, of, against, spread)
-    _draw(folder / 'extremes.png', found, folder.parent, of, against, extremes)
-  print(f'{text}\nPictures: {folder / "picture.png"}, the easiest and the hardest in extremes.png')
+    sides = {against: control, of: ours}
+    (_pictures.of_cells if found.task == CELLS else _pictures.of_masks)(folder, found, sides)
   return {
-    'test/miou_difference': difference.mean,
-    'test/miou_difference_low': difference.low,
-    'test/miou_difference_high': difference.high,
+    f'test/{figure}_difference': difference.mean,
+    f'test/{figure}_difference_low': difference.low,
+    f'test/{figure}_difference_high': difference.high,
   }
 
 
@@ -81,15 +78,3 @@ def _results(stage: Path) -> list[np.ndarray]:
     if not file.exists():
       raise UserError(f'{file} is missing: comparing needs a stage that was scored on test images.')
   return [np.load(file)['matrices'] for file in files]
-
-
-def _draw(
-  path: Path, found: Splits, run: Path, of: str, against: str, chosen: Sequence[int]
-) -> None:
-  """Image, truth, control, ours for some test images; of the first seed."""
-  table = []
-  for record in (found.test[int(i)] for i in chosen):
-    masks = [build.seed_folders(run / stage)[0] / 'test' / 'masks' for stage in (against, of)]
-    predicted = [images.read_mask(folder / f'{record["name"]}.png') for folder in masks]
-    table.append([record['image'], record['label'], *predicted])
-  images.picture(path, table, ['image', 'truth', against, of])

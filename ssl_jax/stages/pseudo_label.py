@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ssl_jax import build, data, images, parallel
+from ssl_jax import build, data, figures, images, parallel
 from ssl_jax.inference import predict_averaged
 from ssl_jax.record import replace_text
 from ssl_jax.stages._quality import Quality
@@ -105,7 +105,7 @@ def _draw(folder: Path, found: Splits, rows: list[tuple], count: int = 2) -> Non
     mask = images.read_mask(folder / 'masks' / f'{name}.png')
     table.append([found.unlabeled[index]['image'], *truth, mask])
   titles = ['image', *(['hidden truth'] if found.truth is not None else []), 'pseudo-label']
-  images.picture(folder / 'picture.png', table, titles)
+  figures.picture(folder / 'picture.png', table, titles)
 
 
 def _write(folder: Path, rows: list[tuple]) -> None:

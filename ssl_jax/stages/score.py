@@ -9,9 +9,10 @@ from ssl_jax.evaluate import evaluate
 from ssl_jax.record import write_done
 from ssl_jax.stages._scores import keep, of_seeds
 from ssl_jax.trained import Network, read_config
-from ssl_jax.types import Plan, Splits, Stopped, UserError
+from ssl_jax.types import CELLS, MASKS, Plan, Splits, Stopped, UserError
 
 READS = {'of': 'train'}
+TASKS = (MASKS, CELLS)
 
 
 def check(plan: Plan, earlier: Mapping[str, Plan], found: Splits) -> None:
@@ -60,7 +61,7 @@ def stage(
       answer = clusters.named(answer, table)
     done[seed] = {'steps': step}
     for name, source in held_out.items():
-      scored = evaluate(answer, source, facts.classes)
+      scored = evaluate(answer, source, facts.classes, facts.task)
       done[seed] |= keep(scored, mine[seed], name, facts.classes)
     if len(mine) > 1:
       write_done(mine[seed], done[seed])

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from ssl_jax import build, clusters, collapse, data, parallel
+from ssl_jax import build, clusters, collapse, data, metrics, parallel
 from ssl_jax import train as loop
 from ssl_jax.checkpoint import SELECTABLE, Checkpoints
 from ssl_jax.evaluate import Evaluation, evaluate
@@ -17,13 +17,14 @@ from ssl_jax.inference import Probabilities
 from ssl_jax.record import begun, read_done, read_record, replace_text, write_done
 from ssl_jax.stages._scores import keep, of_seeds
 from ssl_jax.trained import Network, read_config
-from ssl_jax.types import Learner, Plan, Splits, TrainState, UserError
+from ssl_jax.types import CELLS, MASKS, Learner, Plan, Splits, TrainState, UserError
 
 LOOP = ('steps', 'eval_every', 'checkpoint_every', 'log_every', 'tensorboard', 'snapshots')
 """Fields of a config that the training loop takes as they are."""
 
 
 READS = {'pseudo': 'pseudo_label', 'begin': 'train'}
+TASKS = (MASKS, CELLS)
 
 
 def check(plan: Plan, earlier: Mapping[str, Plan], found: Splits) -> None:
@@ -40,6 +41,8 @@ def check(plan: Plan, earlier: Mapping[str, Plan], found: Splits) -> None:
     )
   if watching and plan.own.get('pseudo'):
     raise UserError(f'stages.{plan.name}: watch_losses cannot tell a loss on pseudo-labels.')
+  if found.task == CELLS:
+    _check_cells(plan.config, found)
   build.pretrained_file(plan.config)  # before hours of earlier stages
   if first := plan.own.get('begin'):
     for key in ('model', 'heads', 'seed', 'replicas'):
@@ -48,6 +51,18 @@ def check(plan: Plan, earlier: Mapping[str, Plan], found: Splits) -> None:
         raise UserError(
           f'stages.{plan.name}: begin={first} has another {key} ({its}, here {mine}).'
         )
+
+
+def _check_cells(config: Mapping, found: Splits) -> None:
+  """Raises UserError where a config of masks would be at odds with patches."""
+  patch = (found.test or found.val or found.labeled)[0]['image'].shape[:2]
+  if (found.test or found.val) and patch != config['size']:
+    raise UserError(f'size={config["size"]}, but data.size makes patches of {patch}; use one size.')
+  for name, recipe in config['views'].items():
+    if recipe.get('cutmix'):
+      raise UserError(f'View {name!r}: cutmix pastes pixels, and patches have one label each.')
+  if config.get('match'):
+    raise UserError('match names clusters of pixels; it cannot be with cells.')
 
 
 def stage(
@@ -107,7 +122,8 @@ def _train_seeds(job: _Job, folders: Mapping[int, Path], stage: str) -> dict[int
 
   def score(state, names: Iterable[str]) -> dict[str, Evaluation]:
     answer, _ = _answer(job, state)
-    return {name: evaluate(answer, held_out[name], job.facts.classes) for name in names}
+    facts = job.facts
+    return {n: evaluate(answer, held_out[n], facts.classes, facts.task) for n in names}
 
   losses = _val_losses(job) if job.config.get('watch_losses') else lambda state: {}
 
@@ -115,6 +131,8 @@ def _train_seeds(job: _Job, folders: Mapping[int, Path], stage: str) -> dict[int
     """Scores to look at; `test` is recorded only, nothing is ever chosen by it."""
     found = score(state, [*held_out] if everything else ['val'])
     scores = {f'{name}/{k}': value for name, e in found.items() for k, value in e.scores.items()}
+    if 'val' in found:
+      scores['val/score'] = found['val'].scores[metrics.HEADLINES[job.facts.task][0]]
     return scores | losses(state)
 
   named = _named_shares(job.config, job.found)

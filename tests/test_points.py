@@ -1,0 +1,247 @@
+"""Marked cells: reading their CSVs, cutting patches, who keeps a label; broken files are named."""
+
+import collections
+
+import numpy as np
+import pytest
+from conftest import write_discs
+from PIL import Image
+
+from ssl_jax.datasets import _cells, _patches, crchisto, points
+from ssl_jax.datasets._patches import Patches, Window
+from ssl_jax.types import CELLS, IGNORE, UserError
+
+
+@pytest.fixture(scope='module')
+def discs(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('discs')
+  return folder, write_discs(folder, images=8)
+
+
+def load(discs, **knobs):
+  return points.load(labeled=discs[0], size=15, jitter=3, clear=9, **knobs)
+
+
+def _middle(record):
+  row, column = np.round(record['point']).astype(int)
+  return record['image'][row, column]
+
+
+def test_a_patch_shows_its_cell_where_it_says(discs):
+  splits = load(discs)
+  assert splits.task == CELLS
+  assert splits.classes == ('background', 'blue', 'red')
+  seen = collections.Counter()
+  for source in (splits.labeled, splits.test, splits.truth or ()):
+    for i in range(len(source)):
+      record = source[i]
+      if record['label'] in (1, 2):
+        red, _, blue = _middle(record).astype(int)
+        assert (red > blue) == (record['label'] == 2)
+      elif record['label'] == 0:
+        assert np.isnan(record['point']).all()
+        middle = record['image'].shape[0] // 2
+        near = record['image'][middle - 2 : middle + 3, middle - 2 : middle + 3]
+        assert near.min() > 150  # no disc (of radius 5) within 9 pixels of the middle
+      seen[int(record['label'])] += 1
+  assert min(seen[c] for c in (0, 1, 2)) > 10
+
+
+def test_windows_of_training_are_wider_by_the_jitter_and_those_of_the_test_are_jittered(discs):
+  splits = load(discs)
+  assert splits.labeled[0]['image'].shape == (21, 21, 3)
+  assert splits.unlabeled[0]['image'].shape == (21, 21, 3)
+  assert splits.test[0]['image'].shape == (15, 15, 3)
+
+  def beside(source, middle):
+    cells = [source[i]['point'] for i in range(len(source)) if source[i]['label']]
+    return np.abs(np.array(cells) - middle).max()
+
+  assert beside(splits.labeled, 10) <= 0.5  # what views crop away decides, each time anew
+  assert 2 < beside(splits.test, 7) <= 3.5
+
+
+def test_splits_are_by_image_and_depend_on_the_seed_alone(discs):
+  one, same, other = load(discs), load(discs), load(discs, seed=1)
+
+  def names(source):
+    return {source[i]['of'] for i in range(len(source))}
+
+  assert not names(one.labeled) & names(one.test)
+  assert len(names(one.test)) == 2
+  assert names(one.test) == {one.whole[i]['name'] for i in range(2)}
+  assert one.labeled.windows == same.labeled.windows
+  assert one.digest == same.digest != other.digest
+  assert one.labeled.windows != other.labeled.windows
+
+
+def test_a_number_of_labels_is_drawn_equally_and_the_others_lose_theirs(discs):
+  few, more, every = load(discs, labels=9), load(discs, labels=15), load(discs)
+  counts = collections.Counter(w.label for w in few.labeled.windows)
+  assert counts == {0: 3, 1: 3, 2: 3}
+  assert set(few.labeled.windows) < set(more.labeled.windows)
+  total = len(few.labeled) + len(few.unlabeled)
+  assert total == len(more.labeled) + len(more.unlabeled)
+  assert set(few.unlabeled[0]) == {'image', 'name'}
+  assert not set(few.labeled.windows) & set(few.unlabeled.windows)
+  unnamed = [w for w in few.unlabeled.windows if w.label == IGNORE]
+  assert len(unnamed) == 6  # one in each training image
+  assert [w.label for w in every.unlabeled.windows] == [IGNORE] * 6
+
+
+def test_rare_classes_share_out_what_they_lack():
+  windows = [Window(0, (0, i), int(i < 2), None) for i in range(20)]
+  chosen = _patches.draw(windows, 10, np.random.default_rng(0))
+  assert collections.Counter(windows[i].label for i in chosen) == {0: 8, 1: 2}
+
+
+def test_balancing_turns_copies_of_rarer_classes():
+  windows = [Window(0, (0, i), i % 10 == 0, None) for i in range(20)]
+  windows = [w._replace(label=int(w.label)) for w in windows]
+  made = _patches.balanced(windows, np.random.default_rng(0))
+  assert collections.Counter(w.label for w in made) == {0: 18, 1: 18}
+  assert made[:20] == windows
+  rare = [w for w in made if w.label == 1]
+  assert collections.Counter((w.at, w.turn) for w in rare).most_common(1)[0][1] <= 2
+  assert {w.turn for w in rare} == set(range(8))
+
+
+def test_balance_of_all_uses_hidden_labels_and_says_so(discs):
+  plain, honest, paper = (load(discs, labels=9, balance=b) for b in ('none', 'labeled', 'all'))
+  assert len(plain.unlabeled) == len(honest.unlabeled) < len(paper.unlabeled)
+  counts = collections.Counter(w.label for w in paper.truth.windows if w.label != IGNORE)
+  counts.update(w.label for w in paper.labeled.windows)
+  assert len(set(counts.values())) == 1
+  assert any('a lab would not have' in note for note in paper.notes)
+  assert not any('a lab would not have' in note for note in honest.notes)
+
+
+@pytest.mark.parametrize('turn', range(8))
+def test_a_turned_patch_keeps_its_point(turn):
+  rng = np.random.default_rng(0)
+  image = rng.integers(0, 256, (30, 30, 1), np.uint8)
+  source = Patches([{'image': image}], [Window(0, (14, 15), 1, (12.0, 18.0), turn)], 11, True, ['a'])
+  record = source[0]
+  assert _middle(record) == image[12, 18]
+  assert record['image'].shape == (11, 11, 1)
+  assert (record['image'] == _patches.turned(image[9:20, 10:21], turn)).all()
+
+
+def test_beyond_the_border_an_image_is_mirrored():
+  image = np.arange(12).reshape(3, 4, 1)
+  expected = np.pad(image, [(5, 6), (7, 3), (0, 0)], mode='symmetric')
+  np.testing.assert_array_equal(_patches.cut(image, np.array([-5, -7]), 14), expected[:14])
+
+
+def test_unlabeled_images_are_cut_on_a_grid(discs, tmp_path):
+  write_discs(tmp_path, images=1, seed=5)
+  splits = load(discs, unlabeled=tmp_path / 'images')
+  grid = [w for w in splits.unlabeled.windows if w.scene >= 6]
+  assert len(grid) == 11 * 11  # 80 pixels, one window every 7
+  assert splits.unlabeled[len(splits.unlabeled) - 1]['image'].shape == (21, 21, 3)
+  assert splits.truth is None
+
+
+def test_a_test_folder_and_classes_may_be_given(discs, tmp_path):
+  write_discs(tmp_path, images=2, seed=5)
+  splits = load(discs, test=tmp_path, val=tmp_path, classes=('red', 'blue'))
+  assert splits.classes == ('background', 'red', 'blue')
+  assert len(splits.whole) == 2
+  assert splits.whole[0]['points'].shape == (len(splits.whole[0]['classes']), 2)
+  assert splits.val is None  # they are copies of the test's
+  assert any('copies of test' in note for note in splits.notes)
+
+
+def test_crchisto_is_such_a_folder(tmp_path):
+  header = 'x,y,class'
+  write_discs(tmp_path / 'crchisto', images=6, header=header)
+  for path in (tmp_path / 'crchisto' / 'points').iterdir():
+    names = iter(['epithelial', 'inflammatory', 'fibroblast', 'others'] * 10)
+    lines = [line.rsplit(',', 1)[0] + f',{next(names)}' for line in path.read_text().split()[1:]]
+    path.write_text('\n'.join([header, *lines]))
+  splits = crchisto.load(root=tmp_path, labels=10, size=15, jitter=3)
+  assert splits.classes == ('background', *crchisto.CLASSES)
+  assert collections.Counter(w.label for w in splits.labeled.windows) == dict.fromkeys(range(5), 2)
+  with pytest.raises(UserError, match='holds no crchisto'):
+    crchisto.load(root=tmp_path / 'crchisto' / 'points')
+
+
+BROKEN = {
+  'x;y;class\n1;2;red': r'columns x;y;class and needs x, y, class',
+  'x,y\n1,2': 'columns x, y and needs',
+  '': r'columns \(none\) and needs',
+  'x,y,class\n1,oops,red': "line 2: y='oops' is no number",
+  'x,y,class\n1,nan,red': "line 2: y='nan' is no number",
+  'x,y,class\n1': 'line 2: y=None is no number',
+  'x,y,class\n5,5,red\n81,2,red': 'line 3: x=81 is outside its image, which is 80 pixels wide',
+  'x,y,class\n5,-1,red': 'line 2: y=-1 is outside',
+  'x,y,class\n5,5,purple': "line 2: the class 'purple' is not one of red, blue",
+  'x,y,class\n5,5,Background': 'background needs no points',
+}
+
+
+@pytest.mark.parametrize('text', BROKEN)
+def test_what_a_csv_cannot_mean_is_said_with_file_and_line(tmp_path, text):
+  write_discs(tmp_path)
+  path = tmp_path / 'points' / 'disc1.csv'
+  path.write_text(text)
+  with pytest.raises(UserError, match=BROKEN[text]) as caught:
+    points.load(labeled=tmp_path, classes=('red', 'blue'))
+  assert str(path) in str(caught.value)
+
+
+def test_other_columns_spaces_and_a_byte_order_mark_do_no_harm(tmp_path):
+  every = write_discs(tmp_path)
+  path = tmp_path / 'points' / 'disc1.csv'
+  lines = ['id, class , x,y', *(f'7,{kind},{x},{y}' for x, y, kind in every['disc1'])]
+  path.write_bytes(b'\xef\xbb\xbf' + '\n'.join(lines).encode())
+  assert points.load(labeled=tmp_path, size=15, jitter=3).classes == ('background', 'blue', 'red')
+  path.write_bytes('x,y,class\n1,2,größe'.encode('latin-1'))
+  with pytest.raises(UserError, match='disc1.csv is not text'):
+    points.load(labeled=tmp_path)
+
+
+@pytest.mark.parametrize(
+  ('break_it', 'says'),
+  [
+    (lambda f: (f / 'points' / 'disc1.csv').unlink(), r'disc1.png has no .*disc1.csv'),
+    (lambda f: (f / 'images' / 'disc1.png').unlink(), r'disc1.csv has no image of that name'),
+    (lambda f: (f / 'points').rename(f / 'dots'), r'has no folder points/'),
+    (lambda f: (f / 'images' / 'disc1.png').write_bytes(b'x'), r'disc1.png'),
+    (lambda f: [p.write_text('x,y,class\n5,5,\n') for p in (f / 'points').iterdir()], 'No point'),
+  ],
+)
+def test_files_that_stand_alone_are_named(tmp_path, break_it, says):
+  write_discs(tmp_path)
+  break_it(tmp_path)
+  with pytest.raises(UserError, match=says):
+    points.load(labeled=tmp_path)
+
+
+@pytest.mark.parametrize(
+  ('knobs', 'says'),
+  [
+    (dict(labels=10_000), '10000 labeled patches are asked for'),
+    (dict(labels=1), '1 labeled patches are asked for'),
+    (dict(size=5), 'at least 8 pixels'),
+    (dict(jitter=20), 'less than half'),
+    (dict(balance='some'), "balance='some' is not one of"),
+    (dict(background=0.0), 'No labeled patch is background'),
+    (dict(background=-1.0), 'at least 0'),
+    (dict(holdout=1.5), 'holdout=1.5'),
+  ],
+)
+def test_knobs_that_cannot_be_are_refused(discs, knobs, says):
+  with pytest.raises(UserError, match=says):
+    points.load(labeled=discs[0], **(dict(size=15, jitter=3) | knobs))
+
+
+def test_deep_images_become_patches_too(tmp_path):
+  write_discs(tmp_path)
+  for path in (tmp_path / 'images').iterdir():
+    grey = np.asarray(Image.open(path).convert('L')).astype(np.uint16) * 100
+    Image.fromarray(grey).save(path)
+  splits = points.load(labeled=tmp_path, size=15, jitter=3)
+  assert splits.labeled[0]['image'].dtype == np.float32
+  assert 0 <= splits.labeled[0]['image'].min() < splits.labeled[0]['image'].max() <= 1
+  assert isinstance(splits.whole, _cells.WholeImages)
