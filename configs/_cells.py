@@ -1,4 +1,4 @@
-"""What the pages of marked cells share: patches of 41 pixels, HydraMix-Net and what it is held to."""
+"""What the pages of marked cells share: patches of 41 pixels, HydraMix-Net and its control."""
 
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder

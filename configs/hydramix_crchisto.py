@@ -1,8 +1,7 @@
 """HydraMix-Net on nuclei of colorectal cancer: accuracy against number of labels (its Table 1).
 
-Folder crchisto (images/, points/) in --config.data.root, in place of the paper's private lymphoma
-set: four classes of nuclei and background, patches of 41 pixels, split by image. WideResNet 28-2,
-batches of 32, Adam from 1e-3 to 1e-5: an accelerator's work; docs/results.md has a smaller form.
+Folder crchisto (images/, points/) in --config.data.root, for the paper's private lymphoma set: four
+classes of nuclei and background, split by image. An accelerator's work; docs/results.md is smaller.
 Run:  python main.py --config=configs/hydramix_crchisto.py --config.data.root=FOLDER --only='100-*'
       python -m ssl_jax.table runs/hydramix_crchisto
 """
@@ -25,7 +24,7 @@ FIGURES = {'Accuracy': 'balanced_accuracy', 'F1 of cells': 'f1', 'F1 of detectio
 
 
 def get_config():
-  """A page; for each number of labels three systems, two comparisons, two searches; three tables."""
+  """A page; for each number of labels three systems, compared, and searches; three tables."""
   config = page()
   config.data = dict(name='crchisto', root=placeholder(str), labels=100, holdout=0.3, seed=0)
   config.data.update(size=41, jitter=6, background=1.0, clear=10.0, balance='labeled')
@@ -42,7 +41,7 @@ def get_config():
       stages.append(dict(name=f'{labels}-{name}', run='compare', **sides, **data))
     for system in ('cnn', 'hydramix'):
       found = f'{labels}-{system}-cells'
-      stages.append(dict(name=found, run='detect', of=f'{labels}-{system}', stride=8, **data))
+      stages.append(dict(name=found, run='detect', of=f'{labels}-{system}', stride=10, **data))
       for table in [*FIGURES][1:]:
         cell = dict(row=system, column=str(labels), only=f'{labels}-*', stage=found)
         cell |= dict(table=table, figure=FIGURES[table], control=f'{labels}-cnn-cells')

@@ -13,7 +13,7 @@ from configs._cells import CONTROL, HYDRAMIX, page
 
 
 def get_config():
-  """One page; every field can be set from the shell, as in --config.data.size=31 --config.size=31."""
+  """One page; any field can be set from the shell: --config.data.size=31 --config.size=31."""
   config = page()
   config.update(steps=2000, eval_every=500, checkpoint_every=100)
   config.data = dict(name='points', labeled=placeholder(str), unlabeled=placeholder(str))

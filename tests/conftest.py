@@ -46,6 +46,33 @@ def tiny_page():
   return config
 
 
+def tiny_cells(folder):
+  """The page of marked cells for the discs of `folder`, small and quick to learn."""
+  config = runpy.run_path(str(ROOT / 'configs' / 'your_cells.py'))['get_config']()
+  config.unlock()
+  small = {'data.labeled': str(folder), 'data.size': 21, 'data.jitter': 3, 'size': 21}
+  small |= {'replicas': 1, 'steps': 100, 'eval_every': 50, 'optimizer.lr': 0.003}
+  small |= {
+    'batch.labeled': 16,
+    'batch.unlabeled': 8,
+    'data.labels': 60,
+    'data.clear': 8.0,
+    'average': 0.9,
+  }
+  small |= {
+    'model.width': 1,
+    'model.classify': (16,),
+    'model.locate': (32,),
+    'methods.hydramix.ramp': 50,
+  }
+  config.update_from_flattened_dict(small)
+  stages = [dict(stage) for stage in config.to_dict()['stages']]
+  stages[0]['batch'] = dict(labeled=16)
+  stages[-1] |= dict(stride=5)
+  config.stages = tuple(stages)
+  return config.lock()
+
+
 def write_discs(folder, images=4, side=80, seed=0, header='x,y,class'):
   """Writes images/ and points/: discs, 'red' and 'blue', in known places, at least 18 pixels apart.
 

@@ -1,11 +1,12 @@
 """Every page of configs/ takes two tiny steps, and keeps to the form of a page."""
 
 import ast
+import itertools
 import runpy
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, write_discs
 from PIL import Image
 
 from ssl_jax import run as runs
@@ -14,7 +15,9 @@ from ssl_jax.datasets import synthetic
 
 PAGES = sorted((ROOT / 'configs').glob('[!_]*.py'))
 TINY = {'steps': 2, 'eval_every': 2, 'checkpoint_every': 2, 'replicas': 1, 'size': 32}
+SMALL_HYDRA = {'model.depth': 10, 'model.width': 1, 'model.classify': (8,), 'model.locate': (8,)}
 MODELS = {
+  'hydra': SMALL_HYDRA | {'size': 15, 'data.size': 15, 'data.jitter': 3, 'data.clear': 8.0},
   'unet': {'model.widths': (4, 8)},
   'deeplabv3plus': {'model.backbone': 'resnet18', 'model.output_stride': 16},
 }
@@ -64,8 +67,30 @@ def _microscopy(folder):
   return {'data.root': str(folder), 'data.labeled': 0.4}
 
 
-DATA = {'wbc': _wbc, 'folder': _folder, 'synthetic': _synthetic, 'bbbc039': _microscopy}
-FEW = {'uda_microscopy': 6, 'methods_microscopy': 3, 'iic_microscopy': 2}  # first stages to do
+def _points(folder):
+  write_discs(folder / 'labeled', images=8)
+  write_discs(folder / 'more', images=2, seed=1)
+  more = str(folder / 'more' / 'images')
+  return {'data.labeled': str(folder / 'labeled'), 'data.unlabeled': more}
+
+
+def _crchisto(folder):
+  write_discs(folder / 'crchisto', images=9)
+  for path in (folder / 'crchisto' / 'points').iterdir():
+    names = itertools.cycle(['epithelial', 'inflammatory', 'fibroblast', 'others'])
+    lines = [line.rsplit(',', 1)[0] + f',{next(names)}' for line in path.read_text().split()[1:]]
+    path.write_text('\n'.join(['x,y,class', *lines]))
+  return {'data.root': str(folder)}
+
+
+DATA = {'points': _points, 'crchisto': _crchisto}
+DATA |= {'wbc': _wbc, 'folder': _folder, 'synthetic': _synthetic, 'bbbc039': _microscopy}
+FEW = {
+  'hydramix_crchisto': 7,
+  'uda_microscopy': 6,
+  'methods_microscopy': 3,
+  'iic_microscopy': 2,
+}  # first stages to do
 
 
 def _page(path):
@@ -75,8 +100,9 @@ def _page(path):
 def _shrink(config, few=None):
   """Few steps for every stage; of a long table both ways of its first network, made tiny."""
   tiny = TINY | {'size': (32, 32), 'checkpoint_every': 1, 'snapshots': 2, 'scales': (1.0,)}
+  tiny |= {'data.labels': 10, 'stride': 20}
   stages = [
-    {key: tiny.get(key, value) for key, value in stage.items() if not key.startswith('model.')}
+    {k: tiny.get(k, value) for k, value in stage.items() if not k.startswith('model.')}
     for stage in config.to_dict()['stages']
   ]
   for stage in stages:
@@ -84,7 +110,8 @@ def _shrink(config, few=None):
       stage['batch'] = dict.fromkeys(stage['batch'], 2)
   config.unlock()
   if 'table' in config:
-    config.model = dict(name='unet', widths=(4, 8))
+    if config.model.name != 'hydra':
+      config.model = dict(name='unet', widths=(4, 8))
     first = stages[0]['name'].rsplit('-', 2)[0]
     several = [stage for stage in stages if stage['name'].startswith(first)]
     stages = stages[:few] if few else several if len(several) > 1 else stages[:3]
@@ -101,10 +128,11 @@ def test_every_config_takes_two_tiny_steps(path, tmp_path):
   config.update_from_flattened_dict(small | DATA[config.data.name](tmp_path))
   _shrink(config, FEW.get(path.stem))
   done = runs.run(config, tmp_path / 'run')
-  assert np.isfinite(done['test/miou'])
+  figure = 'balanced_accuracy' if config.model.name == 'hydra' else 'miou'
+  assert np.isfinite(done[f'test/{figure}'])
   assert done['steps'] == 2
   if any(stage['name'] == 'control' for stage in config.stages):
-    assert np.isfinite(done['control/test/miou'])
+    assert np.isfinite(done[f'control/test/{figure}'])
   if any(stage['name'] == 'verdict' for stage in config.stages):
     assert (tmp_path / 'run' / 'verdict' / 'picture.png').exists()
   if 'table' in config:

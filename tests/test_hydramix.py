@@ -48,9 +48,7 @@ def test_the_error_of_a_centroid_counts_as_far_as_there_is_a_cell():
   sure = jnp.array([[100.0, 0.0, 0.0]] * 2)
   background = losses.centroid_error(_heads([0.8, 3.0], [0.9, 4.0], sure), jnp.zeros((2, 2)), SURE)
   assert background == pytest.approx(0)  # whatever the other heads say
-  one = losses.centroid_error(
-    _heads([0.8, 0.3], [0.9, 0.4]), target, jnp.array([True, False])
-  )
+  one = losses.centroid_error(_heads([0.8, 0.3], [0.9, 0.4]), target, jnp.array([True, False]))
   assert one == pytest.approx(first, rel=1e-5)
 
 

@@ -227,10 +227,3 @@ def test_overlay_tints_outlines_and_leaves_background():
   np.testing.assert_allclose(shown[4, 4], 0.6 * 200 + 0.4 * images.PALETTE[1], atol=1)
   np.testing.assert_allclose(shown[8, 8], 0.6 * 200 + 0.4 * 128, atol=1)
   assert (image == 200).all()
-
-
-def test_picture_draws_a_grid(tmp_path):
-  mask = np.zeros((7, 5), np.uint8)
-  figures.picture(tmp_path / 'p.png', [[RGB, mask, None], [GREY16[..., None], mask, mask]], ['a'])
-  drawn = images.read_image(tmp_path / 'p.png')
-  assert drawn.shape[1] > drawn.shape[0] > 300

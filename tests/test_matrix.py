@@ -1,5 +1,7 @@
 """Every method with every kind of network, in two and three dimensions, under both teachers."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,19 +9,23 @@ import pytest
 
 from ssl_jax import find, learner, optimizers
 from ssl_jax.models import resnet
+from ssl_jax.types import MASKS
 
 VIEWS = {
   'labeled': {'of': 'labeled'},
+  'plain': {'of': 'unlabeled'},
   'weak': {'of': 'unlabeled'},
   'weak2': {'of': 'unlabeled', 'flip': 0.5},
   'strong': {'of': 'weak', 'rotate': 180.0},
   'strong2': {'of': 'weak', 'jitter': {'p': 1.0, 'brightness': 0.5}},
 }
 KNOBS = {'iic': {'radius': 1, 'over': 'over'}, 'uda': {'divergence': 'iid', 'radius': 1}}
-ALONE = {'mixmatch', 'supervised'}
+ALONE = {'mixmatch', 'hydramix', 'supervised'}
 HEADS = {'class': 3, 'over': 4}
 UNET = ('unet', {'widths': (4, 6)})
+HYDRA = {'depth': 10, 'width': 1, 'classify': (4,), 'locate': (4,)}
 NETWORKS = {
+  'hydra': ('hydra', HYDRA, (9, 9)),
   'unet': (*UNET, (8, 8)),
   'unet in 3-D': (*UNET, (4, 8, 8)),
   'deeplabv3plus': (
@@ -32,7 +38,7 @@ NETWORKS = {
 QUICK = {'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True}
 
 
-def _batch(size):
+def _batch(size, cells):
   rng = np.random.default_rng(0)
   images = rng.integers(0, 256, (2, *size, 1), np.uint8)
   labels = rng.integers(0, 3, (2, *size)).astype(np.uint8)
@@ -41,6 +47,9 @@ def _batch(size):
     'labeled': {'image': images, 'extent': extent, 'label': labels},
     'unlabeled': {'image': images[::-1].copy(), 'extent': extent},
   }
+  if cells:
+    points = np.array([[4.0, 5.0], [np.nan, np.nan]], np.float32)
+    batch['labeled'] |= {'label': np.array([2, 0], np.int32), 'point': points}
   return jax.tree.map(jnp.asarray, batch)
 
 
@@ -51,6 +60,8 @@ def _learner(name, network, teacher):
   methods = {name: find.build('methods', name, KNOBS.get(name, {}))}
   if name not in ALONE:
     methods['supervised'] = find.build('methods', 'supervised', {})
+  if (name, network) == ('supervised', 'hydra'):  # it has heads that need more
+    methods['centroids'] = find.build('methods', 'centroids', {})
   heads = HEADS if name == 'iic' else {'class': 3}
   return learner.make_learner(
     find.build('models', model, knobs, num_classes=sum(heads.values()), dtype='float32'),
@@ -67,18 +78,26 @@ def _learner(name, network, teacher):
 
 def _cases():
   """The whole product; what compiles long and tells little more is left to -m slow."""
-  for network in NETWORKS:
-    for teacher in ('average', 'student'):
-      slow = teacher == 'student' and network != 'unet'
-      yield pytest.param(network, teacher, marks=[pytest.mark.slow] * slow)
+  for network, (model, *_) in NETWORKS.items():
+    fitting = [n for n in find.known('methods') if _tasks('methods', n) & _tasks('models', model)]
+    for teacher, name in itertools.product(('average', 'student'), fitting):
+      slow = teacher == 'student' and network not in ('unet', 'hydra')
+      yield pytest.param(name, network, teacher, marks=[pytest.mark.slow] * slow)
 
 
-@pytest.mark.parametrize(('network', 'teacher'), [*_cases()])
-@pytest.mark.parametrize('name', find.known('methods'))
+def _tasks(kind, name):
+  return set(getattr(find.find(kind, name), 'TASKS', (MASKS,)))
+
+
+def test_every_method_is_in_the_matrix():
+  assert {case.values[0] for case in _cases()} == set(find.known('methods'))
+
+
+@pytest.mark.parametrize(('name', 'network', 'teacher'), [*_cases()])
 def test_two_steps_are_finite_and_move_the_student_alone(name, network, teacher, monkeypatch):
   monkeypatch.setitem(resnet.DEPTHS, 'resnet10', ((1, 1, 1, 1), False))
   size = NETWORKS[network][-1]
-  made, batch = _learner(name, network, teacher), _batch(size)
+  made, batch = _learner(name, network, teacher), _batch(size, network == 'hydra')
   init = jax.jit(made.init, compiler_options=QUICK)
   update = jax.jit(made.update, compiler_options=QUICK)
   states = [init(jax.random.key(0), jnp.zeros((1, *size, 1)))]

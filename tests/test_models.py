@@ -6,7 +6,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ssl_jax.models import deeplabv2, deeplabv3plus, hydra, pspnet, resnet, unet, unet_resnet, wideresnet
+from ssl_jax.models import (
+  deeplabv2,
+  deeplabv3plus,
+  hydra,
+  pspnet,
+  resnet,
+  unet,
+  unet_resnet,
+  wideresnet,
+)
 from ssl_jax.models.convolution import conv
 from ssl_jax.models.layers import (
   Conv,

@@ -120,7 +120,9 @@ def test_balance_of_all_uses_hidden_labels_and_says_so(discs):
 def test_a_turned_patch_keeps_its_point(turn):
   rng = np.random.default_rng(0)
   image = rng.integers(0, 256, (30, 30, 1), np.uint8)
-  source = Patches([{'image': image}], [Window(0, (14, 15), 1, (12.0, 18.0), turn)], 11, True, ['a'])
+  source = Patches(
+    [{'image': image}], [Window(0, (14, 15), 1, (12.0, 18.0), turn)], 11, True, ['a']
+  )
   record = source[0]
   assert _middle(record) == image[12, 18]
   assert record['image'].shape == (11, 11, 1)
@@ -197,7 +199,7 @@ def test_other_columns_spaces_and_a_byte_order_mark_do_no_harm(tmp_path):
   path.write_bytes(b'\xef\xbb\xbf' + '\n'.join(lines).encode())
   assert points.load(labeled=tmp_path, size=15, jitter=3).classes == ('background', 'blue', 'red')
   path.write_bytes('x,y,class\n1,2,größe'.encode('latin-1'))
-  with pytest.raises(UserError, match='disc1.csv is not text'):
+  with pytest.raises(UserError, match=r'disc1.csv is not text'):
     points.load(labeled=tmp_path)
 
 

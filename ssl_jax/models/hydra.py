@@ -36,11 +36,17 @@ class Model(nn.Module):
     x = Backbone(self.depth, self.width, self.dtype, name='backbone')(x, train, drop)
     features = x.astype(jnp.float32)
 
-    def head(name: str, y: Array, widths: Sequence[int], outputs: int) -> Array:
+    def head(name: str, y: Array, widths: Sequence[int], last: nn.Module) -> Array:
       for i, width in enumerate(widths):
         y = jax.nn.relu(nn.Dense(width, name=f'{name}_{i}')(y))
-      return nn.Dense(outputs, name=name)(y)
+      return last(y)
 
     flat, pooled = features.reshape(len(features), -1), features.mean((1, 2))
-    answers = {axis: head(axis, flat, self.locate, 1)[:, 0] for axis in ('x', 'y')}
-    return {'class': head('class', pooled, self.classify, self.num_classes), **answers}
+    answers = {
+      'class': head('class', pooled, self.classify, nn.Dense(self.num_classes, name='class'))
+    }
+    for axis in ('x', 'y'):
+      # It begins in the middle: so wide a layer would begin anywhere, and learn long to come back.
+      middle = dict(kernel_init=nn.initializers.zeros, bias_init=nn.initializers.constant(0.5))
+      answers[axis] = head(axis, flat, self.locate, nn.Dense(1, name=axis, **middle))[:, 0]
+    return answers

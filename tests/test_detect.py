@@ -1,0 +1,234 @@
+"""Cells in whole images: windows that slide, what is suppressed, and the F1 of what is found."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from conftest import tiny_cells, write_discs
+
+from ssl_jax import detect, predict
+from ssl_jax.datasets import points
+from ssl_jax.detect import Cells
+from ssl_jax.run import run
+from ssl_jax.types import IGNORE, UserError
+
+NAMES = ('background', 'blue', 'red')
+
+
+def oracle(patches):
+  """Knows a disc by its colour: where the middle of the nearest one is, and of which class."""
+  side = patches.shape[1]
+  said = {'class': np.tile([0.9, 0.05, 0.05], (len(patches), 1)), 'x': np.zeros(len(patches))}
+  said['y'] = said['x'].copy()
+  rows, columns = np.mgrid[:side, :side]
+  for i, patch in enumerate(patches):
+    apart = np.hypot(rows - side // 2, columns - side // 2)
+    disc = (np.abs(patch[..., 0] - patch[..., 2]) > 0.35) & (apart < 9)
+    if disc.sum() > 60:
+      red = patch[disc][:, 0].mean() > 0.5
+      said['class'][i] = [0.02, 0.08, 0.9] if red else [0.02, 0.9, 0.08]
+      said['y'][i] = (rows[disc].mean() + 0.5) / side
+      said['x'][i] = (columns[disc].mean() + 0.5) / side
+  return said
+
+
+@pytest.mark.parametrize('stride', [4, 5])
+def test_discs_are_found_where_they_are(tmp_path, stride):
+  write_discs(tmp_path, images=4)
+  whole = points.load(labeled=tmp_path, size=21, jitter=3).whole
+  record = whole[0]
+  cells = detect.slide(oracle, record['image'] / 255, 21, stride=stride, radius=8)
+  assert len(cells.at) == len(record['points'])
+  pairs = detect.pairs(cells.at, record['points'], 1.0)
+  assert len(pairs) == len(cells.at)
+  for found, true in pairs:
+    assert record['classes'][true] in (IGNORE, cells.classes[found])
+  counts = detect.count(cells, record['points'], record['classes'], NAMES, 6.0)
+  assert (counts[:, 1:] == 0).all()
+  scores = detect.f1_scores(counts, NAMES)
+  assert scores['f1'] == scores['detection_f1'] == scores['f1/red'] == 100
+
+
+def test_a_window_answers_for_cells_near_its_middle_and_of_which_it_is_sure():
+  def answer(patches):
+    n = len(patches)
+    return {
+      'class': np.tile([0.4, 0.6], (n, 1)),
+      'x': np.full(n, 0.5 + 5 / 21),
+      'y': np.full(n, 0.5),
+    }
+
+  image = np.zeros((64, 64, 3), np.float32)
+  assert len(detect.slide(answer, image, 21, stride=4, radius=1).at) == 0  # 5 pixels beside
+  found = detect.slide(answer, image, 21, stride=8, radius=1)
+  assert len(found.at) == 8 * 7  # the last in each row is put outside of the image
+  np.testing.assert_allclose(sorted(set(found.at[:, 0])), 3 + 8 * np.arange(8), atol=1e-5)
+  np.testing.assert_allclose(sorted(set(found.at[:, 1])), 3 + 8 * np.arange(7) + 5, atol=1e-5)
+  assert len(detect.slide(answer, image, 21, stride=8, radius=1, score=0.7).at) == 0
+  assert len(detect.slide(answer, image[:, :60], 21, stride=8, radius=1).at) == 8 * 7
+
+
+def test_of_close_cells_the_surest_is_kept():
+  at = np.array([[0.0, 0], [0, 3], [0, 6], [20, 20]])
+  cells = Cells(at, np.array([1, 1, 2, 2]), np.array([0.6, 0.9, 0.7, 0.5]))
+  kept = detect.suppress(cells, 4.0)
+  assert kept.scores.tolist() == [0.9, 0.5]
+  assert detect.suppress(cells, 3.0).scores.tolist() == [0.9, 0.7, 0.6, 0.5]  # 3 is not closer
+  empty = Cells(np.zeros((0, 2)), np.zeros(0, int), np.zeros(0))
+  assert len(detect.suppress(empty, 4.0).at) == 0
+
+
+def test_pairs_are_as_many_as_can_be_then_the_closest():
+  found, truth = np.array([[0.0, 0], [0, 4]]), np.array([[0.0, 3], [0, 8]])
+  assert detect.pairs(found, truth, 5.0) == [(0, 0), (1, 1)]  # not (1, 0) alone, which is closer
+  assert detect.pairs(found, truth, 3.5) == [(1, 0)] or detect.pairs(found, truth, 3.5) == [(0, 0)]
+  assert detect.pairs(found, truth, 2.0) == [(1, 0)]
+  assert detect.pairs(found, np.zeros((0, 2)), 5.0) == []
+
+
+def test_hits_false_and_missed_by_hand():
+  at = np.array([[0.0, 0], [50, 50], [90, 90], [70, 0]])
+  truth_classes = np.array([1, 2, IGNORE, 2])
+  cells = Cells(
+    np.array([[1.0, 0], [50, 52], [90, 91], [30, 30], [0, 3]]),
+    np.array([1, 1, 1, 2, 1]),
+    np.full(5, 0.9),
+  )
+  counts = detect.count(cells, at, truth_classes, NAMES, 6.0)
+  assert counts[0].tolist() == [3, 2, 1]  # any class: three cells, two too many, one missed
+  assert counts[1].tolist() == [1, 2, 0]  # of four one hits, one lies on a cell nobody named
+  assert counts[2].tolist() == [0, 1, 2]
+  scores = detect.f1_scores(counts, NAMES)
+  assert scores['detection_f1'] == pytest.approx(100 * 6 / 9)
+  assert scores['detection_precision'] == pytest.approx(60)
+  assert scores['detection_recall'] == pytest.approx(75)
+  assert scores['f1/blue'] == pytest.approx(50)
+  assert scores['f1'] == pytest.approx(25)
+  nothing = detect.f1_scores(np.zeros((3, 3), int), NAMES)
+  assert nothing['detection_f1'] == 0
+  assert np.isnan(nothing['f1'])
+
+
+def test_a_csv_of_cells_can_be_read_as_points(tmp_path):
+  cells = Cells(np.array([[10.25, 20.5]]), np.array([2]), np.array([0.75]))
+  assert detect.as_csv(cells, NAMES).splitlines() == ['x,y,class,score', '21.00,10.75,red,0.7500']
+  write_discs(tmp_path)
+  (tmp_path / 'points' / 'disc0.csv').write_text(detect.as_csv(cells, NAMES))
+  splits = points.load(labeled=tmp_path, size=15, jitter=3, holdout=0)
+  window = splits.labeled.windows[0]
+  assert (window.point, window.label) == ((10.25, 20.5), 2)
+
+
+def test_rings_have_the_colour_of_their_class():
+  image = np.zeros((40, 40, 3), np.uint8)
+  drawn = detect.draw(image, np.array([[20.0, 20], [8, 8]]), np.array([1, IGNORE]))
+  assert drawn[20, 14].any()
+  assert not drawn[20, 20].any()
+  assert len(set(drawn[8, 2].tolist())) == 1  # grey
+
+
+@pytest.fixture(scope='module')
+def learnt(tmp_path_factory):
+  """A run of cells: a control and HydraMix-Net, long enough to tell red discs from blue."""
+  folder = tmp_path_factory.mktemp('cells')
+  write_discs(folder / 'data', images=8, side=100)
+  return folder, run(tiny_cells(folder / 'data'), folder / 'run')
+
+
+def test_a_trained_network_finds_the_discs_of_images_it_has_not_seen(learnt):
+  folder, done = learnt
+  assert done['control/test/balanced_accuracy'] > 90
+  assert done['cells/test/f1'] > 75
+  assert done['cells/test/detection_f1'] > 75
+  found = sorted(path.stem for path in (folder / 'run' / 'cells' / 'points').iterdir())
+  with (folder / 'run' / 'cells' / 'counts.csv').open(newline='') as file:
+    rows = list(csv.DictReader(file))
+  assert sorted({row['image'] for row in rows}) == found
+  assert {row['class'] for row in rows} == {'any', 'blue', 'red'}
+
+
+def test_a_run_of_cells_says_what_helped_and_shows_it(learnt):
+  folder, done = learnt
+  verdict = (folder / 'run' / 'verdict' / 'verdict.txt').read_text()
+  assert 'points of test balanced accuracy against the supervised control' in verdict
+  assert 'verdict/test/balanced_accuracy_difference' in done
+  for name in ('picture', 'confusion', 'centroids', 'curves'):
+    assert (folder / 'run' / 'verdict' / f'{name}.png').stat().st_size > 5000
+  assert (folder / 'run' / 'cells' / 'picture.png').exists()
+  with (folder / 'run' / 'control' / 'test' / 'patches.csv').open(newline='') as file:
+    rows = list(csv.DictReader(file))
+  right = np.mean([row['class'] == row['predicted'] for row in rows])
+  assert done['control/test/accuracy'] == pytest.approx(100 * right)
+  cells = [row for row in rows if row['class'] != 'background']
+  off = [
+    np.hypot(*(float(row[axis]) - float(row[f'true_{axis}']) for axis in 'xy')) for row in cells
+  ]
+  assert done['control/test/pixels_off'] == pytest.approx(np.mean(off), abs=0.01)
+
+
+def test_predict_writes_points_and_goes_on_past_a_broken_file(learnt, tmp_path, capsys):
+  folder, _ = learnt
+  images = write_discs(tmp_path / 'new', images=2, side=70, seed=9)
+  (tmp_path / 'new' / 'images' / 'broken.png').write_bytes(b'no image')
+  arguments = ['--run', folder / 'run', '--images', tmp_path / 'new' / 'images']
+  arguments = [*map(str, arguments), '--out', str(tmp_path / 'out'), '--stride', '5']
+  assert predict.main(arguments) == 1
+  said = capsys.readouterr()
+  assert 'broken.png' in said.err
+  assert 'Classes: blue, red' in said.out
+  hits = 0
+  for name, marks in images.items():
+    with (tmp_path / 'out' / 'points' / f'{name}.csv').open(newline='') as file:
+      found = [(float(row['x']), float(row['y'])) for row in csv.DictReader(file)]
+    hits += len(detect.pairs(np.array(found), np.array([mark[:2] for mark in marks]), 6.0))
+    assert (tmp_path / 'out' / 'overlays' / f'{name}.png').exists()
+  assert hits > 0.6 * sum(map(len, images.values()))
+  assert predict.main([*arguments, '--score', '2']) == 1
+  assert '--score is in 0..1' in capsys.readouterr().err
+
+
+def test_the_same_command_does_nothing_twice(learnt, capsys):
+  folder, done = learnt
+  assert run(tiny_cells(folder / 'data'), folder / 'run') == done
+  facts = json.loads((folder / 'run' / 'control' / 'data.json').read_text())
+  assert facts['task'] == 'cells'
+
+
+def _refused(folder, says, **changes):
+  config = tiny_cells(folder)
+  config.unlock()
+  for key, value in changes.items():
+    config[key] = value
+  with pytest.raises(UserError, match=says):
+    run(config, folder / 'run')
+
+
+def test_what_is_not_for_cells_is_refused_at_the_start(tmp_path):
+  write_discs(tmp_path, images=8)
+  labeled = {'of': 'labeled'}
+  alone = dict(name='one', methods=dict(supervised=dict(weight=1.0)), batch=dict(labeled=4))
+  unet = dict(name='unet', widths=(4, 8))
+  _refused(tmp_path, r'unet \(of models\) is not for cells.*hydra, wideresnet are', model=unet)
+  fixmatch = dict(fixmatch=dict(weight=1.0))
+  _refused(
+    tmp_path,
+    r'fixmatch \(of methods\) is not for cells',
+    stages=(dict(name='f', methods=fixmatch),),
+  )
+  ranked = (alone, dict(name='r', run='rank', of='one'))
+  _refused(tmp_path, r'rank \(of stages\) is not for cells', stages=ranked, snapshots=2)
+  pasted = dict(labeled=labeled | dict(cutmix=dict(p=1.0)))
+  _refused(tmp_path, 'cutmix pastes pixels', stages=(alone,), views=pasted)
+  _refused(tmp_path, r'size=\(24, 24\), but data.size makes patches of \(21, 21\)', size=24)
+  wrong = (alone, dict(name='c', run='detect', of='one', stride=0))
+  _refused(tmp_path, 'stride=0 is not above 0', stages=wrong, views=dict(labeled=labeled))
+  unsure = (alone, dict(name='c', run='detect', of='one', score=1.5))
+  _refused(tmp_path, 'score=1.5 is not in 0..1', stages=unsure, views=dict(labeled=labeled))
+
+
+def test_cells_are_not_for_masks(page, tmp_path):
+  page.unlock()
+  page.stages = (dict(name='a'), dict(name='b', run='detect', of='a'))
+  with pytest.raises(UserError, match=r'detect \(of stages\) is not for masks'):
+    run(page, tmp_path / 'run')
