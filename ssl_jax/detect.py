@@ -24,7 +24,7 @@ class Cells(NamedTuple):
 
   at: np.ndarray  # [n, 2] row and column, as an index of a pixel
   classes: np.ndarray  # [n] ids
-  scores: np.ndarray  # [n] probability that there is a cell
+  scores: np.ndarray  # [n] mean probability that there is a cell, of the windows that voted for it
 
 
 def slide(
@@ -33,31 +33,30 @@ def slide(
   size: int,
   stride: int = 8,
   score: float = 0.5,
-  radius: float = 8.0,
+  radius: float = 12.0,
 ) -> Cells:
   """The cells of an image [H, W, C] in [0, 1], by windows of `size` pixels, `stride` apart.
 
-  A window answers for a cell that it places at most `stride` pixels from its middle, on either
-  axis, and of which it is at least `score` sure; of cells closer than `radius` the surest is kept.
-  Beyond the border the image is mirrored.
+  A window votes for a cell that it places at most `stride` pixels from its middle, on either axis,
+  and of which it is at least `score` sure. Votes are joined and the weaker of close ones go (see
+  `elect`). Beyond the border the image is mirrored.
   """
   half = size // 2
   padded = np.pad(image, [(half, size), (half, size), (0, 0)], mode='symmetric')
   rows, columns = (np.arange(_first(n, stride), n, stride) for n in image.shape[:2])
   middles = np.stack(np.meshgrid(rows, columns, indexing='ij'), -1).reshape(-1, 2)
-  found = []
+  places, answers = [], []
   for start in range(0, len(middles), WINDOWS):
     here = middles[start : start + WINDOWS]
     shown = np.stack([padded[r : r + size, c : c + size] for r, c in here])
     probs, parts = patch_answers(answer, shown, WINDOWS)
     beside = parts[:, ::-1] * size - 0.5 - half  # of the pixel in the middle; rows first
-    sure = 1 - probs[:, BACKGROUND]
-    kept = (sure >= score) & (np.abs(beside) <= stride).all(-1)
-    cells = np.delete(probs, BACKGROUND, axis=-1).argmax(-1) + 1
-    found.append(Cells((here + beside)[kept], cells[kept], sure[kept]))
-  joined = Cells(*(np.concatenate(part) for part in zip(*found, strict=True)))
-  inside = ((joined.at >= -0.5) & (joined.at <= np.array(image.shape[:2]) - 0.5)).all(-1)
-  return suppress(Cells(*(part[inside] for part in joined)), radius)
+    kept = (1 - probs[:, BACKGROUND] >= score) & (np.abs(beside) <= stride).all(-1)
+    places.append((here + beside)[kept])
+    answers.append(probs[kept])
+  at, probs = np.concatenate(places), np.concatenate(answers)
+  inside = ((at >= -0.5) & (at <= np.array(image.shape[:2]) - 0.5)).all(-1)
+  return elect(at[inside], probs[inside], radius)
 
 
 def _first(length: int, stride: int) -> int:
@@ -65,17 +64,32 @@ def _first(length: int, stride: int) -> int:
   return ((length - 1) % stride) // 2
 
 
-def suppress(cells: Cells, radius: float) -> Cells:
-  """Non-maximum suppression: a cell closer than `radius` to a surer one goes."""
-  if not len(cells.at):
-    return cells
-  tree, gone, kept = KDTree(cells.at), np.zeros(len(cells.at), bool), []
-  for index in np.argsort(-cells.scores, kind='stable'):
+def elect(at: np.ndarray, probs: np.ndarray, radius: float) -> Cells:
+  """The cells that votes [n, 2] with probabilities [n, k] are for.
+
+  Each vote is joined with those within half the `radius`: their mean place, weighed by how sure
+  they are of a cell, their mean certainty, and the class that has most of their probability. Then
+  those closer than `radius` to one with more certainty in all go (non-maximum suppression).
+  """
+  if not len(at):
+    return Cells(np.zeros((0, 2)), np.zeros(0, int), np.zeros(0))
+  sure = 1 - probs[:, BACKGROUND]
+  near = KDTree(at).query_ball_point(at, radius / 2)
+  places = np.stack([np.average(at[own], axis=0, weights=sure[own]) for own in near])
+  classes = np.stack([np.delete(probs[own].sum(0), BACKGROUND) for own in near]).argmax(-1) + 1
+  scores = np.array([sure[own].mean() for own in near])
+  kept = suppress(places, np.array([sure[own].sum() for own in near]), radius)
+  return Cells(places[kept], classes[kept], scores[kept])
+
+
+def suppress(at: np.ndarray, weights: np.ndarray, radius: float) -> list[int]:
+  """Non-maximum suppression: indices of those that have none heavier closer than `radius`."""
+  tree, gone, kept = KDTree(at), np.zeros(len(at), bool), []
+  for index in np.argsort(-weights, kind='stable'):
     if not gone[index]:
-      kept.append(index)
-      near = tree.query_ball_point(cells.at[index], np.nextafter(radius, 0))
-      gone[near] = True
-  return Cells(*(part[kept] for part in cells))
+      kept.append(int(index))
+      gone[tree.query_ball_point(at[index], np.nextafter(radius, 0))] = True
+  return kept
 
 
 def pairs(found: np.ndarray, truth: np.ndarray, distance: float) -> list[tuple[int, int]]:

@@ -134,7 +134,7 @@ def main(arguments: list[str] | None = None) -> int:
   for knob, value, what in (
     ('stride', 8, 'cells: pixels between windows'),
     ('score', 0.5, 'cells: how sure it must be that there is one'),
-    ('radius', 8.0, 'cells: of those closer than this, in pixels, the surest is kept'),
+    ('radius', 12.0, 'cells: of those closer than this, in pixels, one is kept'),
   ):
     parser.add_argument(f'--{knob}', type=type(value), default=value, help=what)
   asked = parser.parse_args(arguments)

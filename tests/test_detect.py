@@ -70,13 +70,21 @@ def test_a_window_answers_for_cells_near_its_middle_and_of_which_it_is_sure():
 
 
 def test_of_close_cells_the_surest_is_kept():
-  at = np.array([[0.0, 0], [0, 3], [0, 6], [20, 20]])
-  cells = Cells(at, np.array([1, 1, 2, 2]), np.array([0.6, 0.9, 0.7, 0.5]))
-  kept = detect.suppress(cells, 4.0)
-  assert kept.scores.tolist() == [0.9, 0.5]
-  assert detect.suppress(cells, 3.0).scores.tolist() == [0.9, 0.7, 0.6, 0.5]  # 3 is not closer
-  empty = Cells(np.zeros((0, 2)), np.zeros(0, int), np.zeros(0))
-  assert len(detect.suppress(empty, 4.0).at) == 0
+  at, weights = np.array([[0.0, 0], [0, 3], [0, 6], [20, 20]]), np.array([0.6, 0.9, 0.7, 0.5])
+  assert detect.suppress(at, weights, 4.0) == [1, 3]
+  assert detect.suppress(at, weights, 3.0) == [1, 2, 0, 3]  # 3 is not closer
+
+
+def test_votes_are_joined_by_hand():
+  at = np.array([[10.0, 10], [10, 13], [10, 20], [40, 40]])
+  probs = np.array([[0.2, 0.8, 0], [0.4, 0.1, 0.5], [0.3, 0, 0.7], [0.1, 0.2, 0.7]])
+  cells = detect.elect(at, probs, 8.0)  # the first two are one cell, joined within 4
+  order = np.argsort(cells.at[:, 1])
+  np.testing.assert_allclose(cells.at[order[0]], [10, (0.8 * 10 + 0.6 * 13) / 1.4])
+  assert cells.classes[order].tolist() == [1, 2, 2]  # 0.9 of class 1 against 0.5
+  np.testing.assert_allclose(cells.scores[order], [0.7, 0.7, 0.9])
+  assert len(detect.elect(at, probs, 9.0).at) == 2  # the third is 8.7 pixels beside
+  assert len(detect.elect(at[:0], probs[:0], 8.0).at) == 0
 
 
 def test_pairs_are_as_many_as_can_be_then_the_closest():

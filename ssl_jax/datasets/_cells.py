@@ -131,26 +131,28 @@ class _Cutter:
     self.names = {role: [item.name for item in items] for role, items in roles.items()}
     self.seed, self.classes = seed, classes
 
-  def _windows(self, role: str, jitter: int, reach: int) -> list[Window]:
-    """Windows of the cells and of the background; their views move by `reach` pixels more."""
+  def _windows(self, role: str) -> list[Window]:
+    """Windows of the cells and of the background, which may be moved by `jitter` on either axis."""
     knobs, rng = self.cutting, np.random.default_rng((self.seed, len(role)))
-    cells = _patches.nuclei(self.scenes[role], jitter, rng)
+    cells = _patches.nuclei(self.scenes[role])
     named = sum(window.label != IGNORE for window in cells)
     count = round(knobs.background * named / self.classes)
-    far = knobs.clear + math.sqrt(2) * reach
+    far = knobs.clear + math.sqrt(2) * knobs.jitter
     step = max(knobs.size // 4, 1)
     images, scenes = self.images[role], self.scenes[role]
     return cells + _patches.background(images, scenes, count, far, step, rng)
 
   def held_out(self, role: str) -> Patches:
-    """Patches to judge by, which nothing balances; a cell lies up to `jitter` beside the middle."""
-    windows = [w for w in self._windows(role, self.cutting.jitter, 0) if w.label != IGNORE]
+    """Patches to judge by, which nothing balances; moved once, as views move those of training."""
+    rng = np.random.default_rng((self.seed, 2))
+    windows = [window for window in self._windows(role) if window.label != IGNORE]
+    windows = _patches.moved(windows, self.cutting.jitter, rng)
     return Patches(self.images[role], windows, self.cutting.size, True, self.names[role])
 
   def training(self, labels: int | None) -> tuple[Patches, Patches | None]:
     """The labeled patches and those without labels, wider by what views move them."""
     knobs, rng = self.cutting, np.random.default_rng((self.seed, 1))
-    windows = self._windows('labeled', 0, knobs.jitter)
+    windows = self._windows('labeled')
     if knobs.balance == 'all':
       windows = _patches.balanced(windows, rng)
     known = sum(window.label != IGNORE for window in windows)

@@ -81,15 +81,22 @@ def _turned_point(point: np.ndarray, side: int, turn: int) -> np.ndarray:
   return np.array([row, column])
 
 
-def nuclei(scenes: Sequence[Scene], jitter: int, rng: np.random.Generator) -> list[Window]:
-  """A window for each cell, whose middle is at most `jitter` pixels beside it on either axis."""
+def nuclei(scenes: Sequence[Scene]) -> list[Window]:
+  """A window for each cell, with it in its middle."""
   found = []
   for number, scene in enumerate(scenes):
     for (row, column), label in zip(scene.at, scene.classes, strict=True):
-      beside = rng.integers(-jitter, jitter, 2, endpoint=True)
-      middle = np.round((row, column)).astype(int) + beside
-      found.append(Window(number, tuple(middle.tolist()), int(label), (row, column)))
+      found.append(Window(number, (round(row), round(column)), int(label), (row, column)))
   return found
+
+
+def moved(windows: Sequence[Window], jitter: int, rng: np.random.Generator) -> list[Window]:
+  """Each window moved by at most `jitter` pixels on either axis."""
+  steps = rng.integers(-jitter, jitter, (len(windows), 2), endpoint=True).tolist()
+  return [
+    window._replace(at=(window.at[0] + down, window.at[1] + right))
+    for window, (down, right) in zip(windows, steps, strict=True)
+  ]
 
 
 def background(

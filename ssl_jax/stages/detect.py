@@ -41,7 +41,7 @@ def stage(
   of: str,
   stride: int = 8,
   score: float = 0.5,
-  radius: float = 8.0,
+  radius: float = 12.0,
   distance: float = 6.0,
 ) -> dict[str, float]:
   """Writes points/NAME.csv of each test image for each seed of the training stage `of`, and F1.
