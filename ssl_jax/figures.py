@@ -80,11 +80,12 @@ def confusion(
   _save(figure, path)
 
 
-def centroids(path: Path, points: Mapping[str, Float[np.ndarray, 'n 2']], side: float) -> None:
+def centroids(path: Path, points: Mapping[str, Float[np.ndarray, 'n 2']], side: int) -> None:
   """A panel for each of truth and systems: where in a patch of `side` pixels its cell is (x, y)."""
   figure, axes = _axes(1, len(points), 2.6, 2.6)
   for axis, (title, at) in zip(axes[0], points.items(), strict=True):
-    axis.scatter(at[:, 0], at[:, 1], s=3, alpha=0.3, color=INK[0], linewidths=0)
+    size = min(max(3000 / max(len(at), 1), 3), 30)
+    axis.scatter(at[:, 0], at[:, 1], s=size, alpha=0.3, color=INK[0], linewidths=0)
     axis.set(xlim=(0, side), ylim=(side, 0), aspect='equal', xlabel='x', ylabel='y')
     axis.set_title(title, fontsize=10)
   _save(figure, path)

@@ -111,6 +111,16 @@ def test_the_canvas_holds_the_largest_image_up_to_a_limit():
   assert data.canvas_of(source, 16) == (16, 16)
 
 
+def test_a_patch_keeps_its_label_and_its_point_moves_with_the_piece():
+  image = np.arange(64, dtype=np.uint8).reshape(8, 8, 1)
+  point = np.array([4.0, 3.0], np.float32)
+  for seed in range(5):
+    record = dict(image=image, label=np.int32(2), point=point, name='a', of='b')
+    placed = data.place(record, (6, 6), np.random.default_rng(seed))
+    assert placed['label'] == 2
+    assert placed['image'][tuple(placed['point'].astype(int))] == image[4, 3]
+
+
 def _splits(**changes):
   sources = {'labeled': Pictures([(4, 4)] * 3), 'unlabeled': None, 'val': None, 'test': None}
   return Splits(**(sources | changes), classes=('a', 'b'))

@@ -213,8 +213,8 @@ def _refused(folder, says, **changes):
 
 
 def test_what_is_not_for_cells_is_refused_at_the_start(tmp_path):
-  write_discs(tmp_path, images=8)
-  labeled = {'of': 'labeled'}
+  write_discs(tmp_path, images=8, side=100)
+  views = dict(labeled=dict(of='labeled'))
   alone = dict(name='one', methods=dict(supervised=dict(weight=1.0)), batch=dict(labeled=4))
   unet = dict(name='unet', widths=(4, 8))
   _refused(tmp_path, r'unet \(of models\) is not for cells.*hydra, wideresnet are', model=unet)
@@ -225,14 +225,16 @@ def test_what_is_not_for_cells_is_refused_at_the_start(tmp_path):
     stages=(dict(name='f', methods=fixmatch),),
   )
   ranked = (alone, dict(name='r', run='rank', of='one'))
-  _refused(tmp_path, r'rank \(of stages\) is not for cells', stages=ranked, snapshots=2)
-  pasted = dict(labeled=labeled | dict(cutmix=dict(p=1.0)))
+  _refused(
+    tmp_path, r'rank \(of stages\) is not for cells', stages=ranked, snapshots=2, views=views
+  )
+  pasted = dict(labeled=dict(of='labeled', cutmix=dict(p=1.0)))
   _refused(tmp_path, 'cutmix pastes pixels', stages=(alone,), views=pasted)
   _refused(tmp_path, r'size=\(24, 24\), but data.size makes patches of \(21, 21\)', size=24)
   wrong = (alone, dict(name='c', run='detect', of='one', stride=0))
-  _refused(tmp_path, 'stride=0 is not above 0', stages=wrong, views=dict(labeled=labeled))
+  _refused(tmp_path, 'stride=0 is not above 0', stages=wrong, views=views)
   unsure = (alone, dict(name='c', run='detect', of='one', score=1.5))
-  _refused(tmp_path, 'score=1.5 is not in 0..1', stages=unsure, views=dict(labeled=labeled))
+  _refused(tmp_path, 'score=1.5 is not in 0..1', stages=unsure, views=views)
 
 
 def test_cells_are_not_for_masks(page, tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ssl_jax import metrics
-from ssl_jax.types import IGNORE
+from ssl_jax.types import CELLS, IGNORE, MASKS
 
 NAMES = ('background', 'cytoplasm', 'nucleus')
 TRUTH = np.array([[0, 0, 1], [1, IGNORE, 0]])
@@ -44,3 +44,24 @@ def test_mean_iou_reads_a_stack_of_matrices():
 
 def test_nothing_known_is_not_a_number():
   assert math.isnan(metrics.scores(np.zeros((3, 3), int), NAMES)['miou'])
+
+
+def test_balanced_accuracy_is_the_mean_recall_of_the_classes_there_are():
+  matrix = np.array([[8, 2, 0], [5, 5, 0], [0, 0, 0]])
+  assert metrics.balanced_accuracy(matrix) == pytest.approx(100 * (0.8 + 0.5) / 2)
+  both = metrics.balanced_accuracy(np.stack([matrix, np.diag([1, 2, 3])]))
+  assert both == pytest.approx([65, 100])
+  scores = metrics.cell_scores(matrix, NAMES)
+  assert scores['balanced_accuracy'] == pytest.approx(65)
+  assert scores['accuracy'] == pytest.approx(65)
+  assert scores['recall/background'] == pytest.approx(80)
+  assert scores['precision/background'] == pytest.approx(100 * 8 / 13)
+  assert scores['precision/cytoplasm'] == pytest.approx(100 * 5 / 7)
+  assert 'recall/nucleus' not in scores
+
+
+def test_every_task_has_a_headline_that_can_be_spoken():
+  assert set(metrics.HEADLINES) == {MASKS, CELLS}
+  assert {figure for figure, _ in metrics.HEADLINES.values()} == set(metrics.SPOKEN)
+  for figure, read in metrics.HEADLINES.values():
+    assert read(np.diag([1, 2, 3])) == pytest.approx(100), figure

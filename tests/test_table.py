@@ -93,3 +93,33 @@ def test_a_run_without_a_table(finished, tmp_path, capsys):
   assert 'has no table' in capsys.readouterr().err
   assert table.main([str(tmp_path)]) == 1
   assert 'is no run' in capsys.readouterr().err
+
+
+def test_a_table_of_numbers_is_drawn_and_may_show_any_figure(half, capsys):
+  """Columns 50 and 90 instead of '50 %' and '90 %', and the Dice instead of the mIoU."""
+  cells = [
+    cell._replace(asked=dict(cell.asked, column=cell.asked['column'].split()[0]))
+    for cell in table.read_cells(half)
+  ]
+  assert table.draw(cells, half) == []  # one column is done
+  done = [cell for cell in cells if cell.mean is not None]
+  other = done[0]._replace(asked=dict(done[0].asked, column='90'))
+  assert table.draw([*done, other], half) == [half / 'table_1.png']
+  assert (half / 'table_1.png').stat().st_size > 5000
+
+  config = json.loads((half / 'config.json').read_text())
+  for cell in config['table']:
+    cell['figure'] = 'dice'
+  before = (half / 'config.json').read_text()
+  (half / 'config.json').write_text(json.dumps(config))
+  cell = next(c for c in table.read_cells(half) if c.asked['stage'] == 't50')
+  figures = [json.loads((half / 't50' / f'seed_{n}' / 'done.json').read_text()) for n in (0, 1)]
+  assert cell.scores.tolist() == [own['test/dice'] for own in figures]
+  assert table.main([str(half)]) == 0
+  assert 'test dice in percent' in capsys.readouterr().out
+  for cell in config['table']:
+    cell['figure'] = 'beauty'
+  (half / 'config.json').write_text(json.dumps(config))
+  assert table.main([str(half)]) == 1
+  assert 'has no figure test/beauty' in capsys.readouterr().err
+  (half / 'config.json').write_text(before)

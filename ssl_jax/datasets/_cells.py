@@ -95,7 +95,7 @@ def load(
   notes += [f'labeled patches: {drawn}; without labels: {len(rest.windows) if rest else 0}', *more]
   if cutting.balance == 'all':
     notes.append('unlabeled patches were balanced by labels that a lab would not have')
-  marks = [s.item.mask.read_text() for role in ROLES for s in scenes[role]]
+  marks = [s.item.mask.read_bytes() for role in ROLES for s in scenes[role]]
   digest = f'{found["digest"]} {names} {labels} {seed} {cutting} {marks}'
   return Splits(
     labeled=given,
