@@ -37,8 +37,8 @@ def figures(answers: Sequence[Float[Array, 'b *space k']], names: Sequence[str])
 def faults(seen: Mapping[str, float], labels: Mapping[str, float] | None) -> list[str]:
   """What is wrong with figures of a stretch of training, a clause each.
 
-  `labels` are the shares of the classes among labeled pixels; None where the outputs are clusters
-  that no label has named.
+  `labels` are the shares of the classes among labeled pixels; None where those of the outputs are
+  not to be compared with them.
   """
   found = []
   shares = {n[len(MARGINAL) :]: v for n, v in seen.items() if n.startswith(MARGINAL)}
@@ -47,7 +47,7 @@ def faults(seen: Mapping[str, float], labels: Mapping[str, float] | None) -> lis
     spread = -sum(share * math.log(share) for share in shares.values() if share > 0)
     if len(shares) > 1 and spread < ONE * math.log(len(shares)):
       most = max(shares, key=shares.get)
-      found.append(f'nearly all pixels ({shares[most]:.1%}) are {most}')
+      found.append(f'nearly all answers ({shares[most]:.1%}) are {most}')
   else:
     for name, share in shares.items():
       if share < LOST * labels.get(name, 0):

@@ -29,7 +29,7 @@ def test_a_lost_class_is_named_with_both_shares():
 
 def test_clusters_that_became_one_are_named():
   one = {'targets/cluster 0': 0.999, 'targets/cluster 1': 0.001, 'targets/entropy': 0.0}
-  assert collapse.faults(one, None) == ['nearly all pixels (99.9%) are cluster 0']
+  assert collapse.faults(one, None) == ['nearly all answers (99.9%) are cluster 0']
   assert collapse.faults(one | {'targets/cluster 0': 0.9, 'targets/cluster 1': 0.1}, None) == []
 
 

@@ -11,6 +11,7 @@ from ssl_jax import detect, predict
 from ssl_jax.datasets import points
 from ssl_jax.detect import Cells
 from ssl_jax.run import run
+from ssl_jax.stages import score
 from ssl_jax.types import IGNORE, UserError
 
 NAMES = ('background', 'blue', 'red')
@@ -173,6 +174,25 @@ def test_a_run_of_cells_says_what_helped_and_shows_it(learnt):
     np.hypot(*(float(row[axis]) - float(row[f'true_{axis}']) for axis in 'xy')) for row in cells
   ]
   assert done['control/test/pixels_off'] == pytest.approx(np.mean(off), abs=0.01)
+
+
+def test_a_network_of_cells_is_scored_again_and_its_best_step_is_found(learnt, tmp_path):
+  folder, done = learnt
+  config = json.loads((folder / 'run' / 'control' / 'config.json').read_text())
+  again = score.stage(config, folder / 'run' / 'again', lambda: False, of='control')
+  assert again['test/balanced_accuracy'] == done['control/test/balanced_accuracy']
+  assert again['test/pixels_off'] == done['control/test/pixels_off']
+  page = tiny_cells(folder / 'data')
+  page.unlock()
+  write_discs(tmp_path / 'val', images=1, seed=7)
+  page.update(steps=4, eval_every=2, select='best', stages=page.stages[:1])
+  page.data.val = str(tmp_path / 'val')
+  chosen = run(page, tmp_path / 'run')
+  lines = [
+    json.loads(x) for x in (tmp_path / 'run/control/metrics.jsonl').read_text().split('\n') if x
+  ]
+  scores = {x['step']: x['val/balanced_accuracy'] for x in lines if 'val/score' in x}
+  assert scores[chosen['steps']] == max(scores.values()) == chosen['val/balanced_accuracy']
 
 
 def test_predict_writes_points_and_goes_on_past_a_broken_file(learnt, tmp_path, capsys):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import write_discs
 
 from ssl_jax import parallel
 from ssl_jax.types import UserError
@@ -21,10 +22,8 @@ import conftest, jax, numpy as np
 from ssl_jax import build, data, parallel
 from ssl_jax.run import plain
 
-page = conftest.tiny_page()
+{page}
 page.batch.labeled, page.batch.unlabeled = 16, 8
-page.model.dropout = 0.3
-page.methods.fixmatch.threshold = 0.4
 # SGD: Adam's first steps divide rounding errors by themselves.
 page.optimizer = dict(name='sgd', lr=0.05, momentum=0.9, weight_decay=1e-4)
 config = plain(page)
@@ -36,23 +35,39 @@ state = parallel.jit_init(learner.init)(key, np.zeros((1, *config['size'], 3), n
 update = parallel.jit_update(learner.update)
 for batch in data.batches([streams], 0, 5):
   state, metrics = update(state, parallel.shard(batch), key)
-answers = parallel.jit_predict(learner.predict)(state, np.full((3, 32, 32, 3), 0.5, np.float32))
-flat = np.concatenate([np.ravel(x) for x in jax.tree.leaves((state.student, state.average))])
-np.savez({out!r}, flat=flat, trusted=metrics['fixmatch/trusted'], devices=jax.device_count(),
-         answers=answers)
+grey = np.full((3, *config['size'], 3), 0.5, np.float32)
+answers = parallel.jit_predict(learner.predict)(state, grey)
+flat, answers = (
+  np.concatenate([np.ravel(x) for x in jax.tree.leaves(tree)])
+  for tree in ((state.student, state.average), answers)
+)
+np.savez({out!r}, flat=flat, trusted=metrics.get('fixmatch/trusted', 0.5), answers=answers,
+         devices=jax.device_count())
+"""
+MASKS = """
+page = conftest.tiny_page()
+page.model.dropout = 0.3
+page.methods.fixmatch.threshold = 0.4
+"""
+CELLS = """
+page = conftest.tiny_cells({data!r})
+page.unlock()
 """
 
 
-def _start(devices: int, out: Path) -> subprocess.Popen:
-  code = STEPS.format(root=str(HERE.parent), here=str(HERE), out=str(out))
+def _start(devices: int, out: Path, page: str) -> subprocess.Popen:
+  code = STEPS.format(root=str(HERE.parent), here=str(HERE), out=str(out), page=page)
   flags = f'--xla_force_host_platform_device_count={devices}'
   environment = os.environ | {'XLA_FLAGS': flags, 'JAX_PLATFORMS': 'cpu'}
   return subprocess.Popen([sys.executable, '-c', code], env=environment, stderr=subprocess.PIPE)
 
 
-def test_one_and_eight_devices_learn_the_same(tmp_path):
+@pytest.mark.parametrize('page', [MASKS, pytest.param(CELLS, marks=pytest.mark.slow)])
+def test_one_and_eight_devices_learn_the_same(tmp_path, page):
+  write_discs(tmp_path, images=8, side=100)
+  page = page.format(data=str(tmp_path))
   outs = {devices: tmp_path / f'{devices}.npz' for devices in (1, 8)}
-  started = [_start(devices, out) for devices, out in outs.items()]
+  started = [_start(devices, out, page) for devices, out in outs.items()]
   for process in started:
     _, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors.decode()[-2000:]

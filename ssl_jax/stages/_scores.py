@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl_jax import metrics, parallel
+from ssl_jax import data, metrics, parallel
 from ssl_jax.evaluate import Evaluation
 from ssl_jax.record import read_record
+from ssl_jax.types import CELLS, Splits
 
 
 def of_seeds(done: Mapping[int, Mapping[str, float]]) -> dict[str, float]:
@@ -17,6 +18,17 @@ def of_seeds(done: Mapping[int, Mapping[str, float]]) -> dict[str, float]:
   shared = set.intersection(*(set(figures) for figures in done.values()))
   means = {name: float(np.mean([own[name] for own in done.values()])) for name in sorted(shared)}
   return means | {f'seed_{n}/{name}': v for n, own in done.items() for name, v in own.items()}
+
+
+def shares_to_expect(config: Mapping, found: Splits) -> dict[str, float] | None:
+  """The shares of the classes among labels, by which a lost class is seen.
+
+  None where the outputs are clusters that no label has named, and of patches, whose labels are
+  drawn equally while their images are not.
+  """
+  if config.get('match') or found.task == CELLS:
+    return None
+  return data.class_shares(found.labeled, found.classes)
 
 
 def keep(found: Evaluation, folder: Path, name: str, classes: Sequence[str]) -> dict[str, float]:

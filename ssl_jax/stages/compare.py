@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl_jax import build, collapse, data, intervals, metrics, parallel
+from ssl_jax import build, collapse, intervals, metrics, parallel
 from ssl_jax.record import read_record, replace_text
 from ssl_jax.stages import _pictures
+from ssl_jax.stages._scores import shares_to_expect
 from ssl_jax.trained import read_config
 from ssl_jax.types import CELLS, MASKS, Plan, Splits, UserError
 
@@ -61,8 +62,7 @@ def stage(
 def _collapsed(stage: Path) -> list[str]:
   """Sentences that name the seeds that a method led astray, and how."""
   settings = read_config(stage)
-  found = build.splits(settings['data'])
-  shares = None if settings.get('match') else data.class_shares(found.labeled, found.classes)
+  shares = shares_to_expect(settings, build.splits(settings['data']))
   folders = build.folders_of_seeds(settings, stage)
   each = {seed: collapse.at_the_end(read_record(own), shares) for seed, own in folders.items()}
   return [

@@ -15,7 +15,7 @@ from ssl_jax.checkpoint import SELECTABLE, Checkpoints
 from ssl_jax.evaluate import Evaluation, evaluate
 from ssl_jax.inference import Probabilities
 from ssl_jax.record import begun, read_done, read_record, replace_text, write_done
-from ssl_jax.stages._scores import keep, of_seeds
+from ssl_jax.stages._scores import keep, of_seeds, shares_to_expect
 from ssl_jax.trained import Network, read_config
 from ssl_jax.types import CELLS, MASKS, Learner, Plan, Splits, TrainState, UserError
 
@@ -135,7 +135,7 @@ def _train_seeds(job: _Job, folders: Mapping[int, Path], stage: str) -> dict[int
       scores['val/score'] = found['val'].scores[metrics.HEADLINES[job.facts.task][0]]
     return scores | losses(state)
 
-  named = _named_shares(job.config, job.found)
+  named = shares_to_expect(job.config, job.found)
 
   seeds = []
   for number, folder in folders.items():
@@ -186,11 +186,6 @@ def _answer(job: _Job, state: TrainState) -> tuple[Probabilities, np.ndarray | N
   how = job.config['match']['how']
   table = clusters.fit(plain, job.found.labeled, len(job.facts.classes), how)
   return clusters.named(plain, table), table
-
-
-def _named_shares(config: Mapping, found: Splits) -> dict[str, float] | None:
-  """The shares of the classes among labeled pixels; None where outputs are clusters."""
-  return None if config.get('match') else data.class_shares(found.labeled, found.classes)
 
 
 def _val_losses(job: _Job) -> Callable[[TrainState], dict[str, float]]:
