@@ -49,6 +49,11 @@ OF_METHODS = {  # of any method that has a knob of this name
   'dice': (0.0, math.inf),
   'threshold': (0.0, 1.0),
   'ramp': (0, 10**9),
+  'unlabeled': (0.0, math.inf),
+  'mu': (0.0, 1.0),
+  'temperature': (1e-6, math.inf),
+  'alpha': (1e-6, math.inf),
+  'clip': (1e-12, 1.0),
 }
 
 
@@ -100,6 +105,7 @@ def validate(config: Mapping) -> None:
     find.check_knobs(find.find('methods', name).method, knobs, f'methods.{name}')
     for knob, (low, high) in OF_METHODS.items():
       _check_range(f'methods.{name}.{knob}', knobs.get(knob), low, high)
+    find.build('methods', name, knobs)  # it may refuse them, before hours of earlier stages
   find.check_knobs(optimizers.make, _without(config['optimizer'], 'name'), 'optimizer')
   shape = optimizers.SCHEDULES[config['schedule']['name']]
   knobs = _without(config['schedule'], 'name', 'warmup')

@@ -4,8 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import tiny_cells
 
 from ssl_jax import affine, augment, find, geometry, losses, mixup
+from ssl_jax.run import run
 from ssl_jax.types import IGNORE, UserError, View
 
 KEY = jax.random.key(0)
@@ -241,3 +243,22 @@ def test_the_control_learns_class_and_centroid_of_the_same_patches():
   assert terms['labeled'].loss(heads['class']) == pytest.approx(float(forward), rel=1e-4)
   with pytest.raises(UserError, match='dice is for masks'):
     find.build('methods', 'supervised', dict(dice=1.0))(None, VIEWS, KEY, 0)
+
+
+@pytest.mark.parametrize(
+  ('knobs', 'says'),
+  [
+    (dict(delta=(1.0,)), r'delta=\(1.0,\) is no pair'),
+    (dict(rho=(1.0, -1.0)), r'rho=\(1.0, -1.0\) is no pair'),
+    (dict(mu=1.5), 'hydramix.mu=1.5 is not in 0.0..1.0'),
+    (dict(clip=0.0), 'hydramix.clip=0.0 is not in'),
+    (dict(alpha=0.0), 'hydramix.alpha=0.0 is not in'),
+    (dict(temperature=0.0), 'hydramix.temperature=0.0 is not in'),
+  ],
+)
+def test_knobs_that_cannot_be_are_refused_before_anything_is_trained(tmp_path, knobs, says):
+  config = tiny_cells(tmp_path)
+  config.unlock()
+  config.methods.hydramix.update(knobs)
+  with pytest.raises(UserError, match=says):
+    run(config, tmp_path / 'run')

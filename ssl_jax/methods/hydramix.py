@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from ssl_jax import geometry, losses, mixup
-from ssl_jax.types import BACKGROUND, CELLS, IGNORE, LossTransform, Term
+from ssl_jax.types import BACKGROUND, CELLS, IGNORE, LossTransform, Term, UserError
 
 REPLACES = ('supervised', 'centroids')
 TASKS = (CELLS,)
@@ -39,6 +39,10 @@ def method(
   guessed) and `clip`; without `symmetric` cross-entropy, and squared error for guesses. That of
   guesses has the weight `unlabeled`, which rises linearly over `ramp` steps.
   """
+
+  for name, pair in (('delta', delta), ('rho', rho)):
+    if len(pair) != 2 or min(pair) < 0:
+      raise UserError(f'methods.hydramix.{name}={pair} is no pair (labeled, guessed) of weights.')
 
   def ask(teacher, views, key, step):
     labeled, shown = views['labeled'], [views[name] for name in guesses]
