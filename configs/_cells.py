@@ -5,7 +5,8 @@ from ml_collections.config_dict import placeholder
 
 TURNED = dict(rotate=180.0, flip=0.5)  # and moved by up to data.jitter pixels
 MU = 0.7  # ours, as are delta and rho: the paper says above one half, and which is the larger
-HYDRAMIX = dict(temperature=0.5, alpha=0.75, mu=MU, weight=1.0, unlabeled=1.0, ramp=0)
+# Ours too: the reverse part is up to 9.2 (minus the log of clip), and at 1 it drowns the labels.
+HYDRAMIX = dict(temperature=0.5, alpha=0.75, mu=MU, weight=1.0, unlabeled=0.05, ramp=0)
 HYDRAMIX |= dict(symmetric=True, delta=(1.0, 0.1), rho=(0.1, 1.0), clip=1e-4)
 CONTROL = dict(  # the same network on the same labels alone
   methods=dict(supervised=dict(weight=MU), centroids=dict(weight=1 - MU)),

@@ -19,7 +19,8 @@ PUBLISHED = {  # labels: plain CNN, HydraMix-Net without SCE, HydraMix-Net; on t
   1000: (84, 35, 85),
   3000: (90, None, 88),
 }
-SYSTEMS = {'cnn': CONTROL, 'nosce': {'methods.hydramix.symmetric': False}, 'hydramix': {}}
+NOSCE = {'methods.hydramix.symmetric': False, 'methods.hydramix.unlabeled': 1.0}
+SYSTEMS = {'cnn': CONTROL, 'nosce': NOSCE, 'hydramix': {}}
 FIGURES = {'Accuracy': 'balanced_accuracy', 'F1 of cells': 'f1', 'F1 of detection': 'detection_f1'}
 
 
@@ -42,9 +43,8 @@ def get_config():
     for system in ('cnn', 'hydramix'):
       found = f'{labels}-{system}-cells'
       stages.append(dict(name=found, run='detect', of=f'{labels}-{system}', stride=10, **data))
-      for table in [*FIGURES][1:]:
-        cell = dict(row=system, column=str(labels), only=f'{labels}-*', stage=found)
-        cell |= dict(table=table, figure=FIGURES[table], control=f'{labels}-cnn-cells')
-        cells.append(cell)
+      cell = dict(row=system, column=str(labels), only=f'{labels}-*', stage=found)
+      cell |= dict(control=f'{labels}-cnn-cells')
+      cells += [dict(table=name, figure=FIGURES[name], **cell) for name in [*FIGURES][1:]]
   config.update(stages=tuple(stages), table=tuple(cells))
   return config.lock()
