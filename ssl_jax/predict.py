@@ -5,7 +5,7 @@ Masks of all pixels, or the cells that were found, whichever the run has learnt.
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -29,9 +29,14 @@ def network_folder(run: Path) -> Path:
   return build.seed_folders(stage if stage.is_dir() else run)[0]
 
 
-def load(run: Path) -> tuple[Answer, data.Facts, Mapping]:
-  """The trained network of a run, of a stage, or of one seed's folder; its data and its config."""
-  folder = run if (run / 'checkpoints').is_dir() else network_folder(run)
+def seed_folder(run: Path) -> Path:
+  """The folder of the network that a run, one of its stages, or one seed's folder is about."""
+  return run if (run / 'checkpoints').is_dir() else network_folder(run)
+
+
+def load(run: Path) -> tuple[Answer, data.Facts]:
+  """The trained network of a run, of one of its stages, or of one seed's folder."""
+  folder = seed_folder(run)
   config = read_config(folder)
   if config is None or not (folder / 'data.json').exists():
     raise UserError(f'{run} holds no trained network yet; has its training begun?')
@@ -39,7 +44,7 @@ def load(run: Path) -> tuple[Answer, data.Facts, Mapping]:
   answer, step = Network(config, facts).at(folder, config['select'])
   if config['select'] == 'last' and step < config['steps']:
     print(f'Note: this network was trained for {step} of {config["steps"]} steps.')
-  return answer, facts, config
+  return answer, facts
 
 
 def write_masks(
@@ -145,10 +150,11 @@ def main(arguments: list[str] | None = None) -> int:
     if not (asked.stride > 0 and asked.radius > 0 and 0 <= asked.score <= 1):
       raise UserError('--stride and --radius are above 0, --score is in 0..1.')
     build.keep_compiled()
-    answer, facts, config = load(asked.run)
+    answer, facts = load(asked.run)
     if facts.task == CELLS:
       knobs = dict(stride=asked.stride, score=asked.score, radius=asked.radius)
-      refused = write_cells(answer, facts, config['size'][0], asked.images, asked.out, **knobs)
+      size = read_config(seed_folder(asked.run))['size'][0]
+      refused = write_cells(answer, facts, size, asked.images, asked.out, **knobs)
     else:
       refused = write_masks(answer, facts, asked.images, asked.out, int(asked.budget * 1e6))
   except (UserError, OSError) as error:
