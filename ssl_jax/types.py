@@ -58,8 +58,8 @@ class View(struct.PyTreeNode):
   valid: Bool[Array, 'b *space']
   geometry: Float[Array, 'b n n+1']
   label: Int[Array, 'b *space'] | Int[Array, ' b'] | None = None  # IGNORE where there is none
-  point: Float[Array, 'b n'] | None = None
   mix: Mix | None = None
+  point: Float[Array, 'b n'] | None = None
 
 
 Views = Mapping[str, View]
@@ -139,6 +139,6 @@ class Splits(NamedTuple):
   notes: tuple[str, ...] = ()  # what the loader found and a person should know
   intensity: tuple[float, float] | None = None  # the raw values that became 0 and 1; None for 8-bit
   truth: Source | None = None  # `unlabeled` with labels: to judge pseudo-labels, never to train
+  digest: str = ''  # another one wherever an image, a mask or the split is
   task: str = MASKS
   whole: Source | None = None  # of CELLS, test images with 'points' [n, 2] and 'classes' [n]
-  digest: str = ''  # another one wherever an image, a mask or the split is

@@ -58,7 +58,7 @@ def _view(value, label=None, point=None, flipped=False, count=2):
   line = jnp.array([[1.0, 0, 0], [0, -1, 4] if flipped else [0, 1, 0]])
   maps = jnp.broadcast_to(line, (count, 2, 3))
   image = jnp.full((count, 5, 5, 3), value) + jnp.arange(count).reshape(-1, 1, 1, 1)
-  return View(image, jnp.ones((count, 5, 5), bool), maps, label, point)
+  return View(image, jnp.ones((count, 5, 5), bool), maps, label, point=point)
 
 
 def test_centroids_are_parts_of_the_view_and_unknown_where_it_lost_them():

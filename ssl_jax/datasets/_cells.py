@@ -54,7 +54,7 @@ class WholeImages:
     return {**self._images[index], 'points': scene.at, 'classes': scene.classes}
 
 
-def load(
+def read(
   folders: Mapping[str, str | Path | None],
   unlabeled: str | Path | None,
   classes: Sequence[str] | None,
@@ -71,9 +71,9 @@ def load(
   each class; the others join the unlabeled ones. Everything drawn depends on `seed` alone.
   """
   cutting.check()
-  read = {r: read_folder(folders[r], r) if folders.get(r) else [] for r in ROLES}
-  names = tuple(classes) if classes else classes_of(read['labeled'])
-  scenes = {role: named(folder, names) for role, folder in read.items()}
+  given = {r: read_folder(folders[r], r) if folders.get(r) else [] for r in ROLES}
+  names = tuple(classes) if classes else classes_of(given['labeled'])
+  scenes = {role: named(folder, names) for role, folder in given.items()}
   roles = {role: [scene.item for scene in found] for role, found in scenes.items()}
   roles['unlabeled'] = singles(unlabeled) if unlabeled else []
   notes = []
@@ -85,9 +85,9 @@ def load(
   plain = {role: [item._replace(mask=None) for item in items] for role, items in roles.items()}
   found, more = _files.sources(plain, _no_masks, percentiles)
   cutter = _Cutter(cutting, found, scenes, roles, seed, len(names))
-  given, rest = cutter.training(labels)
+  shown, rest = cutter.training(labels)
   patches: dict[str, Any] = {r: cutter.held_out(r) if scenes[r] else None for r in ('val', 'test')}
-  counts = np.bincount([w.label for w in given.windows], minlength=len(names) + 1)
+  counts = np.bincount([w.label for w in shown.windows], minlength=len(names) + 1)
   labeled = dict(zip((BACKGROUND, *names), counts.tolist(), strict=True))
   if empty := [name for name, count in labeled.items() if not count]:
     raise UserError(f'No labeled patch is {empty[0]}; mark some cells, or ask for more labels.')
@@ -98,7 +98,7 @@ def load(
   marks = [s.item.mask.read_bytes() for role in ROLES for s in scenes[role]]
   digest = f'{found["digest"]} {names} {labels} {seed} {cutting} {marks}'
   return Splits(
-    labeled=given,
+    labeled=shown,
     unlabeled=rest,
     truth=None if unlabeled or rest is None else cutter.with_labels(rest),
     **patches,

@@ -35,7 +35,7 @@ def load(
   The knobs are those of points.load. Cells without a class ('unlabelled') are among the unlabeled
   patches, and no background is drawn near them.
   """
-  return _cells.load(
+  return _cells.read(
     {'labeled': folder_of(root, NAME, HOW)},
     None,
     CLASSES,

@@ -37,7 +37,7 @@ def load(
   'labeled' patches, to 'all' before labels are drawn (as in the paper of HydraMix-Net), or 'none'.
   Raises UserError naming the file, and the line of a CSV, that is missing, broken or unclear.
   """
-  return _cells.load(
+  return _cells.read(
     {'labeled': labeled, 'val': val, 'test': test},
     unlabeled,
     classes,
