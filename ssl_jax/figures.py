@@ -126,19 +126,21 @@ class Line(NamedTuple):
   high: Sequence[float]
 
 
-def curves(path: Path, lines: Mapping[str, Line], x: str, y: str, log: bool = False) -> None:
+def curves(
+  path: Path, lines: Mapping[str, Line], x: str, y: str, log: bool = False, title: str = ''
+) -> None:
   """A line and its interval for each system."""
   figure, axes = _axes(1, 1, 5.0, 3.5)
   axis = axes[0, 0]
-  for (title, line), ink in zip(lines.items(), INK * len(lines), strict=False):
-    axis.plot(line.x, line.y, 'o-', color=ink, label=title, markersize=3)
+  for (system, line), ink in zip(lines.items(), INK * len(lines), strict=False):
+    axis.plot(line.x, line.y, 'o-', color=ink, label=system, markersize=3)
     axis.fill_between(line.x, line.low, line.high, color=ink, alpha=0.15, linewidth=0)
   if log:
     axis.set_xscale('log')
     every = sorted({value for line in lines.values() for value in line.x})
     axis.set_xticks(every, [f'{value:g}' for value in every])
     axis.minorticks_off()
-  axis.set(xlabel=x, ylabel=y)
+  axis.set(xlabel=x, ylabel=y, title=title)
   axis.grid(alpha=0.3)
   axis.legend(fontsize=8)
   _save(figure, path)

@@ -53,9 +53,14 @@ def over_images(
   return Difference(mean, float(low), float(high), f'1 seed, {n} test images redrawn')
 
 
-def verdict(name: str, difference: Difference, metric: str = 'mIoU') -> str:
+def verdict(
+  name: str,
+  difference: Difference,
+  metric: str = 'mIoU',
+  against: str = 'the supervised control',
+) -> str:
   """One sentence that says whether `name` helped, and how sure that is."""
-  what = f'{difference} points of test {metric} against the supervised control'
+  what = f'{difference} points of test {metric} against {against}'
   ending = f'({difference.source}; 95 % interval)'
   if difference.low > 0:
     return f'{name} helps: {what} {ending}.'

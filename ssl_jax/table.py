@@ -130,7 +130,9 @@ def draw(cells: Sequence[Cell], folder: Path) -> list[Path]:
       lines[row] = figures.Line(x, *zip(*found, strict=True))
     made.append(folder / f'table_{number}.png')
     spoken = metrics.SPOKEN.get(own[0].figure, own[0].figure)
-    figures.curves(made[-1], lines, title, f'test {spoken}, %', log=True)
+    figures.curves(
+      made[-1], lines, '', f'test {spoken}, %', log=min(map(float, columns)) > 0, title=title
+    )
   return made
 
 

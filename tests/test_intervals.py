@@ -47,3 +47,9 @@ def test_the_same_network_twice_shows_no_difference():
 def test_verdict_follows_the_interval(low, high, says):
   found = intervals.Difference((low + high) / 2, low, high, '3 seeds, paired')
   assert says in intervals.verdict('fixmatch', found)
+
+
+def test_verdict_names_what_it_compares_with():
+  found = intervals.Difference(1.0, 0.5, 1.5, '3 seeds, paired')
+  assert 'mIoU against the supervised control (3' in intervals.verdict('a', found)
+  assert 'mIoU against b (3' in intervals.verdict('a', found, against='b')

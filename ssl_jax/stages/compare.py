@@ -43,7 +43,9 @@ def stage(
     difference = intervals.over_seeds(*score)
   else:
     difference = intervals.over_images(ours[0], control[0], read)
-  text = intervals.verdict(of, difference, metrics.SPOKEN[figure])
+  alone = set(read_config(folder.parent / against)['batch']) == {'labeled'}
+  other = {} if alone else {'against': against}
+  text = intervals.verdict(of, difference, metrics.SPOKEN[figure], **other)
   text += ''.join(f' {fault}' for fault in _collapsed(folder.parent / of))
   if any('synthetic' in note for note in found.notes):
     text += ' These are synthetic images.'
