@@ -21,6 +21,8 @@ VIEWS = {
 }
 KNOBS = {'iic': {'radius': 1, 'over': 'over'}, 'uda': {'divergence': 'iid', 'radius': 1}}
 ALONE = {'mixmatch', 'hydramix', 'supervised'}
+OF_ALL_NETWORKS = {'supervised', 'fixmatch', 'unimatch', 'cps', 'iic'}
+"""What asks something of the network itself (heads, dropped features), and what others are like."""
 HEADS = {'class': 3, 'over': 4}
 UNET = ('unet', {'widths': (4, 6)})
 HYDRA = {'depth': 10, 'width': 1, 'classify': (4,), 'locate': (4,)}
@@ -82,6 +84,7 @@ def _cases():
     fitting = [n for n in find.known('methods') if _tasks('methods', n) & _tasks('models', model)]
     for teacher, name in itertools.product(('average', 'student'), fitting):
       slow = teacher == 'student' and network not in ('unet', 'hydra')
+      slow |= network == 'deeplabv3plus' and name not in OF_ALL_NETWORKS
       yield pytest.param(name, network, teacher, marks=[pytest.mark.slow] * slow)
 
 

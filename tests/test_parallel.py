@@ -62,7 +62,10 @@ def _start(devices: int, out: Path, page: str) -> subprocess.Popen:
   return subprocess.Popen([sys.executable, '-c', code], env=environment, stderr=subprocess.PIPE)
 
 
-@pytest.mark.parametrize('page', [MASKS, pytest.param(CELLS, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+  'page',
+  [pytest.param(MASKS, id='masks'), pytest.param(CELLS, id='cells', marks=pytest.mark.slow)],
+)
 def test_one_and_eight_devices_learn_the_same(tmp_path, page):
   write_discs(tmp_path, images=8, side=100)
   page = page.format(data=str(tmp_path))
