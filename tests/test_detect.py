@@ -11,7 +11,7 @@ from ssl_jax import detect, predict
 from ssl_jax.datasets import points
 from ssl_jax.detect import Cells
 from ssl_jax.run import run
-from ssl_jax.stages import score
+from ssl_jax.stages import compare, score
 from ssl_jax.types import IGNORE, UserError
 
 NAMES = ('background', 'blue', 'red')
@@ -162,6 +162,11 @@ def test_a_run_of_cells_says_what_helped_and_shows_it(learnt):
   verdict = (folder / 'run' / 'verdict' / 'verdict.txt').read_text()
   assert 'points of test balanced accuracy against the supervised control' in verdict
   assert 'verdict/test/balanced_accuracy_difference' in done
+  config = json.loads((folder / 'run' / 'verdict' / 'config.json').read_text())
+  sides = dict(of='control', against='hydramix')
+  compare.stage(config, folder / 'run' / 'turned', lambda: False, **sides)
+  verdict = (folder / 'run' / 'turned' / 'verdict.txt').read_text()
+  assert 'points of test balanced accuracy against hydramix (' in verdict
   for name in ('picture', 'confusion', 'centroids', 'curves'):
     assert (folder / 'run' / 'verdict' / f'{name}.png').stat().st_size > 5000
   assert (folder / 'run' / 'cells' / 'picture.png').exists()

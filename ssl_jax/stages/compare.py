@@ -8,7 +8,7 @@ import numpy as np
 from ssl_jax import build, collapse, intervals, metrics, parallel
 from ssl_jax.record import read_record, replace_text
 from ssl_jax.stages import _pictures
-from ssl_jax.stages._scores import shares_to_expect
+from ssl_jax.stages._scores import learns_from_labels_alone, shares_to_expect
 from ssl_jax.trained import read_config
 from ssl_jax.types import CELLS, MASKS, Plan, Splits, UserError
 
@@ -43,8 +43,7 @@ def stage(
     difference = intervals.over_seeds(*score)
   else:
     difference = intervals.over_images(ours[0], control[0], read)
-  alone = set(read_config(folder.parent / against)['batch']) == {'labeled'}
-  other = {} if alone else {'against': against}
+  other = {} if learns_from_labels_alone(folder.parent / against) else {'against': against}
   text = intervals.verdict(of, difference, metrics.SPOKEN[figure], **other)
   text += ''.join(f' {fault}' for fault in _collapsed(folder.parent / of))
   if any('synthetic' in note for note in found.notes):
