@@ -1,11 +1,14 @@
 """Figures are drawn, and show what they are given."""
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from ssl_jax import figures
 from ssl_jax.figures import Line, Shown
+from ssl_jax.stages import _pictures
 
 
 def _pixels(path):
@@ -72,3 +75,20 @@ def test_picture_draws_a_grid(tmp_path):
   figures.picture(tmp_path / 'p.png', [[rgb, mask, None], [deep[..., None], mask, mask]], ['a'])
   drawn = _pixels(tmp_path / 'p.png')
   assert drawn.shape[1] > drawn.shape[0] > 300
+
+
+def test_an_accuracy_curve_is_the_mean_over_seeds_at_steps_that_all_have(tmp_path):
+  each = [{10: 50.0, 20: 60.0}, {10: 54.0, 20: 60.0, 30: 90.0}]
+  for seed, scores in enumerate(each):
+    (tmp_path / f'seed_{seed}').mkdir()
+    lines = [{'step': 5, 'loss': 1.0}]
+    lines += [{'step': step, _pictures.CURVE: value} for step, value in scores.items()]
+    text = ''.join(json.dumps(line) + '\n' for line in lines)
+    (tmp_path / f'seed_{seed}' / 'metrics.jsonl').write_text(text)
+  line = _pictures._curve(tmp_path)
+  assert line.x == [10, 20]
+  assert line.y.tolist() == [52, 60]
+  half = 12.706 * np.sqrt(8) / np.sqrt(2)  # Student's t of one degree of freedom
+  np.testing.assert_allclose(line.high, [52 + half, 60], rtol=1e-3)
+  alone = _pictures._curve(tmp_path / 'seed_0')
+  assert alone.low.tolist() == alone.high.tolist() == [50, 60]  # no interval of one seed

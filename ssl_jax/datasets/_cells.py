@@ -21,11 +21,11 @@ BALANCE = ('none', 'labeled', 'all')
 class Cutting(NamedTuple):
   """How patches are cut (see points.load)."""
 
-  size: int = 41
-  jitter: int = 6
-  background: float = 1.0
-  clear: float = _patches.CLEAR
-  balance: str = 'labeled'
+  size: int
+  jitter: int
+  background: float
+  clear: float
+  balance: str
 
   def check(self) -> None:
     """Raises UserError for a knob that cannot be."""

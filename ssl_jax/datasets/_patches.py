@@ -9,8 +9,6 @@ from scipy import ndimage
 from ssl_jax.datasets._points import Scene
 from ssl_jax.types import IGNORE, Source
 
-CLEAR = 10.0
-"""Pixels between the centre of a background patch and the next cell, at least."""
 TURNS = 8
 """Ways to turn and mirror a square."""
 
