@@ -1,0 +1,62 @@
+"""The generator of system 4: noise becomes an image, its sides doubled by each block."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ssl_jax.models.layers import Conv, GroupNorm, UpConv2
+
+BLUR = np.array([1.0, 2.0, 1.0]) / 4
+"""The kernel that follows each upsampling, along each axis (Karras et al. 2019)."""
+
+
+def blur(x: Float[Array, 'b h w c']) -> Float[Array, 'b h w c']:
+  """Smooths by BLUR; the edge goes on."""
+  for axis in (1, 2):
+    wide = jnp.pad(x, [(1, 1) if a == axis else (0, 0) for a in range(4)], mode='edge')
+    taps = [jax.lax.slice_in_dim(wide, k, k + x.shape[axis], axis=axis) for k in range(3)]
+    x = sum(weight * tap for weight, tap in zip(BLUR.astype(x.dtype), taps, strict=True))
+  return x
+
+
+class AdaptiveNoise(nn.Module):
+  """Adds noise to each pixel, the same for all channels, times what each channel has learnt."""
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b h w c']:
+    strength = self.param('strength', nn.initializers.zeros, (x.shape[-1],))
+    noise = jax.random.normal(self.make_rng('noise'), (*x.shape[:-1], 1))
+    return x + (strength * noise).astype(x.dtype)
+
+
+class Generator(nn.Module):
+  """Normal vectors [B, latent] -> images [B, S, S, channels] in (0, 1), S = 4 x 2 ^ len(widths).
+
+  It draws from the key 'noise' as well.
+  """
+
+  channels: int
+  widths: Sequence[int] = (256, 128, 64, 32, 16)
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, z: Float[Array, 'b latent']) -> Float[Array, 'b side side channels']:
+    dtype = jnp.dtype(self.dtype)
+
+    def act(x: Array, name: str) -> Array:
+      return jax.nn.gelu(GroupNorm(1, name=name)(x))
+
+    x = nn.Dense(16 * self.widths[0], dtype=dtype, name='begin')(z).reshape(len(z), 4, 4, -1)
+    for level, width in enumerate(self.widths):
+      x = UpConv2(width, dtype=dtype, name=f'grow{level}')(x)
+      x = act(AdaptiveNoise(name=f'noise{level}')(blur(x)), f'grow{level}_norm')
+      for i in (1, 2):
+        x = Conv(width, 3, use_bias=False, dtype=dtype, name=f'conv{level}_{i}')(x)
+        x = act(x, f'conv{level}_{i}_norm')
+    last = Conv(self.channels, 1, kernel_init=nn.initializers.lecun_normal(), name='image')
+    return jax.nn.sigmoid(last(x).astype(jnp.float32))
