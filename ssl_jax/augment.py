@@ -11,24 +11,25 @@ or 0 knob is off:
     strong=dict(of='weak', jitter=dict(p=0.8, brightness=0.5), cutmix=dict(p=0.5, area=(0.1, 0.5))),
   )
 
-The knobs are those of recipes.py: GEOMETRY's are affine.random_affine's; PAINT's follow in the
-order in which they stand there. A view of a view shares its pixels, unless it has knobs of
-geometry: then it is resampled, once, from the original images.
+The knobs are those of recipes.py: GEOMETRY's are affine.random_affine's; CHOICE's choose among
+several such maps; PAINT's follow in the order in which they stand there. A view of a view shares
+its pixels, unless it has knobs of geometry: then it is resampled, once, from the original images.
 """
 
+import functools
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Bool
 
 from ssl_jax import affine, geometry, photometric
-from ssl_jax.affine import Affine, apply, invert
+from ssl_jax.affine import Affine, Number, apply, invert
 from ssl_jax.randaugment import randaugment
 from ssl_jax.recipes import PAINT, Recipe, Recipes, check_recipes, moves_of
-from ssl_jax.types import IGNORE, Key, Mix, View
+from ssl_jax.types import BACKGROUND, IGNORE, Key, Mix, UserError, View
 
 Stream = Mapping[str, Array]
 
@@ -100,6 +101,35 @@ def _look(stream: Stream, affine: Affine, size: tuple[int, ...]) -> View:
   return View(image=image, valid=valid, geometry=affine, label=label, point=point)
 
 
+def _prominent(
+  key: Key,
+  draw: Callable[[Key], Affine],
+  stream: Stream,
+  size: tuple[int, ...],
+  least: Number,
+  tries: int = 1,
+) -> tuple[Affine, Bool[Array, ' b']]:
+  """For each example the first of several drawn maps whose crop shows enough of what is labelled.
+
+  Enough is a share of at least `least` of the crop's pixels (Hann's cell prominence). Where no crop
+  has it the last is given, and False: it does not count.
+  """
+  if 'label' not in stream or stream['label'].ndim == 1:
+    raise UserError('prominence looks at masks, and this stream has none; take it away.')
+
+  def shown(moved: Affine) -> Array:
+    points = geometry.locate(moved, size)
+    label = geometry.sample(stream['label'], points, stream['extent'], nearest=True)
+    marked = (label != BACKGROUND) & (label != IGNORE) & geometry.inside(points, stream['extent'])
+    return marked.mean(tuple(range(1, marked.ndim)))
+
+  drawn = [draw(jax.random.fold_in(key, i) if i else key) for i in range(tries)]
+  passed = jnp.stack([shown(moved) >= least for moved in drawn])
+  first = jnp.where(passed.any(0), passed.argmax(0), tries - 1)
+  moved = jnp.take_along_axis(jnp.stack(drawn), first[None, :, None, None], 0)[0]
+  return moved, passed.any(0)
+
+
 def _paint(key: Key, view: View, recipe: Recipe) -> View:
   for name in PAINT:
     if not recipe.get(name):
@@ -145,10 +175,18 @@ def make_views(
       extent = stream['extent']
       if parent not in streams:
         extent = jnp.broadcast_to(jnp.asarray(shape, jnp.int32), (b, n))
-      moved = affine.random_affine(_fold(key_view, 'geometry'), extent, shape, **moves)
+      draw = functools.partial(affine.random_affine, extent=extent, size=shape, **moves)
+      key_moves, counts = _fold(key_view, 'geometry'), None
+      if recipe.get('prominence'):
+        moved, counts = _prominent(key_moves, draw, stream, shape, **recipe['prominence'])
+      else:
+        moved = draw(key_moves)
       if parent not in streams:
         moved = affine.compose(views[parent].geometry, moved)
       view = _look(stream, moved, shape)
+      if counts is not None:
+        lift = (slice(None),) + (None,) * n
+        view = view.replace(label=jnp.where(counts[lift], view.label, IGNORE))
     if name not in origin:
       origin[name] = origin[parent]
     views[name] = _paint(key_view, view, recipe)

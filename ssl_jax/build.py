@@ -4,13 +4,16 @@ import functools
 import json
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import jax
+import optax
+from flax import linen as nn
 
-from ssl_jax import data, find, optimizers, pretrained, recipes, types
+from ssl_jax import altered, data, find, gan, optimizers, pretrained, recipes, replay, types
 from ssl_jax.learner import make_learner
+from ssl_jax.models import discriminator, generator
 
 
 def tuples(value):
@@ -28,19 +31,26 @@ def splits(knobs: Mapping) -> types.Splits:
 @functools.lru_cache(1)  # the stages of a run share their images
 def _splits(knobs: str) -> types.Splits:
   knobs = tuples(json.loads(knobs))
-  return find.build('datasets', knobs.pop('name'), knobs)
+  scale, missing = knobs.pop('scale', 1), knobs.pop('missing', None)
+  found = find.build('datasets', knobs.pop('name'), knobs)
+  found = found if scale == 1 else altered.scaled(found, scale)
+  if missing and missing.get('share'):
+    find.check_knobs(altered.gapped, missing, 'data.missing', given=('splits',))
+    found = altered.gapped(found, **missing)
+  return found
 
 
 def streams(
-  config: Mapping, found: types.Splits, seed: int, pseudo: Sequence[Path] = ()
+  config: Mapping,
+  found: types.Splits,
+  seed: int,
+  made: Mapping[str, types.Source] = types.NOTHING,
 ) -> dict[str, data.Stream]:
-  """The streams of one seed that `config.batch` names: labeled, unlabeled, pseudo.
+  """The streams of one seed that `config.batch` names: labeled, unlabeled, and what was `made`.
 
-  `pseudo` are the folders of the masks that earlier stages wrote for unlabeled images.
+  Sources that earlier stages made come shuffled, but for a Replay, whose order is its meaning.
   """
-  sources = {'labeled': found.labeled, 'unlabeled': found.unlabeled}
-  if pseudo:
-    sources['pseudo'] = data.PseudoLabeled(found.unlabeled, pseudo)
+  sources = {'labeled': found.labeled, 'unlabeled': found.unlabeled, **made}
   sources = {n: s for n, s in sources.items() if s is not None and n in config['batch']}
   for name, recipe in config['views'].items():
     if recipe['of'] == 'unlabeled' and found.unlabeled is None:
@@ -58,7 +68,8 @@ def streams(
       config['batch'][name],
       data.canvas_of(source, _canvas_limit(config, name)),
       data.stream_seed(seed, name),
-      shuffle=name != 'unlabeled' or config['shuffle_unlabeled'],
+      shuffle=not isinstance(source, replay.Replay)
+      and (name != 'unlabeled' or config['shuffle_unlabeled']),
     )
     for name, source in sources.items()
   }
@@ -82,27 +93,58 @@ def _canvas_limit(config: Mapping, stream: str) -> int | None:
   return math.ceil(max(reach)) if reach and max(reach) < math.inf else None
 
 
+def _heads(config: Mapping, facts: data.Facts) -> dict[str, int]:
+  return {'class': len(facts.classes), **(config.get('heads') or {})}
+
+
+def network(config: Mapping, facts: data.Facts) -> nn.Module:
+  """The network of `config.model`, for data of which `facts` were found."""
+  model = {knob: v for knob, v in config['model'].items() if knob != 'pretrained'}
+  given = {'num_classes': sum(_heads(config, facts).values()), 'dtype': config['precision']}
+  return find.build('models', model.pop('name'), model, **given)
+
+
+def optimizer(config: Mapping) -> optax.GradientTransformation:
+  """The optimizer of a config, with its schedule."""
+  knobs = dict(config['optimizer'])
+  rate = optimizers.schedule(config['schedule'], knobs.pop('lr'), config['steps'])
+  return optimizers.make(lr=rate, **knobs)
+
+
 def learner(config: Mapping, facts: data.Facts) -> types.Learner:
   """The learner that a config describes, for data of which `facts` were found."""
-  model = {knob: v for knob, v in config['model'].items() if knob != 'pretrained'}
-  optimizer = dict(config['optimizer'])
-  rate = optimizers.schedule(config['schedule'], optimizer.pop('lr'), config['steps'])
-  heads = {'class': len(facts.classes), **(config.get('heads') or {})}
-  given = {'num_classes': sum(heads.values()), 'dtype': config['precision']}
+  heads = _heads(config, facts)
   match = config.get('match') or {}
   clusters = [f'cluster {i}' for i in range(len(facts.classes))]
   return make_learner(
-    find.build('models', model.pop('name'), model, **given),
+    network(config, facts),
     {name: find.build('methods', name, knobs) for name, knobs in config['methods'].items()},
     config['views'],
     config['size'],
-    optimizers.make(lr=rate, **optimizer),
+    optimizer(config),
     teacher=config['teacher'],
     decay=config['average'],
     standardize=facts.standardize,
     heads=heads if len(heads) > 1 else None,
     predicts=match.get('head', 'class') if facts.task == types.MASKS else None,
     classes=clusters if match else facts.classes,
+  )
+
+
+def gan_learner(config: Mapping, facts: data.Facts) -> types.Learner:
+  """The learner of `config.gan`, which plays for images of `size` like those of the view 'real'."""
+  shape = dict(channels=facts.channels, dtype=config['precision'])
+  own = dict(config['gan'])
+  return gan.make_gan(
+    generator.Generator(widths=own.pop('generator'), **shape),
+    discriminator.Ensemble(
+      own.pop('discriminators'), own.pop('discriminator'), dtype=config['precision']
+    ),
+    config['views'],
+    config['size'],
+    (optimizer(config), optimizer(config)),
+    decay=config['average'],
+    **own,
   )
 
 
@@ -141,6 +183,13 @@ def folders_of_seeds(config: Mapping, stage: Path) -> dict[int, Path]:
   """Where a training stage keeps each seed; one alone has the stage's own folder."""
   seeds = range(config['seed'], config['seed'] + config['replicas'])
   return {s: stage / f'seed_{s}' for s in seeds} if len(seeds) > 1 else {seeds[0]: stage}
+
+
+def own_of(stage: Path) -> dict:
+  """What `config.stages` of the run says of the stage of this folder."""
+  path = stage.parent / 'config.json'
+  stages = json.loads(path.read_text())['stages'] if path.exists() else ()
+  return next((tuples(own) for own in stages if own['name'] == stage.name), {})
 
 
 def seed_folders(stage: Path) -> list[Path]:

@@ -30,6 +30,7 @@ class Facts(NamedTuple):
   counts: Mapping[str, int]  # images per split
   fingerprint: int  # of images, masks and splits: a resumed run must see the same
   task: str = MASKS
+  scale: float = 1.0  # how much smaller than their files the images were
 
   def standardize(self, pixels: Any) -> Any:
     """[..., C] in [0, 1] -> zero mean, unit variance per channel, as the network wants it."""
@@ -84,6 +85,7 @@ def find_facts(splits: Splits, normalize: str = 'data') -> Facts:
     counts=counts,
     fingerprint=zlib.crc32(repr((*counts.items(), splits.digest)).encode()),
     task=splits.task,
+    scale=splits.scale,
   )
 
 
@@ -172,6 +174,11 @@ def stream_seed(seed: int, name: str) -> int:
   return (seed * 1_000_003 + zlib.crc32(name.encode())) % 2**31
 
 
+def member_seed(seed: int, member: int) -> int:
+  """What the random numbers of a member of an ensemble follow from; of member 0 it is the seed."""
+  return (seed + 1_000_033 * member) % 2**31
+
+
 def batches(seeds: Sequence[Mapping[str, Stream]], start: int, stop: int) -> Iterator[dict]:
   """Batches of the steps start..stop-1, read ahead by threads while the device works.
 
@@ -189,5 +196,9 @@ def batches(seeds: Sequence[Mapping[str, Stream]], start: int, stop: int) -> Ite
 
 
 def prepared(image: np.ndarray, facts: Facts, name: str) -> np.ndarray:
-  """A new image as training saw its own: float32 [H, W, facts.channels] in [0, 1]."""
-  return images.to_channels(images.rescale(image, facts.intensity, name), facts.channels, name)
+  """A new image as training saw its own: float32 [h, w, facts.channels] in [0, 1], scaled."""
+  ready = images.to_channels(images.rescale(image, facts.intensity, name), facts.channels, name)
+  if facts.scale == 1:
+    return ready
+  size = [max(round(n * facts.scale), 1) for n in ready.shape[:2]]
+  return images.resized(ready, size, smooth=True)

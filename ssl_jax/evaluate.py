@@ -63,7 +63,8 @@ def _masks(answer: Answer, source: Source, classes: tuple[str, ...]) -> Evaluati
   count = functools.partial(metrics.confusion_matrix, classes=len(classes))
   matrices = np.stack([count(r['label'], masks[i]) for i, r in enumerate(records)])
   named = {record['name']: masks[i] for i, record in enumerate(records)}
-  return Evaluation(metrics.scores(matrices.sum(0), classes), matrices, [*named], MASKS, named)
+  scores = metrics.scores(matrices.sum(0), classes) | metrics.per_image(matrices, classes)
+  return Evaluation(scores, matrices, [*named], MASKS, named)
 
 
 def _cells(answer: Answer, source: Source, classes: tuple[str, ...]) -> Evaluation:

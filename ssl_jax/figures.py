@@ -117,6 +117,22 @@ def patches(path: Path, rows: Mapping[str, Sequence[Shown]]) -> None:
   _save(figure, path)
 
 
+def bars(path: Path, groups: Mapping[str, Mapping[str, float]], y: str) -> None:
+  """A group of bars for each split, a bar for each score of 0 to 100."""
+  names = [*next(iter(groups.values()))]
+  figure, axes = _axes(1, 1, 1.5 + 1.3 * len(groups), 3.2)
+  axis, width = axes[0, 0], 0.8 / len(names)
+  for i, name in enumerate(names):
+    heights = [scores[name] for scores in groups.values()]
+    at = np.arange(len(groups)) + (i - (len(names) - 1) / 2) * width
+    drawn = axis.bar(at, heights, width, color=INK[i % len(INK)], label=name)
+    axis.bar_label(drawn, fmt='%.0f', fontsize=7)
+  axis.set_xticks(range(len(groups)), list(groups))
+  axis.set(ylim=(0, 108), ylabel=y)
+  axis.legend(fontsize=7, ncols=len(names), loc='upper center', bbox_to_anchor=(0.5, 1.12))
+  _save(figure, path)
+
+
 class Line(NamedTuple):
   """Values over x, and the interval of each (equal to it where there is none)."""
 

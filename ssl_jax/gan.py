@@ -18,7 +18,8 @@ from ssl_jax.learner import ema_decay
 from ssl_jax.types import Key, Learner, Metrics, TrainState, UserError
 
 Verdicts = Float[Array, 'members b']
-Judge = Callable[[Float[Array, 'b side side c']], Verdicts]
+Judge = Callable[[Float[Array, '*members b side side c']], Verdicts]
+"""Images, the same for all members or each member's own -> what each says of each."""
 
 
 class Game(NamedTuple):
@@ -55,10 +56,9 @@ def slopes(
   judge: Judge, images: Float[Array, 'b side side c']
 ) -> Float[Array, 'members b side side c']:
   """The gradient of each member's verdict on each image by that image's pixels."""
-  verdicts, back = jax.vjp(judge, images)
-  return jax.vmap(lambda one: back(one)[0])(
-    jnp.eye(len(verdicts))[:, :, None] * jnp.ones(verdicts.shape[1])
-  )
+  members = jax.eval_shape(judge, images).shape[0]
+  own = jnp.broadcast_to(images, (members, *images.shape))  # so that one pass serves all members
+  return jax.grad(lambda each: judge(each).sum())(own)
 
 
 def gradient_penalty(judge: Judge, real: Array, fake: Array, key: Key) -> Array:
@@ -74,6 +74,25 @@ def r1(judge: Judge, real: Array) -> Array:
   return (slopes(judge, real) ** 2).sum((2, 3, 4)).mean() / 2
 
 
+def check_game(
+  latent: int = 128,
+  loss: str = 'non-saturating-gp',
+  penalty: float | int = 10.0,
+  r1_weight: float | int = 0.0,
+  clip: float | int = 0.01,
+  critics: int = 1,
+) -> None:
+  """Raises UserError for a game that there is not, or a knob that is out of range."""
+  if loss not in GAMES:
+    raise UserError(f'gan.loss={loss!r} is not one of {", ".join(GAMES)}.')
+  limits = dict(latent=latent - 1, penalty=penalty, r1_weight=r1_weight, critics=critics - 1)
+  for knob, value in limits.items():
+    if value < 0:
+      raise UserError(f'gan.{knob} is too small; latent and critics are at least 1, others 0.')
+  if GAMES[loss].clipped and clip <= 0:
+    raise UserError(f'gan.clip={clip} is not above 0, and the game {loss} needs it.')
+
+
 def make_gan(
   generator: nn.Module,
   discriminators: nn.Module,
@@ -83,9 +102,9 @@ def make_gan(
   *,
   latent: int = 128,
   loss: str = 'non-saturating-gp',
-  penalty: float = 10.0,
-  r1_weight: float = 0.0,
-  clip: float = 0.01,
+  penalty: float | int = 10.0,
+  r1_weight: float | int = 0.0,
+  clip: float | int = 0.01,
   critics: int = 1,
   decay: float = 0.999,
 ) -> Learner:
@@ -96,8 +115,7 @@ def make_gan(
   bound of its weights, `r1_weight` that of R1, `critics` the updates of the discriminators for one
   of the generator, `decay` that of the generator's average.
   """
-  if loss not in GAMES:
-    raise UserError(f'gan.loss={loss!r} is not one of {", ".join(GAMES)}.')
+  check_game(latent, loss, penalty, r1_weight, clip, critics)
   game = GAMES[loss]
   painter, judges = optimizers
 

@@ -1,5 +1,6 @@
 """Image and mask files in and out, and pictures of them for people."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -173,10 +174,20 @@ def rescale(
   return np.clip((image.astype(np.float32) - low) / (high - low), 0, 1)
 
 
-def resized(image: np.ndarray, side: int, smooth: bool) -> np.ndarray:
-  """A uint8 image or mask [H, W, ...] as a square of `side` pixels: bilinear, or nearest."""
+def resized(image: np.ndarray, size: int | Sequence[int], smooth: bool) -> np.ndarray:
+  """An image or mask [H, W, ...] of `size` (or as a square): bilinear (means of areas), or nearest.
+
+  Images are uint8, or float32 of any number of channels; masks are uint8.
+  """
   kind = Image.Resampling.BILINEAR if smooth else Image.Resampling.NEAREST
-  return np.asarray(Image.fromarray(image).resize((side, side), kind))
+  height, width = (size, size) if isinstance(size, int) else size
+
+  def one(pixels: np.ndarray) -> np.ndarray:
+    return np.asarray(Image.fromarray(pixels).resize((width, height), kind))
+
+  if image.ndim == 3 and (image.dtype != np.uint8 or image.shape[-1] == 1):
+    return np.stack([one(np.ascontiguousarray(image[..., c])) for c in range(image.shape[-1])], -1)
+  return one(image)
 
 
 def to_uint8(
@@ -205,6 +216,11 @@ def overlay(
   share = np.where(_outline(mask), 1.0, opacity) * (mask != 0)
   share = np.where(mask == IGNORE, opacity, share)[..., None]
   return (rgb * (1 - share) + colours * share + 0.5).astype(np.uint8)
+
+
+def coloured(mask: Integer[np.ndarray, 'h w']) -> UInt8[np.ndarray, 'h w 3']:
+  """A mask alone, in the colours of its classes; IGNORE is grey, background black."""
+  return overlay(np.zeros((*mask.shape, 3), np.uint8), mask, opacity=1.0)
 
 
 def _outline(mask: np.ndarray) -> np.ndarray:

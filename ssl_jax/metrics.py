@@ -34,21 +34,58 @@ def mean_iou(matrix: np.ndarray) -> Numbers:
 
 
 def scores(matrix: np.ndarray, names: Sequence[str]) -> dict[str, float]:
-  """All scores in percent: miou, accuracy, dice (mean), iou/<class> and dice/<class>.
+  """All scores in percent: miou, accuracy, dice (mean), and of each class <score>/<class>.
 
-  A class absent from both truth and prediction has no score of its own and is in no mean.
+  Those are iou (the Jaccard index), dice, precision and recall. A class absent from both truth and
+  prediction has no score of its own and is in no mean.
   """
   hits = np.diagonal(matrix).astype(float)
   dices = 100 * _ratio(2 * hits, matrix.sum(0) + matrix.sum(1))
   ious = 100 * iou(matrix)
   seen = ~np.isnan(ious)
+  each = {'iou': ious, 'dice': dices}
+  each |= {name: 100 * _overlaps(matrix)[name] for name in ('precision', 'recall')}
   total = matrix.sum()
   return {
     'miou': float(mean_iou(matrix)),
     'dice': float(dices[seen].mean()) if seen.any() else float('nan'),
     'accuracy': float(100 * hits.sum() / total) if total else float('nan'),
-    **{f'iou/{name}': float(v) for name, v, s in zip(names, ious, seen, strict=True) if s},
-    **{f'dice/{name}': float(v) for name, v, s in zip(names, dices, seen, strict=True) if s},
+    **{
+      f'{score}/{name}': float(value)
+      for score, values in each.items()
+      for name, value, known in zip(names, values, seen, strict=True)
+      if known
+    },
+  }
+
+
+def per_image(matrices: np.ndarray, names: Sequence[str]) -> dict[str, float]:
+  """Means over images of [images, k, k], in percent: <score>_per_image/<class>, background not.
+
+  The scores are dice, jaccard, precision and recall; 0 / 0 counts as 1 where neither truth nor
+  prediction of an image holds the class.
+  """
+  return {
+    f'{score}_per_image/{name}': float(100 * value)
+    for score, values in _overlaps(matrices).items()
+    for name, value in zip(names[1:], values.mean(0)[1:], strict=True)
+  }
+
+
+def _overlaps(matrix: np.ndarray) -> dict[str, np.ndarray]:
+  """Dice, Jaccard index, precision and recall per class of [..., k, k], in 0..1."""
+  hits = np.diagonal(matrix, axis1=-2, axis2=-1).astype(float)
+  told, true = matrix.sum(-2), matrix.sum(-1)
+  both, neither = told + true, told + true == 0
+
+  def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.where(neither, 1.0, part / np.maximum(whole, 1))
+
+  return {
+    'dice': ratio(2 * hits, both),
+    'jaccard': ratio(hits, both - hits),
+    'precision': ratio(hits, told),
+    'recall': ratio(hits, true),
   }
 
 

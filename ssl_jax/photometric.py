@@ -177,11 +177,23 @@ def gaussian(image: Image, valid: Valid, sigma: PerExample, radius: int) -> Imag
 
 
 def blur(
-  key: Key, image: Image, valid: Valid, *, p: Number = 1.0, sigma: Sequence[Number] = (0.1, 2.0)
+  key: Key,
+  image: Image,
+  valid: Valid,
+  *,
+  p: Number = 1.0,
+  sigma: Sequence[Number] = (0.1, 2.0),
+  noise: Number = 0.0,
 ) -> Image:
-  """Blurs an example with probability p, by a Gaussian of sigma ~ U(lo, hi) pixels."""
+  """Blurs an example with probability p, by a Gaussian of sigma ~ U(lo, hi) pixels.
+
+  Those blurred then get Gaussian noise of the deviation `noise` on every pixel and channel.
+  """
   key_p, key_sigma = jax.random.split(key)
   b = image.shape[0]
   drawn = jax.random.uniform(key_sigma, (b,), minval=sigma[0], maxval=sigma[1])
   blurred = gaussian(image, valid, drawn, radius=math.ceil(3 * sigma[1]))
+  if noise:
+    drawn = jax.random.normal(jax.random.fold_in(key, 1), image.shape)
+    blurred = jnp.clip(blurred + noise * drawn, 0, 1)
   return jnp.where(_lift(jax.random.bernoulli(key_p, p, (b,)), image), blurred, image)

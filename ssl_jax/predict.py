@@ -16,7 +16,7 @@ from ssl_jax import build, data, detect, images
 from ssl_jax.evaluate import Answer
 from ssl_jax.inference import BUDGET, Probabilities, predict_many
 from ssl_jax.record import replace_text
-from ssl_jax.trained import Network, read_config
+from ssl_jax.trained import Ensemble, Network, read_config
 from ssl_jax.types import CELLS, UserError
 
 
@@ -35,7 +35,14 @@ def seed_folder(run: Path) -> Path:
 
 
 def load(run: Path) -> tuple[Answer, data.Facts]:
-  """The trained network of a run, of one of its stages, or of one seed's folder."""
+  """The trained network of a run, of one of its stages, or of one seed's folder.
+
+  Of a stage that scored several networks it is their mean.
+  """
+  if len(members := build.own_of(run).get('of', ())) > 1 and not isinstance(members, str):
+    ensemble = Ensemble(run.parent, members)
+    seed = ensemble.seeds()[0]
+    return ensemble.at(seed)[0], ensemble.facts(seed)
   folder = seed_folder(run)
   config = read_config(folder)
   if config is None or not (folder / 'data.json').exists():
@@ -59,6 +66,8 @@ def write_masks(
   answers = predict_many(probabilities, (ready for _, ready in readable), budget=budget)
   for position, probs in tqdm(answers, total=len(readable.paths), unit=' images', desc='predict'):
     name, original = readable.take(position)
+    if probs.shape[:2] != original.shape[:2]:  # training saw its images scaled
+      probs = images.resized(probs, original.shape[:2], smooth=True)
     mask = probs.argmax(-1).astype(np.uint8)
     images.write_mask(out / 'masks' / f'{name}.png', mask)
     shown = images.overlay(images.to_uint8(original), mask)

@@ -49,6 +49,12 @@ GEOMETRY = dict(
   flip=_PROBABILITY,
   flip_vertical=_PROBABILITY,
 )
+CHOICE = dict(
+  prominence=dict(
+    least=(lambda v: _number(v, 0, 1), 'a share of the pixels in [0, 1]'),
+    tries=(lambda v: isinstance(v, int) and 0 < v <= 64, 'a number of crops from 1 to 64'),
+  )
+)
 PAINT = dict(
   jitter=dict(p=_PROBABILITY, brightness=_FACTOR, contrast=_FACTOR, saturation=_FACTOR, hue=_SHIFT),
   grayscale=_PROBABILITY,
@@ -57,7 +63,11 @@ PAINT = dict(
     p=_PROBABILITY,
     magnitude=(lambda v: _pair(v, 1, 10), 'a pair of whole numbers 1 <= lo <= hi <= 10'),
   ),
-  blur=dict(p=_PROBABILITY, sigma=(lambda v: _pair(v, 0, 100), 'a pair of pixels 0 <= lo <= hi')),
+  blur=dict(
+    p=_PROBABILITY,
+    sigma=(lambda v: _pair(v, 0, 100), 'a pair of pixels 0 <= lo <= hi'),
+    noise=(lambda v: _number(v, 0, 1), 'a deviation in [0, 1]'),
+  ),
   cutout=_PATCH,
   cutmix=_PATCH,
 )
@@ -95,7 +105,7 @@ def check_recipes(recipes: Recipes, streams: Collection[str]) -> list[str]:
   """
   known = [*sorted(streams), *(name for name in recipes if name not in streams)]
   for name, recipe in recipes.items():
-    rules = dict(of=(lambda v: v in known, ' or '.join(known)), **GEOMETRY, **PAINT)
+    rules = dict(of=(lambda v: v in known, ' or '.join(known)), **GEOMETRY, **CHOICE, **PAINT)
     _check(f'View {name!r}', recipe, rules, off=(None, 0))
     if not recipe.get('of'):
       raise UserError(f'View {name!r} needs `of`, what it is made of: {" or ".join(known)}.')
@@ -112,6 +122,8 @@ def check_recipes(recipes: Recipes, streams: Collection[str]) -> list[str]:
     recipe, parent = recipes[name], recipes[name]['of']
     before = set() if parent in streams else painted[parent]
     mine = {knob for knob in PAINT if recipe.get(knob)}
+    if recipe.get('prominence') and parent not in streams:
+      raise UserError(f'View {name!r}: prominence chooses crops of a stream, not of {parent!r}.')
     if before and moves_of(recipe):
       raise UserError(
         f'View {name!r}: {next(iter(moves_of(recipe)))} would resample the original images and '

@@ -1,7 +1,8 @@
 """Tables of a run of many cells: `python -m ssl_jax.table RUN` prints Markdown and writes CSV.
 
 A config's `table` says which stage stands where; `only` is what --only needs to make it, `figure`
-which of the test's figures it shows (without it, the mIoU, or the balanced accuracy of cells):
+which figure it shows: one of the test's, or any of done.json with its split (without it, the mIoU,
+or the balanced accuracy of cells):
 
   config.table = (
     dict(table='Table 1', row='PSPNet', column='ST', stage='pspnet-st', control='pspnet-teacher',
@@ -24,6 +25,9 @@ from ssl_jax import build, figures, intervals, metrics
 from ssl_jax.record import read_done, replace_text
 from ssl_jax.trained import read_config
 from ssl_jax.types import UserError
+
+SPLITS = ('test', 'val', 'train', 'complete', 'removed', 'kept')
+"""How figures in done.json begin that are not the test's."""
 
 ASKED = ('table', 'row', 'column', 'stage', 'published', 'control')
 COLUMNS = (
@@ -68,12 +72,17 @@ def _read(run: Path, asked: Mapping) -> Cell:
   done = read_done(run / asked['stage']) or {}
   figure = asked.get('figure') or next((n for n in metrics.SPOKEN if f'test/{n}' in done), 'miou')
   scores, control = (
-    _scores(run / asked[key], f'test/{figure}') if asked.get(key) else np.array([])
+    _scores(run / asked[key], _full(figure)) if asked.get(key) else np.array([])
     for key in ('stage', 'control')
   )
   if asked.get('control') == asked['stage']:
     control = np.array([])
   return Cell(asked, figure, scores, control, done.get(f'test/best_seen_{figure}'))
+
+
+def _full(figure: str) -> str:
+  """The name in done.json of a figure; one that names no split is the test's."""
+  return figure if figure.split('/')[0] in SPLITS else f'test/{figure}'
 
 
 def _scores(stage: Path, figure: str) -> np.ndarray:

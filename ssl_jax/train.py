@@ -19,10 +19,15 @@ Evaluate = Callable[[TrainState, bool], dict[str, float]]
 """A state -> its scores; all of them, or (False) only those by which the best is found."""
 
 
+KNOBS = ('steps', 'eval_every', 'checkpoint_every', 'log_every', 'tensorboard', 'snapshots')
+"""Fields of a config that `train` takes as they are."""
+
+
 class Seed:
   """One of the seeds that train together: its number, its streams, and its own folder.
 
-  `begin` changes the fresh state that training without a checkpoint starts from.
+  `begin` changes the fresh state that training without a checkpoint starts from; `drawn` is what
+  random numbers follow from where it is not the number.
   """
 
   def __init__(
@@ -31,9 +36,10 @@ class Seed:
     streams: Mapping[str, data.Stream],
     folder: Path,
     begin: Callable[[TrainState], TrainState] = lambda state: state,
+    drawn: int | None = None,
   ):
     self.number, self.streams, self.folder, self.begin = number, streams, folder, begin
-    self.key = jax.random.key(number)
+    self.key = jax.random.key(number if drawn is None else drawn)
     self.checkpoints: Checkpoints
     self.record: Record
 

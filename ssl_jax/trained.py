@@ -2,7 +2,7 @@
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -11,7 +11,7 @@ import numpy as np
 from ssl_jax import build, clusters, data, parallel
 from ssl_jax.checkpoint import Checkpoints
 from ssl_jax.inference import Probabilities
-from ssl_jax.types import TrainState, UserError
+from ssl_jax.types import Learner, TrainState, UserError
 
 
 def read_config(folder: Path) -> dict | None:
@@ -22,10 +22,18 @@ def read_config(folder: Path) -> dict | None:
 
 
 class Network:
-  """The network of a config; compiled once for all the states it is asked for."""
+  """The network of a config; compiled once for all the states it is asked for.
 
-  def __init__(self, config: Mapping, facts: data.Facts):
-    learner = build.learner(config, facts)
+  `build_learner` makes the learner of config and facts.
+  """
+
+  def __init__(
+    self,
+    config: Mapping,
+    facts: data.Facts,
+    build_learner: Callable[[Mapping, data.Facts], Learner] = build.learner,
+  ):
+    learner = build_learner(config, facts)
     example = np.zeros((1, *config['size'], facts.channels), np.float32)
     self._init = functools.partial(parallel.jit_init(learner.init), jax.random.key(0), example)
     self._predict = parallel.jit_predict(learner.predict)
@@ -54,3 +62,48 @@ class Network:
     if number is None:
       raise UserError(f'{folder} holds no checkpoint of its {step} step; has it got that far?')
     return checkpoints.restore(self._init(), number)
+
+
+class Ensemble:
+  """Networks of several training stages of one run, whose answers are averaged, seed by seed."""
+
+  def __init__(self, run: Path, stages: str | Sequence[str]):
+    stages = (stages,) if isinstance(stages, str) else stages
+    self._folders = [run / stage for stage in stages]
+    self.settings = [read_config(folder) for folder in self._folders]
+    self._networks: dict[str, Network] = {}
+
+  def seeds(self) -> list[int]:
+    """The seeds that each of the stages has trained."""
+    return [*build.folders_of_seeds(self.settings[0], self._folders[0])]
+
+  def members(self, seed: int) -> list[Path]:
+    """The folders of the networks of a seed."""
+    pairs = zip(self.settings, self._folders, strict=True)
+    return [build.folders_of_seeds(own, folder)[seed] for own, folder in pairs]
+
+  def facts(self, seed: int) -> data.Facts:
+    """What was found in the data when they were trained."""
+    return build.read_facts(self.members(seed)[0])
+
+  def at(self, seed: int, select: str | None = None) -> tuple[Probabilities, int]:
+    """The mean of what they say, and the steps of the first; `select` replaces their own."""
+    said = [
+      self._network(own, folder).at(folder, select or own['select'])
+      for own, folder in zip(self.settings, self.members(seed), strict=True)
+    ]
+    if len(said) == 1:
+      return said[0]
+    return (lambda images: np.mean([answer(images) for answer, _ in said], 0)), said[0][1]
+
+  def plain(self, seed: int, select: str, match: Mapping) -> tuple[Probabilities, int]:
+    """What the first of them says through the head of a `match`, with its clusters as such."""
+    folder, settings = self.members(seed)[0], self.settings[0] | {'match': match}
+    return self._network(settings, folder).plain(folder, select)
+
+  def _network(self, settings: Mapping, folder: Path) -> Network:
+    """Compiled once for members of one config."""
+    key = json.dumps(settings)
+    if key not in self._networks:
+      self._networks[key] = Network(settings, build.read_facts(folder))
+    return self._networks[key]

@@ -1,6 +1,7 @@
 """The few shapes of data that every part agrees on."""
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -27,6 +28,10 @@ Metrics = Mapping[str, Array]
 Variables = Mapping[str, Any]
 Outputs = Any
 """What a network says of a batch: logits [B, *space, classes], or a dict of such heads."""
+
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+"""The default of a parameter that is a mapping."""
 
 
 class UserError(Exception):
@@ -142,3 +147,5 @@ class Splits(NamedTuple):
   digest: str = ''  # another one wherever an image, a mask or the split is
   task: str = MASKS
   whole: Source | None = None  # of CELLS, test images with 'points' [n, 2] and 'classes' [n]
+  complete: Source | None = None  # `labeled` before masks got gaps, 'removed': ids of what is gone
+  scale: float = 1.0  # how much smaller than the files the images are

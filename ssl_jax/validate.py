@@ -162,9 +162,11 @@ def check_stages(plans: Sequence[Plan]) -> None:
     found = build.splits(plan.config['data'])
     _check_task(plan, found)
     for name, (key, kind) in stages_read(plan).items():
-      if name not in earlier or earlier[name].kind != kind:
-        known = ', '.join(n for n, p in earlier.items() if p.kind == kind) or 'none'
-        raise UserError(f'{where}: {key}={name!r} is no {kind} stage before it; there is {known}.')
+      kinds = (kind,) if isinstance(kind, str) else kind
+      if name not in earlier or earlier[name].kind not in kinds:
+        known = ', '.join(n for n, p in earlier.items() if p.kind in kinds) or 'none'
+        said = ' or '.join(kinds)
+        raise UserError(f'{where}: {key}={name!r} is no {said} stage before it; there is {known}.')
     module.check(plan, earlier, found)
     earlier[plan.name] = plan
 
@@ -188,10 +190,11 @@ def _tasks(kind: str, name: str) -> tuple[str, ...]:
   return getattr(find.find(kind, name), 'TASKS', (MASKS,))
 
 
-def stages_read(plan: Plan) -> dict[str, tuple[str, str]]:
-  """The stages that a stage reads: name -> the parameter that names it, and the kind it must be."""
+def stages_read(plan: Plan) -> dict[str, tuple[str, str | tuple[str, ...]]]:
+  """The stages that a stage reads: name -> the parameter that names it, and the kinds it may be."""
   found = {}
   for key, kind in find.find('stages', plan.kind).READS.items():
     named = plan.own.get(key) or ()
+    named = named.values() if isinstance(named, Mapping) else named
     found |= {name: (key, kind) for name in ((named,) if isinstance(named, str) else named)}
   return found

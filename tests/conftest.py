@@ -101,6 +101,43 @@ def write_discs(folder, images=4, side=80, seed=0, header='x,y,class'):
   return every
 
 
+def write_sections(folder, count=8, side=64, seed=0):
+  """Writes em_vnc/ as its loader wants it: discs of the class 3 in noise, a few in each section."""
+  rng, folder = np.random.default_rng(seed), folder / 'em_vnc'
+  for kind in ('images', 'masks', 'unlabeled'):
+    (folder / kind).mkdir(parents=True, exist_ok=True)
+  rows, columns = np.mgrid[:side, :side]
+  for number in range(count + 1):
+    image, mask = rng.normal(0.7, 0.05, (side, side)), np.zeros((side, side), np.uint8)
+    corners = np.stack(np.meshgrid(*[np.arange(10, side - 8, 20)] * 2), -1).reshape(-1, 2)
+    for x, y in rng.permutation(corners)[: len(corners) * 2 // 3]:
+      mask[(columns - x) ** 2 + (rows - y) ** 2 < 36] = 3
+    image[mask == 3] -= 0.4
+    pixels = Image.fromarray((np.clip(image, 0, 1) * 255).astype(np.uint8))
+    pixels.save(folder / ('images' if number < count else 'unlabeled') / f'z{number:02d}.png')
+    if number < count:
+      Image.fromarray(mask).save(folder / 'masks' / f'z{number:02d}.png')
+
+
+def tiny_rounds(folder):
+  """The page of ensembles, rounds and a generator, for the sections of `folder`, made small."""
+  config = runpy.run_path(str(ROOT / 'configs' / 'gan_self_training_em.py'))['get_config']()
+  config.unlock()
+  small = {'data.root': str(folder), 'data.scale': 0.5, 'data.test': 2, 'data.missing.least': 4}
+  small |= {'steps': 4, 'eval_every': 4, 'checkpoint_every': 2, 'log_every': 1, 'size': 32}
+  small |= {'replicas': 1, 'batch.labeled': 4, 'schedule.warmup': 0, 'model.widths': (4, 8)}
+  small |= {'gan.generator': (8, 8), 'gan.discriminator': (4, 8), 'gan.latent': 4, 'model.stem': 4}
+  config.update_from_flattened_dict(small)
+  stages = [dict(stage) for stage in config.to_dict()['stages']]
+  few = dict(steps=4, eval_every=2, size=16, count=6, inertia=0.5, buffer=4, renew=0.5)
+  for stage in stages:
+    stage |= {knob: value for knob, value in few.items() if knob in stage}
+    if 'batch' in stage:
+      stage['batch'] = dict.fromkeys(stage['batch'], 2)
+  config.stages = tuple(stages)
+  return config
+
+
 @pytest.fixture(scope='session')
 def finished(tmp_path_factory):
   """The folder of a finished tiny run: control, fixmatch, verdict."""

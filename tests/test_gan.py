@@ -23,7 +23,7 @@ WEIGHTS = jnp.asarray(np.random.default_rng(9).normal(size=(2, 4, 4, 1)), jnp.fl
 
 def linear(images):
   """Two members, each a fixed weight for each pixel."""
-  return jnp.einsum('mijc,bijc->mb', WEIGHTS, images)
+  return jnp.einsum('mijc,bijc->mb' if images.ndim == 4 else 'mijc,mbijc->mb', WEIGHTS, images)
 
 
 REAL = jnp.array([[1.0, -2.0], [0.5, 0.0]])
@@ -64,7 +64,7 @@ def test_the_penalty_looks_between_real_and_fake():
   """The judge's slope is twice the image: on the way from 0 to 1 it is twice the share."""
 
   def judge(images):
-    return (images**2).sum((1, 2, 3))[None]
+    return (images**2).sum((-3, -2, -1)).reshape(1, -1)
 
   real, fake = jnp.ones((64, 4, 4, 1)), jnp.zeros((64, 4, 4, 1))
   share = np.asarray(jax.random.uniform(KEY, (64, 1, 1, 1))).ravel()
@@ -95,7 +95,7 @@ class Judges(nn.Module):
   @nn.compact
   def __call__(self, x):
     slope = self.param('slope', nn.initializers.constant(0.5), (2,))
-    return slope[:, None] * x.mean((1, 2, 3))
+    return slope[:, None] * x.mean((-3, -2, -1))
 
 
 RECIPES = {'real': {'of': 'unlabeled'}}

@@ -8,6 +8,7 @@ import numpy as np
 from ssl_jax import data, metrics, parallel
 from ssl_jax.evaluate import Evaluation
 from ssl_jax.record import read_record
+from ssl_jax.stages._ensembles import trained_stages
 from ssl_jax.trained import read_config
 from ssl_jax.types import CELLS, Splits
 
@@ -33,9 +34,12 @@ def shares_to_expect(config: Mapping, found: Splits) -> dict[str, float] | None:
 
 
 def learns_from_labels_alone(stage: Path) -> bool:
-  """Whether a training stage is a supervised control: drawn labels, and nothing beside them."""
-  settings = read_config(stage)
-  return {*settings['methods']} <= {'supervised', 'centroids'} and 'pseudo' not in settings['batch']
+  """Whether a stage is a supervised control: networks of drawn labels, and nothing beside them."""
+  each = [read_config(trained) for trained in trained_stages(stage)]
+  return all(
+    {*own['methods']} <= {'supervised', 'centroids'} and {*own['batch']} <= {'labeled', 'unlabeled'}
+    for own in each
+  )
 
 
 def keep(found: Evaluation, folder: Path, name: str, classes: Sequence[str]) -> dict[str, float]:

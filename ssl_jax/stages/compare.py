@@ -8,11 +8,12 @@ import numpy as np
 from ssl_jax import build, collapse, intervals, metrics, parallel
 from ssl_jax.record import read_record, replace_text
 from ssl_jax.stages import _pictures
+from ssl_jax.stages._ensembles import trained_stages
 from ssl_jax.stages._scores import learns_from_labels_alone, shares_to_expect
 from ssl_jax.trained import read_config
 from ssl_jax.types import CELLS, MASKS, Plan, Splits, UserError
 
-READS = {'of': 'train', 'against': 'train'}
+READS = {'of': ('train', 'score'), 'against': ('train', 'score')}
 TASKS = (MASKS, CELLS)
 
 
@@ -45,7 +46,8 @@ def stage(
     difference = intervals.over_images(ours[0], control[0], read)
   other = {} if learns_from_labels_alone(folder.parent / against) else {'against': against}
   text = intervals.verdict(of, difference, metrics.SPOKEN[figure], **other)
-  text += ''.join(f' {fault}' for fault in _collapsed(folder.parent / of))
+  faults = [x for trained in trained_stages(folder.parent / of) for x in _collapsed(trained)]
+  text += ''.join(f' {fault}' for fault in faults)
   if any('synthetic' in note for note in found.notes):
     text += ' These are synthetic images.'
   replace_text(folder / 'verdict.txt', text + '\n')

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +11,9 @@ from tqdm import tqdm
 from ssl_jax import build, data, figures, images, parallel
 from ssl_jax.inference import predict_averaged
 from ssl_jax.record import replace_text
+from ssl_jax.stages._ensembles import check_members
 from ssl_jax.stages._quality import Quality
-from ssl_jax.trained import Network, read_config
+from ssl_jax.trained import Ensemble
 from ssl_jax.types import IGNORE, Plan, Source, Splits, Stopped, UserError
 
 READS = {'of': 'train', 'ranking': 'rank'}
@@ -22,6 +23,7 @@ PARTS = ('all', 'reliable', 'rest')
 def check(plan: Plan, earlier: Mapping[str, Plan], found: Splits) -> None:
   """Raises UserError where there is nothing to label, or no way to choose what to label."""
   own, where = plan.own, f'stages.{plan.name}'
+  check_members(plan, earlier)
   if found.unlabeled is None:
     raise UserError(f'{where} labels unlabeled images, and there are none.')
   if own.get('part', 'all') not in PARTS:
@@ -39,29 +41,28 @@ def stage(
   folder: Path,
   stop: Callable[[], bool],
   *,
-  of: str,
+  of: str | Sequence[str],
   ranking: str = '',
   part: str = 'all',
   threshold: float = 0.0,
   scales: tuple[float, ...] = (0.5, 0.75, 1.0, 1.5, 2.0),
   flip: bool = True,
 ) -> dict[str, float]:
-  """Writes masks/NAME.png and labels.csv for each seed of the training stage `of`.
+  """Writes masks/NAME.png and labels.csv for each seed of the training stage `of`, or of several.
 
   Its last network (or the best, if its `select` says so) labels all unlabeled images, or the
-  reliable ones of a `ranking`, or the rest. Probabilities are averaged over `scales` and mirror
+  reliable ones of a `ranking`, or the rest; those of several stages vote by the mean of their
+  probabilities. Probabilities are averaged over `scales` and mirror
   images; pixels below `threshold` become IGNORE. Where the data know the hidden truth, the masks
   are held against it: quality.csv, and figures `labels/...` in percent.
   """
-  settings, found = read_config(folder.parent / of), build.splits(config['data'])
-  ranked = build.folders_of_seeds(settings, folder.parent / ranking)
-  network, each = None, []
-  for seed, own in build.folders_of_seeds(settings, folder.parent / of).items():
-    facts = build.read_facts(own)
-    network = network or Network(settings, facts)
-    teacher, _ = network.at(own, settings['select'])
+  ensemble, found = Ensemble(folder.parent, of), build.splits(config['data'])
+  ranked = build.folders_of_seeds(config, folder.parent / ranking)
+  each = []
+  for seed, out in build.folders_of_seeds(config, folder).items():
+    facts = ensemble.facts(seed)
+    teacher, _ = ensemble.at(seed)
     chosen = _chosen(found.unlabeled, ranked[seed] / 'ranking.csv', part)
-    out = build.folders_of_seeds(settings, folder)[seed]
     answers = predict_averaged(teacher, _shown(found.unlabeled, chosen), scales, flip)
     quality = Quality(facts.classes, found.truth)
     (out / 'masks').mkdir(parents=True, exist_ok=True)

@@ -1,14 +1,16 @@
-"""A stage that scores another state, or another head, of a network trained before."""
+"""A stage that scores what was trained before: another state or head, or several networks."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ssl_jax import build, clusters
 from ssl_jax.checkpoint import SELECTABLE
 from ssl_jax.evaluate import evaluate
 from ssl_jax.record import write_done
+from ssl_jax.stages import _gaps
+from ssl_jax.stages._ensembles import check_members
 from ssl_jax.stages._scores import keep, of_seeds
-from ssl_jax.trained import Network, read_config
+from ssl_jax.trained import Ensemble
 from ssl_jax.types import CELLS, MASKS, Plan, Splits, Stopped, UserError
 
 READS = {'of': 'train'}
@@ -16,8 +18,10 @@ TASKS = (MASKS, CELLS)
 
 
 def check(plan: Plan, earlier: Mapping[str, Plan], found: Splits) -> None:
-  """Raises UserError where the state or the head was not kept."""
-  settings, select = earlier[plan.own['of']].config, plan.own.get('select', 'last')
+  """Raises UserError where the state or the head was not kept, or there is nothing to score."""
+  check_members(plan, earlier)
+  names, select = plan.own['of'], plan.own.get('select', 'last')
+  names = (names,) if isinstance(names, str) else names
   if select not in ('last', *SELECTABLE):
     raise UserError(
       f'stages.{plan.name}: select={select!r} is not one of last, {", ".join(SELECTABLE)}.'
@@ -26,8 +30,13 @@ def check(plan: Plan, earlier: Mapping[str, Plan], found: Splits) -> None:
     raise UserError(f'stages.{plan.name} scores test images, and the data hold none out.')
   if select != 'last' and found.val is None:
     raise UserError(f'stages.{plan.name}: select={select!r} needs validation images (data.val).')
-  if 'loss' in SELECTABLE.get(select, [''])[0] and not settings.get('watch_losses'):
-    raise UserError(f'stages.{plan.name}: let {plan.own["of"]} keep them: watch_losses=True.')
+  for name in names:
+    if 'loss' in SELECTABLE.get(select, [''])[0] and not earlier[name].config.get('watch_losses'):
+      raise UserError(f'stages.{plan.name}: let {name} keep them: watch_losses=True.')
+  if plan.own.get('match') and len(names) > 1:
+    raise UserError(f'stages.{plan.name}: match names the clusters of one stage, not of several.')
+  if plan.own.get('train') and found.task == CELLS:
+    raise UserError(f'stages.{plan.name}: train=True looks for gaps in masks; these are cells.')
 
 
 def stage(
@@ -35,34 +44,43 @@ def stage(
   folder: Path,
   stop: Callable[[], bool],
   *,
-  of: str,
+  of: str | Sequence[str],
   select: str = 'last',
   match: Mapping | None = None,
+  train: bool = False,
 ) -> dict[str, float]:
   """Scores each seed of the training stage `of` on test images, and on val where there are some.
 
-  `select` is the state: 'last', or one that was best on validation images. `match` (head, how)
-  replaces the config's: another head, whose clusters are matched to classes on training images.
+  Several stages are scored as one, by the mean of their probabilities. `select` is the state:
+  'last', or one that was best on validation images. `match` (head, how) replaces the config's:
+  another head, whose clusters are matched to classes on training images. With `train` the training
+  images are scored as well: against their masks (train/...), and, where instances are missing from
+  those, against the whole ones (complete/...), with what was found of the missing (removed/...).
   """
-  settings = read_config(folder.parent / of)
+  ensemble = Ensemble(folder.parent, of)
+  settings = ensemble.settings[0]
   found = build.splits(settings['data'])
-  settings |= {'match': match or settings.get('match')}
+  match = match or settings.get('match')
   held_out = {n: s for n, s in (('val', found.val), ('test', found.test)) if s is not None}
-  mine = build.folders_of_seeds(settings, folder)
-  network, done = None, {}
-  for seed, trained in build.folders_of_seeds(settings, folder.parent / of).items():
+  mine, done = build.folders_of_seeds(settings, folder), {}
+  for seed, out in mine.items():
     if stop():
       raise Stopped(f'{folder.name}: stopped; the same command begins this stage again.')
-    facts = build.read_facts(trained)
-    network = network or Network(settings, facts)
-    answer, step = network.plain(trained, select)
-    if settings['match']:
-      table = clusters.fit(answer, found.labeled, len(found.classes), settings['match']['how'])
+    facts = ensemble.facts(seed)
+    if match:
+      answer, step = ensemble.plain(seed, select, match)
+      table = clusters.fit(answer, found.labeled, len(found.classes), match['how'])
       answer = clusters.named(answer, table)
+    else:
+      answer, step = ensemble.at(seed, select)
     done[seed] = {'steps': step}
     for name, source in held_out.items():
       scored = evaluate(answer, source, facts.classes, facts.task)
-      done[seed] |= keep(scored, mine[seed], name, facts.classes)
+      done[seed] |= keep(scored, out, name, facts.classes)
+    if train:
+      done[seed] |= _gaps.score(answer, found, facts, out)
     if len(mine) > 1:
-      write_done(mine[seed], done[seed])
+      write_done(out, done[seed])
+  if train:
+    _gaps.draw(folder, done, found, mine[min(mine)])
   return of_seeds(done)

@@ -1,7 +1,6 @@
 """A stage that trains, the seeds of a run one after another or together."""
 
 import functools
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,16 +13,23 @@ from ssl_jax import train as loop
 from ssl_jax.checkpoint import SELECTABLE, Checkpoints
 from ssl_jax.evaluate import Evaluation, evaluate
 from ssl_jax.inference import Probabilities
-from ssl_jax.record import begun, read_done, read_record, replace_text, write_done
+from ssl_jax.record import read_done, read_record, write_done
+from ssl_jax.stages import _data
+from ssl_jax.stages._data import check_made, same_data
 from ssl_jax.stages._scores import keep, of_seeds, shares_to_expect
 from ssl_jax.trained import Network, read_config
-from ssl_jax.types import CELLS, MASKS, Learner, Plan, Splits, TrainState, UserError
+from ssl_jax.types import (
+  CELLS,
+  MASKS,
+  NOTHING,
+  Learner,
+  Plan,
+  Splits,
+  TrainState,
+  UserError,
+)
 
-LOOP = ('steps', 'eval_every', 'checkpoint_every', 'log_every', 'tensorboard', 'snapshots')
-"""Fields of a config that the training loop takes as they are."""
-
-
-READS = {'pseudo': 'pseudo_label', 'begin': 'train'}
+READS = {'pseudo': 'pseudo_label', 'replay': 'label_crops', 'begin': 'train'}
 TASKS = (MASKS, CELLS)
 
 
@@ -35,10 +41,7 @@ def check(plan: Plan, earlier: Mapping[str, Plan], found: Splits) -> None:
     raise UserError(f'{which} on validation images; give some as data.val.')
   if select in ('best_supervised', 'best_total') and not watching:
     raise UserError(f'select={select!r} needs losses on validation images: watch_losses=True.')
-  if ('pseudo' in plan.config['batch']) != bool(plan.own.get('pseudo')):
-    raise UserError(
-      f'stages.{plan.name}: pseudo (stages that wrote masks) and batch.pseudo need each other.'
-    )
+  check_made(plan)
   if watching and plan.own.get('pseudo'):
     raise UserError(f'stages.{plan.name}: watch_losses cannot tell a loss on pseudo-labels.')
   if found.task == CELLS:
@@ -71,12 +74,19 @@ def stage(
   stop: Callable[[], bool],
   *,
   pseudo: str | Sequence[str] = (),
+  replay: Mapping[str, str] = NOTHING,
+  buffer: int = 64,
+  renew: float = 0.02,
   begin: str = '',
+  member: int = 0,
 ) -> dict[str, float]:
   """Trains `config.replicas` seeds; scores are of the last step (or the best), in percent.
 
-  `pseudo` names stages whose masks for unlabeled images become the stream 'pseudo'; `begin` names a
-  training stage whose network (the one that predicts there) is where this one begins.
+  `pseudo` names stages whose masks for unlabeled images become the stream 'pseudo'; `replay` names
+  for other streams the stages that labelled crops, drawn from a buffer of `buffer` pairs, one of
+  which is new with probability `renew`; `begin` names a training stage whose network (the one that
+  predicts there) is where this one begins. The members 0, 1, ... of an ensemble begin differently
+  and see their images in another order.
 
   With several seeds each has a folder `seed_<n>`; the stage's scores are their means, and
   `seed_<n>/...` are each one's own. `config.together` says whether one program trains them all; by
@@ -92,9 +102,11 @@ def stage(
   size = max(len(waiting), 1) if together else 1
   update = parallel.jit_update(learner.update, size)
   stored = [folder.parent / name for name in ([pseudo] if isinstance(pseudo, str) else pseudo)]
+  stored = dict(pseudo=stored, buffer=buffer, renew=renew)
+  stored['replay'] = {stream: folder.parent / name for stream, name in replay.items()}
   predict = parallel.jit_predict(learner.predict)
   first = _beginning(config, folder.parent / begin if begin else None, facts)
-  job = _Job(config, stored, first, found, facts, learner, update, predict, stop)
+  job = _Job(config, stored, member, first, found, facts, learner, update, predict, stop)
   for group in (waiting[i : i + size] for i in range(0, len(waiting), size)):
     done |= _train_seeds(job, {seed: folders[seed] for seed in group}, folder.name)
     for seed in group if len(folders) > 1 else ():
@@ -106,7 +118,8 @@ class _Job(NamedTuple):
   """What the seeds of a stage share, compiled programs included."""
 
   config: Mapping
-  stored: Sequence[Path]  # stages that wrote masks
+  stored: Mapping  # what stages made, as _data.made takes it
+  member: int
   begin: Callable[[int], Callable[[TrainState], TrainState]]  # what a seed's fresh state becomes
   found: Splits
   facts: data.Facts
@@ -139,10 +152,11 @@ def _train_seeds(job: _Job, folders: Mapping[int, Path], stage: str) -> dict[int
 
   seeds = []
   for number, folder in folders.items():
-    _same_data(folder, job.facts)
-    masks = [build.folders_of_seeds(job.config, path)[number] for path in job.stored]
-    streams = build.streams(job.config, job.found, number, masks)
-    seeds.append(loop.Seed(number, streams, folder, job.begin(number)))
+    same_data(folder, job.facts)
+    drawn = data.member_seed(number, job.member)
+    made = _data.made(job.config, job.found, number, drawn, **job.stored)
+    streams = build.streams(job.config, job.found, drawn, made)
+    seeds.append(loop.Seed(number, streams, folder, job.begin(number), drawn))
   names = [folder.name for folder in folders.values() if folder.name != stage]
   states = loop.train(
     job.learner,
@@ -154,7 +168,7 @@ def _train_seeds(job: _Job, folders: Mapping[int, Path], stage: str) -> dict[int
     best=_best(job.config) if 'val' in held_out else (),
     alarm=lambda figures: collapse.faults(figures, named),
     stop=job.stop,
-    **{knob: job.config[knob] for knob in LOOP},
+    **{knob: job.config[knob] for knob in loop.KNOBS},
   )
   done = {}
   for (number, folder), state in zip(folders.items(), states, strict=True):
@@ -224,18 +238,3 @@ def _beginning(config: Mapping, stage: Path | None, facts: data.Facts) -> Callab
     return begin
 
   return of_seed
-
-
-def _same_data(folder: Path, facts: data.Facts) -> None:
-  """Keeps what was found in the data; a resumed run must find the same."""
-  path, now = folder / 'data.json', json.loads(json.dumps(facts._asdict()))
-  if not path.exists() or not begun(folder):
-    replace_text(path, json.dumps(now, indent=1))
-    return
-  then = json.loads(path.read_text())
-  for key, value in now.items():
-    if then.get(key) != value:
-      raise UserError(
-        f'The data of {folder} have changed since its training began: {key} was {then.get(key)}, '
-        f'now it is {value}; restore the images or start in a new --workdir.'
-      )

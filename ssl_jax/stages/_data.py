@@ -1,0 +1,67 @@
+"""What a training stage sees: the same data as when it began, and what earlier stages made."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ssl_jax import build, data
+from ssl_jax.record import begun, replace_text
+from ssl_jax.replay import Pairs, Replay
+from ssl_jax.types import Plan, Source, Splits, UserError
+
+
+def check_made(plan: Plan) -> None:
+  """Raises UserError where streams of what stages made, and batch sizes, lack each other."""
+  batch, own, where = plan.config['batch'], plan.own, f'stages.{plan.name}'
+  if ('pseudo' in batch) != bool(own.get('pseudo') or 'pseudo' in own.get('replay', {})):
+    raise UserError(f'{where}: pseudo (stages that wrote masks) and batch.pseudo need each other.')
+  for stream in own.get('replay', {}):
+    if stream not in batch or stream in ('labeled', 'unlabeled'):
+      raise UserError(f'{where}: replay={stream} is a stream of its own and needs batch.{stream}.')
+  if own.get('buffer', 1) < 1 or not 0 <= own.get('renew', 0) <= 1:
+    raise UserError(f'{where}: buffer is at least 1 pair, and renew a probability in 0..1.')
+
+
+def made(
+  config: Mapping,
+  found: Splits,
+  seed: int,
+  drawn: int,
+  pseudo: Sequence[Path],
+  replay: Mapping[str, Path],
+  buffer: int,
+  renew: float | int,
+) -> dict[str, Source]:
+  """The sources, by stream, that earlier stages made for a seed.
+
+  `pseudo` are stages' folders with masks of unlabeled images, `replay` those with pairs that come
+  out of a buffer of so many, of which a draw renews one with that probability; `drawn` seeds it.
+  """
+
+  def of_seed(stage: Path) -> Path:
+    return build.folders_of_seeds(config, stage)[seed]
+
+  sources = {}
+  if pseudo:
+    sources['pseudo'] = data.PseudoLabeled(found.unlabeled, [of_seed(stage) for stage in pseudo])
+  for stream, stage in replay.items():
+    draws = config['steps'] * config['batch'][stream]
+    own = data.stream_seed(drawn, f'replay {stream}')
+    sources[stream] = Replay(Pairs(of_seed(stage)), buffer, renew, draws, own)
+  return sources
+
+
+def same_data(folder: Path, facts: data.Facts) -> None:
+  """Keeps what was found in the data; a resumed run must find the same."""
+  path, now = folder / 'data.json', json.loads(json.dumps(facts._asdict()))
+  if not path.exists() or not begun(folder):
+    replace_text(path, json.dumps(now, indent=1))
+    return
+  then = json.loads(path.read_text())
+  for key, value in now.items():
+    before = then.get(key, data.Facts._field_defaults.get(key))
+    if before != value:
+      raise UserError(
+        f'The data of {folder} have changed since its training began: {key} was {before}, '
+        f'now it is {value}; restore the images or start in a new --workdir.'
+      )

@@ -1,0 +1,92 @@
+"""A stage that trains a generator to paint images like the training images."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from ssl_jax import build, data, find, gan, parallel
+from ssl_jax import train as loop
+from ssl_jax.record import read_done, write_done
+from ssl_jax.stages import _paintings
+from ssl_jax.stages._data import same_data
+from ssl_jax.stages._scores import of_seeds
+from ssl_jax.types import Plan, Splits, TrainState, UserError
+
+READS = {}
+NETWORKS = ('generator', 'discriminator', 'discriminators')
+"""Knobs of `config.gan` that say what the networks are; the others are those of the game."""
+
+
+def check(plan: Plan, earlier: Mapping[str, Plan], found: Splits) -> None:
+  """Raises UserError where the page does not say how to play, or sizes do not fit."""
+  config, where = plan.config, f'stages.{plan.name}'
+  knobs = config.get('gan')
+  if not knobs:
+    raise UserError(f'{where} needs config.gan; configs/gan_self_training_em.py has one.')
+  missing = [name for name in NETWORKS if not knobs.get(name)]
+  if missing:
+    raise UserError(f'config.gan lacks {missing[0]!r}; configs/gan_self_training_em.py has it.')
+  game = {name: value for name, value in knobs.items() if name not in NETWORKS}
+  given = ('generator', 'discriminators', 'recipes', 'size', 'optimizers', 'decay')
+  find.check_knobs(gan.make_gan, game, 'gan', given=given)
+  gan.check_game(**game)
+  side = 4 * 2 ** len(knobs['generator'])
+  if config['size'] != (side, side):
+    raise UserError(
+      f'{where}: size={config["size"]}, but a generator of {len(knobs["generator"])} widths paints '
+      f'{side} pixels a side.'
+    )
+  if side % 2 ** len(knobs['discriminator']):
+    raise UserError(
+      f'{where}: {side} pixels cannot be halved {len(knobs["discriminator"])} times, as '
+      f'gan.discriminator asks for.'
+    )
+  if 'real' not in config['views']:
+    raise UserError(f"{where} needs a view 'real': what the painted images should be like.")
+
+
+def stage(config: Mapping, folder: Path, stop: Callable[[], bool]) -> dict[str, float]:
+  """Trains the game of `config.gan` on the view 'real', for each seed; shows samples on the way.
+
+  `optimizer` and `schedule` are those of generator and discriminators alike, `average` is the decay
+  of the generator's average, which paints. At each evaluation samples/STEP.png shows what it makes
+  of the same random vectors, and samples/variety is recorded: how much its images differ from each
+  other, as a share of how much real ones do (near 0 where the modes have collapsed).
+  """
+  found = build.splits(config['data'])
+  facts = data.find_facts(found, config['normalize'])
+  learner = build.gan_learner(config, facts)
+  update, predict = parallel.jit_update(learner.update), parallel.jit_predict(learner.predict)
+  shape = _paintings.SHOWN, config['gan']['latent']
+  latent = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+  done = {}
+  folders = build.folders_of_seeds(config, folder)
+  for seed, own in folders.items():
+    if (figures := read_done(own)) is not None and len(folders) > 1:
+      done[seed] = figures
+      continue
+    same_data(own, facts)
+    streams = build.streams(config, found, seed)
+    real = _paintings.real(config, streams, _paintings.SHOWN)
+
+    def watch(state: TrainState, everything: bool, own=own, real=real) -> dict[str, float]:
+      painted = predict(state, latent)
+      _paintings.grid(own / 'samples' / f'{int(state.step):06d}.png', painted, real)
+      return {'samples/variety': _paintings.variety(painted) / _paintings.variety(real)}
+
+    example = np.zeros((1, *config['size'], facts.channels), np.float32)
+    (state,) = loop.train(
+      learner,
+      update,
+      [loop.Seed(seed, streams, own)],
+      example,
+      watch,
+      label=f'{folder.name}/{own.name}' if len(folders) > 1 else folder.name,
+      stop=stop,
+      **{knob: config[knob] for knob in loop.KNOBS},
+    )
+    done[seed] = {'steps': int(state.step), **watch(state, True)}
+    if len(folders) > 1:
+      write_done(own, done[seed])
+  return of_seeds(done)
