@@ -1,8 +1,8 @@
 """Do masks that are missing come back? Ensembles, self-training, generated images (Hann).
 
 Folder em_vnc in --config.data.root: sections of a nerve cord. 40 % of the mitochondria are taken
-out of the masks to learn from, and kept aside to be counted. Later rounds learn also from crops that
-the round before labelled, real ones, or 'made' ones too. Two hours on two cores; `:full`: for days.
+out of the masks to learn from, and kept aside to be counted. Later rounds learn also from crops
+that the round before labelled, 'made' ones included. Two hours on two cores; `:full` needs a GPU.
 Run:  python main.py --config=configs/gan_self_training_em.py[:full] --config.data.root=FOLDER
       python -m ssl_jax.table runs/gan_self_training_em
 """
@@ -41,7 +41,7 @@ def get_config(which='small'):
   config.schedule = dict(name='cosine', warmup=20)
   config.gan = dict(generator=of['painter'], discriminator=of['judge'], discriminators=of['judges'])
   config.gan.update(latent=64, loss='non-saturating-gp', penalty=10.0, r1_weight=0.0)
-  config.gan.update(clip=0.01, critics=1)
+  config.gan.update(clip=0.01, critics=1, generator_rate=1.0)
   knobs = {name: of[name] for name in ('members', 'pairs', 'buffer')}
   knobs |= dict(prominence=(0.03, 0.02, 0.01), renew=0.02, union=True, inertia=0.99)
   stages = [*_rounds.first(**knobs), *_rounds.generator(of['play'], of['reals'], of['size'])]

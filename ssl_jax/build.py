@@ -104,10 +104,10 @@ def network(config: Mapping, facts: data.Facts) -> nn.Module:
   return find.build('models', model.pop('name'), model, **given)
 
 
-def optimizer(config: Mapping) -> optax.GradientTransformation:
-  """The optimizer of a config, with its schedule."""
+def optimizer(config: Mapping, rate: float = 1.0) -> optax.GradientTransformation:
+  """The optimizer of a config, with its schedule; `rate` multiplies the learning rate."""
   knobs = dict(config['optimizer'])
-  rate = optimizers.schedule(config['schedule'], knobs.pop('lr'), config['steps'])
+  rate = optimizers.schedule(config['schedule'], rate * knobs.pop('lr'), config['steps'])
   return optimizers.make(lr=rate, **knobs)
 
 
@@ -142,7 +142,7 @@ def gan_learner(config: Mapping, facts: data.Facts) -> types.Learner:
     ),
     config['views'],
     config['size'],
-    (optimizer(config), optimizer(config)),
+    (optimizer(config, own.pop('generator_rate')), optimizer(config)),
     decay=config['average'],
     **own,
   )

@@ -14,8 +14,8 @@ from ssl_jax.stages._scores import of_seeds
 from ssl_jax.types import Plan, Splits, TrainState, UserError
 
 READS = {}
-NETWORKS = ('generator', 'discriminator', 'discriminators')
-"""Knobs of `config.gan` that say what the networks are; the others are those of the game."""
+NETWORKS = ('generator', 'generator_rate', 'discriminator', 'discriminators')
+"""Knobs of `config.gan` that say what learns, and how fast; the others are those of the game."""
 
 
 def check(plan: Plan, earlier: Mapping[str, Plan], found: Splits) -> None:
@@ -49,8 +49,8 @@ def check(plan: Plan, earlier: Mapping[str, Plan], found: Splits) -> None:
 def stage(config: Mapping, folder: Path, stop: Callable[[], bool]) -> dict[str, float]:
   """Trains the game of `config.gan` on the view 'real', for each seed; shows samples on the way.
 
-  `optimizer` and `schedule` are those of generator and discriminators alike, `average` is the decay
-  of the generator's average, which paints. At each evaluation samples/STEP.png shows what it makes
+  `optimizer` and `schedule` are those of generator and discriminators alike (but for the factor
+  `gan.generator_rate`), `average` is the decay of the generator's average, which paints. At each evaluation samples/STEP.png shows what it makes
   of the same random vectors, and samples/variety is recorded: how much its images differ from each
   other, as a share of how much real ones do (near 0 where the modes have collapsed).
   """
