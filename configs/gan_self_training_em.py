@@ -15,7 +15,7 @@ from configs import _rounds
 SIZES = {
   'small': dict(
     **dict(size=128, steps=200, widths=(16, 32, 64), stem=8, members=2, pairs=160, buffer=96),
-    **dict(painter=(64, 48, 32, 16), judge=(8, 16, 32, 64), judges=2, reals=8, play=1500),
+    **dict(painter=(64, 48, 32, 16), judge=(8, 16, 32, 64), judges=2, reals=8, play=2000),
   ),
   'full': dict(
     **dict(size=256, steps=20_000, widths=(64, 128, 256), stem=32, members=5, pairs=4000),
@@ -41,7 +41,7 @@ def get_config(which='small'):
   config.schedule = dict(name='cosine', warmup=20)
   config.gan = dict(generator=of['painter'], discriminator=of['judge'], discriminators=of['judges'])
   config.gan.update(latent=64, loss='non-saturating-gp', penalty=10.0, r1_weight=0.0)
-  config.gan.update(clip=0.01, critics=1, generator_rate=1.0)
+  config.gan.update(clip=0.01, critics=1, generator_rate=0.2)
   knobs = {name: of[name] for name in ('members', 'pairs', 'buffer')}
   knobs |= dict(prominence=(0.03, 0.02, 0.01), renew=0.02, union=True, inertia=0.99)
   stages = [*_rounds.first(**knobs), *_rounds.generator(of['play'], of['reals'], of['size'])]

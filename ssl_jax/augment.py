@@ -106,7 +106,7 @@ def _prominent(
   draw: Callable[[Key], Affine],
   stream: Stream,
   size: tuple[int, ...],
-  least: Number,
+  least: Number = 0.0,
   tries: int = 1,
 ) -> tuple[Affine, Bool[Array, ' b']]:
   """For each example the first of several drawn maps whose crop shows enough of what is labelled.

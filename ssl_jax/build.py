@@ -144,6 +144,7 @@ def gan_learner(config: Mapping, facts: data.Facts) -> types.Learner:
     config['size'],
     (optimizer(config, own.pop('generator_rate')), optimizer(config)),
     decay=config['average'],
+    standardize=facts.standardize,
     **own,
   )
 

@@ -107,13 +107,16 @@ def make_gan(
   clip: float | int = 0.01,
   critics: int = 1,
   decay: float = 0.999,
+  standardize: Callable[[Array], Array] = lambda images: images,
 ) -> Learner:
   """A learner whose `predict(state, key)` gives images of a batch of normal vectors.
 
   `recipes` make the view 'real' of the batch; `optimizers` are those of generator and
   discriminators. `loss` is one of GAMES, `penalty` the weight of its gradient penalty, `clip` the
   bound of its weights, `r1_weight` that of R1, `critics` the updates of the discriminators for one
-  of the generator, `decay` that of the generator's average.
+  of the generator, `decay` that of the generator's average. The discriminators see all images
+  through `standardize`, so that a slope of 1, which the penalty asks for, is one per deviation of a
+  pixel: of images in [0, 1] with little contrast it would be too flat to tell textures apart.
   """
   check_game(latent, loss, penalty, r1_weight, clip, critics)
   game = GAMES[loss]
@@ -132,7 +135,7 @@ def make_gan(
   def paint(params, key: Key, count: int) -> Array:
     key_z, key_noise = jax.random.split(key)
     z = jax.random.normal(key_z, (count, latent))
-    return generator.apply({'params': params}, z, rngs={'noise': key_noise})
+    return standardize(generator.apply({'params': params}, z, rngs={'noise': key_noise}))
 
   def judge_with(params) -> Judge:
     return lambda images: discriminators.apply({'params': params}, images)
@@ -165,7 +168,7 @@ def make_gan(
   def update(state: TrainState, batch, key: Key) -> tuple[TrainState, Metrics]:
     key = jax.random.fold_in(key, state.step)
     view_key, key_paint, *keys = jax.random.split(key, 2 + critics)
-    real = augment.make_views(recipes, batch, size, view_key)['real'].image
+    real = standardize(augment.make_views(recipes, batch, size, view_key)['real'].image)
     params, (paint_state, judge_state) = state.student['params'], state.opt_state
     painted, judged = params['generator'], params['discriminators']
     for own in keys:

@@ -128,7 +128,9 @@ def tiny_rounds(folder):
   small |= {'replicas': 1, 'batch.labeled': 4, 'schedule.warmup': 0, 'model.widths': (4, 8)}
   small |= {'gan.generator': (8, 8), 'gan.discriminator': (4, 8), 'gan.latent': 4, 'model.stem': 4}
   config.update_from_flattened_dict(small)
-  stages = [dict(stage) for stage in config.to_dict()['stages']]
+  stages = [dict(stage) for stage in config.to_dict()['stages'] if '2' not in stage['name']]
+  stages[-1] |= dict(of='made1', against='real1')  # one later round is enough
+  config.table = tuple(cell for cell in config.to_dict()['table'] if '2' not in cell['stage'])
   few = dict(steps=4, eval_every=2, size=16, count=6, inertia=0.5, buffer=4, renew=0.5)
   for stage in stages:
     stage |= {knob: value for knob, value in few.items() if knob in stage}

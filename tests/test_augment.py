@@ -242,3 +242,44 @@ def test_everything_works_on_volumes():
   both = np.asarray(seen & strong.valid)
   assert 0.2 < both.mean() < 1
   np.testing.assert_array_equal(np.asarray(carried)[both], np.asarray(strong.label)[both])
+
+
+def _half_marked(count=40):
+  """Images whose left half is a cell."""
+  label = np.zeros((count, 32, 32), np.uint8)
+  label[:, :, :16] = 1
+  label[:, :2] = IGNORE
+  image = np.repeat(label[..., None] * 100, 3, -1)
+  return {'image': image, 'label': label, 'extent': np.full((count, 2), 32, np.int32)}
+
+
+@pytest.mark.parametrize('tries', [1, 6])
+def test_a_crop_that_shows_too_little_does_not_count(tries):
+  recipe = dict(of='labeled', flip=0.5, prominence=dict(least=0.5, tries=tries))
+  view = make({'v': recipe}, {'labeled': _half_marked()}, 8)['v']
+  label = np.asarray(view.label)
+  counted = ~(label == IGNORE).all((1, 2))
+  marked = (label == 1).mean((1, 2))
+  assert (marked[counted] >= 0.5).all()
+  shown = np.asarray(view.image[..., 0] > 0.1).mean((1, 2))
+  if tries == 1:
+    assert 0 < counted.sum() < len(label)
+    assert (shown[~counted] < 0.9).any()  # of what does not count the image is still there
+    return
+  alone = make(
+    {'v': recipe | dict(prominence=dict(least=0.5, tries=1))}, {'labeled': _half_marked()}, 8
+  )
+  first = ~(np.asarray(alone['v'].label) == IGNORE).all((1, 2))
+  assert counted.sum() > first.sum()
+  np.testing.assert_array_equal(
+    label[first], np.asarray(alone['v'].label)[first]
+  )  # the first stays
+
+
+def test_without_prominence_crops_are_as_they_were():
+  streams = {'labeled': _half_marked(4)}
+  plain = make({'v': dict(of='labeled', flip=0.5)}, streams, 8)['v']
+  free = dict(of='labeled', flip=0.5, prominence=dict(least=0.0, tries=3))
+  found = make({'v': free}, streams, 8)['v']
+  np.testing.assert_array_equal(plain.image, found.image)
+  np.testing.assert_array_equal(plain.label, found.label)

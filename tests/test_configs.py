@@ -6,7 +6,7 @@ import runpy
 
 import numpy as np
 import pytest
-from conftest import ROOT, write_discs
+from conftest import ROOT, write_discs, write_sections
 from PIL import Image
 
 from ssl_jax import run as runs
@@ -19,6 +19,7 @@ SMALL_HYDRA = {'model.depth': 10, 'model.width': 1, 'model.classify': (8,), 'mod
 MODELS = {
   'hydra': SMALL_HYDRA | {'size': 15, 'data.size': 15, 'data.jitter': 3, 'data.clear': 8.0},
   'unet': {'model.widths': (4, 8)},
+  'prominence_unet': {'model.widths': (4, 8), 'model.stem': 4},
   'deeplabv3plus': {'model.backbone': 'resnet18', 'model.output_stride': 16},
 }
 
@@ -83,7 +84,12 @@ def _crchisto(folder):
   return {'data.root': str(folder)}
 
 
-DATA = {'points': _points, 'crchisto': _crchisto}
+def _sections(folder):
+  write_sections(folder)
+  return {'data.root': str(folder), 'data.scale': 0.5, 'data.missing.least': 4}
+
+
+DATA = {'em_vnc': _sections, 'points': _points, 'crchisto': _crchisto}
 DATA |= {'wbc': _wbc, 'folder': _folder, 'synthetic': _synthetic, 'bbbc039': _microscopy}
 FEW = {
   'hydramix_crchisto': 7,
@@ -110,7 +116,7 @@ def _shrink(config, few=None):
       stage['batch'] = dict.fromkeys(stage['batch'], 2)
   config.unlock()
   if 'table' in config:
-    if config.model.name != 'hydra':
+    if config.model.name not in ('hydra', 'prominence_unet'):
       config.model = dict(name='unet', widths=(4, 8))
     first = stages[0]['name'].rsplit('-', 2)[0]
     several = [stage for stage in stages if stage['name'].startswith(first)]

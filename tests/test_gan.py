@@ -130,6 +130,17 @@ def test_one_update_by_hand(critics):
   assert state.step == 1
 
 
+def test_discriminators_see_standardized_images_and_the_painter_paints_plain_ones():
+  learner = _learner(loss='wasserstein', clip=10.0, standardize=lambda x: (x - 0.5) / 0.25)
+  state, _ = _step(learner)
+  slope = 0.5 + 0.1 * (0.8 - 0.2) / 0.25 / 2
+  params = state.student['params']
+  np.testing.assert_allclose(params['discriminators']['slope'], [slope] * 2, rtol=1e-5)
+  assert params['generator']['value'] == pytest.approx(0.2 + 0.1 * slope / 0.25, rel=1e-5)
+  shown = learner.predict(state, jnp.zeros((1, 2)))
+  np.testing.assert_allclose(shown, state.average['params']['value'], rtol=1e-6)
+
+
 def test_weights_are_clipped_in_the_first_game_only():
   state, _ = _step(_learner(loss='wasserstein', clip=0.01))
   np.testing.assert_allclose(state.student['params']['discriminators']['slope'], [0.01] * 2)

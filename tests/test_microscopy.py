@@ -1,12 +1,13 @@
-"""BBBC039 and the Cell Tracking Challenge: the published layouts, splits, margins, sentences."""
+"""BBBC039, the Cell Tracking Challenge, EM sections: published layouts, splits, margins, words."""
 
 import numpy as np
 import pytest
 import tifffile
+from conftest import write_sections
 from PIL import Image
 
 from ssl_jax import data
-from ssl_jax.datasets import bbbc039, ctc
+from ssl_jax.datasets import bbbc039, ctc, em_vnc
 from ssl_jax.types import IGNORE, UserError
 
 SIZE = (20, 30)
@@ -167,3 +168,57 @@ def test_missing_and_wrong_files_are_named(tmp_path):
     bbbc039.load(root=tmp_path)
   with pytest.raises(UserError, match=r'holds no bbbc039; unpack images\.zip'):
     bbbc039.load(root=tmp_path / 'nowhere')
+
+
+def test_sections_are_split_by_depth_and_a_target_is_chosen(tmp_path):
+  write_sections(tmp_path, count=8)
+  found = em_vnc.load(root=tmp_path, val=1, test=2)
+  names = [[source[i]['name'] for i in range(len(source))] for source in (found.val, found.test)]
+  assert names == [['z05'], ['z06', 'z07']]
+  assert sorted(found.labeled[i]['name'] for i in range(5)) == [f'z0{i}' for i in range(5)]
+  assert [found.unlabeled[i]['name'] for i in range(len(found.unlabeled))] == ['z08']
+  assert found.classes == ('background', 'mitochondrion')
+  assert 0 < found.labeled[0]['label'].mean() < 0.5
+  whole = em_vnc.load(root=tmp_path, target='cell', test=2)
+  assert (whole.labeled[0]['label'] == 1).all()  # the discs, and what is within membranes
+  every = em_vnc.load(root=tmp_path, target='all', labeled=2)
+  assert len(every.classes) == 5
+  assert set(np.unique(every.labeled[0]['label'])) == {0, 3}
+  assert len(every.labeled) == 2
+  assert len(every.unlabeled) > 1
+
+
+def test_published_labels_are_read_as_classes(tmp_path):
+  values = np.array([[255, 0, 32, 64], [96, 128, 159, 191], [223, 255, 0, 191]], np.uint8)
+  Image.fromarray(values).save(tmp_path / 'a.png')
+  np.testing.assert_array_equal(
+    em_vnc.read_mask(tmp_path / 'a.png'), [[0, 1, 1, 1], [1, 1, 2, 3], [4, 0, 1, 3]]
+  )
+  np.testing.assert_array_equal(
+    em_vnc.read_mask(tmp_path / 'a.png', 'cell'), [[1, 0, 0, 0], [0, 0, 0, 1], [1, 1, 0, 1]]
+  )
+  Image.fromarray(values + 1).save(tmp_path / 'b.png')
+  with pytest.raises(UserError, match='holds 1, which is no label'):
+    em_vnc.read_mask(tmp_path / 'b.png')
+
+
+@pytest.mark.parametrize(
+  ('knobs', 'says'),
+  [
+    (dict(target='nucleus'), "data.target='nucleus' is not one of all, cell"),
+    (dict(test=9), 'data.test=9'),
+    (dict(test=7, val=1), 'data.val=1'),
+    (dict(set='em'), 'holds no em'),
+  ],
+)
+def test_sections_that_cannot_be_split_are_refused(tmp_path, knobs, says):
+  write_sections(tmp_path, count=8)
+  with pytest.raises(UserError, match=says):
+    em_vnc.load(root=tmp_path, **knobs)
+
+
+def test_a_section_without_a_mask_is_named(tmp_path):
+  write_sections(tmp_path, count=4)
+  (tmp_path / 'em_vnc' / 'masks' / 'z02.png').unlink()
+  with pytest.raises(UserError, match='has no mask of z02'):
+    em_vnc.load(root=tmp_path)

@@ -9,7 +9,10 @@ import pytest
 from ssl_jax.models import (
   deeplabv2,
   deeplabv3plus,
+  discriminator,
+  generator,
   hydra,
+  prominence_unet,
   pspnet,
   resnet,
   unet,
@@ -322,3 +325,16 @@ def test_training_and_evaluation(tiny, name):
   together = predict(variables, x)
   assert together.shape == (3, 33, 30, 3)
   np.testing.assert_allclose(together[1:2], predict(variables, x[1:2]), rtol=1e-3, atol=1e-4)
+
+
+def test_parameters_of_the_study_of_ensembles():
+  """The U-Net, generator and discriminators of configs/gan_self_training_em.py:full."""
+  assert (
+    count(prominence_unet.Model(2, widths=(64, 128, 256), stem=32), 1, 256, 256, 1) == 5_174_562
+  )
+  judges = discriminator.Ensemble(5, (32, 64, 128, 256))
+  assert count(judges, 1, 128, 128, 1) == 5 * 1_192_161
+  painter = generator.Generator(1, widths=(512, 256, 128, 64, 32))
+  keys = {name: jax.random.key(0) for name in ('params', 'noise')}
+  variables = jax.eval_shape(painter.init, keys, jnp.zeros((1, 64)))
+  assert sum(x.size for x in jax.tree.leaves(variables['params'])) == 8_570_657

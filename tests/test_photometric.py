@@ -158,3 +158,13 @@ def test_blur_happens_with_its_probability():
   assert abs(changed.mean() - 0.5) < 0.04
   peak = got[changed][:, 1, 1, 0]
   assert peak.max() - peak.min() > 0.1  # sigma differs between examples
+
+
+def test_noise_comes_with_the_blur_and_only_with_it():
+  image = jnp.full((400, 6, 6, 2), 0.5)
+  got = run('blur', image, p=0.25, sigma=(0.5, 1.0), noise=0.1)
+  changed = (got != 0.5).any((1, 2, 3))
+  assert abs(changed.mean() - 0.25) < 0.08
+  assert (got != 0.5).any(-1)[changed].all()  # every pixel of those blurred
+  assert abs(got[changed].std() - 0.1) < 0.01
+  assert 0 <= got.min() <= got.max() <= 1

@@ -17,7 +17,7 @@ def half(x: Float[Array, 'b h w c']) -> Float[Array, 'b k l c']:
 
 
 class Discriminator(nn.Module):
-  """Images [B, S, S, C] -> a number each [B]; S is a multiple of 2 ^ len(widths).
+  """Images [B, S, S, C], standardized, -> a number each [B]; S is a multiple of 2 ^ len(widths).
 
   Every block has plain and dilated convolutions in parallel, ends in a strided one, and sees a copy
   of the image of its own size beside the features (the resampler). There is no normalisation, so
@@ -33,7 +33,7 @@ class Discriminator(nn.Module):
     dtype = jnp.dtype(self.dtype)
     # Flax's own: a penalty of slopes is differentiated twice, and the faster form only once.
     conv = functools.partial(nn.Conv, kernel_size=(3, 3), dtype=dtype)
-    image = x = x.astype(dtype) * 2 - 1
+    image = x = x.astype(dtype)
     for level, width in enumerate(self.widths):
       if level:
         x = jnp.concatenate([x, image], -1)

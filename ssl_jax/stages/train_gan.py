@@ -28,7 +28,7 @@ def check(plan: Plan, earlier: Mapping[str, Plan], found: Splits) -> None:
   if missing:
     raise UserError(f'config.gan lacks {missing[0]!r}; configs/gan_self_training_em.py has it.')
   game = {name: value for name, value in knobs.items() if name not in NETWORKS}
-  given = ('generator', 'discriminators', 'recipes', 'size', 'optimizers', 'decay')
+  given = ('generator', 'discriminators', 'recipes', 'size', 'optimizers', 'decay', 'standardize')
   find.check_knobs(gan.make_gan, game, 'gan', given=given)
   gan.check_game(**game)
   side = 4 * 2 ** len(knobs['generator'])
@@ -50,9 +50,10 @@ def stage(config: Mapping, folder: Path, stop: Callable[[], bool]) -> dict[str, 
   """Trains the game of `config.gan` on the view 'real', for each seed; shows samples on the way.
 
   `optimizer` and `schedule` are those of generator and discriminators alike (but for the factor
-  `gan.generator_rate`), `average` is the decay of the generator's average, which paints. At each evaluation samples/STEP.png shows what it makes
-  of the same random vectors, and samples/variety is recorded: how much its images differ from each
-  other, as a share of how much real ones do (near 0 where the modes have collapsed).
+  `gan.generator_rate`), `average` is the decay of the generator's average, which paints. At each
+  evaluation samples/STEP.png shows what it makes of the same random vectors, and samples/variety is
+  recorded: how much its images differ from each other, as a share of how much real ones do (near 0
+  where the modes have collapsed).
   """
   found = build.splits(config['data'])
   facts = data.find_facts(found, config['normalize'])
