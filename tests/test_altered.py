@@ -1,5 +1,7 @@
 """Data sets made smaller, and masks from which instances were taken."""
 
+import json
+
 import numpy as np
 import pytest
 from conftest import tiny_page, write_sections
@@ -7,6 +9,7 @@ from PIL import Image
 
 from ssl_jax import altered, build, data, predict
 from ssl_jax.run import run
+from ssl_jax.stages import _data
 from ssl_jax.types import CELLS, IGNORE, Splits, UserError
 
 
@@ -134,3 +137,14 @@ def test_masks_of_new_images_are_of_the_images_own_size(tmp_path):
   assert predict.main(asked) == 0
   with Image.open(tmp_path / 'out' / 'masks' / 'z00.png') as mask:
     assert mask.size == (64, 64)
+
+
+def test_a_run_begun_before_there_was_a_scale_goes_on(tmp_path):
+  facts = data.find_facts(_splits())
+  now = facts._asdict()
+  del now['scale']
+  (tmp_path / 'data.json').write_text(json.dumps(now))
+  (tmp_path / 'metrics.jsonl').write_text('{"step": 1}\n')
+  _data.same_data(tmp_path, facts)
+  with pytest.raises(UserError, match='scale was 1'):
+    _data.same_data(tmp_path, facts._replace(scale=0.5))

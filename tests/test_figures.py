@@ -92,3 +92,13 @@ def test_an_accuracy_curve_is_the_mean_over_seeds_at_steps_that_all_have(tmp_pat
   np.testing.assert_allclose(line.high, [52 + half, 60], rtol=1e-3)
   alone = _pictures._curve(tmp_path / 'seed_0')
   assert alone.low.tolist() == alone.high.tolist() == [50, 60]  # no interval of one seed
+
+
+def test_bars_are_as_high_as_their_scores(tmp_path):
+  scores = {'train': {'dice': 20.0, 'recall': 80.0}, 'test': {'dice': 20.0, 'recall': 80.0}}
+  figures.bars(tmp_path / 'a.png', scores, '%')
+  shown = _pixels(tmp_path / 'a.png')
+  dice, recall = (
+    (np.abs(shown - np.array(figures.INK[i]) * 255) < 12).all(-1).sum() for i in (0, 1)
+  )
+  assert recall / dice == pytest.approx(4, rel=0.15)  # the legend has a little of each

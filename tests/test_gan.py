@@ -172,12 +172,12 @@ def test_an_unknown_game_is_refused():
 
 
 def test_real_networks_play_and_the_average_paints():
-  painter = generator.Generator(1, widths=(8, 4))
-  several = discriminator.Ensemble(2, widths=(4, 8))
+  painter = generator.Generator(1, widths=(4,))
+  several = discriminator.Ensemble(2, widths=(4,))
   adam = optax.adam(1e-3)
-  learner = gan.make_gan(painter, several, RECIPES, (16, 16), (adam, adam), latent=4, decay=0.5)
-  state = learner.init(KEY, jnp.zeros((1, 16, 16, 1)))
-  image = np.random.default_rng(0).uniform(size=(4, 16, 16, 1)).astype(np.float32)
+  learner = gan.make_gan(painter, several, RECIPES, (8, 8), (adam, adam), latent=4, decay=0.5)
+  state = learner.init(KEY, jnp.zeros((1, 8, 8, 1)))
+  image = np.random.default_rng(0).uniform(size=(4, 8, 8, 1)).astype(np.float32)
   batch = {'unlabeled': {'image': image, 'extent': np.full((4, 2), 16, np.int32)}}
   update = jax.jit(learner.update)
   for _ in range(2):
@@ -189,7 +189,7 @@ def test_real_networks_play_and_the_average_paints():
   )
   assert all(jax.tree.leaves(changed))
   painted = jax.jit(learner.predict)(state, jax.random.normal(KEY, (3, 4)))
-  assert painted.shape == (3, 16, 16, 1)
+  assert painted.shape == (3, 8, 8, 1)
   assert 0 <= painted.min() < painted.max() <= 1
 
 

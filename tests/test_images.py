@@ -227,3 +227,12 @@ def test_overlay_tints_outlines_and_leaves_background():
   np.testing.assert_allclose(shown[4, 4], 0.6 * 200 + 0.4 * images.PALETTE[1], atol=1)
   np.testing.assert_allclose(shown[8, 8], 0.6 * 200 + 0.4 * 128, atol=1)
   assert (image == 200).all()
+
+
+def test_a_mask_alone_is_shown_in_its_colours():
+  mask = np.array([[0, 1, 1], [0, 1, 1], [255, 255, 2]], np.uint8)
+  shown = images.coloured(mask)
+  assert (shown[0, 0] == 0).all()
+  np.testing.assert_array_equal(shown[0, 2], images.PALETTE[1])
+  np.testing.assert_array_equal(shown[2, 2], images.PALETTE[2])
+  np.testing.assert_array_equal(shown[2, 0], images.GREY)

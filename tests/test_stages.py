@@ -17,7 +17,7 @@ from ssl_jax.record import read_record
 from ssl_jax.run import plain, run
 from ssl_jax.stages import _scores, rank
 from ssl_jax.stages._quality import Quality
-from ssl_jax.trained import Network
+from ssl_jax.trained import Network, read_config
 from ssl_jax.types import IGNORE, Stopped, UserError
 
 
@@ -109,6 +109,28 @@ def test_pseudo_labels_are_what_the_teacher_says(trained):
   image = data.unit(unlabeled[index]['image'])
   ((_, probs),) = predict_averaged(probabilities, [image], scales=(0.5, 1.0))
   np.testing.assert_array_equal(stored, probs.argmax(-1))
+
+
+def test_several_teachers_vote_by_their_mean(trained, tmp_path):
+  folder, _ = trained
+  for name in ('teacher', 'first'):
+    shutil.copytree(folder / name, tmp_path / name)
+  shutil.copy(folder / 'config.json', tmp_path)
+  config, label = plain(self_training()), find.find('stages', 'pseudo_label').stage
+  label(
+    config, tmp_path / 'both', lambda: False, of=('teacher', 'first'), scales=(1.0,), flip=False
+  )
+  unlabeled = build.splits(config['data']).unlabeled
+  image = data.unit(unlabeled[0]['image'])
+  each = []
+  for name in ('teacher', 'first'):
+    own = tmp_path / name / 'seed_4'
+    answer, _ = Network(read_config(own), build.read_facts(own)).at(own)
+    ((_, probs),) = predict_averaged(answer, [image], scales=(1.0,), flip=False)
+    each.append(probs)
+  with Image.open(tmp_path / 'both/seed_4/masks' / f'{unlabeled[0]["name"]}.png') as file:
+    np.testing.assert_array_equal(np.asarray(file), np.mean(each, 0).argmax(-1))
+  assert (each[0] != each[1]).any()
 
 
 @pytest.mark.parametrize(('name', 'knobs'), [('rank', {}), ('pseudo_label', {'scales': (1.0,)})])
