@@ -74,25 +74,6 @@ def r1(judge: Judge, real: Array) -> Array:
   return (slopes(judge, real) ** 2).sum((2, 3, 4)).mean() / 2
 
 
-def check_game(
-  latent: int = 128,
-  loss: str = 'non-saturating-gp',
-  penalty: float | int = 10.0,
-  r1_weight: float | int = 0.0,
-  clip: float | int = 0.01,
-  critics: int = 1,
-) -> None:
-  """Raises UserError for a game that there is not, or a knob that is out of range."""
-  if loss not in GAMES:
-    raise UserError(f'gan.loss={loss!r} is not one of {", ".join(GAMES)}.')
-  limits = dict(latent=latent - 1, penalty=penalty, r1_weight=r1_weight, critics=critics - 1)
-  for knob, value in limits.items():
-    if value < 0:
-      raise UserError(f'gan.{knob} is too small; latent and critics are at least 1, others 0.')
-  if GAMES[loss].clipped and clip <= 0:
-    raise UserError(f'gan.clip={clip} is not above 0, and the game {loss} needs it.')
-
-
 def make_gan(
   generator: nn.Module,
   discriminators: nn.Module,
@@ -118,8 +99,14 @@ def make_gan(
   through `standardize`, so that a slope of 1, which the penalty asks for, is one per deviation of a
   pixel: of images in [0, 1] with little contrast it would be too flat to tell textures apart.
   """
-  check_game(latent, loss, penalty, r1_weight, clip, critics)
+  if loss not in GAMES:
+    raise UserError(f'gan.loss={loss!r} is not one of {", ".join(GAMES)}.')
   game = GAMES[loss]
+  if min(latent, critics) < 1 or min(penalty, r1_weight) < 0 or (game.clipped and clip <= 0):
+    raise UserError(
+      f'gan: latent={latent} and critics={critics} are at least 1, penalty={penalty} and r1_weight='
+      f'{r1_weight} at least 0, and clip={clip} above 0 where weights are clipped.'
+    )
   painter, judges = optimizers
 
   def init(key: Key, images: Array) -> TrainState:

@@ -37,10 +37,10 @@ def seed_folder(run: Path) -> Path:
 def load(run: Path) -> tuple[Answer, data.Facts]:
   """The trained network of a run, of one of its stages, or of one seed's folder.
 
-  Of a stage that scored several networks it is their mean.
+  Of a stage that scored several networks it is their mean, of the first seed.
   """
-  if len(members := build.own_of(run).get('of', ())) > 1 and not isinstance(members, str):
-    ensemble = Ensemble(run.parent, members)
+  if (own := build.own_of(run)).get('run') == 'score':
+    ensemble = Ensemble(run.parent, own['of'])
     seed = ensemble.seeds()[0]
     return ensemble.at(seed)[0], ensemble.facts(seed)
   folder = seed_folder(run)

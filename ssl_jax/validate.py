@@ -35,8 +35,6 @@ RANGES = {  # inclusive, of whole numbers where the limits are; a knob left out 
   'snapshots': (1, 1000),
   'average': (0.0, 1.0),
   'data.seed': (0, 2**31 - 1),
-  'batch.labeled': (1, 10**6),
-  'batch.unlabeled': (1, 10**6),
   'optimizer.lr': (0.0, math.inf),
   'optimizer.momentum': (0.0, 1.0),
   'optimizer.weight_decay': (0.0, math.inf),
@@ -94,6 +92,7 @@ def validate(config: Mapping) -> None:
   for key, (low, high) in RANGES.items():
     _check_range(key, _get(config, key), low, high)
   for name, size in config['batch'].items():
+    _check_range(f'batch.{name}', size, 1, 10**6)
     parallel.check_batch(name, size)
   if not (len(config['size']) in (2, 3) and min(config['size']) >= 8):
     raise UserError(f'size={config["size"]} is not two or three sides of at least 8 pixels.')
