@@ -42,7 +42,7 @@ def check(plan: Plan, earlier: Mapping[str, Plan], found: Splits) -> None:
   if select in ('best_supervised', 'best_total') and not watching:
     raise UserError(f'select={select!r} needs losses on validation images: watch_losses=True.')
   check_made(plan)
-  if watching and plan.own.get('pseudo'):
+  if watching and (plan.own.get('pseudo') or plan.own.get('replay')):
     raise UserError(f'stages.{plan.name}: watch_losses cannot tell a loss on pseudo-labels.')
   if found.task == CELLS:
     _check_cells(plan.config, found)
