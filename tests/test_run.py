@@ -199,7 +199,7 @@ def test_without_stages_a_run_trains_in_its_own_folder(page, tmp_path):
     (
       'stages',
       ({'name': 'v', 'run': 'compare', 'of': 'x', 'against': 'y'},),
-      "of='x' is no train stage before it",
+      "of='x' is no train or score stage before it",
     ),
   ],
 )
