@@ -1,6 +1,7 @@
 """Runs an experiment: python main.py --config=configs/fixmatch_lisc.py [--config.key=value]."""
 
 import contextlib
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -32,11 +33,16 @@ WORKDIR = flags.DEFINE_string('workdir', None, 'Run folder; runs/<name of the co
 ONLY = flags.DEFINE_string('only', '*', 'Patterns of the names of the stages to do.')
 
 
+def page_of(flag: flags.Flag) -> str:
+  """The file that --config names, without the word for its get_config that may follow a colon."""
+  return re.sub(r'\.py:.*', '.py', config_flags.get_config_filename(flag))
+
+
 def parse(arguments: list[str]) -> list[str]:
   """Reads the flags; a page that is not there ends in a sentence."""
   with known_fields():
     left = app.parse_flags_with_usage(arguments)
-  page = config_flags.get_config_filename(flags.FLAGS['config'])
+  page = page_of(flags.FLAGS['config'])
   if not Path(page).is_file():
     sys.exit(f'ssl_jax: there is no config {page}; give a page of configs/.')
   return left
@@ -51,7 +57,7 @@ def main(arguments: list[str]) -> None:
   from ssl_jax.run import run
   from ssl_jax.types import Stopped, UserError
 
-  name = Path(config_flags.get_config_filename(flags.FLAGS['config'])).stem
+  name = Path(page_of(flags.FLAGS['config'])).stem
   try:
     words = [word for word in sys.argv if not word.startswith('--only')]
     command = shlex.join(['python', *words])

@@ -16,6 +16,8 @@ from conftest import ROOT
     (['--config.steps=many'], '--config.steps=many'),
     (['--config.steps=0'], 'steps=0 is not in 1..'),
     (['configs/your_images.py'], 'is given as --config=configs/your_images.py'),
+    (['--config=configs/gan_self_training_em.py:full'], 'data.root is not given'),
+    (['--config=configs/gan_self_training_em.py:huge'], 'has no field huge'),
     (['--config=README.md'], 'is no Python page'),
   ],
 )
