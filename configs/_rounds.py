@@ -30,8 +30,12 @@ def generator(steps, batch, size):
   return [dict(name='gan', run='train_gan', **play), dict(name='paint', **painted)]
 
 
-def later(source, members, prominence, pairs, buffer, renew, union, inertia):
-  """Rounds whose parents label real crops ('real'), or generated ones as well ('made')."""
+def later(source, members, prominence, pairs, buffer, renew, union, inertia, painted=0.25):
+  """Rounds whose parents label real crops ('real'), or generated ones as well ('made').
+
+  Of what a generator painted only the share `painted` of the prominence is asked: it paints less of
+  what is looked for, and what is asked of is the new mask.
+  """
   stages, parents, batch = [], 'r0', STREAMS[source]
   views = {stream: dict(of=stream, **TURNED) for stream in batch}
   views |= dict(labeled=dict(CROP, prominence=dict(least=prominence[0], tries=4)))
@@ -44,6 +48,7 @@ def later(source, members, prominence, pairs, buffer, renew, union, inertia):
     stages.append(dict(name=f'{own}-pseudo', views=dict(crop=CROP), union=union, **label))
     if source == 'made':
       crops = dict(batch=dict(generated=8), views=dict(crop=dict(of='generated', **TURNED)))
+      label |= dict(prominence=painted * least)
       stages.append(dict(name=f'{own}-made', generated='paint', **label, **crops))
     replay = {stream: f'{own}-{stream}' for stream in batch if stream != 'labeled'}
     trained = [
