@@ -2,7 +2,7 @@
 
 Folder em_vnc in --config.data.root: sections of a nerve cord. 40 % of the mitochondria are taken
 out of the masks to learn from, and kept aside to be counted. Later rounds learn also from crops
-that the round before labelled, 'made' ones included. Two hours on two cores; `:full` needs a GPU.
+that the round before labelled, 'made' ones included. An hour on two cores; `:full` needs a GPU.
 Run:  python main.py --config=configs/gan_self_training_em.py[:full] --config.data.root=FOLDER
       python -m ssl_jax.table runs/gan_self_training_em
 """
