@@ -1,0 +1,77 @@
+"""Sliding windows: the whole volume's answer, whatever the batch, in bounded memory."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from ssl_jax import sliding
+
+
+def local(shown):
+  """Each voxel's classes from itself and its neighbours in a window."""
+  blurred = np.stack([ndimage.uniform_filter(x[..., 0], 3, mode='nearest') for x in shown])
+  return np.stack([blurred, 1 - blurred, 0.5 + 0 * blurred], -1).astype(np.float32)
+
+
+def pointwise(shown):
+  return np.concatenate([shown, 1 - shown, 0 * shown + 0.4], -1)
+
+
+def _volume(*shape, seed=0):
+  return np.random.default_rng(seed).uniform(size=(*shape, 1)).astype(np.float32)
+
+
+@pytest.mark.parametrize('blend', sliding.BLENDS)
+@pytest.mark.parametrize('shape', [(20, 17, 9), (8, 8, 8), (5, 20, 3)])
+def test_a_local_operator_gives_the_same_as_on_the_whole(shape, blend):
+  volume = _volume(*shape)
+  found = sliding.slide(pointwise, volume, (8, 6, 4), 0.25, blend)
+  np.testing.assert_array_equal(found, pointwise(volume[None])[0].argmax(-1))
+  assert found.dtype == np.uint8
+
+
+def test_neighbours_are_seen_where_windows_overlap_enough():
+  volume = ndimage.gaussian_filter(_volume(24, 20, 16), (2, 2, 2, 0))
+  volume = (volume - volume.min()) / np.ptp(volume)
+  whole = local(volume[None])[0].argmax(-1)
+  found = sliding.slide(local, volume, (12, 12, 12), 0.5, 'gaussian')
+  assert (found == whole).mean() > 0.995
+
+
+@pytest.mark.parametrize('batch', [2, 3, 7])
+def test_the_batch_changes_nothing(batch):
+  volume, calls = _volume(19, 14, 11), []
+
+  def answer(shown):
+    calls.append(shown.shape)
+    return local(shown)
+
+  alone = sliding.slide(answer, volume, (8, 8, 8), 0.5, 'gaussian')
+  calls.clear()
+  np.testing.assert_array_equal(
+    sliding.slide(answer, volume, (8, 8, 8), 0.5, 'gaussian', batch), alone
+  )
+  assert set(calls) == {(batch, 8, 8, 8, 1)}  # one program
+
+
+def test_every_voxel_is_covered_and_neighbours_share_their_part():
+  for length in range(8, 60):
+    found = sliding.starts(length, 8, 0.25)
+    assert found[0] == 0
+    assert found[-1] == length - 8
+    assert max(np.diff(found), default=0) <= 6
+
+
+def test_host_memory_grows_by_a_byte_a_voxel():
+  """Beyond the ids a longer volume needs nothing: the slab is as thick as the window."""
+  peaks = {}
+  for length in (16, 160):
+    volume = _volume(length, 24, 24)
+    tracemalloc.start()
+    sliding.slide(pointwise, volume, (8, 8, 8))
+    peaks[length] = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+  more = (160 - 16) * 24 * 24
+  assert peaks[160] - peaks[16] < 1.5 * more  # probabilities of three classes would be 12

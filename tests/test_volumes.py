@@ -1,0 +1,116 @@
+"""NIfTI in and out, and resampling there and back."""
+
+import nibabel
+import numpy as np
+import pytest
+
+from ssl_jax import volumes
+from ssl_jax.types import UserError
+
+AFFINES = {
+  'RAS': np.diag([1.0, 2.0, 3.0, 1.0]),
+  'LPS': np.diag([-1.0, -2.0, 3.0, 1.0]),
+  'ASR': np.array([[0, 0, 3.0, 5], [1.0, 0, 0, -7], [0, 2.0, 0, 9], [0, 0, 0, 1]]),
+}
+
+
+def _save(path, voxels, affine, dtype=np.int16):
+  image = nibabel.Nifti1Image(voxels.astype(dtype), affine)
+  image.header['descrip'] = b'of the scanner'
+  nibabel.save(image, path)
+  return image
+
+
+@pytest.mark.parametrize('order', AFFINES)
+def test_any_order_is_read_as_ras_and_written_as_it_was(tmp_path, order):
+  voxels, affine = np.arange(24).reshape(2, 3, 4), AFFINES[order]
+  _save(tmp_path / 'a.nii.gz', voxels, affine)
+  volume = volumes.read_volume(tmp_path / 'a.nii.gz')
+  assert nibabel.aff2axcodes(affine) == tuple(order)
+  canonical = nibabel.as_closest_canonical(nibabel.load(tmp_path / 'a.nii.gz'))
+  np.testing.assert_array_equal(volume.voxels, canonical.get_fdata())
+  assert volume.spacing == pytest.approx(canonical.header.get_zooms())
+  volumes.write_labels(tmp_path / 'b.nii.gz', volume.voxels.astype(np.uint8), volume.like)
+  back = nibabel.load(tmp_path / 'b.nii.gz')
+  np.testing.assert_array_equal(back.get_fdata(), voxels)
+  np.testing.assert_array_equal(back.affine, affine)
+  assert back.get_data_dtype() == np.uint8
+  assert bytes(back.header['descrip']).startswith(b'of the scanner')
+  assert back.header.get_zooms() == nibabel.load(tmp_path / 'a.nii.gz').header.get_zooms()
+
+
+def test_scaled_values_are_read_and_masks_are_not_scaled(tmp_path):
+  image = nibabel.Nifti1Image(np.full((2, 2, 2), 3, np.int16), np.eye(4))
+  image.header.set_slope_inter(2.0, -10.0)
+  nibabel.save(image, tmp_path / 'a.nii')
+  volume = volumes.read_volume(tmp_path / 'a.nii')
+  assert volumes.name_of(tmp_path / 'a.nii') == 'a'
+  labels = np.full((2, 2, 2), 7, np.uint8)
+  volumes.write_labels(tmp_path / 'b.nii.gz', labels, volume.like)
+  ids, _ = volumes.read_labels(tmp_path / 'b.nii.gz')
+  assert (ids == 7).all()
+
+
+@pytest.mark.parametrize(
+  ('make', 'says'),
+  [
+    (lambda p: p.write_bytes(b'nothing'), 'cannot be read as NIfTI'),
+    (lambda p: _save(p, np.zeros((2, 2, 2, 3)), np.eye(4)), 'three axes'),
+    (lambda p: _save(p, np.full((2, 2, 2), np.nan), np.eye(4), np.float32), 'no numbers'),
+  ],
+)
+def test_what_is_no_volume_is_named(tmp_path, make, says):
+  make(tmp_path / 'x.nii.gz')
+  with pytest.raises(UserError, match=says) as error:
+    volumes.read_volume(tmp_path / 'x.nii.gz')
+  assert 'x.nii.gz' in str(error.value)
+
+
+def test_a_file_cut_short_is_named(tmp_path):
+  rng = np.random.default_rng(0)
+  _save(tmp_path / 'x.nii.gz', rng.integers(0, 999, (20, 20, 20)), np.eye(4))
+  whole = (tmp_path / 'x.nii.gz').read_bytes()
+  (tmp_path / 'x.nii.gz').write_bytes(whole[: len(whole) // 2])
+  with pytest.raises(UserError, match='x.nii.gz cannot be read'):
+    volumes.read_volume(tmp_path / 'x.nii.gz')
+
+
+def test_labels_are_whole_numbers(tmp_path):
+  _save(tmp_path / 'x.nii', np.full((2, 2, 2), 0.5), np.eye(4), np.float32)
+  with pytest.raises(UserError, match='no class ids'):
+    volumes.read_labels(tmp_path / 'x.nii')
+
+
+def test_the_grid_is_rounded():
+  assert volumes.grid((122, 101, 7), (3.0, 0.5, 1.2), (1.0, 1.0, 1.0)) == [366, 51, 8]
+
+
+def test_a_line_is_resampled_as_a_line():
+  """Away from the edges, which go on flat."""
+  ramp = np.broadcast_to(np.arange(12.0)[:, None, None], (12, 3, 2)).astype(np.float32)
+  fine = volumes.resample(ramp, (24, 3, 2))
+  np.testing.assert_allclose(fine[1:-1, 0, 0], (np.arange(24) + 0.5)[1:-1] / 2 - 0.5, atol=1e-5)
+  np.testing.assert_allclose(volumes.resample(fine, (12, 3, 2))[1:-1], ramp[1:-1], atol=1e-5)
+
+
+def test_labels_there_and_back_are_the_same():
+  labels = np.random.default_rng(0).integers(0, 4, (9, 8, 7)).astype(np.uint8)
+  fine = volumes.resample(labels, (27, 24, 21), nearest=True)
+  assert fine.dtype == np.uint8
+  np.testing.assert_array_equal(volumes.resample(fine, (9, 8, 7), nearest=True), labels)
+
+
+def test_the_foreground_is_the_smallest_box():
+  voxels = np.zeros((6, 7, 8))
+  voxels[2, 3, 4] = voxels[4, 5, 4] = 1
+  assert volumes.foreground(voxels) == (slice(2, 5), slice(3, 6), slice(4, 5))
+  assert volumes.foreground(voxels, margin=2) == (slice(0, 6), slice(1, 7), slice(2, 7))
+  assert volumes.foreground(0 * voxels) == (slice(0, 6), slice(0, 7), slice(0, 8))
+
+
+def test_what_is_outside_the_window_becomes_nothing():
+  voxels = np.array([-1000.0, -300.0, 0.0, 300.0, 301.0]).reshape(5, 1, 1)
+  found = volumes.window(voxels, -300, 300)
+  np.testing.assert_allclose(found.ravel(), [0, 0, 0.5, 1, 0])
+  clipped = volumes.window(voxels, -300, 300, clip=True)
+  np.testing.assert_allclose(clipped.ravel(), [0, 0, 0.5, 1, 1])
