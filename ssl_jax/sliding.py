@@ -20,7 +20,7 @@ SIGMA = 1 / 8
 
 
 def starts(length: int, window: int, overlap: float) -> list[int]:
-  """First voxels of the windows that cover `length`; neighbours share at least `overlap` of a side."""
+  """First voxels of the windows that cover `length`; neighbours share `overlap` or more."""
   if length <= window:
     return [0]
   count = int(np.ceil((length - window) / (window * (1 - overlap)))) + 1

@@ -92,7 +92,7 @@ def write_labels(path: str | Path, labels: Integer[np.ndarray, 'x y z'], like: A
 
 
 def grid(shape: Sequence[int], spacing: Sequence[float], wanted: Sequence[float]) -> list[int]:
-  """The voxels along each axis after resampling to the `wanted` spacing: round(n spacing / wanted)."""
+  """Voxels along each axis at the `wanted` spacing: round(n spacing / wanted)."""
   each = zip(shape, spacing, wanted, strict=True)
   return [max(int(np.floor(n * mm / new + 0.5)), 1) for n, mm, new in each]
 

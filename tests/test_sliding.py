@@ -67,11 +67,11 @@ def test_every_voxel_is_covered_and_neighbours_share_their_part():
 def test_host_memory_grows_by_a_byte_a_voxel():
   """Beyond the ids a longer volume needs nothing: the slab is as thick as the window."""
   peaks = {}
-  for length in (16, 160):
+  for length in (50, 500):
     volume = _volume(length, 24, 24)
     tracemalloc.start()
     sliding.slide(pointwise, volume, (8, 8, 8))
     peaks[length] = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-  more = (160 - 16) * 24 * 24
-  assert peaks[160] - peaks[16] < 1.5 * more  # probabilities of three classes would be 12
+  more = (500 - 50) * 24 * 24
+  assert peaks[500] - peaks[50] < 1.5 * more  # probabilities of three classes would be 12
