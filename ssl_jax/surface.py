@@ -90,7 +90,7 @@ def _triangulations(corners: Sequence[int]) -> list[list[Triangle]]:
 def _pieces() -> list[list[Float[np.ndarray, '3 3']]]:
   """For each of the 256 codes the triangles of its piece, in voxels.
 
-  A bent loop has many triangulations; the one of largest area is taken, as marching cubes' tables do.
+  A bent loop has many triangulations; the one of largest area is taken, as is usual.
   """
   found = []
   for code in range(256):

@@ -149,19 +149,21 @@ class UpConv2(nn.Module):
 
   features: int
   dtype: Any = jnp.float32
+  use_bias: bool = True
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b *space i']) -> Float[Array, 'b *twice o']:
     rank, space = x.ndim - 2, x.shape[1:-1]
     kernel = self.param('kernel', he_normal, (2,) * rank + (x.shape[-1], self.features))
-    bias = self.param('bias', nn.initializers.zeros, (self.features,))
     columns = jnp.moveaxis(kernel.astype(self.dtype), -2, 0).reshape(x.shape[-1], -1)
     blocks = matmul(x.astype(self.dtype), columns)
     blocks = blocks.reshape(x.shape[0], *space, *(2,) * rank, self.features)
     order = [axis for pair in zip(range(rank), range(rank, 2 * rank), strict=True) for axis in pair]
     blocks = blocks.transpose(0, *(1 + axis for axis in order), 2 * rank + 1)
     out = blocks.reshape(x.shape[0], *(2 * n for n in space), self.features)
-    return out + bias.astype(self.dtype)
+    if self.use_bias:
+      out = out + self.param('bias', nn.initializers.zeros, (self.features,)).astype(self.dtype)
+    return out
 
 
 def batch_norm(train: bool, dtype: Any, name: str | None = None) -> nn.BatchNorm:
