@@ -197,3 +197,52 @@ def blur(
     drawn = jax.random.normal(jax.random.fold_in(key, 1), image.shape)
     blurred = jnp.clip(blurred + noise * drawn, 0, 1)
   return jnp.where(_lift(jax.random.bernoulli(key_p, p, (b,)), image), blurred, image)
+
+
+def noise(
+  key: Key,
+  image: Image,
+  valid: Valid,
+  *,
+  p: Number = 1.0,
+  mean: Sequence[Number] = (0.0, 0.0),
+  std: Sequence[Number] = (0.0, 0.1),
+) -> Image:
+  """Adds Gaussian noise with probability p; its mean and deviation are drawn for each example."""
+  key_p, key_mean, key_std, key_noise = jax.random.split(key, 4)
+  centre, spread = (
+    _lift(jax.random.uniform(k, image.shape[:1], minval=low, maxval=high), image)
+    for k, (low, high) in ((key_mean, mean), (key_std, std))
+  )
+  noisy = jnp.clip(image + centre + spread * jax.random.normal(key_noise, image.shape), 0, 1)
+  return _happens(key_p, p, noisy, image)
+
+
+def gamma(
+  key: Key, image: Image, valid: Valid, *, p: Number = 1.0, power: Sequence[Number] = (0.5, 2.0)
+) -> Image:
+  """Raises values to a power ~ U(lo, hi) with probability p, between an example's own ends."""
+  key_p, key_power = jax.random.split(key)
+  drawn = _lift(
+    jax.random.uniform(key_power, image.shape[:1], minval=power[0], maxval=power[1]), image
+  )
+  axes, inside = tuple(range(1, image.ndim)), valid[..., None]
+  low = jnp.where(inside, image, jnp.inf).min(axes, keepdims=True)
+  high = jnp.where(inside, image, -jnp.inf).max(axes, keepdims=True)
+  span = jnp.maximum(high - low, 1e-7)
+  bent = low + span * jnp.clip((image - low) / span, 0, 1) ** drawn
+  return _happens(key_p, p, bent, image)
+
+
+def shift(
+  key: Key, image: Image, valid: Valid, *, p: Number = 1.0, offset: Sequence[Number] = (0.0, 0.1)
+) -> Image:
+  """Adds an offset ~ U(lo, hi) to all values with probability p."""
+  key_p, key_offset = jax.random.split(key)
+  drawn = jax.random.uniform(key_offset, image.shape[:1], minval=offset[0], maxval=offset[1])
+  return _happens(key_p, p, jnp.clip(image + _lift(drawn, image), 0, 1), image)
+
+
+def _happens(key: Key, p: Number, changed: Image, image: Image) -> Image:
+  """Each example changed with probability p."""
+  return jnp.where(_lift(jax.random.bernoulli(key, p, image.shape[:1]), image), changed, image)

@@ -68,6 +68,15 @@ PAINT = dict(
     sigma=(lambda v: _pair(v, 0, 100), 'a pair of pixels 0 <= lo <= hi'),
     noise=(lambda v: _number(v, 0, 1), 'a deviation in [0, 1]'),
   ),
+  noise=dict(
+    p=_PROBABILITY,
+    mean=(lambda v: _pair(v, -1, 1), 'a pair of means -1 <= lo <= hi <= 1'),
+    std=(lambda v: _pair(v, 0, 1), 'a pair of deviations 0 <= lo <= hi <= 1'),
+  ),
+  gamma=dict(
+    p=_PROBABILITY, power=(lambda v: _pair(v, _TINY, 10), 'a pair of powers 0 < lo <= hi')
+  ),
+  shift=dict(p=_PROBABILITY, offset=(lambda v: _pair(v, -1, 1), 'a pair -1 <= lo <= hi <= 1')),
   cutout=_PATCH,
   cutmix=_PATCH,
 )

@@ -168,3 +168,36 @@ def test_noise_comes_with_the_blur_and_only_with_it():
   assert (got != 0.5).any(-1)[changed].all()  # every pixel of those blurred
   assert abs(got[changed].std() - 0.1) < 0.01
   assert 0 <= got.min() <= got.max() <= 1
+
+
+def test_added_noise_has_its_mean_and_deviation():
+  image = jnp.full((500, 5, 5, 5, 1), 0.4)  # volumes
+  valid = jnp.ones(image.shape[:-1], bool)
+  got = run('noise', image, valid, p=0.5, mean=(0.1, 0.1), std=(0.02, 0.02))
+  changed = (got != np.float32(0.4)).any((1, 2, 3, 4))
+  assert abs(changed.mean() - 0.5) < 0.08
+  assert abs(got[changed].mean() - 0.5) < 0.002
+  assert abs(got[changed].std() - 0.02) < 0.002
+
+
+def test_gamma_bends_between_the_ends_of_what_is_valid():
+  image = jnp.tile(jnp.linspace(0.2, 0.6, 9).reshape(1, 3, 3, 1), (2, 1, 1, 1)).at[:, 0, 0].set(0.9)
+  valid = jnp.ones((2, 3, 3), bool).at[:, 0, 0].set(False)
+  got = run('gamma', image, valid, power=(2, 2))
+  low, high = 0.25, 0.6
+  part = (np.asarray(image)[0, 1, 1, 0] - low) / (high - low)
+  assert got[0, 1, 1, 0] == pytest.approx(low + (high - low) * part**2, rel=1e-5)
+  assert got[0, 2, 2, 0] == pytest.approx(high)
+  np.testing.assert_allclose(
+    run('gamma', image, valid, power=(1, 1))[:, 1:], image[:, 1:], rtol=1e-5
+  )
+
+
+def test_a_shift_moves_all_values_alike():
+  image = jnp.tile(jnp.linspace(0, 0.8, 4).reshape(1, 2, 2, 1), (300, 1, 1, 1))
+  got = run('shift', image, offset=(0.05, 0.3))
+  moved = got - np.asarray(image)
+  assert (np.ptp(moved[:, 0, :, 0], axis=1) < 1e-6).all()
+  assert 0.05 <= moved[:, 0, 0, 0].min() < 0.1
+  assert 0.25 < moved[:, 0, 0, 0].max() <= 0.3
+  assert got.max() <= 1
