@@ -70,6 +70,7 @@ def streams(
       data.stream_seed(seed, name),
       shuffle=not isinstance(source, replay.Replay)
       and (name != 'unlabeled' or config['shuffle_unlabeled']),
+      foreground=config.get('foreground') or 0.0,
     )
     for name, source in sources.items()
   }

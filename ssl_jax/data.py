@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from ssl_jax import images, parallel
-from ssl_jax.types import IGNORE, MASKS, Source, Splits
+from ssl_jax.types import BACKGROUND, IGNORE, MASKS, Source, Splits
 
 SAMPLE = 256
 """Images looked at to find the intensities and the canvas; all of them in a small set."""
@@ -105,11 +105,20 @@ def canvas_of(source: Source, limit: int | None) -> tuple[int, ...]:
   return tuple(int(min(side, limit or side)) for side in largest)
 
 
-def place(record: Mapping, canvas: tuple[int, ...], rng: np.random.Generator) -> dict:
-  """One record on the canvas: padded at the bottom/right, a random piece where it is larger."""
+def place(
+  record: Mapping, canvas: tuple[int, ...], rng: np.random.Generator, foreground: float = 0.0
+) -> dict:
+  """One record on the canvas: padded at the bottom/right, a random piece where it is larger.
+
+  With `foreground` the middle of the piece lies, as near as the borders let it, with that
+  probability on a pixel of any class but the background, else on one of the background.
+  """
   image = record['image']
   space = image.shape[:-1]
-  corner = [int(rng.integers(max(s - c, 0) + 1)) for s, c in zip(space, canvas, strict=True)]
+  if foreground and 'label' in record and any(s > c for s, c in zip(space, canvas, strict=True)):
+    corner = _balanced(record['label'], canvas, rng, foreground)
+  else:
+    corner = [int(rng.integers(max(s - c, 0) + 1)) for s, c in zip(space, canvas, strict=True)]
   piece = tuple(slice(at, at + c) for at, c in zip(corner, canvas, strict=True))
   extent = [min(s, c) for s, c in zip(space, canvas, strict=True)]
   margin = [(0, c - e) for c, e in zip(canvas, extent, strict=True)]
@@ -126,6 +135,18 @@ def place(record: Mapping, canvas: tuple[int, ...], rng: np.random.Generator) ->
   if 'point' in record:
     placed['point'] = record['point'] - np.array(corner, np.float32)
   return placed
+
+
+def _balanced(
+  label: np.ndarray, canvas: tuple[int, ...], rng: np.random.Generator, foreground: float
+) -> list[int]:
+  """The corner of a piece about a pixel of the foreground, or of the background."""
+  marked = (label != BACKGROUND) & (label != IGNORE)
+  wanted = np.flatnonzero(marked if rng.random() < foreground else ~marked)
+  at = wanted[rng.integers(len(wanted))] if len(wanted) else rng.integers(label.size)
+  middle = np.unravel_index(at, label.shape)
+  room = [max(s - c, 0) for s, c in zip(label.shape, canvas, strict=True)]
+  return [int(np.clip(m - c // 2, 0, r)) for m, c, r in zip(middle, canvas, room, strict=True)]
 
 
 class PseudoLabeled:
@@ -153,16 +174,25 @@ class PseudoLabeled:
 class Stream:
   """An endless stream: `stream[step]` is this process's share of the step's batch.
 
-  Every epoch has an order of its own, or the source's where it is not to `shuffle`.
+  Every epoch has an order of its own, or the source's where it is not to `shuffle`; `foreground` is
+  as `place` takes it.
   """
 
   def __init__(
-    self, source: Source, batch: int, canvas: tuple[int, ...], seed: int, shuffle: bool = True
+    self,
+    source: Source,
+    batch: int,
+    canvas: tuple[int, ...],
+    seed: int,
+    shuffle: bool = True,
+    foreground: float = 0.0,
   ):
     self.batch = batch
     examples = grain.MapDataset.source(source).seed(seed)
     examples = examples.shuffle() if shuffle else examples
-    self.examples = examples.repeat().random_map(lambda record, rng: place(record, canvas, rng))
+    self.examples = examples.repeat().random_map(
+      lambda record, rng: place(record, canvas, rng, foreground)
+    )
 
   def __getitem__(self, step: int) -> dict[str, np.ndarray]:
     rows = [self.examples[step * self.batch + row] for row in parallel.rows(self.batch)]

@@ -34,6 +34,7 @@ RANGES = {  # inclusive, of whole numbers where the limits are; a knob left out 
   'log_every': (1, 10**9),
   'snapshots': (1, 1000),
   'average': (0.0, 1.0),
+  'foreground': (0.0, 1.0),
   'data.seed': (0, 2**31 - 1),
   'optimizer.lr': (0.0, math.inf),
   'optimizer.momentum': (0.0, 1.0),

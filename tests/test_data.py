@@ -155,3 +155,26 @@ def test_a_new_image_is_brought_to_what_training_saw():
   plain = data.prepared(np.full((2, 2, 3), 255, np.uint8), facts, 'x.png')
   assert plain.dtype == np.float32
   assert (plain == 1).all()
+
+
+@pytest.mark.parametrize('share', [0.0, 0.5, 1.0])
+def test_pieces_of_a_volume_are_balanced_between_organ_and_rest(share):
+  label = np.zeros((20, 30, 40), np.uint8)
+  label[14:16, 5:8, 30:33] = 2
+  label[:, :, 0] = IGNORE
+  record = {'image': np.zeros((20, 30, 40, 1), np.float32), 'label': label}
+  rng, hits = np.random.default_rng(0), []
+  for _ in range(200):
+    placed = data.place(record, (6, 8, 8), rng, share)
+    assert placed['label'].shape == (6, 8, 8)
+    hits.append(placed['label'][3, 4, 4] == 2)  # the middle, which no border is near to
+  assert np.mean(hits) == pytest.approx(share, abs=0.08)
+
+
+def test_a_volume_of_one_class_or_smaller_than_the_piece_is_no_fault():
+  for filled in (0, 1):
+    label = np.full((6, 6, 6), filled, np.uint8)
+    record = {'image': np.zeros((6, 6, 6, 1), np.float32), 'label': label}
+    for canvas in ((4, 4, 4), (8, 8, 8), (4, 8, 4)):
+      placed = data.place(record, canvas, np.random.default_rng(0), 0.5)
+      assert placed['label'].shape == canvas
