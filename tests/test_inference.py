@@ -111,3 +111,20 @@ def test_resize_aligns_corners():
   ramp = np.float32([0, 1, 2]).reshape(1, 3, 1)
   np.testing.assert_allclose(resize(ramp, (1, 5))[0, :, 0], [0, 0.5, 1, 1.5, 2], atol=1e-6)
   assert resize(_image(4, 6), (8, 3)).shape == (8, 3, 3)
+
+
+def test_volumes_go_the_same_way_whole_or_in_tiles():
+  rng = np.random.default_rng(0)
+  volumes = [rng.uniform(size=(*s, 3)).astype(np.float32) for s in ((9, 20, 17), (80, 33, 16))]
+  answers = dict(predict_many(_local, volumes, batch=2, budget=32**3))
+  for index, volume in enumerate(volumes):
+    assert answers[index].shape[:3] == volume.shape[:3]
+    np.testing.assert_allclose(answers[index][..., 0], volume[..., 0], rtol=1e-5)
+  assert {shape[1:4] for shape in seen} == {(16, 32, 32), (32, 32, 16)}  # the second in tiles
+
+
+def test_averaging_over_scales_works_on_volumes():
+  volume = np.full((8, 12, 10, 1), 0.25, np.float32)
+  ((_, found),) = predict_averaged(_local, [volume], scales=(1.0, 1.5))
+  assert found.shape[:3] == (8, 12, 10)
+  np.testing.assert_allclose(found[..., 0], 0.25, rtol=1e-5)
