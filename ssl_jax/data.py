@@ -10,7 +10,7 @@ import grain
 import jax
 import numpy as np
 
-from ssl_jax import images, parallel
+from ssl_jax import images, masks, parallel
 from ssl_jax.types import BACKGROUND, IGNORE, MASKS, Source, Splits
 
 SAMPLE = 256
@@ -31,6 +31,7 @@ class Facts(NamedTuple):
   fingerprint: int  # of images, masks and splits: a resumed run must see the same
   task: str = MASKS
   scale: float = 1.0  # how much smaller than their files the images were
+  preparation: Mapping | None = None  # how volumes were prepared
 
   def standardize(self, pixels: Any) -> Any:
     """[..., C] in [0, 1] -> zero mean, unit variance per channel, as the network wants it."""
@@ -86,6 +87,7 @@ def find_facts(splits: Splits, normalize: str = 'data') -> Facts:
     fingerprint=zlib.crc32(repr((*counts.items(), splits.digest)).encode()),
     task=splits.task,
     scale=splits.scale,
+    preparation=splits.preparation,
   )
 
 
@@ -152,7 +154,7 @@ def _balanced(
 class PseudoLabeled:
   """A Source of unlabeled images with the masks that a stage wrote for some of them.
 
-  Each of `folders` holds masks/NAME.png and labels.csv, whose first two columns are the index of an
+  Each of `folders` holds masks/ and labels.csv, whose first two columns are the index of an
   image in `source` and its name.
   """
 
@@ -161,14 +163,14 @@ class PseudoLabeled:
     for folder in folders:
       with (folder / 'labels.csv').open(newline='') as file:
         rows = [(int(row['index']), row['name']) for row in csv.DictReader(file)]
-      self._rows += [(index, folder / 'masks' / f'{name}.png') for index, name in rows]
+      self._rows += [(index, folder, name) for index, name in rows]
 
   def __len__(self) -> int:
     return len(self._rows)
 
   def __getitem__(self, index: int) -> dict:
-    at, mask = self._rows[index]
-    return {**self._source[at], 'label': images.read_mask(mask).astype(np.uint8)}
+    at, folder, name = self._rows[index]
+    return {**self._source[at], 'label': masks.read(folder, name)}
 
 
 class Stream:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ssl_jax import data, images, metrics
+from ssl_jax import data, masks, metrics
 from ssl_jax.inference import predict_many
 from ssl_jax.record import replace_text
 from ssl_jax.types import CELLS, MASKS, Source
@@ -29,17 +29,15 @@ class Evaluation(NamedTuple):
   matrices: np.ndarray  # [images, classes, classes] counts of pixels or patches
   names: Sequence[str]  # of the images
   task: str
-  masks: dict[str, np.ndarray] = {}  # noqa: RUF012  class ids [H, W] by image name
+  masks: dict[str, np.ndarray] = {}  # noqa: RUF012  class ids [*space] by image name
   patches: Sequence[dict] = ()  # a line for each
 
   def write(self, folder: Path) -> None:
     """Writes matrices.npz, and masks/NAME.png or patches.csv."""
     folder.mkdir(parents=True, exist_ok=True)
     np.savez(folder / 'matrices.npz', matrices=self.matrices, names=self.names, task=self.task)
-    if self.masks:
-      (folder / 'masks').mkdir(exist_ok=True)
     for name, mask in self.masks.items():
-      images.write_mask(folder / 'masks' / f'{name}.png', mask)
+      masks.write(folder, name, mask)
     if self.patches:
       text = io.StringIO()
       table = csv.DictWriter(text, [*self.patches[0]])
@@ -57,12 +55,12 @@ def evaluate(
 
 def _masks(answer: Answer, source: Source, classes: tuple[str, ...]) -> Evaluation:
   records = [source[i] for i in range(len(source))]
-  masks: dict[int, np.ndarray] = {}
+  found: dict[int, np.ndarray] = {}
   for index, probs in predict_many(answer, (data.unit(r['image']) for r in records)):
-    masks[index] = probs.argmax(-1).astype(np.uint8)
+    found[index] = probs.argmax(-1).astype(np.uint8)
   count = functools.partial(metrics.confusion_matrix, classes=len(classes))
-  matrices = np.stack([count(r['label'], masks[i]) for i, r in enumerate(records)])
-  named = {record['name']: masks[i] for i, record in enumerate(records)}
+  matrices = np.stack([count(r['label'], found[i]) for i, r in enumerate(records)])
+  named = {record['name']: found[i] for i, record in enumerate(records)}
   scores = metrics.scores(matrices.sum(0), classes) | metrics.per_image(matrices, classes)
   return Evaluation(scores, matrices, [*named], MASKS, named)
 

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from ssl_jax.images import PALETTE, overlay, to_channels, to_uint8
+from ssl_jax.types import BACKGROUND, IGNORE
 
 INK = [tuple(colour / 255) for colour in PALETTE[[6, 5, 3, 7, 1, 2, 4]]]
 """Colours of lines, on white."""
@@ -40,16 +41,26 @@ def beside(path: Path, rows: Sequence[Sequence[np.ndarray]], titles: Sequence[st
   _save(figure, path)
 
 
+def flat(image: np.ndarray, *masks: np.ndarray | None) -> list[np.ndarray | None]:
+  """An image and its masks; of a volume [z, y, x, C] the slice of which the first marks most."""
+  if image.ndim == 3:
+    return [image, *masks]
+  first = next((mask for mask in masks if mask is not None), np.zeros(image.shape[:3]))
+  at = int(((first != BACKGROUND) & (first != IGNORE)).sum((1, 2)).argmax())
+  return [image[at], *(None if mask is None else mask[at] for mask in masks)]
+
+
 def picture(path: Path, rows: Sequence[Sequence[np.ndarray | None]], titles: Sequence[str]) -> None:
   """Draws rows of [image, mask, mask, ...] as a PNG: the image, then each mask laid over it.
 
-  A mask may be None (an empty cell); `titles` head the columns.
+  A mask may be None (an empty cell); `titles` head the columns. Of volumes a slice is shown.
   """
   columns = max(len(row) for row in rows)
   figure, axes = _axes(len(rows), columns, 2.6, 2.6)
   for axis in axes.flat:
     axis.axis('off')
-  for (image, *masks), line in zip(rows, axes, strict=True):
+  for row, line in zip(rows, axes, strict=True):
+    image, *masks = flat(*row)
     shown = [to_channels(to_uint8(image), 3)]
     shown += [None if mask is None else overlay(image, mask) for mask in masks]
     for panel, axis in zip(shown, line, strict=False):

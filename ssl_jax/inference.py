@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from ssl_jax.models.layers import interpolation
+from ssl_jax.resampling import interpolation
 
 MULTIPLES = {2: 32, 3: 16}
 """Images and volumes are padded to multiples of this, so that few shapes are compiled."""

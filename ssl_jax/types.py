@@ -149,3 +149,4 @@ class Splits(NamedTuple):
   whole: Source | None = None  # of CELLS, test images with 'points' [n, 2] and 'classes' [n]
   complete: Source | None = None  # `labeled` before masks got gaps, 'removed': ids of what is gone
   scale: float = 1.0  # how much smaller than the files the images are
+  preparation: Mapping | None = None  # of volumes, the knobs of preparation.Preparation

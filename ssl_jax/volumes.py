@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, Integer, Num
 from nibabel import orientations
 
-from ssl_jax.models.layers import interpolation
+from ssl_jax.resampling import interpolation
 from ssl_jax.types import UserError
 
 ENDINGS = ('.nii.gz', '.nii')

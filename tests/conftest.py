@@ -119,6 +119,26 @@ def write_sections(folder, count=8, side=64, seed=0):
       Image.fromarray(mask).save(folder / 'masks' / f'z{number:02d}.png')
 
 
+def write_volumes(folder, count=8, shape=(18, 20, 16), seed=0, spacing=(1.0, 1.0, 1.5)):
+  """Writes images/ and masks/ of NIfTI volumes: a bright ball of class 1, a dark one of class 2."""
+  import nibabel
+
+  rng = np.random.default_rng(seed)
+  for kind in ('images', 'masks'):
+    (folder / kind).mkdir(parents=True, exist_ok=True)
+  grid, mm = np.indices(shape), np.array(spacing)
+  for number in range(count):
+    voxels, mask = rng.normal(50, 5, shape), np.zeros(shape, np.uint8)
+    for value, x in ((1, 5), (2, 13)):
+      centre = np.array([x, 10, 8]) + rng.uniform(-1.5, 1.5, 3)
+      inside = sum(((grid[i] - centre[i]) * mm[i]) ** 2 for i in range(3)) < 4.5**2
+      voxels[inside] += {1: 60, 2: -40}[value]
+      mask[inside] = value
+    for kind, array in (('images', voxels.astype(np.int16)), ('masks', mask)):
+      image = nibabel.Nifti1Image(array, np.diag([-spacing[0], -spacing[1], spacing[2], 1.0]))
+      nibabel.save(image, folder / kind / f'case{number}.nii.gz')
+
+
 def tiny_rounds(folder):
   """The page of ensembles, rounds and a generator, for the sections of `folder`, made small."""
   config = runpy.run_path(str(ROOT / 'configs' / 'gan_self_training_em.py'))['get_config']()

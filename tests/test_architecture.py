@@ -10,8 +10,10 @@ PACKAGE = Path(__file__).resolve().parents[1] / 'ssl_jax'
 # Each file may import only what stands above it (and, in a folder, its own `_helpers` and layers).
 FLOORS = [
   'types',
-  'find parallel losses metrics intervals optimizers _imagefile _torchfile affine collapse mixup',
-  'images photometric randaugment pretrained geometry recipes',
+  'find parallel losses metrics intervals optimizers affine collapse mixup',
+  'resampling _imagefile _torchfile surface',
+  'images volumes sliding photometric randaugment pretrained geometry recipes',
+  'masks preparation',
   'augment figures altered replay distance',
   'methods models datasets',
   'learner data',

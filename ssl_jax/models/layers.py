@@ -17,6 +17,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from ssl_jax.models.convolution import conv, matmul
+from ssl_jax.resampling import interpolation
 from ssl_jax.types import UserError
 
 he_normal = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
@@ -71,21 +72,6 @@ def max_pool3(x: Float[Array, 'b *space c']) -> Float[Array, 'b *half c']:
 
 
 @functools.lru_cache(maxsize=256)
-def interpolation(size: int, new: int, align_corners: bool) -> np.ndarray:
-  """The [new, size] matrix of linear interpolation along one axis."""
-  index = np.arange(new)
-  if align_corners:
-    place = index * ((size - 1) / max(new - 1, 1))
-  else:
-    place = np.clip((index + 0.5) * (size / new) - 0.5, 0, size - 1)
-  low = np.minimum(place.astype(int), size - 1)
-  high = np.minimum(low + 1, size - 1)
-  matrix = np.zeros((new, size), np.float32)
-  np.add.at(matrix, (index, low), 1 - (place - low))
-  np.add.at(matrix, (index, high), place - low)
-  return matrix
-
-
 def resize_linear(
   x: Float[Array, 'b *space c'], size: Sequence[int], align_corners: bool = False
 ) -> Float[Array, 'b *size c']:

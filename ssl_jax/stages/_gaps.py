@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl_jax import data, figures, images, parallel
+from ssl_jax import data, figures, images, masks, parallel
 from ssl_jax.evaluate import Evaluation, evaluate
 from ssl_jax.inference import Probabilities
 from ssl_jax.stages._scores import keep
@@ -70,11 +70,10 @@ def draw(folder: Path, done: Mapping[int, Mapping], found: Splits, first: Path) 
   rows = []
   for i in np.unique(np.linspace(0, len(found.labeled) - 1, ROWS).astype(int)):
     record = found.labeled[int(i)]
-    mask = images.read_mask(first / 'train' / 'masks' / f'{record["name"]}.png')
-    image = images.to_channels(images.to_uint8(record['image']), 3)
-    rows.append(
-      [image, images.coloured(record['label']), images.coloured(mask), images.overlay(image, mask)]
-    )
+    mask = masks.read(first / 'train', record['name'])
+    image, label, mask = figures.flat(record['image'], record['label'], mask)
+    image = images.to_channels(images.to_uint8(image), 3)
+    rows.append([image, images.coloured(label), images.coloured(mask), images.overlay(image, mask)])
   titles = ['image', 'mask it learnt from', 'output', 'overlay']
   figures.beside(folder / 'picture.png', rows, titles)
   print(f'Pictures: {folder}/picture.png, bars.png')

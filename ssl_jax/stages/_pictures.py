@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl_jax import build, figures, images, intervals, metrics
+from ssl_jax import build, figures, intervals, masks, metrics
 from ssl_jax.evaluate import FILE
 from ssl_jax.record import read_record
 from ssl_jax.types import Splits
@@ -29,8 +29,8 @@ def of_masks(folder: Path, found: Splits, sides: Sides) -> None:
   for name, chosen in (('picture', spread), ('extremes', extremes)):
     table = []
     for record in (found.test[int(i)] for i in chosen):
-      masks = [_first(folder.parent / stage) / 'test' / 'masks' for stage in sides]
-      predicted = [images.read_mask(path / f'{record["name"]}.png') for path in masks]
+      seeds = [_first(folder.parent / stage) / 'test' for stage in sides]
+      predicted = [masks.read(seed, record['name']) for seed in seeds]
       table.append([record['image'], record['label'], *predicted])
     figures.picture(folder / f'{name}.png', table, ['image', 'truth', *sides])
   print(f'Pictures: {folder / "picture.png"}, the easiest and the hardest in extremes.png')

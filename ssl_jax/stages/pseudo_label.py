@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ssl_jax import build, data, figures, images, parallel
+from ssl_jax import build, data, figures, masks, parallel
 from ssl_jax.inference import predict_averaged
 from ssl_jax.record import replace_text
 from ssl_jax.stages._ensembles import check_members
@@ -65,7 +65,6 @@ def stage(
     chosen = _chosen(found.unlabeled, ranked[seed] / 'ranking.csv', part)
     answers = predict_averaged(teacher, _shown(found.unlabeled, chosen), scales, flip)
     quality = Quality(facts.classes, found.truth)
-    (out / 'masks').mkdir(parents=True, exist_ok=True)
     rows = []
     for position, probs in tqdm(answers, total=len(chosen), unit=' images', desc=folder.name):
       if stop():
@@ -76,7 +75,7 @@ def stage(
       quality.add(index, mask, sure)
       rows.append((index, name, f'{sure.mean():.4f}', f'{(mask != IGNORE).mean():.4f}'))
       if parallel.is_main():
-        images.write_mask(out / 'masks' / f'{name}.png', mask)
+        masks.write(out, name, mask)
     _write(out, sorted(rows))
     if rows and parallel.is_main():
       _draw(out, found, rows)
@@ -103,7 +102,7 @@ def _draw(folder: Path, found: Splits, rows: list[tuple], count: int = 2) -> Non
   table = []
   for index, name, *_ in [*order[:count], *order[max(len(order) - count, count) :]]:
     truth = [] if found.truth is None else [found.truth[index]['label']]
-    mask = images.read_mask(folder / 'masks' / f'{name}.png')
+    mask = masks.read(folder, name)
     table.append([found.unlabeled[index]['image'], *truth, mask])
   titles = ['image', *(['hidden truth'] if found.truth is not None else []), 'pseudo-label']
   figures.picture(folder / 'picture.png', table, titles)
