@@ -40,7 +40,7 @@ def predict_many(
   batch: int = 8,
   budget: int = BUDGET,
 ) -> Iterator[tuple[int, np.ndarray]]:
-  """Yields (index, probabilities [*space, classes] at native size), images of one shape together."""
+  """Yields (index, probabilities [*space, classes], native size), images of one shape together."""
   waiting: dict[tuple, list] = {}
 
   def run(group: list) -> Iterator[tuple[int, np.ndarray]]:

@@ -1,6 +1,6 @@
 """What a run says of new images: `python -m ssl_jax.predict --run=RUN --images=DIR --out=DIR`.
 
-Masks of all pixels, or the cells that were found, whichever the run has learnt.
+Masks of all pixels or voxels, or the cells that were found, whichever the run has learnt.
 """
 
 import argparse
@@ -12,10 +12,13 @@ import numpy as np
 from absl import logging
 from tqdm import tqdm
 
-from ssl_jax import build, data, detect, images
+from ssl_jax import build, data, detect, images, organs, volumes
 from ssl_jax.evaluate import Answer
 from ssl_jax.inference import BUDGET, Probabilities, predict_many
+from ssl_jax.organs import Windows
+from ssl_jax.preparation import Preparation
 from ssl_jax.record import replace_text
+from ssl_jax.sliding import BLENDS
 from ssl_jax.trained import Ensemble, Network, read_config
 from ssl_jax.types import CELLS, UserError
 
@@ -73,6 +76,31 @@ def write_masks(
     shown = images.overlay(images.to_uint8(original), mask)
     images.write_image(out / 'overlays' / f'{name}.png', shown)
   return readable.refused
+
+
+def write_volumes(
+  probabilities: Probabilities, facts: data.Facts, windows: Windows, folder: Path, out: Path
+) -> list[str]:
+  """Writes out/masks/NAME.nii.gz, class ids on each volume's own grid, with its header.
+
+  Returns one sentence per volume that could not be read; the others are done all the same.
+  """
+  _make(out, 'masks')
+  how, refused = Preparation(**facts.preparation), []
+  for path in tqdm(volumes.list_volumes(folder), unit=' volumes', desc='predict'):
+    try:
+      volume = volumes.read_volume(path)
+    except UserError as error:
+      refused.append(str(error))
+      continue
+    found = organs.segment(probabilities, volume, how, windows)
+    if found.coarser:
+      print(
+        f'{path} did not fit into memory: its voxels were made {organs.COARSER:g} times longer.'
+      )
+    name = volumes.name_of(path)
+    volumes.write_labels(out / 'masks' / f'{name}.nii.gz', found.ids, volume.like)
+  return refused
 
 
 def write_cells(
@@ -143,7 +171,8 @@ def main(arguments: list[str] | None = None) -> int:
     '--budget',
     type=float,
     default=BUDGET / 1e6,
-    help='megapixels; larger images are cut into overlapping tiles (default %(default).2f)',
+    help='megapixels; larger images are cut into overlapping tiles (default %(default).2f); '
+    'megavoxels, above which a volume is made coarser (default: where memory runs out)',
   )
   for knob, value, what in (
     ('stride', 8, 'cells: pixels between windows'),
@@ -151,16 +180,31 @@ def main(arguments: list[str] | None = None) -> int:
     ('radius', 12.0, 'cells: of those closer than this, in pixels, one is kept'),
   ):
     parser.add_argument(f'--{knob}', type=type(value), default=value, help=what)
+  for knob, value, what in (
+    ('overlap', 0.25, 'volumes: part that neighbouring windows share'),
+    ('batch', 1, 'volumes: windows that go through the network together'),
+  ):
+    parser.add_argument(f'--{knob}', type=type(value), default=value, help=what)
+  parser.add_argument(
+    '--blend', choices=BLENDS, default='constant', help='volumes: how windows join'
+  )
   asked = parser.parse_args(arguments)
   logging.set_verbosity(logging.ERROR)  # checkpointing warns that it may not write
   try:
     if not asked.budget > 0:
       raise UserError(f'--budget={asked.budget} is no number of megapixels above 0.')
+    if not (0 <= asked.overlap < 1 and asked.batch > 0):
+      raise UserError('--overlap is in 0..1 (and below 1), --batch at least 1.')
     if not (asked.stride > 0 and asked.radius > 0 and 0 <= asked.score <= 1):
       raise UserError('--stride and --radius are above 0, --score is in 0..1.')
     build.keep_compiled()
     answer, facts = load(asked.run)
-    if facts.task == CELLS:
+    if facts.preparation is not None:
+      size = read_config(seed_folder(asked.run))['size']
+      most = int(asked.budget * 1e6) if asked.budget != parser.get_default('budget') else 0
+      windows = Windows(size, asked.overlap, asked.blend, asked.batch, most)
+      refused = write_volumes(answer, facts, windows, asked.images, asked.out)
+    elif facts.task == CELLS:
       knobs = dict(stride=asked.stride, score=asked.score, radius=asked.radius)
       size = read_config(seed_folder(asked.run))['size'][0]
       refused = write_cells(answer, facts, size, asked.images, asked.out, **knobs)

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / 'ssl_jax'
 FLOORS = [
   'types',
   'find parallel losses metrics intervals optimizers affine collapse mixup',
-  'resampling _imagefile _torchfile surface',
+  'resampling _imagefile _torchfile surface sliding',
   'images volumes sliding photometric randaugment pretrained geometry recipes',
   'masks preparation',
   'augment figures altered replay distance',
@@ -22,7 +22,7 @@ FLOORS = [
   'clusters',
   'trained',
   'evaluate train',
-  'detect',
+  'detect organs',
   'predict',
   'stages table',
   'validate',

@@ -33,7 +33,7 @@ class Case(NamedTuple):
 
 
 class Prepared:
-  """A Source of prepared volumes: 'image' [z, y, x, 1], 'label' [z, y, x], and where they are from."""
+  """A Source of prepared volumes: 'image' [z, y, x, 1], 'label' [z, y, x], and their files."""
 
   def __init__(self, cases: Sequence[Case], labels: bool = True):
     self._cases, self._labels = cases, labels
@@ -150,8 +150,8 @@ def _singles(folder: Path) -> list[Case]:
 def _prepare(cases: Sequence[Case], how: Preparation, cache: Path, role: str) -> list[Case]:
   """The cases with the files of their prepared volumes, made where there is none yet."""
   found = []
-  bar = tqdm(cases, unit=' volumes', desc=f'prepare {role}', disable=not parallel.is_main())
-  for case in bar if cases else ():
+  silent = not cases or not parallel.is_main()
+  for case in tqdm(cases, unit=' volumes', desc=f'prepare {role}', disable=silent):
     digest = hashlib.sha256(repr((VERSION, how)).encode())
     for path in (case.image, case.mask):
       digest.update(path.read_bytes() if path else b'')

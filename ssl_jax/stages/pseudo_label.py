@@ -12,11 +12,12 @@ from ssl_jax import build, data, figures, masks, parallel
 from ssl_jax.inference import predict_averaged
 from ssl_jax.record import replace_text
 from ssl_jax.stages._ensembles import check_members
+from ssl_jax.stages._filters import Filter
 from ssl_jax.stages._quality import Quality
 from ssl_jax.trained import Ensemble
 from ssl_jax.types import IGNORE, Plan, Source, Splits, Stopped, UserError
 
-READS = {'of': 'train', 'ranking': 'rank'}
+READS = {'of': 'train', 'ranking': 'rank', 'stable': 'pseudo_label'}
 PARTS = ('all', 'reliable', 'rest')
 
 
@@ -47,14 +48,18 @@ def stage(
   threshold: float = 0.0,
   scales: tuple[float, ...] = (0.5, 0.75, 1.0, 1.5, 2.0),
   flip: bool = True,
+  least: int = 0,
+  stable: str = '',
+  agreement: float = 0.9,
 ) -> dict[str, float]:
   """Writes masks/NAME.png and labels.csv for each seed of the training stage `of`, or of several.
 
   Its last network (or the best, if its `select` says so) labels all unlabeled images, or the
   reliable ones of a `ranking`, or the rest; those of several stages vote by the mean of their
-  probabilities. Probabilities are averaged over `scales` and mirror
-  images; pixels below `threshold` become IGNORE. Where the data know the hidden truth, the masks
-  are held against it: quality.csv, and figures `labels/...` in percent.
+  probabilities. Probabilities are averaged over `scales` and mirror images; pixels below `threshold`
+  become IGNORE. An image is left out where a class has fewer than `least` pixels, or where its Dice
+  (0..1) with the labels of the stage `stable` is below `agreement`. Where the data know the hidden
+  truth, the masks are held against it: quality.csv, and figures `labels/...` in percent.
   """
   ensemble, found = Ensemble(folder.parent, of), build.splits(config['data'])
   ranked = build.folders_of_seeds(config, folder.parent / ranking)
@@ -65,13 +70,17 @@ def stage(
     chosen = _chosen(found.unlabeled, ranked[seed] / 'ranking.csv', part)
     answers = predict_averaged(teacher, _shown(found.unlabeled, chosen), scales, flip)
     quality = Quality(facts.classes, found.truth)
-    rows = []
+    before = build.folders_of_seeds(config, folder.parent / stable)[seed] if stable else None
+    keep, left_out, rows = Filter(facts.classes, least, before, agreement), 0, []
     for position, probs in tqdm(answers, total=len(chosen), unit=' images', desc=folder.name):
       if stop():
         raise Stopped(f'{folder.name}: stopped; the same command begins this stage again.')
       index, sure = chosen[position], probs.max(-1)
       mask = np.where(sure >= threshold, probs.argmax(-1), IGNORE).astype(np.uint8)
       name = found.unlabeled[index]['name']
+      if not keep.passes(mask, name):
+        left_out += 1
+        continue
       quality.add(index, mask, sure)
       rows.append((index, name, f'{sure.mean():.4f}', f'{(mask != IGNORE).mean():.4f}'))
       if parallel.is_main():
@@ -79,7 +88,11 @@ def stage(
     _write(out, sorted(rows))
     if rows and parallel.is_main():
       _draw(out, found, rows)
-    each.append(quality.write(out))
+    if not rows and chosen:
+      raise UserError(
+        f'{folder.name}: none of {len(chosen)} images is kept; lower least or agreement.'
+      )
+    each.append(quality.write(out) | {'labels/left_out': float(left_out)})
   shared = set.intersection(*map(set, each))
   return {name: float(np.mean([one[name] for one in each])) for name in sorted(shared)}
 

@@ -1,0 +1,99 @@
+"""A stage that finds organs in the test volumes, on their own grids, and says what that costs."""
+
+import csv
+import io
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from ssl_jax import build, organs, parallel, sliding, volumes
+from ssl_jax.organs import Meter, Windows
+from ssl_jax.preparation import Preparation
+from ssl_jax.record import replace_text, write_done
+from ssl_jax.stages._ensembles import check_members
+from ssl_jax.stages._scores import of_seeds
+from ssl_jax.trained import Ensemble
+from ssl_jax.types import Plan, Splits, Stopped, UserError
+
+READS = {'of': 'train'}
+COSTS = ('seconds', 'peak_mib', 'memory_area', 'processor_area')
+
+
+def check(plan: Plan, earlier: Mapping[str, Plan], found: Splits) -> None:
+  """Raises UserError where there are no test volumes, or windows that cannot be."""
+  check_members(plan, earlier)
+  own, where = plan.own, f'stages.{plan.name}'
+  if found.preparation is None or found.test is None:
+    raise UserError(f'{where} is for test volumes (data.name=nifti), and there are none.')
+  if not 0 <= own.get('overlap', 0.25) < 1 or own.get('batch', 1) < 1:
+    raise UserError(f'{where}: overlap is in 0..1 (and below 1), batch at least 1.')
+  if own.get('blend', 'constant') not in sliding.BLENDS:
+    raise UserError(f'{where}: blend={own["blend"]!r} is not one of {", ".join(sliding.BLENDS)}.')
+
+
+def stage(
+  config: Mapping,
+  folder: Path,
+  stop: Callable[[], bool],
+  *,
+  of: str,
+  overlap: float = 0.25,
+  blend: str = 'constant',
+  batch: int = 1,
+  most: int = 0,
+  tolerance: float = organs.TOLERANCE,
+) -> dict[str, float]:
+  """Writes masks/NAME.nii.gz, cases.csv and organs.md for each seed of the training stage `of`.
+
+  Windows of the training's size slide with `overlap` and `blend`, `batch` at a time; a volume of
+  more than `most` prepared voxels (0: one that does not fit) is made coarser. Figures: test/dsc and
+  test/nsd (surfaces within `tolerance` mm) in percent, test/hd95/ORGAN in mm over the cases that
+  have one, and the means of seconds, peak_mib and the areas under the curves of memory and
+  processor use.
+  """
+  ensemble, found = Ensemble(folder.parent, of), build.splits(config['data'])
+  windows = Windows(ensemble.settings[0]['size'], overlap, blend, batch, most)
+  how, done = Preparation(**found.preparation), {}
+  for seed, own in build.folders_of_seeds(config, folder).items():
+    answer, _ = ensemble.at(seed)
+    (own / 'masks').mkdir(parents=True, exist_ok=True)
+    rows = []
+    for i in tqdm(range(len(found.test)), unit=' volumes', desc=folder.name):
+      if stop():
+        raise Stopped(f'{folder.name}: stopped; the same command begins this stage again.')
+      record = found.test[i]
+      with Meter() as meter:
+        volume = volumes.read_volume(record['file'])
+        said = organs.segment(answer, volume, how, windows)
+        if parallel.is_main():
+          path = own / 'masks' / f'{record["name"]}.nii.gz'
+          volumes.write_labels(path, said.ids, volume.like)
+      truth, _ = volumes.read_labels(record['mask_file'])
+      scores = organs.measure(truth, said.ids, volume.spacing, found.classes, tolerance)
+      rows.append({'name': record['name'], 'coarser': int(said.coarser), **meter.cost, **scores})
+    _write(own, rows)
+    replace_text(own / 'organs.md', organs.table(rows, found.classes))
+    done[seed] = _means(rows)
+    if len(ensemble.seeds()) > 1:
+      write_done(own, done[seed])
+  return of_seeds(done)
+
+
+def _means(rows: list[dict]) -> dict[str, float]:
+  """Means over the cases; an infinite distance is in none."""
+  means = {}
+  for name in rows[0]:
+    values = [row[name] for row in rows if name != 'name' and np.isfinite(row[name])]
+    if values:
+      means[name if name in COSTS else f'test/{name}'] = float(np.mean(values))
+  return means
+
+
+def _write(folder: Path, rows: list[dict]) -> None:
+  text = io.StringIO()
+  lines = csv.DictWriter(text, [*rows[0]])
+  lines.writeheader()
+  lines.writerows(rows)
+  replace_text(folder / 'cases.csv', text.getvalue())

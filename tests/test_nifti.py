@@ -1,0 +1,116 @@
+"""Folders of NIfTI volumes: roles, preparation that is done once, sentences for what is wrong."""
+
+import nibabel
+import numpy as np
+import pytest
+from conftest import write_volumes
+
+from ssl_jax import data, volumes
+from ssl_jax.datasets import nifti
+from ssl_jax.types import UserError
+
+WINDOW = dict(window=(0.0, 150.0))
+
+
+@pytest.fixture
+def labeled(tmp_path):
+  write_volumes(tmp_path / 'labeled')
+  return tmp_path
+
+
+def _load(folder, **knobs):
+  return nifti.load(labeled=folder / 'labeled', cache=folder / 'cache', **WINDOW, **knobs)
+
+
+def _names(source):
+  return {source[i]['name'] for i in range(len(source))}
+
+
+def test_a_few_labels_are_kept_and_the_others_judge_only(labeled):
+  found = _load(labeled, labels=2, holdout=0.25)
+  assert [len(s) for s in (found.labeled, found.unlabeled, found.test, found.truth)] == [2, 4, 2, 4]
+  groups = [_names(s) for s in (found.labeled, found.unlabeled, found.test)]
+  assert len(set.union(*groups)) == 8
+  assert 'label' not in found.unlabeled[0]
+  assert _names(found.truth) == groups[1]
+  assert 'label' in found.truth[0]
+  assert found.classes == ('background', 'class 1', 'class 2')
+  record = found.labeled[0]
+  assert record['image'].shape == (*record['label'].shape, 1)
+  assert record['image'].shape[0] == 24  # 16 slices of 1.5 mm
+  assert 0 <= record['image'].min() < record['image'].max() <= 1
+  assert set(np.unique(record['label'])) == {0, 1, 2}
+  facts = data.find_facts(found)
+  assert facts.preparation == found.preparation
+  assert facts.channels == 1
+
+
+def test_more_labels_hold_those_of_fewer(labeled):
+  few, many = (_names(_load(labeled, labels=n).labeled) for n in (2, 4))
+  assert few < many
+
+
+def test_what_was_prepared_is_not_done_again(labeled, monkeypatch):
+  first = _load(labeled)
+  monkeypatch.setattr(volumes, 'read_volume', None)  # it would raise
+  again = _load(labeled)
+  np.testing.assert_array_equal(first.test[0]['image'], again.test[0]['image'])
+  assert first.digest == again.digest
+
+
+def test_other_knobs_or_files_are_other_data(labeled):
+  digests = {_load(labeled).digest, _load(labeled, clip=True).digest}
+  path = labeled / 'labeled' / 'masks' / 'case3.nii.gz'
+  image = nibabel.load(path)
+  changed = np.asarray(image.dataobj).copy()
+  changed[0, 0, 0] = 1
+  nibabel.save(nibabel.Nifti1Image(changed, image.affine), path)
+  assert len({*digests, _load(labeled).digest}) == 3
+
+
+def test_unlabeled_volumes_lie_in_a_folder_of_their_own(labeled):
+  write_volumes(labeled / 'more', count=3, seed=1)
+  found = _load(labeled, unlabeled=labeled / 'more' / 'images', holdout=0)
+  assert len(found.unlabeled) == 3
+  assert found.truth is None
+  assert found.test is None
+  named = _load(labeled, test=labeled / 'more', classes=('none', 'left', 'right', 'other'))
+  assert len(named.test) == 3
+  assert named.classes == ('none', 'left', 'right', 'other')
+
+
+def _shift(folder):
+  path = folder / 'labeled' / 'masks' / 'case1.nii.gz'
+  image = nibabel.load(path)
+  moved = image.affine.copy()
+  moved[0, 3] += 5
+  nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj), moved), path)
+
+
+def _crop(folder):
+  path = folder / 'labeled' / 'masks' / 'case1.nii.gz'
+  image = nibabel.load(path)
+  nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj)[1:], image.affine), path)
+
+
+@pytest.mark.parametrize(
+  ('spoil', 'knobs', 'says'),
+  [
+    (lambda f: (f / 'labeled/masks/case1.nii.gz').unlink(), {}, 'case1.nii.gz has no mask'),
+    (
+      lambda f: (f / 'labeled/images/case1.nii.gz').write_bytes(b'x'),
+      {},
+      'cannot be read as NIfTI',
+    ),
+    (_shift, {}, 'does not lie where case1.nii.gz does'),
+    (_crop, {}, r'has \(17, 20, 16\) voxels but case1.nii.gz has \(18, 20, 16\)'),
+    (lambda f: None, dict(labels=7), 'data.labels=7: 6 volumes'),
+    (lambda f: None, dict(classes=2), 'a mask holds the class 2'),
+    (lambda f: None, dict(holdout=1.0), 'data.holdout=1.0'),
+    (lambda f: None, dict(spacing=(1.0, -1.0, 1.0)), 'data.spacing'),
+  ],
+)
+def test_what_is_wrong_is_named(labeled, spoil, knobs, says):
+  spoil(labeled)
+  with pytest.raises(UserError, match=says):
+    _load(labeled, **knobs)

@@ -1,0 +1,106 @@
+"""Organs on native grids: scores by hand, coarser where memory ends, what it cost."""
+
+import time
+
+import nibabel
+import numpy as np
+import pytest
+
+from ssl_jax import organs, volumes
+from ssl_jax.preparation import Preparation
+
+HOW = Preparation(window=(0.0, 100.0))
+WINDOWS = organs.Windows((8, 8, 8))
+
+
+def _volume(tmp_path, shape=(14, 12, 10)):
+  voxels = np.full(shape, -5.0)
+  voxels[2:12, 2:10, 2:8] = 20
+  voxels[4:8, 4:8, 3:7] = 80
+  nibabel.save(nibabel.Nifti1Image(voxels, np.diag([-1.0, 1.0, 2.0, 1.0])), tmp_path / 'a.nii.gz')
+  return volumes.read_volume(tmp_path / 'a.nii.gz')
+
+
+def bright(shown):
+  organ = (shown > 0.5).astype(np.float32)
+  return np.concatenate([1 - organ, organ], -1)
+
+
+def test_an_organ_is_found_on_the_volumes_own_grid(tmp_path):
+  volume = _volume(tmp_path)
+  found = organs.segment(bright, volume, HOW, WINDOWS)
+  assert found.ids.shape == volume.voxels.shape
+  assert not found.coarser
+  scores = organs.measure((volume.voxels > 50).astype(np.uint8), found.ids, volume.spacing, 'bo')
+  assert scores['dsc'] > 90  # halfway between voxels it may round
+
+
+def test_where_memory_ends_voxels_become_coarser(tmp_path):
+  volume = _volume(tmp_path)
+  sizes = []
+
+  def answer(shown):
+    sizes.append(shown.shape)
+    return bright(shown)
+
+  found = organs.segment(answer, volume, HOW, WINDOWS._replace(most=500))
+  assert found.coarser
+  assert found.ids.shape == volume.voxels.shape
+  fewer = len(sizes)
+  organs.segment(answer, volume, HOW, WINDOWS)
+  assert len(sizes) - fewer > fewer
+
+  calls = []
+
+  def exhausted(shown):
+    calls.append(shown.shape)
+    if len(calls) == 1:
+      raise MemoryError
+    return bright(shown)
+
+  assert organs.segment(exhausted, volume, HOW, WINDOWS).coarser
+
+
+def test_another_fault_is_not_taken_for_a_lack_of_memory(tmp_path):
+  def broken(shown):
+    raise ZeroDivisionError
+
+  with pytest.raises(ZeroDivisionError):
+    organs.segment(broken, _volume(tmp_path), HOW, WINDOWS)
+
+
+def test_scores_by_hand():
+  truth, found = np.zeros((2, 10, 10, 10), np.uint8)
+  truth[2:6, 2:6, 2:6], found[2:6, 2:6, 3:7] = 1, 1
+  truth[8, 8, 8] = 2  # missed; the third class is in neither
+  scores = organs.measure(truth, found, (1.0, 1.0, 1.0), ('none', 'a', 'b', 'c'), tolerance=1.0)
+  assert scores['dsc/a'] == pytest.approx(75)
+  assert scores['nsd/a'] == 100
+  assert scores['hd95/a'] == pytest.approx(1)
+  assert (scores['dsc/b'], scores['nsd/b'], scores['hd95/b']) == (0, 0, np.inf)
+  assert (scores['dsc/c'], scores['nsd/c'], scores['hd95/c']) == (100, 100, 0)
+  assert scores['dsc'] == pytest.approx((75 + 0 + 100) / 3)
+
+
+def test_the_table_has_a_line_for_each_organ():
+  rows = [
+    {'dsc/a': 80.0, 'nsd/a': 90.0, 'hd95/a': 2.0, 'dsc': 80.0, 'nsd': 90.0},
+    {'dsc/a': 60.0, 'nsd/a': 70.0, 'hd95/a': np.inf, 'dsc': 60.0, 'nsd': 70.0},
+  ]
+  lines = organs.table(rows, ('none', 'a')).splitlines()
+  assert lines[2] == '| a | 70.00 ± 10.00 | 80.00 ± 10.00 | 2.0 (n=1) |'
+  assert lines[3].startswith('| mean | 70.00')
+
+
+def test_the_meter_sees_what_is_used():
+  with organs.Meter() as meter:
+    held = np.ones(60 * 2**17)  # 60 MiB
+    until = time.process_time() + 0.4
+    while time.process_time() < until:
+      pass
+  cost = meter.cost
+  assert held.all()
+  assert cost['seconds'] >= 0.4
+  assert cost['processor_area'] >= 40
+  assert cost['memory_area'] > 0.4 * 60
+  assert cost['peak_mib'] > 60
