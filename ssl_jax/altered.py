@@ -1,5 +1,6 @@
 """What a page may do to any data set before it is used: smaller images, masks with gaps."""
 
+import abc
 import functools
 from collections.abc import Mapping
 
@@ -14,7 +15,7 @@ KEPT = 512
 TOUCHING = np.ones((3, 3), int)
 
 
-class _Made:
+class _Made(abc.ABC):
   """A source whose records are made of another's, and the last of them kept."""
 
   def __init__(self, source: Source):
@@ -27,8 +28,9 @@ class _Made:
   def __getitem__(self, index: int) -> dict:
     return dict(self._at(int(index) % len(self)))
 
+  @abc.abstractmethod
   def _make(self, index: int) -> Mapping:
-    raise NotImplementedError
+    """What the record of an index becomes."""
 
 
 class Scaled(_Made):

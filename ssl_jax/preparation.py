@@ -29,10 +29,10 @@ class Preparation(NamedTuple):
   the value above which a voxel is foreground; None keeps the whole volume.
   """
 
-  spacing: tuple[float, float, float] | None = (1.0, 1.0, 1.0)
-  window: tuple[float, float] | None = (-300.0, 300.0)
+  spacing: tuple[float, float, float] | None = None
+  window: tuple[float, float] | None = None
   clip: bool = False
-  above: float | None = 0.0
+  above: float | None = None
   percentiles: tuple[float, float] = (0.5, 99.5)
 
   def check(self) -> None:

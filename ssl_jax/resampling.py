@@ -1,8 +1,11 @@
 """Linear interpolation along an axis, as a matrix."""
 
+import functools
+
 import numpy as np
 
 
+@functools.lru_cache(maxsize=256)
 def interpolation(size: int, new: int, align_corners: bool) -> np.ndarray:
   """The [new, size] matrix of linear interpolation along one axis."""
   index = np.arange(new)

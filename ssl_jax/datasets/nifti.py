@@ -64,10 +64,10 @@ def load(
   labels: int | None = None,
   holdout: float | int = 0.25,
   seed: int = 0,
-  spacing: Sequence[float | int] | None = (1.0, 1.0, 1.0),
-  window: Sequence[float | int] | None = (-300.0, 300.0),
+  spacing: Sequence[float | int] | None = None,
+  window: Sequence[float | int] | None = None,
   clip: bool = False,
-  above: float | int | None = 0.0,
+  above: float | int | None = None,
   percentiles: Sequence[float | int] = (0.5, 99.5),
   cache: str | Path | None = None,
 ) -> Splits:

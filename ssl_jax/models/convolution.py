@@ -1,8 +1,8 @@
 """Convolution in the form that is fastest for its shape, equal in result.
 
 On a CPU, XLA is slow at a few forms: a 1 x 1 convolution that is not called a matrix product, a
-dilated one that mostly multiplies padding, one with fewer pixels than channels, and the gradient
-for the kernel wherever the image is large.
+dilated one that mostly multiplies padding, one with fewer pixels than channels, one of volumes, and
+the gradient for the kernel wherever the image is large.
 """
 
 import functools
@@ -124,6 +124,17 @@ _conv_same.defvjp(
 )
 
 
+def _by_slices(x: Array, kernel: Array, stride: int, dilation: int) -> Array:
+  """A convolution of volumes as one of slices, whose neighbours are more of their channels."""
+  depth, reach = x.shape[1], dilation * (kernel.shape[0] // 2)
+  x = jnp.pad(x, [(0, 0), (reach, reach), *[(0, 0)] * 3])
+  taps = range(0, dilation * kernel.shape[0], dilation)
+  seen = jnp.concatenate([x[:, at : at + depth : stride] for at in taps], axis=-1)
+  flat = jnp.moveaxis(kernel, 0, 2).reshape(*kernel.shape[1:3], -1, kernel.shape[-1])
+  slices = conv(seen.reshape(-1, *seen.shape[2:]), flat, stride, dilation)
+  return slices.reshape(*seen.shape[:2], *slices.shape[1:])
+
+
 def conv(
   x: Float[Array, 'b *space i'], kernel: Float[Array, '*k i o'], stride: int = 1, dilation: int = 1
 ) -> Float[Array, 'b *out o']:
@@ -151,4 +162,11 @@ def conv(
     return matmul(patches, kernel.reshape(-1, kernel.shape[-1]))
   if stride == 1 and rank == 2:
     return _conv_same(x, kernel, dilation)
+  if rank == 3:
+    return lax.platform_dependent(
+      x,
+      kernel,
+      cpu=functools.partial(_by_slices, stride=stride, dilation=dilation),
+      default=functools.partial(_lax_conv, stride=stride, dilation=dilation),
+    )
   return _lax_conv(x, kernel, stride, dilation)

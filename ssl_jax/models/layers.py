@@ -71,7 +71,6 @@ def max_pool3(x: Float[Array, 'b *space c']) -> Float[Array, 'b *half c']:
   return x
 
 
-@functools.lru_cache(maxsize=256)
 def resize_linear(
   x: Float[Array, 'b *space c'], size: Sequence[int], align_corners: bool = False
 ) -> Float[Array, 'b *size c']:

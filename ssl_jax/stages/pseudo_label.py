@@ -56,10 +56,11 @@ def stage(
 
   Its last network (or the best, if its `select` says so) labels all unlabeled images, or the
   reliable ones of a `ranking`, or the rest; those of several stages vote by the mean of their
-  probabilities. Probabilities are averaged over `scales` and mirror images; pixels below `threshold`
-  become IGNORE. An image is left out where a class has fewer than `least` pixels, or where its Dice
-  (0..1) with the labels of the stage `stable` is below `agreement`. Where the data know the hidden
-  truth, the masks are held against it: quality.csv, and figures `labels/...` in percent.
+  probabilities. Probabilities are averaged over `scales` and mirror images; pixels below
+  `threshold` become IGNORE. An image is left out where a class has fewer than `least` pixels, or
+  where its Dice (0..1) with the labels of the stage `stable` is below `agreement`. Where the data
+  know the hidden truth, the masks are held against it: quality.csv, and figures `labels/...` in
+  percent.
   """
   ensemble, found = Ensemble(folder.parent, of), build.splits(config['data'])
   ranked = build.folders_of_seeds(config, folder.parent / ranking)
