@@ -23,7 +23,7 @@ def get_config():
   """A page, the stages of mean teacher and of two rounds, and the cells of a table."""
   config = _volumes.page()
   config.data = dict(name='nifti', labeled=placeholder(str), labels=8, classes=CLASSES)
-  config.data.update(holdout=0.25, seed=0, clip=True, percentiles=(0.5, 99.5))
+  config.data.update(holdout=0.25, seed=0, clip=True, cache=placeholder(str))
   config.update(steps=FIRST + AFTER, eval_every=FIRST + AFTER, checkpoint_every=100, log_every=20)
   config.update(batch=dict(labeled=2), size=(32, 48, 32), teacher='average', average=0.99)
   config.model = dict(name='nnunet', widths=(8, 16, 32, 64), residual=True, dropout=0.0)

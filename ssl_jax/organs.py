@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jaxtyping import UInt8
+from scipy import ndimage
 
 from ssl_jax import sliding, surface, volumes
 from ssl_jax.preparation import Preparation
@@ -17,18 +18,28 @@ COARSER = 2.0
 """How many times longer voxels get where a volume does not fit into memory (Gao et al. 2022)."""
 TOLERANCE = 2.0
 """mm within which surfaces agree (FLARE22)."""
+COSTS = {  # what a Meter finds, and its words in a table
+  'seconds': 'running time, s',
+  'peak_mib': 'peak of memory, MiB',
+  'memory_area': 'area under memory over time, MiB s',
+  'processor_area': 'area under processor use over time, % s',
+}
 PERIOD = 0.1
 """Seconds between two looks at what is used."""
 
 
 class Windows(NamedTuple):
-  """How a volume goes through a network; `most` of its prepared voxels fit into memory (0: any)."""
+  """How a volume goes through a network; `most` of its prepared voxels fit into memory (0: any).
+
+  With `largest` only the largest connected piece of each organ is kept.
+  """
 
   size: tuple[int, int, int]  # z, y, x
   overlap: float = 0.25
   blend: str = 'constant'
   batch: int = 1
   most: int = 0
+  largest: bool = False
 
 
 class Found(NamedTuple):
@@ -49,7 +60,8 @@ def segment(
     if windows.most and image.size > windows.most and coarser == 1:
       raise MemoryError
     knobs = windows.size, windows.overlap, windows.blend, windows.batch
-    return how.back(sliding.slide(answer, image, *knobs), place)
+    ids = how.back(sliding.slide(answer, image, *knobs), place)
+    return largest_pieces(ids) if windows.largest else ids
 
   try:
     return Found(at(1.0), False)
@@ -57,6 +69,20 @@ def segment(
     if isinstance(error, jax.errors.JaxRuntimeError) and 'RESOURCE_EXHAUSTED' not in str(error):
       raise
   return Found(at(COARSER), True)
+
+
+def largest_pieces(ids: UInt8[np.ndarray, 'x y z']) -> UInt8[np.ndarray, 'x y z']:
+  """The ids with background in place of all but the largest piece of each class.
+
+  Voxels of a piece share faces; of pieces of one size the first is kept.
+  """
+  kept = np.zeros_like(ids)
+  for organ, box in enumerate(ndimage.find_objects(ids), start=1):
+    if box is not None:
+      pieces, count = ndimage.label(ids[box] == organ)
+      sizes = np.bincount(pieces.ravel(), minlength=count + 1)[1:]
+      kept[box][pieces == sizes.argmax() + 1] = organ
+  return kept
 
 
 def measure(
@@ -133,13 +159,17 @@ def _resident() -> float:
 
 
 def table(rows: Sequence[Mapping[str, float]], classes: Sequence[str]) -> str:
-  """Markdown: DSC, NSD (mean and deviation over cases, percent) and HD95 (mean, mm) per organ."""
+  """Markdown: DSC, NSD (percent) and HD95 (mm) per organ, then what a case took, over cases."""
   lines = ['| organ | DSC % | NSD % | HD95 mm |', '|---|---|---|---|']
   for name in (*classes[1:], None):
     said = [_spread([row[f'{s}/{name}' if name else s] for row in rows]) for s in ('dsc', 'nsd')]
     far = [row[f'hd95/{name}'] for row in rows if np.isfinite(row.get(f'hd95/{name}', np.inf))]
     hd95 = f'{np.mean(far):.1f} (n={len(far)})' if far else ''
     lines.append(f'| {name or "mean"} | {said[0]} | {said[1]} | {hd95} |')
+  lines += ['', f'| of {len(rows)} cases | mean | most |', '|---|---|---|']
+  for cost, words in COSTS.items():
+    values = [row[cost] for row in rows]
+    lines.append(f'| {words} | {np.mean(values):.1f} | {np.max(values):.1f} |')
   return '\n'.join(lines) + '\n'
 
 

@@ -188,6 +188,9 @@ def main(arguments: list[str] | None = None) -> int:
   parser.add_argument(
     '--blend', choices=BLENDS, default='constant', help='volumes: how windows join'
   )
+  parser.add_argument(
+    '--largest', action='store_true', help='volumes: keep the largest piece of each organ alone'
+  )
   asked = parser.parse_args(arguments)
   logging.set_verbosity(logging.ERROR)  # checkpointing warns that it may not write
   try:
@@ -202,7 +205,7 @@ def main(arguments: list[str] | None = None) -> int:
     if facts.preparation is not None:
       size = read_config(seed_folder(asked.run))['size']
       most = int(asked.budget * 1e6) if asked.budget != parser.get_default('budget') else 0
-      windows = Windows(size, asked.overlap, asked.blend, asked.batch, most)
+      windows = Windows(size, asked.overlap, asked.blend, asked.batch, most, asked.largest)
       refused = write_volumes(answer, facts, windows, asked.images, asked.out)
     elif facts.task == CELLS:
       knobs = dict(stride=asked.stride, score=asked.score, radius=asked.radius)

@@ -29,7 +29,7 @@ HYDRA = {'depth': 10, 'width': 1, 'classify': (4,), 'locate': (4,)}
 NETWORKS = {
   'hydra': ('hydra', HYDRA, (9, 9)),
   'unet': (*UNET, (8, 8)),
-  'unet in 3-D': (*UNET, (4, 8, 8)),
+  'nnunet in 3-D': ('nnunet', {'widths': (4, 6)}, (4, 8, 8)),
   'deeplabv3plus': (
     'deeplabv3plus',
     {'backbone': 'resnet10', 'output_stride': 16, 'rates': (2,)},

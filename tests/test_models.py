@@ -12,6 +12,7 @@ from ssl_jax.models import (
   discriminator,
   generator,
   hydra,
+  nnunet,
   prominence_unet,
   pspnet,
   resnet,
@@ -90,6 +91,8 @@ def plain_conv(stride, dilation):
     ((1, 5, 6, 7, 2), 3, 3, 1, 1),
     ((1, 5, 6, 7, 2), 3, 3, 1, 5),
     ((1, 2, 2, 2, 2), 3, 30, 1, 1),
+    ((1, 5, 6, 7, 2), 3, 3, 2, 1),  # slices whose neighbours are channels
+    ((2, 6, 4, 5, 3), 3, 3, 1, 2),
   ],
 )
 def test_conv_equals_lax(shape, side, features, stride, dilation):
@@ -222,6 +225,24 @@ def test_parameter_counts(model, parameters):
   assert count(model, 1, 64, 64, 1 if model.__module__ == unet.__name__ else 3) == parameters
 
 
+def test_parameters_of_the_network_of_flare22():
+  assert count(nnunet.Model(14), 1, 32, 32, 32, 1) == 31_419_406
+
+
+@pytest.mark.parametrize('residual', [True, False])
+@pytest.mark.parametrize('space', [(7, 10), (1, 3), (5, 6, 9)])
+def test_nnunet(space, residual):
+  x = random(2, *space, 2)
+  model = nnunet.Model(3, widths=(4, 6, 8), residual=residual, dtype='bfloat16')
+  logits, variables = jax.jit(model.init_with_output)(jax.random.key(0), x)
+  assert logits.shape == (2, *space, 3)
+  assert logits.dtype == jnp.float32
+  skips = [name for name in variables['params'] if 'skip' in variables['params'][name]]
+  assert len(skips) == 3 * residual  # where size or width changes
+  alone = model.apply(variables, x[:1])
+  np.testing.assert_allclose(alone, logits[:1], atol=0.1)  # instance norm; in half precision
+
+
 @pytest.mark.parametrize(('stride', 'sides'), [(8, [32, 16, 8, 8, 8]), (16, [32, 16, 8, 4, 4])])
 def test_output_stride(stride, sides):
   net = resnet.Backbone('resnet50', output_stride=stride)
@@ -234,6 +255,8 @@ def test_unknown_knobs_are_refused():
   x = jnp.zeros((1, 32, 32, 3))
   with pytest.raises(UserError, match='resnet18'):
     deeplabv3plus.Model(2, backbone='resnet17').init(jax.random.key(0), x)
+  with pytest.raises(UserError, match='widths is empty'):
+    nnunet.Model(2, widths=()).init(jax.random.key(0), x)
   with pytest.raises(UserError, match='8, 16 or 32'):
     deeplabv3plus.Model(2, output_stride=4).init(jax.random.key(0), x)
   with pytest.raises(UserError, match='norm is one of'):

@@ -9,7 +9,7 @@ from ssl_jax import data, volumes
 from ssl_jax.datasets import nifti
 from ssl_jax.types import UserError
 
-WINDOW = dict(window=(0.0, 150.0))
+WINDOW = dict(window=(0.0, 150.0), spacing=(1.0, 1.0, 1.0))
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def labeled(tmp_path):
 
 
 def _load(folder, **knobs):
-  return nifti.load(labeled=folder / 'labeled', cache=folder / 'cache', **WINDOW, **knobs)
+  return nifti.load(labeled=folder / 'labeled', cache=folder / 'cache', **{**WINDOW, **knobs})
 
 
 def _names(source):

@@ -9,7 +9,7 @@ import pytest
 from ssl_jax import organs, volumes
 from ssl_jax.preparation import Preparation
 
-HOW = Preparation(window=(0.0, 100.0))
+HOW = Preparation(spacing=(1.0, 1.0, 1.0), window=(0.0, 100.0), above=0.0)
 WINDOWS = organs.Windows((8, 8, 8))
 
 
@@ -82,14 +82,26 @@ def test_scores_by_hand():
   assert scores['dsc'] == pytest.approx((75 + 0 + 100) / 3)
 
 
+def test_of_an_organ_in_pieces_the_largest_is_kept():
+  ids = np.zeros((6, 6, 6), np.uint8)
+  ids[0, 0, :3], ids[1, 1, 3] = 1, 1  # they touch at corners only
+  ids[3:5, 3:5, 3:5], ids[5, 0, 0] = 3, 3
+  expected = ids.copy()
+  expected[1, 1, 3] = expected[5, 0, 0] = 0
+  np.testing.assert_array_equal(organs.largest_pieces(ids), expected)
+
+
 def test_the_table_has_a_line_for_each_organ():
   rows = [
     {'dsc/a': 80.0, 'nsd/a': 90.0, 'hd95/a': 2.0, 'dsc': 80.0, 'nsd': 90.0},
     {'dsc/a': 60.0, 'nsd/a': 70.0, 'hd95/a': np.inf, 'dsc': 60.0, 'nsd': 70.0},
   ]
+  costs = [dict.fromkeys(organs.COSTS, 1.0), dict.fromkeys(organs.COSTS, 4.0)]
+  rows = [row | cost for row, cost in zip(rows, costs, strict=True)]
   lines = organs.table(rows, ('none', 'a')).splitlines()
   assert lines[2] == '| a | 70.00 ± 10.00 | 80.00 ± 10.00 | 2.0 (n=1) |'
   assert lines[3].startswith('| mean | 70.00')
+  assert lines[7] == '| running time, s | 2.5 | 4.0 |'
 
 
 def test_the_meter_sees_what_is_used():

@@ -18,7 +18,6 @@ from ssl_jax.trained import Ensemble
 from ssl_jax.types import Plan, Splits, Stopped, UserError
 
 READS = {'of': 'train'}
-COSTS = ('seconds', 'peak_mib', 'memory_area', 'processor_area')
 
 
 def check(plan: Plan, earlier: Mapping[str, Plan], found: Splits) -> None:
@@ -43,18 +42,19 @@ def stage(
   blend: str = 'constant',
   batch: int = 1,
   most: int = 0,
+  largest: bool = False,
   tolerance: float = organs.TOLERANCE,
 ) -> dict[str, float]:
   """Writes masks/NAME.nii.gz, cases.csv and organs.md for each seed of the training stage `of`.
 
   Windows of the training's size slide with `overlap` and `blend`, `batch` at a time; a volume of
-  more than `most` prepared voxels (0: one that does not fit) is made coarser. Figures: test/dsc and
-  test/nsd (surfaces within `tolerance` mm) in percent, test/hd95/ORGAN in mm over the cases that
-  have one, and the means of seconds, peak_mib and the areas under the curves of memory and
-  processor use.
+  more than `most` prepared voxels (0: one that does not fit) is made coarser, and with `largest`
+  only the largest piece of each organ is kept. Figures: test/dsc and test/nsd (surfaces within
+  `tolerance` mm) in percent, test/hd95/ORGAN in mm over the cases that have one, and the means of
+  seconds, peak_mib and the areas under the curves of memory and processor use.
   """
   ensemble, found = Ensemble(folder.parent, of), build.splits(config['data'])
-  windows = Windows(ensemble.settings[0]['size'], overlap, blend, batch, most)
+  windows = Windows(ensemble.settings[0]['size'], overlap, blend, batch, most, largest)
   how, done = Preparation(**found.preparation), {}
   for seed, own in build.folders_of_seeds(config, folder).items():
     answer, _ = ensemble.at(seed)
@@ -87,7 +87,7 @@ def _means(rows: list[dict]) -> dict[str, float]:
   for name in rows[0]:
     values = [row[name] for row in rows if name != 'name' and np.isfinite(row[name])]
     if values:
-      means[name if name in COSTS else f'test/{name}'] = float(np.mean(values))
+      means[name if name in organs.COSTS else f'test/{name}'] = float(np.mean(values))
   return means
 
 

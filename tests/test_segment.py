@@ -1,0 +1,147 @@
+"""Volumes from folders to organs: teacher, pseudo-labels, fine-tuning, scores, and new volumes."""
+
+import csv
+import runpy
+
+import nibabel
+import numpy as np
+import pytest
+from conftest import ROOT, write_volumes
+
+from ssl_jax import masks, predict, volumes
+from ssl_jax.record import read_done
+from ssl_jax.run import run
+from ssl_jax.types import UserError
+
+STAGES = ('teacher', 'control', 'labels1', 'tuned1', 'labels2', 'tuned2', 'tuned2-organs')
+
+
+def _page(folder, **changes):
+  """The paper's page with two rounds, of a network that learns the balls of `folder`."""
+  config = runpy.run_path(str(ROOT / 'configs' / 'flare22.py'))['get_config']('2')
+  config.unlock()
+  small = {'data.labeled': str(folder / 'labeled'), 'data.labels': 3, 'data.window': (0.0, 150.0)}
+  small |= {'data.unlabeled': None, 'data.classes': ('none', 'bright', 'dark'), 'data.seed': 1}
+  small |= {'data.above': None, 'data.cache': str(folder / 'cache'), 'size': (16, 16, 16)}
+  small |= {'model.widths': (6, 12), 'optimizer.lr': 0.02, 'steps': 40, 'eval_every': 40}
+  config.data.labels = 3
+  config.update_from_flattened_dict(small | changes)
+  knobs = dict(steps=4, eval_every=4, batch=dict(labeled=2, pseudo=2), least=20)
+  stages = {stage['name']: dict(stage) for stage in config.to_dict()['stages']}
+  for stage in stages.values():
+    stage |= {knob: value for knob, value in knobs.items() if knob in stage}
+  stages['control']['batch'] = dict(labeled=4)
+  stages['labels2'] |= dict(agreement=0.5)
+  stages['tuned2-organs'] |= dict(batch=2, overlap=0.5, blend='gaussian')
+  config.stages, config.table = tuple(stages[name] for name in STAGES), ()
+  return config.lock()
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('volumes')
+  write_volumes(folder / 'labeled')
+  run(_page(folder), folder / 'run')
+  return folder
+
+
+def _rows(path):
+  with path.open(newline='') as file:
+    return list(csv.DictReader(file))
+
+
+def test_organs_are_found_and_scored_on_the_grid_of_the_file(finished):
+  stage = finished / 'run' / 'tuned2-organs'
+  rows, done = _rows(stage / 'cases.csv'), read_done(stage)
+  assert len(rows) == 2  # a quarter of eight
+  assert done['test/dsc'] > 70
+  assert done['test/dsc'] == pytest.approx(np.mean([float(row['dsc']) for row in rows]))
+  assert done['test/hd95/bright'] < 10
+  for row in rows:
+    original = nibabel.load(finished / 'labeled' / 'masks' / f'{row["name"]}.nii.gz')
+    found = nibabel.load(stage / 'masks' / f'{row["name"]}.nii.gz')
+    np.testing.assert_allclose(found.affine, original.affine)
+    truth, ids = np.asarray(original.dataobj), np.asarray(found.dataobj)
+    dice = 200 * ((truth == 1) & (ids == 1)).sum() / ((truth == 1).sum() + (ids == 1).sum())
+    assert float(row['dsc/bright']) == pytest.approx(dice)
+    assert float(row['seconds']) > 0
+  text = (stage / 'organs.md').read_text()
+  assert '| bright |' in text
+  assert '| running time, s |' in text
+
+
+def test_pseudo_labels_are_volumes_that_pass_the_filters(finished):
+  first, second = (finished / 'run' / f'labels{i}' for i in (1, 2))
+  kept = [row['name'] for row in _rows(first / 'labels.csv')]
+  done = read_done(first)
+  assert 0 < len(kept) == 3 - done['labels/left_out']  # of six, three have masks
+  for name in kept:
+    counts = np.bincount(masks.read(first, name).ravel(), minlength=3)
+    assert counts[1:].min() >= 20
+  assert {row['name'] for row in _rows(second / 'labels.csv')} <= set(kept)
+  assert done['labels/miou'] > 50  # the hidden masks are known
+  assert (first / 'picture.png').exists() or list(first.glob('*.png'))
+
+
+def test_filters_that_leave_nothing_say_so(finished, tmp_path):
+  config = _page(finished)
+  with config.unlocked():
+    stages = [dict(stage) for stage in config.to_dict()['stages']][:3]
+    stages[2]['least'] = 10**6
+    config.stages = tuple(stages)
+  with pytest.raises(UserError, match='none of 3'):
+    run(config, tmp_path / 'run')
+
+
+def test_new_volumes_have_the_masks_that_were_scored(finished, tmp_path, capsys):
+  images = tmp_path / 'in'
+  images.mkdir()
+  names = [row['name'] for row in _rows(finished / 'run' / 'tuned2-organs' / 'cases.csv')]
+  for name in names:
+    path = finished / 'labeled' / 'images' / f'{name}.nii.gz'
+    (images / path.name).write_bytes(path.read_bytes())
+  (images / 'broken.nii.gz').write_bytes(b'no volume')
+  four = nibabel.Nifti1Image(np.zeros((4, 4, 4, 3), np.int16), np.eye(4))
+  nibabel.save(four, images / 'series.nii.gz')
+  knobs = ['--overlap=0.5', '--blend=gaussian']
+  asked = [f'--run={finished / "run" / "tuned2"}', f'--images={images}', f'--out={tmp_path}']
+  assert predict.main([*asked, *knobs]) == 1
+  said = capsys.readouterr()
+  assert 'broken.nii.gz' in said.err
+  assert 'series.nii.gz' in said.err
+  assert 'Traceback' not in said.err
+  assert '1 bright, 2 dark' in said.out
+  for name in names:
+    ours, _ = volumes.read_labels(tmp_path / 'masks' / f'{name}.nii.gz')
+    scored, _ = volumes.read_labels(finished / 'run' / 'tuned2-organs' / 'masks' / f'{name}.nii.gz')
+    np.testing.assert_array_equal(ours, scored)
+  for path in ('broken.nii.gz', 'series.nii.gz'):
+    (images / path).unlink()
+  assert predict.main([*asked, *knobs, '--budget=0.004', '--largest']) == 0
+  assert 'did not fit into memory' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+  ('knobs', 'says'),
+  [
+    (dict(overlap=1.0), 'overlap'),
+    (dict(batch=0), 'batch'),
+    (dict(blend='mean'), 'constant, gaussian'),
+  ],
+)
+def test_windows_that_cannot_be_are_refused_before_the_first_step(finished, tmp_path, knobs, says):
+  config = _page(finished)
+  with config.unlocked():
+    stages = [dict(stage) for stage in config.to_dict()['stages']]
+    stages[-1] |= knobs
+    config.stages = tuple(stages)
+  with pytest.raises(UserError, match=says):
+    run(config, tmp_path / 'run')
+  assert not (tmp_path / 'run' / 'teacher').exists()
+
+
+def test_images_have_no_organs(page, tmp_path):
+  with page.unlocked():
+    page.stages = (dict(name='control'), dict(name='organs', run='segment', of='control'))
+  with pytest.raises(UserError, match='test volumes'):
+    run(page, tmp_path / 'run')
