@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from scipy import ndimage
 
 from ssl_jax import sliding, surface, volumes
@@ -141,14 +141,21 @@ class Meter:
     return time.perf_counter(), used / 2**20, time.process_time()
 
   @property
+  def trace(self) -> Float[np.ndarray, 'looks 3']:
+    """Seconds since the beginning, MiB, and percent of a core since the look before."""
+    times, memory, processor = np.array(self._looks).T
+    busy = 100 * np.diff(processor) / np.maximum(np.diff(times), 1e-9)
+    return np.stack([times - times[0], memory, [0.0, *busy]], axis=1)
+
+  @property
   def cost(self) -> dict[str, float]:
     """What was used since the beginning."""
-    times, memory, processor = map(np.array, zip(*self._looks, strict=True))
+    times, memory, busy = self.trace.T
     return {
-      'seconds': float(times[-1] - times[0]),
+      'seconds': float(times[-1]),
       'peak_mib': float(memory.max()),
       'memory_area': float(np.trapezoid(memory, times)),
-      'processor_area': float(100 * (processor[-1] - processor[0])),
+      'processor_area': float(busy[1:] @ np.diff(times)),
     }
 
 
@@ -158,7 +165,7 @@ def _resident() -> float:
   return pages * 4096.0
 
 
-def table(rows: Sequence[Mapping[str, float]], classes: Sequence[str]) -> str:
+def table(rows: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> str:
   """Markdown: DSC, NSD (percent) and HD95 (mm) per organ, then what a case took, over cases."""
   lines = ['| organ | DSC % | NSD % | HD95 mm |', '|---|---|---|---|']
   for name in (*classes[1:], None):

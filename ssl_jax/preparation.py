@@ -62,14 +62,14 @@ class Preparation(NamedTuple):
     return np.ascontiguousarray(volumes.window(resampled, low, high, self.clip).T)[..., None]
 
   def labels(
-    self, ids: Integer[np.ndarray, 'x y z'], volume: volumes.Volume, place: Placement
+    self, ids: Integer[np.ndarray, 'i j k'], volume: volumes.Volume, place: Placement
   ) -> UInt8[np.ndarray, 'z y x']:
     """The class ids of a volume on the grid of its prepared image."""
     part = ids[_slices(place)]
     size = self._size(part.shape, volume.spacing, 1.0)
     return np.ascontiguousarray(volumes.resample(part, size, nearest=True).T.astype(np.uint8))
 
-  def back(self, ids: Integer[np.ndarray, 'z y x'], place: Placement) -> UInt8[np.ndarray, 'x y z']:
+  def back(self, ids: Integer[np.ndarray, 'z y x'], place: Placement) -> UInt8[np.ndarray, 'i j k']:
     """Class ids of a prepared image on the volume's own grid; 0 outside the part."""
     whole, here = np.zeros(place.shape, np.uint8), _slices(place)
     whole[here] = volumes.resample(ids.T, whole[here].shape, nearest=True)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, UInt8
 from scipy import ndimage
 
 CORNERS = tuple(itertools.product((0, 1), repeat=3))
@@ -111,7 +111,7 @@ def element_areas(spacing: tuple[float, float, float]) -> Float[np.ndarray, '256
   return np.array([sum(_area(t * mm, [(0, 1, 2)]) for t in each) for each in _pieces()])
 
 
-def codes(mask: Bool[np.ndarray, 'x y z']) -> Int[np.ndarray, 'i j k']:
+def codes(mask: Bool[np.ndarray, 'x y z']) -> UInt8[np.ndarray, 'i j k']:
   """The code of each cube of 2 x 2 x 2 voxels, one more along each axis than there are voxels."""
   wide = np.pad(mask, 1).astype(np.uint8)
   found = np.zeros([n + 1 for n in mask.shape], np.uint8)

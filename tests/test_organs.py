@@ -116,3 +116,9 @@ def test_the_meter_sees_what_is_used():
   assert cost['processor_area'] >= 40
   assert cost['memory_area'] > 0.4 * 60
   assert cost['peak_mib'] > 60
+  seconds, mib, busy = meter.trace.T
+  assert len(seconds) >= 4  # a look each 0.1 s
+  assert seconds[0] == 0
+  assert (np.diff(seconds) > 0).all()
+  assert mib.max() == cost['peak_mib']
+  assert busy.max() > 10

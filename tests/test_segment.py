@@ -64,7 +64,9 @@ def test_organs_are_found_and_scored_on_the_grid_of_the_file(finished):
     truth, ids = np.asarray(original.dataobj), np.asarray(found.dataobj)
     dice = 200 * ((truth == 1) & (ids == 1)).sum() / ((truth == 1).sum() + (ids == 1).sum())
     assert float(row['dsc/bright']) == pytest.approx(dice)
-    assert float(row['seconds']) > 0
+    trace = _rows(stage / 'traces' / f'{row["name"]}.csv')
+    assert float(trace[-1]['seconds']) == pytest.approx(float(row['seconds']), abs=0.01)
+    assert max(float(look['mib']) for look in trace) == pytest.approx(float(row['peak_mib']), abs=1)
   text = (stage / 'organs.md').read_text()
   assert '| bright |' in text
   assert '| running time, s |' in text

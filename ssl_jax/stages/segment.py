@@ -47,18 +47,20 @@ def stage(
 ) -> dict[str, float]:
   """Writes masks/NAME.nii.gz, cases.csv and organs.md for each seed of the training stage `of`.
 
-  Windows of the training's size slide with `overlap` and `blend`, `batch` at a time; a volume of
-  more than `most` prepared voxels (0: one that does not fit) is made coarser, and with `largest`
-  only the largest piece of each organ is kept. Figures: test/dsc and test/nsd (surfaces within
-  `tolerance` mm) in percent, test/hd95/ORGAN in mm over the cases that have one, and the means of
-  seconds, peak_mib and the areas under the curves of memory and processor use.
+  traces/NAME.csv holds memory and processor use while a case was done. Windows of the training's
+  size slide with `overlap` and `blend`, `batch` at a time; a volume of more than `most` prepared
+  voxels (0: one that does not fit) is made coarser, and with `largest` only the largest piece of
+  each organ is kept. Figures: test/dsc and test/nsd (surfaces within `tolerance` mm) in percent,
+  test/hd95/ORGAN in mm over the cases that have one, and the means of seconds, peak_mib and the
+  areas under the curves of memory and processor use.
   """
   ensemble, found = Ensemble(folder.parent, of), build.splits(config['data'])
   windows = Windows(ensemble.settings[0]['size'], overlap, blend, batch, most, largest)
   how, done = Preparation(**found.preparation), {}
   for seed, own in build.folders_of_seeds(config, folder).items():
     answer, _ = ensemble.at(seed)
-    (own / 'masks').mkdir(parents=True, exist_ok=True)
+    for kind in ('masks', 'traces'):
+      (own / kind).mkdir(parents=True, exist_ok=True)
     rows = []
     for i in tqdm(range(len(found.test)), unit=' volumes', desc=folder.name):
       if stop():
@@ -70,6 +72,7 @@ def stage(
         if parallel.is_main():
           path = own / 'masks' / f'{record["name"]}.nii.gz'
           volumes.write_labels(path, said.ids, volume.like)
+      _trace(own / 'traces' / f'{record["name"]}.csv', meter)
       truth, _ = volumes.read_labels(record['mask_file'])
       scores = organs.measure(truth, said.ids, volume.spacing, found.classes, tolerance)
       rows.append({'name': record['name'], 'coarser': int(said.coarser), **meter.cost, **scores})
@@ -89,6 +92,11 @@ def _means(rows: list[dict]) -> dict[str, float]:
     if values:
       means[name if name in organs.COSTS else f'test/{name}'] = float(np.mean(values))
   return means
+
+
+def _trace(path: Path, meter: Meter) -> None:
+  lines = (f'{seconds:.2f},{mib:.1f},{percent:.0f}' for seconds, mib, percent in meter.trace)
+  replace_text(path, '\n'.join(['seconds,mib,processor_percent', *lines, '']))
 
 
 def _write(folder: Path, rows: list[dict]) -> None:
