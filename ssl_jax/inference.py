@@ -1,37 +1,34 @@
-"""Probabilities for images and volumes of any size, whole or in overlapping tiles."""
+"""Probabilities for images of any size, whole or in overlapping tiles, and for volumes."""
 
-import functools
 import itertools
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
 from ssl_jax.resampling import interpolation
 
-MULTIPLES = {2: 32, 3: 16}
-"""Images and volumes are padded to multiples of this, so that few shapes are compiled."""
+MULTIPLE = 32
+"""Images are padded to multiples of this, so that few shapes are compiled and U-Nets fit."""
 
 BUDGET = 1024 * 1024
 """Pixels that go through the network at once; an image of more is cut into tiles."""
 
 Probabilities = Callable[[np.ndarray], np.ndarray]
-"""Images [B, *space, C] in [0, 1] -> class probabilities [B, *space, classes]."""
+"""Images [B, *space, C] in [0, 1] -> class probabilities [B, *space, classes]; volumes of any size.
 
-
-def _multiple(space: Sequence[int]) -> int:
-  return MULTIPLES[len(space)]
+What answers for volumes is `sliding.Windowed`.
+"""
 
 
 def _pad(image: np.ndarray) -> np.ndarray:
-  """Extends an image [*space, C] at the bottom and right by its own edge, to the next multiple."""
-  margin = [(0, -side % _multiple(image.shape[:-1])) for side in image.shape[:-1]]
+  """Extends an image [H, W, C] at the bottom and right by its own edge, to the next multiple."""
+  margin = [(0, -side % MULTIPLE) for side in image.shape[:-1]]
   return np.pad(image, [*margin, (0, 0)], mode='edge')
 
 
 def _batch(image: np.ndarray, most: int, budget: int) -> int:
   """How many images of this size go through the network together."""
-  return max(1, min(most, budget // math.prod(image.shape[:-1])))
+  return max(1, min(most, budget // (image.shape[0] * image.shape[1])))
 
 
 def predict_many(
@@ -40,7 +37,7 @@ def predict_many(
   batch: int = 8,
   budget: int = BUDGET,
 ) -> Iterator[tuple[int, np.ndarray]]:
-  """Yields (index, probabilities [*space, classes], native size), images of one shape together."""
+  """Yields (index, probabilities [*space, classes], native size); images of one shape together."""
   waiting: dict[tuple, list] = {}
 
   def run(group: list) -> Iterator[tuple[int, np.ndarray]]:
@@ -48,10 +45,13 @@ def predict_many(
     size = _batch(group[0][2], batch, budget)
     filled = [group[min(i, len(group) - 1)][2] for i in range(size)]
     for (index, space, _), probs in zip(group, probabilities(np.stack(filled)), strict=False):
-      yield index, probs[tuple(slice(n) for n in space)]
+      yield index, probs[: space[0], : space[1]]
 
   for index, image in enumerate(images):
-    if math.prod(image.shape[:-1]) > budget:
+    if image.ndim == 4:
+      yield index, probabilities(image[None])[0]
+      continue
+    if image.shape[0] * image.shape[1] > budget:
       yield index, predict_tiled(probabilities, image, budget)
       continue
     padded = _pad(image)
@@ -77,9 +77,9 @@ def predict_averaged(
       sizes = [[max(round(n * scale), 1) for n in image.shape[:-1]] for image in group]
       scaled = [resize(image, size) for image, size in zip(group, sizes, strict=True)]
       for mirrored in (False, True)[: 1 + flip]:
-        shown = (image[:, ::-1] if mirrored else image for image in scaled)
+        shown = (image[..., ::-1, :] if mirrored else image for image in scaled)
         for i, probs in predict_many(probabilities, shown):
-          upright = probs[:, ::-1] if mirrored else probs
+          upright = probs[..., ::-1, :] if mirrored else probs
           totals[i] = totals[i] + resize(upright, group[i].shape[:-1])
     for i, total in enumerate(totals):
       yield first + i, total / (len(scales) * (1 + flip))
@@ -115,25 +115,23 @@ def predict_tiled(
   budget: int = BUDGET,
   overlap: float = 0.25,
 ) -> np.ndarray:
-  """Probabilities [*space, classes] from overlapping tiles of at most `budget` pixels.
+  """Probabilities [H, W, classes] from overlapping tiles of at most `budget` pixels.
 
   Tiles are blended with weights that fall linearly towards their borders, where a network sees
   least of the surroundings.
   """
-  space = image.shape[:-1]
-  multiple = _multiple(space)
-  side = max(int(budget ** (1 / len(space)) + 1e-6) // multiple, 1) * multiple
-  tile = [min(side, length) for length in space]
-  ramps = [np.minimum(np.arange(t) + 1, np.arange(t)[::-1] + 1) / t for t in tile]
-  weight = np.float32(functools.reduce(np.minimum, np.ix_(*ramps)))[..., None]
+  side = max(int(budget**0.5) // MULTIPLE, 1) * MULTIPLE
+  tiles = [min(side, length) for length in image.shape[:2]]
+  ramps = [np.minimum(np.arange(t) + 1, np.arange(t)[::-1] + 1) / t for t in tiles]
+  weight = np.float32(np.minimum(ramps[0][:, None], ramps[1][None, :]))[..., None]
   total = norm = None
-  each = (_starts(length, t, overlap) for length, t in zip(space, tile, strict=True))
-  for corner in itertools.product(*each):
-    here = tuple(slice(at, at + t) for at, t in zip(corner, tile, strict=True))
-    probs = probabilities(_pad(image[here])[None])[0][tuple(slice(t) for t in tile)]
-    if total is None:
-      total = np.zeros((*space, probs.shape[-1]), np.float32)
-      norm = np.zeros((*space, 1), np.float32)
-    total[here] += weight * probs
-    norm[here] += weight
+  for top in _starts(image.shape[0], tiles[0], overlap):
+    for left in _starts(image.shape[1], tiles[1], overlap):
+      here = np.s_[top : top + tiles[0], left : left + tiles[1]]
+      probs = probabilities(_pad(image[here])[None])[0][: tiles[0], : tiles[1]]
+      if total is None:
+        total = np.zeros((*image.shape[:2], probs.shape[-1]), np.float32)
+        norm = np.zeros((*image.shape[:2], 1), np.float32)
+      total[here] += weight * probs
+      norm[here] += weight
   return total / norm

@@ -35,7 +35,7 @@ class Windows(NamedTuple):
   """
 
   size: tuple[int, int, int]  # z, y, x
-  overlap: float = 0.25
+  overlap: float = sliding.OVERLAP
   blend: str = 'constant'
   batch: int = 1
   most: int = 0

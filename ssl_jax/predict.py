@@ -12,13 +12,12 @@ import numpy as np
 from absl import logging
 from tqdm import tqdm
 
-from ssl_jax import build, data, detect, images, organs, volumes
+from ssl_jax import build, data, detect, images, organs, sliding, volumes
 from ssl_jax.evaluate import Answer
 from ssl_jax.inference import BUDGET, Probabilities, predict_many
 from ssl_jax.organs import Windows
 from ssl_jax.preparation import Preparation
 from ssl_jax.record import replace_text
-from ssl_jax.sliding import BLENDS
 from ssl_jax.trained import Ensemble, Network, read_config
 from ssl_jax.types import CELLS, UserError
 
@@ -181,12 +180,12 @@ def main(arguments: list[str] | None = None) -> int:
   ):
     parser.add_argument(f'--{knob}', type=type(value), default=value, help=what)
   for knob, value, what in (
-    ('overlap', 0.25, 'volumes: part that neighbouring windows share'),
+    ('overlap', sliding.OVERLAP, 'volumes: part that neighbouring windows share'),
     ('batch', 1, 'volumes: windows that go through the network together'),
   ):
     parser.add_argument(f'--{knob}', type=type(value), default=value, help=what)
   parser.add_argument(
-    '--blend', choices=BLENDS, default='constant', help='volumes: how windows join'
+    '--blend', choices=sliding.BLENDS, default='constant', help='volumes: how windows join'
   )
   parser.add_argument(
     '--largest', action='store_true', help='volumes: keep the largest piece of each organ alone'

@@ -6,7 +6,8 @@ host the ids (one byte a voxel) and one slab: window x side x side x classes flo
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -14,6 +15,7 @@ from jaxtyping import Float, UInt8
 Answer = Callable[[Float[np.ndarray, 'b i j k c']], Float[np.ndarray, 'b i j k classes']]
 """Windows -> probabilities of classes."""
 
+OVERLAP = 0.25
 BLENDS = ('constant', 'gaussian')
 SIGMA = 1 / 8
 """Of the Gaussian weight, in sides of the window (nnU-Net)."""
@@ -41,7 +43,7 @@ def slide(
   answer: Answer,
   volume: Float[np.ndarray, 'x y z c'],
   window: Sequence[int],
-  overlap: float = 0.25,
+  overlap: float = OVERLAP,
   blend: str = 'constant',
   batch: int = 1,
 ) -> UInt8[np.ndarray, 'x y z']:
@@ -49,13 +51,48 @@ def slide(
 
   A volume smaller than the window is padded with zeros. Every call of `answer` is of one shape.
   """
+  found = np.zeros(volume.shape[:3], np.uint8)
+  for here, sums in _slabs(answer, volume, window, overlap, blend, batch):
+    found[here] = sums.argmax(-1)
+  return found
+
+
+class Windowed(NamedTuple):
+  """Probabilities [B, x, y, z, classes] of whole volumes [B, x, y, z, C], from windows.
+
+  A network is asked about pieces of the size that it has learnt from, wherever it answers: with
+  instance norm it says something else of larger ones.
+  """
+
+  answer: Answer
+  window: Sequence[int]
+
+  def __call__(self, volumes: Float[np.ndarray, 'b x y z c']) -> Float[np.ndarray, 'b x y z k']:
+    if volumes.shape[1:4] == tuple(self.window):
+      return np.asarray(self.answer(volumes))
+    return np.stack([self._whole(volume) for volume in volumes])
+
+  def _whole(self, volume: Float[np.ndarray, 'x y z c']) -> Float[np.ndarray, 'x y z k']:
+    slabs = _slabs(self.answer, volume, self.window, OVERLAP, 'constant', 1)
+    return np.concatenate([sums / sums.sum(-1, keepdims=True) for _, sums in slabs])
+
+
+def _slabs(
+  answer: Answer,
+  volume: Float[np.ndarray, 'x y z c'],
+  window: Sequence[int],
+  overlap: float,
+  blend: str,
+  batch: int,
+) -> Iterator[tuple[slice, Float[np.ndarray, 'd y z k']]]:
+  """Yields along the first axis where, and the weighted sums of the probabilities there."""
   shape = volume.shape[:3]
   margin = [(0, max(w - n, 0)) for w, n in zip(window, shape, strict=True)]
   padded = np.pad(volume, [*margin, (0, 0)]) if any(m for _, m in margin) else volume
   space = padded.shape[:3]
   first, *across = (starts(n, w, overlap) for n, w in zip(space, window, strict=True))
   weight = weights(window, blend)[..., None]
-  found = np.zeros(space, np.uint8)
+  own = tuple(slice(n) for n in shape[1:])
   slab = None
   for at, following in zip(first, [*first[1:], space[0]], strict=True):
     places = [*itertools.product(*across)]
@@ -63,12 +100,12 @@ def slide(
       cuts = [tuple(slice(s, s + w) for s, w in zip(g, window[1:], strict=True)) for g in group]
       shown = np.stack([padded[(slice(at, at + window[0]), *cut)] for cut in cuts])
       shown = np.pad(shown, [(0, batch - len(group)), *[(0, 0)] * 4], mode='edge')
-      for cut, probs in zip(cuts, answer(shown), strict=False):
+      for cut, probs in zip(cuts, np.asarray(answer(shown)), strict=False):
         if slab is None:
           slab = np.zeros((window[0], *space[1:], probs.shape[-1]), np.float32)
         slab[(slice(None), *cut)] += weight * probs
+    done = min(following, shape[0]) - at
+    yield slice(at, at + done), slab[(slice(done), *own)]
     done = following - at
-    found[at:following] = slab[:done].argmax(-1)
     slab[: len(slab) - done] = slab[done:]
     slab[len(slab) - done :] = 0
-  return found[tuple(slice(n) for n in shape)]

@@ -8,7 +8,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from ssl_jax import build, clusters, data, parallel
+from ssl_jax import build, clusters, data, parallel, sliding
 from ssl_jax.checkpoint import Checkpoints
 from ssl_jax.inference import Probabilities
 from ssl_jax.types import Learner, TrainState, UserError
@@ -19,6 +19,12 @@ def read_config(folder: Path) -> dict | None:
   paths = (folder / 'config.json', folder.parent / 'config.json')
   path = next((path for path in paths if path.exists()), None)
   return None if path is None else build.tuples(json.loads(path.read_text()))
+
+
+def answer_of(predict: Callable, state: TrainState, size: Sequence[int]) -> Probabilities:
+  """What the network of a state says; of volumes in windows of the `size` that it learns from."""
+  answer = functools.partial(predict, state)
+  return sliding.Windowed(answer, size) if len(size) == 3 else answer
 
 
 class Network:
@@ -37,6 +43,7 @@ class Network:
     example = np.zeros((1, *config['size'], facts.channels), np.float32)
     self._init = functools.partial(parallel.jit_init(learner.init), jax.random.key(0), example)
     self._predict = parallel.jit_predict(learner.predict)
+    self._size = config['size']
     self._matched = bool(config.get('match'))
 
   def at(self, folder: Path, step: int | str = 'last') -> tuple[Probabilities, int]:
@@ -53,7 +60,7 @@ class Network:
   def plain(self, folder: Path, step: int | str = 'last') -> tuple[Probabilities, int]:
     """The same with clusters left as they are."""
     state = self.state(folder, step)
-    return functools.partial(self._predict, state), int(state.step)
+    return answer_of(self._predict, state, self._size), int(state.step)
 
   def state(self, folder: Path, step: int | str = 'last') -> TrainState:
     """All that was kept of that step."""

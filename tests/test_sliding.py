@@ -40,6 +40,20 @@ def test_neighbours_are_seen_where_windows_overlap_enough():
   assert (found == whole).mean() > 0.995
 
 
+@pytest.mark.parametrize('shape', [(20, 17, 9), (8, 6, 4), (5, 20, 3)])
+def test_networks_are_asked_about_windows_alone(shape):
+  calls = []
+
+  def answer(shown):
+    calls.append(shown.shape)
+    return pointwise(shown) / (1.4)
+
+  volumes = np.stack([_volume(*shape), _volume(*shape, seed=1)])
+  found = sliding.Windowed(answer, (8, 6, 4))(volumes)
+  np.testing.assert_allclose(found, pointwise(volumes) / 1.4, rtol=1e-5)
+  assert {call[1:] for call in calls} == {(8, 6, 4, 1)}
+
+
 @pytest.mark.parametrize('batch', [2, 3, 7])
 def test_the_batch_changes_nothing(batch):
   volume, calls = _volume(19, 14, 11), []

@@ -26,7 +26,7 @@ def check(plan: Plan, earlier: Mapping[str, Plan], found: Splits) -> None:
   own, where = plan.own, f'stages.{plan.name}'
   if found.preparation is None or found.test is None:
     raise UserError(f'{where} is for test volumes (data.name=nifti), and there are none.')
-  if not 0 <= own.get('overlap', 0.25) < 1 or own.get('batch', 1) < 1:
+  if not 0 <= own.get('overlap', 0) < 1 or own.get('batch', 1) < 1:
     raise UserError(f'{where}: overlap is in 0..1 (and below 1), batch at least 1.')
   if own.get('blend', 'constant') not in sliding.BLENDS:
     raise UserError(f'{where}: blend={own["blend"]!r} is not one of {", ".join(sliding.BLENDS)}.')
@@ -38,7 +38,7 @@ def stage(
   stop: Callable[[], bool],
   *,
   of: str,
-  overlap: float = 0.25,
+  overlap: float = sliding.OVERLAP,
   blend: str = 'constant',
   batch: int = 1,
   most: int = 0,

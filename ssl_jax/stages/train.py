@@ -1,6 +1,5 @@
 """A stage that trains, the seeds of a run one after another or together."""
 
-import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +16,7 @@ from ssl_jax.record import read_done, read_record, write_done
 from ssl_jax.stages import _data
 from ssl_jax.stages._data import check_made, same_data
 from ssl_jax.stages._scores import keep, of_seeds, shares_to_expect
-from ssl_jax.trained import Network, read_config
+from ssl_jax.trained import Network, answer_of, read_config
 from ssl_jax.types import (
   CELLS,
   MASKS,
@@ -194,7 +193,7 @@ def _best(config: Mapping) -> list[str]:
 
 def _answer(job: _Job, state: TrainState) -> tuple[Probabilities, np.ndarray | None]:
   """Probabilities of classes; where they come from clusters, also which class each one means."""
-  plain = functools.partial(job.predict, state)
+  plain = answer_of(job.predict, state, job.config['size'])
   if not job.config.get('match'):
     return plain, None
   how = job.config['match']['how']
