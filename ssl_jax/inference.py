@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 
 from ssl_jax.resampling import interpolation
+from ssl_jax.sliding import OVERLAP, starts
 
 MULTIPLE = 32
 """Images are padded to multiples of this, so that few shapes are compiled and U-Nets fit."""
@@ -101,19 +102,11 @@ def resize(image: np.ndarray, size: Sequence[int]) -> np.ndarray:
   return image
 
 
-def _starts(length: int, tile: int, overlap: float) -> list[int]:
-  """First pixels of the tiles that cover `length`, evenly spread, overlapping at least so much."""
-  if length <= tile:
-    return [0]
-  count = int(np.ceil((length - tile) / (tile * (1 - overlap)))) + 1
-  return np.linspace(0, length - tile, count).round().astype(int).tolist()
-
-
 def predict_tiled(
   probabilities: Probabilities,
   image: np.ndarray,
   budget: int = BUDGET,
-  overlap: float = 0.25,
+  overlap: float = OVERLAP,
 ) -> np.ndarray:
   """Probabilities [H, W, classes] from overlapping tiles of at most `budget` pixels.
 
@@ -125,8 +118,8 @@ def predict_tiled(
   ramps = [np.minimum(np.arange(t) + 1, np.arange(t)[::-1] + 1) / t for t in tiles]
   weight = np.float32(np.minimum(ramps[0][:, None], ramps[1][None, :]))[..., None]
   total = norm = None
-  for top in _starts(image.shape[0], tiles[0], overlap):
-    for left in _starts(image.shape[1], tiles[1], overlap):
+  for top in starts(image.shape[0], tiles[0], overlap):
+    for left in starts(image.shape[1], tiles[1], overlap):
       here = np.s_[top : top + tiles[0], left : left + tiles[1]]
       probs = probabilities(_pad(image[here])[None])[0][: tiles[0], : tiles[1]]
       if total is None:

@@ -12,7 +12,7 @@ FLOORS = [
   'types',
   'find parallel losses metrics intervals optimizers affine collapse mixup',
   'resampling _imagefile _torchfile surface sliding',
-  'images volumes sliding photometric randaugment pretrained geometry recipes',
+  'images volumes photometric randaugment pretrained geometry recipes',
   'masks preparation',
   'augment figures altered replay distance',
   'methods models datasets',

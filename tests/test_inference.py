@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from ssl_jax import inference
 from ssl_jax.inference import predict_averaged, predict_many, predict_tiled, resize
 
 
@@ -60,14 +59,6 @@ def test_only_images_over_the_budget_are_tiled():
   assert seen[0] == (1, 64, 64, 3)
   assert len(seen) == 3  # one whole, two tiles
   np.testing.assert_allclose(answers[1][..., 0], images[1][..., 0], rtol=1e-5)
-
-
-def test_tiles_overlap_at_least_as_asked():
-  starts = inference._starts(1000, 128, 0.25)
-  steps = np.diff(starts)
-  assert starts[0] == 0
-  assert starts[-1] == 1000 - 128
-  assert steps.max() <= 0.75 * 128 + 1
 
 
 def test_borders_of_tiles_weigh_little():
