@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_discs
+from conftest import write_discs, write_volumes
 
 from ssl_jax import parallel
 from ssl_jax.types import UserError
@@ -28,14 +28,15 @@ page.batch.labeled, page.batch.unlabeled = 16, 8
 page.optimizer = dict(name='sgd', lr=0.05, momentum=0.9, weight_decay=1e-4)
 config = plain(page)
 found = build.splits(config['data'])
-learner = build.learner(config, data.find_facts(found))
+facts = data.find_facts(found)
+learner = build.learner(config, facts)
 streams = build.streams(config, found, 0)
-key = jax.random.key(0)
-state = parallel.jit_init(learner.init)(key, np.zeros((1, *config['size'], 3), np.float32))
+key, example = jax.random.key(0), np.zeros((1, *config['size'], facts.channels), np.float32)
+state = parallel.jit_init(learner.init)(key, example)
 update = parallel.jit_update(learner.update)
 for batch in data.batches([streams], 0, 5):
   state, metrics = update(state, parallel.shard(batch), key)
-grey = np.full((3, *config['size'], 3), 0.5, np.float32)
+grey = np.full((3, *config['size'], facts.channels), 0.5, np.float32)
 answers = parallel.jit_predict(learner.predict)(state, grey)
 flat, answers = (
   np.concatenate([np.ravel(x) for x in jax.tree.leaves(tree)])
@@ -53,6 +54,14 @@ CELLS = """
 page = conftest.tiny_cells({data!r})
 page.unlock()
 """
+VOLUMES = """
+import runpy
+page = runpy.run_path({root!r} + '/configs/your_volumes.py')['get_config']()
+page.unlock()
+page.data.update(labeled={data!r} + '/volumes', unlabeled={data!r} + '/volumes')
+page.data.update(cache={data!r}, window=(0.0, 150.0))
+page.size, page.model.widths = (8, 16, 16), (4, 8)
+"""
 
 
 def _start(devices: int, out: Path, page: str) -> subprocess.Popen:
@@ -64,11 +73,16 @@ def _start(devices: int, out: Path, page: str) -> subprocess.Popen:
 
 @pytest.mark.parametrize(
   'page',
-  [pytest.param(MASKS, id='masks'), pytest.param(CELLS, id='cells', marks=pytest.mark.slow)],
+  [
+    pytest.param(MASKS, id='masks'),
+    pytest.param(CELLS, id='cells', marks=pytest.mark.slow),
+    pytest.param(VOLUMES, id='volumes', marks=pytest.mark.slow),
+  ],
 )
 def test_one_and_eight_devices_learn_the_same(tmp_path, page):
   write_discs(tmp_path, images=8, side=100)
-  page = page.format(data=str(tmp_path))
+  write_volumes(tmp_path / 'volumes')
+  page = page.format(data=str(tmp_path), root=str(HERE.parent))
   outs = {devices: tmp_path / f'{devices}.npz' for devices in (1, 8)}
   started = [_start(devices, out, page) for devices, out in outs.items()]
   for process in started:
