@@ -94,9 +94,8 @@ def write_volumes(
       continue
     found = organs.segment(probabilities, volume, how, windows)
     if found.coarser:
-      print(
-        f'{path} did not fit into memory: its voxels were made {organs.COARSER:g} times longer.'
-      )
+      said = f'its voxels were made {organs.COARSER:g} times longer'
+      print(f'{path} is more than memory, or --budget, allows: {said}.')
     name = volumes.name_of(path)
     volumes.write_labels(out / 'masks' / f'{name}.nii.gz', found.ids, volume.like)
   return refused
