@@ -52,16 +52,7 @@ def streams(
   """
   sources = {'labeled': found.labeled, 'unlabeled': found.unlabeled, **made}
   sources = {n: s for n, s in sources.items() if s is not None and n in config['batch']}
-  for name, recipe in config['views'].items():
-    if recipe['of'] == 'unlabeled' and found.unlabeled is None:
-      raise types.UserError(
-        f'There are no unlabeled images, of which the view {name!r} is made; give some as '
-        f'--config.data.unlabeled=..., or take the view and its methods away.'
-      )
   recipes.check_recipes(config['views'], set(sources))
-  space = found.labeled[0]['image'].ndim - 1
-  if len(config['size']) != space:
-    raise types.UserError(f'size={config["size"]} has not {space} sides, as the images have.')
   return {
     name: data.Stream(
       source,

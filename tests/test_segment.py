@@ -142,6 +142,16 @@ def test_windows_that_cannot_be_are_refused_before_the_first_step(finished, tmp_
   assert not (tmp_path / 'run' / 'teacher').exists()
 
 
+def test_a_later_stage_without_its_volumes_is_refused_before_the_first_step(finished, tmp_path):
+  """The control needs no unlabeled volumes, and would have been trained in vain."""
+  config = runpy.run_path(str(ROOT / 'configs' / 'your_volumes.py'))['get_config']()
+  small = {'data.labeled': str(finished / 'labeled'), 'data.cache': str(finished / 'cache')}
+  config.update_from_flattened_dict(small)
+  with pytest.raises(UserError, match="no unlabeled images, of which the view 'weak'"):
+    run(config, tmp_path / 'run')
+  assert not (tmp_path / 'run' / 'control').exists()
+
+
 def test_images_have_no_organs(page, tmp_path):
   with page.unlocked():
     page.stages = (dict(name='control'), dict(name='organs', run='segment', of='control'))

@@ -10,6 +10,19 @@ from ssl_jax.replay import Pairs, Replay
 from ssl_jax.types import Plan, Source, Splits, UserError
 
 
+def check_images(config: Mapping, found: Splits) -> None:
+  """Raises UserError where views are made of images that there are not, or of another size."""
+  for name, recipe in config['views'].items():
+    if recipe['of'] == 'unlabeled' and found.unlabeled is None:
+      raise UserError(
+        f'There are no unlabeled images, of which the view {name!r} is made; give some as '
+        f'--config.data.unlabeled=..., or take the view and its methods away.'
+      )
+  space = found.labeled[0]['image'].ndim - 1
+  if len(config['size']) != space:
+    raise UserError(f'size={config["size"]} has not {space} sides, as the images have.')
+
+
 def check_made(plan: Plan) -> None:
   """Raises UserError where streams of what stages made, and batch sizes, lack each other."""
   batch, own, where = plan.config['batch'], plan.own, f'stages.{plan.name}'

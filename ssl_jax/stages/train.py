@@ -14,7 +14,7 @@ from ssl_jax.evaluate import Evaluation, evaluate
 from ssl_jax.inference import Probabilities
 from ssl_jax.record import read_done, read_record, write_done
 from ssl_jax.stages import _data
-from ssl_jax.stages._data import check_made, same_data
+from ssl_jax.stages._data import check_images, check_made, same_data
 from ssl_jax.stages._scores import keep, of_seeds, shares_to_expect
 from ssl_jax.trained import Network, answer_of, read_config
 from ssl_jax.types import (
@@ -41,6 +41,7 @@ def check(plan: Plan, earlier: Mapping[str, Plan], found: Splits) -> None:
   if select in ('best_supervised', 'best_total') and not watching:
     raise UserError(f'select={select!r} needs losses on validation images: watch_losses=True.')
   check_made(plan)
+  check_images(plan.config, found)
   if watching and (plan.own.get('pseudo') or plan.own.get('replay')):
     raise UserError(f'stages.{plan.name}: watch_losses cannot tell a loss on pseudo-labels.')
   if found.task == CELLS:

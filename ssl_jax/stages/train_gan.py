@@ -9,7 +9,7 @@ from ssl_jax import build, data, find, gan, parallel
 from ssl_jax import train as loop
 from ssl_jax.record import read_done, write_done
 from ssl_jax.stages import _paintings
-from ssl_jax.stages._data import same_data
+from ssl_jax.stages._data import check_images, same_data
 from ssl_jax.stages._scores import of_seeds
 from ssl_jax.types import Plan, Splits, TrainState, UserError
 
@@ -45,6 +45,7 @@ def check(plan: Plan, earlier: Mapping[str, Plan], found: Splits) -> None:
     )
   if 'real' not in config['views']:
     raise UserError(f"{where} needs a view 'real': what the painted images should be like.")
+  check_images(config, found)
 
 
 def stage(config: Mapping, folder: Path, stop: Callable[[], bool]) -> dict[str, float]:
