@@ -35,8 +35,7 @@ def rounds(count, teacher, steps, rate, batch, least, agreement):
   plain = {stream: dict(of=stream) for stream in batch}
   control = dict(batch=dict(labeled=sum(batch.values())), views=dict(labeled=plain['labeled']))
   learn = {'batch': batch, 'views': plain, 'methods.supervised.shown': tuple(batch)}
-  stages = [dict(name='control', **tune, **control)]
-  parent, before = teacher, {}
+  stages, parent, before = [dict(name='control', **tune, **control)], teacher, {}
   for number in range(1, count + 1):
     labels, own = f'labels{number}', f'tuned{number}'
     ask = dict(of=parent, least=least, scales=(1.0,), flip=False)
