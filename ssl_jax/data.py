@@ -10,11 +10,13 @@ import grain
 import jax
 import numpy as np
 
-from ssl_jax import images, masks, parallel
-from ssl_jax.types import BACKGROUND, IGNORE, MASKS, Source, Splits
+from ssl_jax import images, masks, parallel, pieces
+from ssl_jax.types import IGNORE, MASKS, Source, Splits
 
 SAMPLE = 256
 """Images looked at to find the intensities and the canvas; all of them in a small set."""
+PIXELS = 2**30
+"""Of large images and volumes, only as many are looked at as hold so many pixels."""
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -43,11 +45,17 @@ def unit(image: np.ndarray) -> np.ndarray:
   return image.astype(np.float32) / 255 if image.dtype == np.uint8 else image
 
 
+def _spread(source: Source) -> list[int]:
+  """Indices from the first to the last image, at most SAMPLE, and of PIXELS in all."""
+  most = int(np.clip(PIXELS // np.prod(source[0]['image'].shape[:-1]), 2, SAMPLE))
+  return np.unique(np.linspace(0, len(source) - 1, most).astype(int)).tolist()
+
+
 def _sample(splits: Splits) -> Iterator[np.ndarray]:
   for source in (splits.labeled, splits.unlabeled):
     if source is not None:
-      for index in np.unique(np.linspace(0, len(source) - 1, SAMPLE).astype(int)):
-        yield source[int(index)]['image']
+      for index in _spread(source):
+        yield source[index]['image']
 
 
 def _per_channel(image: np.ndarray) -> np.ndarray:
@@ -94,8 +102,8 @@ def find_facts(splits: Splits, normalize: str = 'data') -> Facts:
 def class_shares(source: Source, classes: Sequence[str]) -> dict[str, float]:
   """The share of each class among the labeled pixels (or patches) of a sample."""
   total = np.zeros(len(classes))
-  for index in np.unique(np.linspace(0, len(source) - 1, SAMPLE).astype(int)):
-    label = np.asarray(source[int(index)]['label'])
+  for index in _spread(source):
+    label = np.asarray(source[index]['label'])
     total += np.bincount(label[label != IGNORE], minlength=len(classes))[: len(classes)]
   return dict(zip(classes, (total / max(total.sum(), 1)).tolist(), strict=True))
 
@@ -118,7 +126,7 @@ def place(
   image = record['image']
   space = image.shape[:-1]
   if foreground and 'label' in record and any(s > c for s, c in zip(space, canvas, strict=True)):
-    corner = _balanced(record['label'], canvas, rng, foreground)
+    corner = _balanced(record, canvas, rng, foreground)
   else:
     corner = [int(rng.integers(max(s - c, 0) + 1)) for s, c in zip(space, canvas, strict=True)]
   piece = tuple(slice(at, at + c) for at, c in zip(corner, canvas, strict=True))
@@ -140,13 +148,13 @@ def place(
 
 
 def _balanced(
-  label: np.ndarray, canvas: tuple[int, ...], rng: np.random.Generator, foreground: float
+  record: Mapping, canvas: tuple[int, ...], rng: np.random.Generator, foreground: float
 ) -> list[int]:
   """The corner of a piece about a pixel of the foreground, or of the background."""
-  marked = (label != BACKGROUND) & (label != IGNORE)
-  wanted = np.flatnonzero(marked if rng.random() < foreground else ~marked)
-  at = wanted[rng.integers(len(wanted))] if len(wanted) else rng.integers(label.size)
-  middle = np.unravel_index(at, label.shape)
+  label = record['label']
+  marked = record.get(pieces.MARKED)
+  marked = pieces.foreground(label) if marked is None else marked
+  middle = np.unravel_index(pieces.draw(marked, label.size, rng, foreground), label.shape)
   room = [max(s - c, 0) for s, c in zip(label.shape, canvas, strict=True)]
   return [int(np.clip(m - c // 2, 0, r)) for m, c, r in zip(middle, canvas, room, strict=True)]
 
@@ -170,7 +178,8 @@ class PseudoLabeled:
 
   def __getitem__(self, index: int) -> dict:
     at, folder, name = self._rows[index]
-    return {**self._source[at], 'label': masks.read(folder, name)}
+    record = {key: value for key, value in self._source[at].items() if key != pieces.MARKED}
+    return record | masks.taught(folder, name)
 
 
 class Stream:

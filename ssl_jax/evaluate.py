@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ssl_jax import data, masks, metrics
-from ssl_jax.inference import predict_many
+from ssl_jax.inference import predict_labels
 from ssl_jax.record import replace_text
 from ssl_jax.types import CELLS, MASKS, Source
 
@@ -56,8 +56,8 @@ def evaluate(
 def _masks(answer: Answer, source: Source, classes: tuple[str, ...]) -> Evaluation:
   records = [source[i] for i in range(len(source))]
   found: dict[int, np.ndarray] = {}
-  for index, probs in predict_many(answer, (data.unit(r['image']) for r in records)):
-    found[index] = probs.argmax(-1).astype(np.uint8)
+  for index, ids, _ in predict_labels(answer, (data.unit(r['image']) for r in records)):
+    found[index] = ids
   count = functools.partial(metrics.confusion_matrix, classes=len(classes))
   matrices = np.stack([count(r['label'], found[i]) for i, r in enumerate(records)])
   named = {record['name']: found[i] for i, record in enumerate(records)}

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Integer, Num, UInt8
 from PIL import Image
 
-from ssl_jax import _imagefile
+from ssl_jax import _imagefile, atomic
 from ssl_jax._imagefile import Header
 from ssl_jax.types import IGNORE, UserError
 
@@ -132,12 +132,14 @@ def write_mask(path: str | Path, mask: Integer[np.ndarray, 'h w']) -> None:
   mask = np.asarray(mask)
   if mask.min(initial=0) < 0 or mask.max(initial=0) > 255:
     raise UserError(f'{path} cannot hold class ids outside 0..255; this mask has {mask.max()}.')
-  Image.fromarray(mask.astype(np.uint8)).save(path, format='PNG')
+  with atomic.whole(path) as part:
+    Image.fromarray(mask.astype(np.uint8)).save(part, format='PNG')
 
 
 def write_image(path: str | Path, image: UInt8[np.ndarray, 'h w c']) -> None:
   """Writes an 8-bit grey or RGB image as PNG."""
-  Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(path, format='PNG')
+  with atomic.whole(path) as part:
+    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(part, format='PNG')
 
 
 def to_channels(image: np.ndarray, channels: int, name: str = 'an image') -> np.ndarray:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 
 from ssl_jax.resampling import interpolation
-from ssl_jax.sliding import OVERLAP, starts
+from ssl_jax.sliding import OVERLAP, Windowed, starts
 
 MULTIPLE = 32
 """Images are padded to multiples of this, so that few shapes are compiled and U-Nets fit."""
@@ -64,6 +64,30 @@ def predict_many(
     yield from run(group)
 
 
+def predict_labels(
+  probabilities: Probabilities,
+  images: Iterable[np.ndarray],
+  scales: Sequence[float] = (1.0,),
+  flip: bool = False,
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+  """Yields (index, class ids, their probabilities [*space]); averaged as `predict_averaged` does.
+
+  Of volumes that nothing is averaged over, the probabilities of all classes are never held.
+  """
+  plain = tuple(scales) == (1.0,) and not flip
+  if plain and isinstance(probabilities, Windowed):
+    for index, volume in enumerate(images):
+      yield index, *probabilities.labels(volume)
+    return
+  answers = (
+    predict_many(probabilities, images)
+    if plain
+    else predict_averaged(probabilities, images, scales, flip)
+  )
+  for index, probs in answers:
+    yield index, probs.argmax(-1).astype(np.uint8), probs.max(-1)
+
+
 def predict_averaged(
   probabilities: Probabilities,
   images: Iterable[np.ndarray],
@@ -88,7 +112,9 @@ def predict_averaged(
 
 def _chunks(images: Iterable[np.ndarray], size: int) -> Iterator[tuple[int, list[np.ndarray]]]:
   first, images = 0, iter(images)
-  while group := list(itertools.islice(images, size)):
+  while group := list(itertools.islice(images, 1)):
+    if group[0].ndim < 4:  # the answers of several volumes at once would fill the memory
+      group += itertools.islice(images, size - 1)
     yield first, group
     first += len(group)
 

@@ -6,6 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+FEWEST = 6
+"""Test images below which redrawing them shows nothing: even if all agree, chance is above 5 %."""
+
 
 class Difference(NamedTuple):
   """A paired difference, its 95 % interval, and what varied to give the interval."""
@@ -14,6 +17,7 @@ class Difference(NamedTuple):
   low: float
   high: float
   source: str
+  enough: bool = True  # whether so many varied that an interval without 0 means something
 
   def __str__(self) -> str:
     return f'{self.mean:+.2f} [{self.low:+.2f}, {self.high:+.2f}]'
@@ -50,7 +54,7 @@ def over_images(
   redrawn = [score(np.tensordot(counts, m, axes=1)) for m in (ours, control)]
   low, high = np.nanpercentile(redrawn[0] - redrawn[1], [2.5, 97.5])
   mean = float(score(ours.sum(0)) - score(control.sum(0)))
-  return Difference(mean, float(low), float(high), f'1 seed, {n} test images redrawn')
+  return Difference(mean, float(low), float(high), f'1 seed, {n} test images redrawn', n >= FEWEST)
 
 
 def verdict(
@@ -62,6 +66,11 @@ def verdict(
   """One sentence that says whether `name` helped, and how sure that is."""
   what = f'{difference} points of test {metric} against {against}'
   ending = f'({difference.source}; 95 % interval)'
+  if not difference.enough:
+    return (
+      f'Too few test images to say whether {name} helps: {what} {ending}; give {FEWEST} or more, '
+      f'or several seeds (replicas=3).'
+    )
   if difference.low > 0:
     return f'{name} helps: {what} {ending}.'
   if difference.high < 0:

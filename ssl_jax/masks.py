@@ -1,14 +1,16 @@
 """Masks that a run keeps: PNG of images, NIfTI of volumes."""
 
+import shutil
 from pathlib import Path
 
 import nibabel
 import numpy as np
 from jaxtyping import Integer, UInt8
 
-from ssl_jax import images, volumes
+from ssl_jax import images, pieces, volumes
 
 FOLDER = 'masks'
+PIECES = 'pieces'
 
 
 def write(folder: Path, name: str, mask: Integer[np.ndarray, '*space']) -> None:
@@ -30,3 +32,17 @@ def read(folder: Path, name: str) -> UInt8[np.ndarray, '*space']:
   if volume.exists():
     return volumes.read_labels(volume)[0].transpose()
   return images.read_mask(folder / FOLDER / f'{name}.png').astype(np.uint8)
+
+
+def teach(folder: Path, name: str, mask: UInt8[np.ndarray, '*space']) -> None:
+  """Writes a mask that a network is to learn from; of a volume also what pieces are read from."""
+  write(folder, name, mask)
+  if mask.ndim == 3:
+    shutil.rmtree(folder / PIECES / name, ignore_errors=True)
+    pieces.write(folder / PIECES / name, pieces.labelled(mask))
+
+
+def taught(folder: Path, name: str) -> dict[str, np.ndarray]:
+  """The part of a record that `teach` wrote: its label, and of a volume where its foreground is."""
+  stored = folder / PIECES / name
+  return pieces.read(stored) if stored.is_dir() else {'label': read(folder, name)}

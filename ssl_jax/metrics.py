@@ -8,12 +8,18 @@ from ssl_jax.types import CELLS, IGNORE, MASKS
 
 Numbers = np.ndarray | np.number
 
+TOGETHER = 2**20
+"""Pixels that are counted together, so that counting those of a volume takes no memory."""
+
 
 def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
   """Pixel counts [classes, classes] (row: truth, column: prediction); IGNORE does not count."""
-  known = truth != IGNORE
-  pairs = classes * truth[known].astype(np.int64) + predicted[known].astype(np.int64)
-  return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+  counts, (truth, predicted) = np.zeros(classes**2, np.int64), (truth.ravel(), predicted.ravel())
+  for here in (slice(at, at + TOGETHER) for at in range(0, truth.size, TOGETHER)):
+    known = truth[here] != IGNORE
+    said = predicted[here][known].astype(np.int64)
+    counts += np.bincount(classes * truth[here][known].astype(np.int64) + said, None, classes**2)
+  return counts.reshape(classes, classes)
 
 
 def _ratio(part: Numbers, whole: Numbers) -> Numbers:

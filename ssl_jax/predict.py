@@ -5,19 +5,14 @@ Masks of all pixels or voxels, or the cells that were found, whichever the run h
 
 import argparse
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 from absl import logging
-from tqdm import tqdm
 
-from ssl_jax import build, data, detect, images, organs, sliding, volumes
+from ssl_jax import build, data, outputs, sliding
 from ssl_jax.evaluate import Answer
-from ssl_jax.inference import BUDGET, Probabilities, predict_many
+from ssl_jax.inference import BUDGET
 from ssl_jax.organs import Windows
-from ssl_jax.preparation import Preparation
-from ssl_jax.record import replace_text
 from ssl_jax.trained import Ensemble, Network, read_config
 from ssl_jax.types import CELLS, UserError
 
@@ -56,107 +51,6 @@ def load(run: Path) -> tuple[Answer, data.Facts]:
   return answer, facts
 
 
-def write_masks(
-  probabilities: Probabilities, facts: data.Facts, folder: Path, out: Path, budget: int = BUDGET
-) -> list[str]:
-  """Writes out/masks/NAME.png (class ids, native size) and out/overlays/NAME.png.
-
-  Returns one sentence per image that could not be read; the others are done all the same.
-  """
-  _make(out, 'masks', 'overlays')
-  readable = _Readable(folder, facts)
-  answers = predict_many(probabilities, (ready for _, ready in readable), budget=budget)
-  for position, probs in tqdm(answers, total=len(readable.paths), unit=' images', desc='predict'):
-    name, original = readable.take(position)
-    if probs.shape[:2] != original.shape[:2]:  # training saw its images scaled
-      probs = images.resized(probs, original.shape[:2], smooth=True)
-    mask = probs.argmax(-1).astype(np.uint8)
-    images.write_mask(out / 'masks' / f'{name}.png', mask)
-    shown = images.overlay(images.to_uint8(original), mask)
-    images.write_image(out / 'overlays' / f'{name}.png', shown)
-  return readable.refused
-
-
-def write_volumes(
-  probabilities: Probabilities, facts: data.Facts, windows: Windows, folder: Path, out: Path
-) -> list[str]:
-  """Writes out/masks/NAME.nii.gz, class ids on each volume's own grid, with its header.
-
-  Returns one sentence per volume that could not be read; the others are done all the same.
-  """
-  _make(out, 'masks')
-  how, refused = Preparation(**facts.preparation), []
-  for path in tqdm(volumes.list_volumes(folder), unit=' volumes', desc='predict'):
-    try:
-      volume = volumes.read_volume(path)
-    except UserError as error:
-      refused.append(str(error))
-      continue
-    found = organs.segment(probabilities, volume, how, windows)
-    if found.coarser:
-      said = f'its voxels were made {organs.COARSER:g} times longer'
-      print(f'{path} is more than memory, or --budget, allows: {said}.')
-    name = volumes.name_of(path)
-    volumes.write_labels(out / 'masks' / f'{name}.nii.gz', found.ids, volume.like)
-  return refused
-
-
-def write_cells(
-  answer: Answer, facts: data.Facts, size: int, folder: Path, out: Path, **knobs: float
-) -> list[str]:
-  """Writes out/points/NAME.csv (x, y, class, score) and out/overlays/NAME.png, a ring a cell.
-
-  `size` is that of the patches, `knobs` are those of detect.slide. Returns one sentence per image
-  that could not be read; the others are done all the same.
-  """
-  _make(out, 'points', 'overlays')
-  readable = _Readable(folder, facts)
-  for position, ready in tqdm(readable, total=len(readable.paths), unit=' images', desc='predict'):
-    cells = detect.slide(answer, ready, size, **knobs)
-    name, original = readable.take(position)
-    replace_text(out / 'points' / f'{name}.csv', detect.as_csv(cells, facts.classes))
-    shown = detect.draw(original, cells.at, cells.classes)
-    images.write_image(out / 'overlays' / f'{name}.png', shown)
-  return readable.refused
-
-
-def _make(out: Path, *kinds: str) -> None:
-  for kind in kinds:
-    (out / kind).mkdir(parents=True, exist_ok=True)
-
-
-class _Readable:
-  """The images of a folder that can be read, as training saw its own; the others are refused."""
-
-  def __init__(self, folder: Path, facts: data.Facts):
-    self.paths, self.refused = images.list_images(folder), []
-    self._facts, self._names = facts, output_names(self.paths)
-    self._waiting: dict[int, tuple[str, np.ndarray]] = {}
-
-  def __iter__(self) -> Iterator[tuple[int, np.ndarray]]:
-    position = 0
-    for name, path in zip(self._names, self.paths, strict=True):
-      try:
-        original = images.read_image(path)
-        ready = data.prepared(original, self._facts, str(path))
-      except UserError as error:
-        self.refused.append(str(error))
-        continue
-      self._waiting[position] = name, original
-      yield position, ready
-      position += 1
-
-  def take(self, position: int) -> tuple[str, np.ndarray]:
-    """The name and the pixels of the image that was yielded at a position; once."""
-    return self._waiting.pop(position)
-
-
-def output_names(paths: list[Path]) -> list[str]:
-  """Stems, or whole file names where two images share a stem (a.png and a.jpg)."""
-  stems = [path.stem for path in paths]
-  return [p.stem if stems.count(p.stem) == 1 else p.name for p in paths]
-
-
 def main(arguments: list[str] | None = None) -> int:
   """The program; exit code 1 if any image could not be read."""
   parser = argparse.ArgumentParser(
@@ -189,6 +83,9 @@ def main(arguments: list[str] | None = None) -> int:
   parser.add_argument(
     '--largest', action='store_true', help='volumes: keep the largest piece of each organ alone'
   )
+  parser.add_argument(
+    '--resume', action='store_true', help='leave out what an earlier call has written there'
+  )
   asked = parser.parse_args(arguments)
   logging.set_verbosity(logging.ERROR)  # checkpointing warns that it may not write
   try:
@@ -200,19 +97,23 @@ def main(arguments: list[str] | None = None) -> int:
       raise UserError('--stride and --radius are above 0, --score is in 0..1.')
     build.keep_compiled()
     answer, facts = load(asked.run)
+    where = asked.images, asked.out, asked.resume
     if facts.preparation is not None:
       size = read_config(seed_folder(asked.run))['size']
       most = int(asked.budget * 1e6) if asked.budget != parser.get_default('budget') else 0
       windows = Windows(size, asked.overlap, asked.blend, asked.batch, most, asked.largest)
-      refused = write_volumes(answer, facts, windows, asked.images, asked.out)
+      refused = outputs.write_volumes(answer, facts, windows, *where)
     elif facts.task == CELLS:
       knobs = dict(stride=asked.stride, score=asked.score, radius=asked.radius)
       size = read_config(seed_folder(asked.run))['size'][0]
-      refused = write_cells(answer, facts, size, asked.images, asked.out, **knobs)
+      refused = outputs.write_cells(answer, facts, size, *where, **knobs)
     else:
-      refused = write_masks(answer, facts, asked.images, asked.out, int(asked.budget * 1e6))
+      refused = outputs.write_masks(answer, facts, *where, int(asked.budget * 1e6))
   except (UserError, OSError) as error:
     print(f'ssl_jax: {error}', file=sys.stderr)
+    return 1
+  except KeyboardInterrupt:
+    print('ssl_jax: interrupted; the same command with --resume goes on.', file=sys.stderr)
     return 1
   if facts.task == CELLS:
     print(f'Cells (x, y, class, score): {asked.out / "points"}')

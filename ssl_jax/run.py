@@ -4,6 +4,7 @@ import contextlib
 import fnmatch
 import inspect
 import json
+import shutil
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -21,20 +22,19 @@ def run(
 ) -> dict | None:
   """Runs a config (ConfigDict or dict) in a folder and returns its final figures.
 
-  The same call goes on where an earlier one was stopped; a folder of another config is refused.
+  The same call goes on where an earlier one was stopped. Stages that have come to nothing yet may
+  be changed, and others added; a folder in which one has begun under another config is refused.
   `only` is a pattern of stage names, or several with commas between, to do a part of a long list;
   the figures are None until all is done. `command` is what a shell would call, kept with the run.
   """
   build.keep_compiled()
   parallel.start()
   config = plain(config)
-  stages = config['stages'] or ({'name': ''},)
   with _asked_to_stop() as stop:
-    plans = [_plan(stage, config) for stage in stages]
+    plans = _plans(config)
     for plan in plans:
       validate(plan.config)
     workdir = Path(workdir)
-    _refuse_other(workdir, config)
     check_stages(plans)
     asked = [
       plan for plan in plans if any(fnmatch.fnmatchcase(plan.name, p) for p in only.split(','))
@@ -42,6 +42,7 @@ def run(
     _check_asked(asked, only, workdir)
     for note in dict.fromkeys(n for plan in asked for n in build.splits(plan.config['data']).notes):
       print(f'Data: {note}.')
+    _refuse_other(workdir, plans)
     _claim(workdir, config, command)
     for plan in asked:
       folder = workdir / plan.name
@@ -85,6 +86,10 @@ def _sized(config: dict) -> dict:
   """The config with its size as a tuple of sides."""
   size = config['size']
   return config | {'size': (size, size) if isinstance(size, int) else size}
+
+
+def _plans(config: dict) -> list[Plan]:
+  return [_plan(stage, config) for stage in config['stages'] or ({'name': ''},)]
 
 
 def _plan(stage: Mapping, config: dict) -> Plan:
@@ -132,16 +137,34 @@ def _asked_to_stop() -> Iterator[Callable[[], bool]]:
       signal.signal(number, handler)
 
 
-def _refuse_other(workdir: Path, config: dict) -> None:
-  """Raises UserError if the folder holds the run of another config, one that came to anything."""
+def _refuse_other(workdir: Path, plans: list[Plan]) -> None:
+  """Raises UserError if a stage in the folder has come to anything under another config.
+
+  What a kill has left of one that came to nothing, and is to be another now, is cleared away.
+  """
   path = workdir / 'config.json'
-  if path.exists() and begun(workdir):
-    now = json.loads(json.dumps(config))
-    if different := _first_difference(json.loads(path.read_text()), now):
+  if not path.exists():
+    return
+  now = {plan.name: _content(plan) for plan in plans}
+  for plan in _plans(build.tuples(json.loads(path.read_text()))):
+    folder = workdir / plan.name
+    if plan.name in now:
+      different = _first_difference(_content(plan), now[plan.name], plan.name)
+    else:
+      different = f'its stage {plan.name!r} is there no more'
+    if different and begun(folder):
       raise UserError(
         f'{workdir} holds a run of another config: {different}; '
         f'use another --workdir, or delete the folder.'
       )
+    if different and plan.name and parallel.is_main():
+      shutil.rmtree(folder, ignore_errors=True)
+
+
+def _content(plan: Plan) -> dict:
+  """All that a stage's result depends on."""
+  own = {key: value for key, value in plan.config.items() if key not in ('stages', 'table')}
+  return json.loads(json.dumps({**own, 'run': plan.kind, **plan.own}))
 
 
 def _claim(workdir: Path, config: dict, command: str) -> None:

@@ -61,7 +61,8 @@ class Windowed(NamedTuple):
   """Probabilities [B, x, y, z, classes] of whole volumes [B, x, y, z, C], from windows.
 
   A network is asked about pieces of the size that it has learnt from, wherever it answers: with
-  instance norm it says something else of larger ones.
+  instance norm it says something else of larger ones. Where class ids will do, `labels` needs less
+  memory.
   """
 
   answer: Answer
@@ -72,9 +73,22 @@ class Windowed(NamedTuple):
       return np.asarray(self.answer(volumes))
     return np.stack([self._whole(volume) for volume in volumes])
 
+  def labels(
+    self, volume: Float[np.ndarray, 'x y z c']
+  ) -> tuple[UInt8[np.ndarray, 'x y z'], Float[np.ndarray, 'x y z']]:
+    """Class ids of a volume and their probabilities, in the memory of these two and one slab."""
+    found = np.zeros(volume.shape[:3], np.uint8)
+    sure = np.zeros(volume.shape[:3], np.float32)
+    for here, sums in self._slabs(volume):
+      found[here] = sums.argmax(-1)
+      sure[here] = sums.max(-1) / sums.sum(-1)
+    return found, sure
+
   def _whole(self, volume: Float[np.ndarray, 'x y z c']) -> Float[np.ndarray, 'x y z k']:
-    slabs = _slabs(self.answer, volume, self.window, OVERLAP, 'constant', 1)
-    return np.concatenate([sums / sums.sum(-1, keepdims=True) for _, sums in slabs])
+    return np.concatenate([s / s.sum(-1, keepdims=True) for _, s in self._slabs(volume)])
+
+  def _slabs(self, volume: Float[np.ndarray, 'x y z c']) -> Iterator[tuple[slice, np.ndarray]]:
+    return _slabs(self.answer, volume, self.window, OVERLAP, 'constant', 1)
 
 
 def _slabs(

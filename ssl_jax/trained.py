@@ -27,6 +27,14 @@ def answer_of(predict: Callable, state: TrainState, size: Sequence[int]) -> Prob
   return sliding.Windowed(answer, size) if len(size) == 3 else answer
 
 
+def _mean(answers: Sequence[Probabilities]) -> Probabilities:
+  """What several say on average; of volumes window by window where all take the same windows."""
+  windows = {getattr(answer, 'window', None) for answer in answers}
+  if len(windows) == 1 and None not in windows:
+    return answers[0]._replace(answer=_mean([answer.answer for answer in answers]))
+  return lambda images: np.mean([answer(images) for answer in answers], 0)
+
+
 class Network:
   """The network of a config; compiled once for all the states it is asked for.
 
@@ -101,7 +109,7 @@ class Ensemble:
     ]
     if len(said) == 1:
       return said[0]
-    return (lambda images: np.mean([answer(images) for answer, _ in said], 0)), said[0][1]
+    return _mean([answer for answer, _ in said]), said[0][1]
 
   def plain(self, seed: int, select: str, match: Mapping) -> tuple[Probabilities, int]:
     """What the first of them says through the head of a `match`, with its clusters as such."""

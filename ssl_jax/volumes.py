@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float, Integer, Num
 from nibabel import orientations
 
+from ssl_jax import atomic
 from ssl_jax.resampling import interpolation
 from ssl_jax.types import UserError
 
@@ -88,7 +89,8 @@ def write_labels(path: str | Path, labels: Integer[np.ndarray, 'x y z'], like: A
   header.set_data_dtype(np.uint8)
   header.set_slope_inter(1, 0)
   header['cal_min'] = header['cal_max'] = 0
-  nibabel.save(nibabel.Nifti1Image(native, like.affine, header), path)
+  with atomic.whole(path) as part:
+    nibabel.save(nibabel.Nifti1Image(native, like.affine, header), part)
 
 
 def grid(shape: Sequence[int], spacing: Sequence[float], wanted: Sequence[float]) -> list[int]:

@@ -10,9 +10,10 @@ PACKAGE = Path(__file__).resolve().parents[1] / 'ssl_jax'
 # Each file may import only what stands above it (and, in a folder, its own `_helpers` and layers).
 FLOORS = [
   'types',
-  'find parallel losses metrics intervals optimizers affine collapse mixup',
+  'atomic find parallel losses metrics intervals optimizers affine collapse mixup',
   'resampling _imagefile _torchfile surface sliding',
   'images volumes photometric randaugment pretrained geometry recipes',
+  'pieces',
   'masks preparation',
   'augment figures altered replay distance',
   'methods models datasets',
@@ -23,6 +24,7 @@ FLOORS = [
   'trained',
   'evaluate train',
   'detect organs',
+  'outputs',
   'predict',
   'stages table',
   'validate',

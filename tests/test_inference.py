@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from ssl_jax.inference import predict_averaged, predict_many, predict_tiled, resize
+from ssl_jax.inference import (
+  predict_averaged,
+  predict_labels,
+  predict_many,
+  predict_tiled,
+  resize,
+)
+from ssl_jax.sliding import Windowed
 
 
 def _local(images):
@@ -118,3 +125,23 @@ def test_averaging_over_scales_works_on_volumes():
   ((_, found),) = predict_averaged(_local, [volume], scales=(1.0, 1.5))
   assert found.shape[:3] == (8, 12, 10)
   np.testing.assert_allclose(found[..., 0], 0.25, rtol=1e-5)
+
+
+@pytest.mark.parametrize('knobs', [{}, {'scales': (1.0, 1.5)}, {'flip': True}])
+def test_labels_are_the_likeliest_classes_and_how_sure(knobs):
+  images = [_image(30, 41), _image(64, 64, seed=1)]
+  averaged = dict(predict_averaged(_local, images, **{'scales': (1.0,), 'flip': False, **knobs}))
+  for index, ids, sure in predict_labels(_local, images, **knobs):
+    np.testing.assert_array_equal(ids, averaged[index].argmax(-1))
+    np.testing.assert_array_equal(sure, averaged[index].max(-1))
+
+
+@pytest.mark.parametrize('flip', [False, True])
+def test_labels_of_volumes_come_from_windows(flip):
+  rng = np.random.default_rng(0)
+  volumes = [rng.uniform(size=(*s, 3)).astype(np.float32) for s in ((9, 20, 17), (30, 8, 16))]
+  found = list(predict_labels(Windowed(_local, (8, 8, 8)), volumes, flip=flip))
+  assert [index for index, *_ in found] == [0, 1]
+  for index, ids, _ in found:
+    np.testing.assert_array_equal(ids, (volumes[index][..., 0] < 0.5).astype(np.uint8))
+  assert set(seen) == {(1, 8, 8, 8, 3)}

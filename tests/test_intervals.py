@@ -53,3 +53,13 @@ def test_verdict_names_what_it_compares_with():
   found = intervals.Difference(1.0, 0.5, 1.5, '3 seeds, paired')
   assert 'mIoU against the supervised control (3' in intervals.verdict('a', found)
   assert 'mIoU against b (3' in intervals.verdict('a', found, against='b')
+
+
+def test_a_few_images_of_one_seed_decide_nothing():
+  """Two images that agree are no more than a coin that fell twice on one side."""
+  for n, says in ((2, 'Too few test images to say whether a helps'), (6, 'a helps')):
+    hits = np.arange(20, 20 + n)
+    found = intervals.over_images(_images(hits + 5), _images(hits), metrics.mean_iou)
+    assert found.low > 0
+    assert intervals.verdict('a', found).startswith(says)
+    assert f'{n} test images redrawn' in intervals.verdict('a', found)

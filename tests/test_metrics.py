@@ -18,6 +18,17 @@ def test_confusion_matrix_counts_known_pixels():
   assert matrix.tolist() == [[2, 1, 0], [0, 2, 0], [0, 0, 0]]
 
 
+def test_large_images_are_counted_part_by_part(monkeypatch):
+  rng = np.random.default_rng(0)
+  truth, guess = rng.integers(0, 3, (2, 11, 13)).astype(np.uint8)
+  truth[3] = IGNORE
+  whole = metrics.confusion_matrix(truth, guess, 3)
+  monkeypatch.setattr(metrics, 'TOGETHER', 10)
+  np.testing.assert_array_equal(metrics.confusion_matrix(truth, guess, 3), whole)
+  assert whole.sum() == 10 * 13
+  assert whole[1, 2] == ((truth == 1) & (guess == 2)).sum()
+
+
 def test_scores_leave_out_a_class_seen_nowhere():
   matrix = metrics.confusion_matrix(TRUTH, GUESS, 3)
   scores = metrics.scores(matrix, NAMES)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from conftest import write_volumes
 
-from ssl_jax import data, volumes
+from ssl_jax import data, pieces, volumes
 from ssl_jax.datasets import nifti
 from ssl_jax.types import UserError
 
@@ -56,6 +56,32 @@ def test_what_was_prepared_is_not_done_again(labeled, monkeypatch):
   again = _load(labeled)
   np.testing.assert_array_equal(first.test[0]['image'], again.test[0]['image'])
   assert first.digest == again.digest
+
+
+def test_volumes_stay_on_the_disk_and_files_are_read_once(labeled, monkeypatch):
+  first = _load(labeled, labels=2)
+  for source, marked in ((first.labeled, True), (first.unlabeled, False), (first.truth, True)):
+    record = source[0]
+    assert isinstance(record['image'], np.memmap)
+    assert (pieces.MARKED in record) == marked
+  monkeypatch.setattr('hashlib.file_digest', None)  # it would raise
+  assert _load(labeled, labels=2).digest == first.digest
+  path = labeled / 'labeled' / 'images' / 'case2.nii.gz'
+  path.write_bytes(path.read_bytes())  # it may be another one now
+  with pytest.raises(TypeError):
+    _load(labeled, labels=2)
+
+
+def test_a_few_large_volumes_tell_the_intensities(labeled, monkeypatch):
+  found = _load(labeled, holdout=0)
+  every = data.find_facts(found)
+  looked_at = []
+  monkeypatch.setattr(data, 'unit', lambda image: looked_at.append(image) or image)
+  monkeypatch.setattr(data, 'PIXELS', 3 * found.labeled[0]['label'].size)
+  few = data.find_facts(found)
+  assert len(looked_at) == 3
+  assert few.mean == pytest.approx(every.mean, abs=0.05)
+  assert few.fingerprint == every.fingerprint
 
 
 def test_other_knobs_or_files_are_other_data(labeled):

@@ -96,6 +96,19 @@ def test_a_large_image_is_tiled_within_the_budget(finished, folder):
   assert _mask(folder, 'c').shape == SIZES['c.bmp']
 
 
+def test_what_a_killed_call_has_written_is_left_out(finished, folder):
+  assert _call(finished, folder) == 0
+  expected = {name[0]: _mask(folder, name[0]) for name in SIZES}
+  (folder / 'out' / 'overlays' / 'b.png').unlink()  # it is written after the mask
+  for name in 'ab':
+    (folder / 'out' / 'masks' / f'{name}.png').write_bytes(b'cut short')
+  assert _call(finished, folder, '--resume') == 0
+  assert (folder / 'out' / 'masks' / 'a.png').read_bytes() == b'cut short'
+  np.testing.assert_array_equal(_mask(folder, 'b'), expected['b'])
+  assert _call(finished, folder) == 0
+  np.testing.assert_array_equal(_mask(folder, 'a'), expected['a'])
+
+
 @pytest.mark.parametrize('what', ['no such folder', 'a folder without a run'])
 def test_a_wrong_run_gets_one_sentence(folder, capsys, what):
   run = folder / ('nowhere' if what == 'no such folder' else 'in')

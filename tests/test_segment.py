@@ -2,16 +2,17 @@
 
 import csv
 import runpy
+import shutil
 
 import nibabel
 import numpy as np
 import pytest
 from conftest import ROOT, write_volumes
 
-from ssl_jax import masks, predict, volumes
+from ssl_jax import find, masks, organs, predict, volumes
 from ssl_jax.record import read_done
-from ssl_jax.run import run
-from ssl_jax.types import UserError
+from ssl_jax.run import plain, run
+from ssl_jax.types import Stopped, UserError
 
 STAGES = ('teacher', 'control', 'labels1', 'tuned1', 'labels2', 'tuned2', 'tuned2-organs')
 
@@ -85,14 +86,64 @@ def test_pseudo_labels_are_volumes_that_pass_the_filters(finished):
   assert (first / 'picture.png').exists() or list(first.glob('*.png'))
 
 
-def test_filters_that_leave_nothing_say_so(finished, tmp_path):
-  config = _page(finished)
+def _with(config, stages, knobs):
+  """The page with its first `stages`, the last of them with other knobs."""
   with config.unlocked():
-    stages = [dict(stage) for stage in config.to_dict()['stages']][:3]
-    stages[2]['least'] = 10**6
-    config.stages = tuple(stages)
+    chosen = [dict(stage) for stage in config.to_dict()['stages']][:stages]
+    chosen[-1] |= knobs
+    config.stages = tuple(chosen)
+  return config
+
+
+def test_filters_that_leave_nothing_say_so_and_may_be_changed(finished, tmp_path, capsys):
+  """The teacher was days of work; it is not to be trained again because of a filter."""
   with pytest.raises(UserError, match='none of 3'):
-    run(config, tmp_path / 'run')
+    run(_with(_page(finished), 3, dict(least=10**6)), tmp_path)
+  run(_with(_page(finished), 3, dict(least=20)), tmp_path)
+  assert f'{tmp_path}/teacher is done' in capsys.readouterr().out
+  assert read_done(tmp_path / 'labels1') == read_done(finished / 'run' / 'labels1')
+  with pytest.raises(UserError, match=r'another config: labels1\.least was 20, now it is 30'):
+    run(_with(_page(finished), 3, dict(least=30)), tmp_path)
+  with pytest.raises(UserError, match="its stage 'labels1' is there no more"):
+    run(_with(_page(finished), 2, {}), tmp_path)
+
+
+def _content(path):
+  """What a file says, but for the times and the memory that it took."""
+  if path.name == 'cases.csv':
+    return [{k: v for k, v in row.items() if k not in organs.COSTS} for row in _rows(path)]
+  return path.read_bytes()
+
+
+@pytest.mark.parametrize(
+  ('name', 'kind', 'files'),
+  [
+    ('labels1', 'pseudo_label', ('labels.csv', 'quality.csv', 'masks/*', 'pieces/*/*')),
+    ('tuned2-organs', 'segment', ('cases.csv', 'masks/*')),
+  ],
+)
+def test_a_killed_stage_goes_on_with_its_next_volume(finished, tmp_path, name, kind, files):
+  whole, config = finished / 'run' / name, plain(_page(finished))
+  for folder in ('teacher', 'tuned2'):
+    shutil.copytree(finished / 'run' / folder, tmp_path / folder)
+  (plan,) = [dict(stage) for stage in config['stages'] if stage['name'] == name]
+  knobs = {key: value for key, value in plan.items() if key not in ('name', 'run')}
+  asked, stage = [], find.find('stages', kind).stage
+  with pytest.raises(Stopped, match='the same command goes on'):
+    stage(config, tmp_path / name, lambda: asked.append(0) or len(asked) > 1, **knobs)
+  journal = tmp_path / name / 'cases.jsonl'
+  assert len(journal.read_text().splitlines()) == 1
+  with journal.open('a') as file:
+    file.write('[1, {"na')  # the kill came while it was writing
+  before = {path: path.stat().st_mtime_ns for path in (tmp_path / name).glob('masks/*')}
+  assert len(before) == 1
+  stage(config, tmp_path / name, lambda: False, **knobs)
+  assert all(path.stat().st_mtime_ns == time for path, time in before.items())
+  for pattern in files:
+    paths = [path.relative_to(whole) for path in whole.glob(pattern)]
+    assert paths
+    for path in paths:
+      assert _content(tmp_path / name / path) == _content(whole / path)
 
 
 def test_new_volumes_have_the_masks_that_were_scored(finished, tmp_path, capsys):
@@ -119,6 +170,12 @@ def test_new_volumes_have_the_masks_that_were_scored(finished, tmp_path, capsys)
     np.testing.assert_array_equal(ours, scored)
   for path in ('broken.nii.gz', 'series.nii.gz'):
     (images / path).unlink()
+  first, second = (tmp_path / 'masks' / f'{name}.nii.gz' for name in names)
+  first.write_bytes(b'of an earlier call')
+  second.unlink()
+  assert predict.main([*asked, *knobs, '--resume']) == 0
+  assert first.read_bytes() == b'of an earlier call'
+  assert second.exists()
   assert predict.main([*asked, *knobs, '--budget=0.004', '--largest']) == 0
   assert 'made 2 times longer' in capsys.readouterr().out
 
@@ -132,13 +189,8 @@ def test_new_volumes_have_the_masks_that_were_scored(finished, tmp_path, capsys)
   ],
 )
 def test_windows_that_cannot_be_are_refused_before_the_first_step(finished, tmp_path, knobs, says):
-  config = _page(finished)
-  with config.unlocked():
-    stages = [dict(stage) for stage in config.to_dict()['stages']]
-    stages[-1] |= knobs
-    config.stages = tuple(stages)
   with pytest.raises(UserError, match=says):
-    run(config, tmp_path / 'run')
+    run(_with(_page(finished), len(STAGES), knobs), tmp_path / 'run')
   assert not (tmp_path / 'run' / 'teacher').exists()
 
 

@@ -78,14 +78,32 @@ def test_every_voxel_is_covered_and_neighbours_share_their_part():
     assert max(np.diff(found), default=0) <= 6
 
 
-def test_host_memory_grows_by_a_byte_a_voxel():
-  """Beyond the ids a longer volume needs nothing: the slab is as thick as the window."""
+@pytest.mark.parametrize(
+  ('find', 'bytes_a_voxel'),
+  [
+    (lambda volume: sliding.slide(pointwise, volume, (8, 8, 8)), 1),
+    (lambda volume: sliding.Windowed(pointwise, (8, 8, 8)).labels(volume), 5),
+  ],
+)
+def test_host_memory_grows_by_what_is_said_alone(find, bytes_a_voxel):
+  """Beyond the answer a longer volume needs nothing: the slab is as thick as the window."""
   peaks = {}
   for length in (50, 500):
     volume = _volume(length, 24, 24)
     tracemalloc.start()
-    sliding.slide(pointwise, volume, (8, 8, 8))
+    find(volume)
     peaks[length] = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
   more = (500 - 50) * 24 * 24
-  assert peaks[500] - peaks[50] < 3 * more  # probabilities of three classes would be 12
+  assert peaks[500] - peaks[50] < (bytes_a_voxel + 2) * more  # all probabilities: 12 more
+
+
+@pytest.mark.parametrize('shape', [(20, 17, 9), (8, 6, 4), (5, 20, 3)])
+def test_labels_are_the_likeliest_classes_of_the_whole(shape):
+  answer = sliding.Windowed(lambda shown: local(shown) / 1.5, (8, 6, 4))
+  volume = _volume(*shape)
+  (probs,) = answer(volume[None])
+  ids, sure = answer.labels(volume)
+  np.testing.assert_array_equal(ids, probs.argmax(-1))
+  np.testing.assert_allclose(sure, probs.max(-1), rtol=1e-5)
+  assert (ids.dtype, sure.dtype) == (np.uint8, np.float32)

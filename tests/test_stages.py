@@ -134,12 +134,19 @@ def test_several_teachers_vote_by_their_mean(trained, tmp_path):
 
 
 @pytest.mark.parametrize(('name', 'knobs'), [('rank', {}), ('pseudo_label', {'scales': (1.0,)})])
-def test_label_stages_stop_when_asked(trained, tmp_path, name, knobs):
+def test_label_stages_stop_when_asked_and_go_on(trained, tmp_path, name, knobs):
   folder, _ = trained
   shutil.copytree(folder / 'teacher', tmp_path / 'teacher')
-  config = plain(self_training())
-  with pytest.raises(Stopped, match='begins this stage again'):
-    find.find('stages', name).stage(config, tmp_path / 'x', lambda: True, of='teacher', **knobs)
+  config, stage, asked = plain(self_training()), find.find('stages', name).stage, []
+  stage(config, tmp_path / 'whole', lambda: False, of='teacher', **knobs)
+  with pytest.raises(Stopped, match='the same command goes on'):
+    stage(config, tmp_path / 'x', lambda: asked.append(0) or len(asked) > 3, of='teacher', **knobs)
+  assert len((tmp_path / 'x/seed_3/cases.jsonl').read_text().splitlines()) == 3
+  stage(config, tmp_path / 'x', lambda: len(asked) == 3, of='teacher', **knobs)
+  files = [path.relative_to(tmp_path / 'whole') for path in tmp_path.glob('whole/**/*.[cp]*')]
+  assert len(files) > 1
+  for path in files:
+    assert (tmp_path / 'x' / path).read_bytes() == (tmp_path / 'whole' / path).read_bytes(), path
 
 
 def test_reliability_by_hand():
@@ -178,8 +185,9 @@ def test_quality_by_hand(tmp_path):
 
   quality = Quality(('sky', 'cell'), Truth())
   mask = np.array([[0, 0, 1, 1]], np.uint8)
-  quality.add(0, mask, np.array([[0.99, 0.55, 0.97, 0.9]]))
-  quality.add(0, np.full((1, 4), IGNORE, np.uint8), np.full((1, 4), 0.5))
+  counts = quality.count(0, mask, np.array([[0.99, 0.55, 0.97, 0.9]]))
+  quality.add(json.loads(json.dumps(counts)))
+  quality.add(quality.count(0, np.full((1, 4), IGNORE, np.uint8), np.full((1, 4), 0.5)))
   figures = quality.write(tmp_path)
   assert figures['labels/coverage'] == 50
   assert figures['labels/accuracy'] == pytest.approx(200 / 3)

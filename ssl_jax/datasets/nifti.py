@@ -1,57 +1,19 @@
 """Your own volumes: NIfTI files in images/ and masks/, and a folder of unlabeled ones."""
 
-import functools
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
-from ssl_jax import parallel, volumes
+from ssl_jax import volumes
 from ssl_jax.datasets._pairs import inside
+from ssl_jax.datasets._prepared import Case, Prepared, default_cache, most_class, prepare
 from ssl_jax.preparation import Preparation
 from ssl_jax.types import Splits, UserError
 
-KEPT = 64
-"""Prepared volumes that a source keeps in memory, the last that were asked for."""
 HOW = 'put the volumes in images/ and their masks, under the same names, in masks/'
-VERSION = 1
-"""Of what is in the cache: another one wherever preparation gives something else."""
-
-
-class Case(NamedTuple):
-  """A volume's file, its mask's, and the file of both prepared."""
-
-  name: str
-  image: Path
-  mask: Path | None
-  prepared: Path | None = None
-
-
-class Prepared:
-  """A Source of prepared volumes: 'image' [z, y, x, 1], 'label' [z, y, x], and their files."""
-
-  def __init__(self, cases: Sequence[Case], labels: bool = True):
-    self._cases, self._labels = cases, labels
-    self._at = functools.lru_cache(KEPT)(self._read)
-
-  def __len__(self) -> int:
-    return len(self._cases)
-
-  def __getitem__(self, index: int) -> dict:
-    return dict(self._at(int(index) % len(self)))
-
-  def _read(self, index: int) -> dict:
-    case = self._cases[index]
-    with np.load(case.prepared) as file:
-      record = {'image': file['image'], 'name': case.name, 'file': str(case.image)}
-      if self._labels and case.mask is not None:
-        record |= {'label': file['label'], 'mask_file': str(case.mask)}
-    return record
 
 
 def load(
@@ -106,8 +68,8 @@ def load(
     raise UserError(f'data.labels={labels}: {len(order)} volumes have masks to learn from.')
   roles['labeled'], hidden = order[:labels], order[labels:] if labels else []
   roles['unlabeled'] = [*hidden, *(_singles(Path(unlabeled)) if unlabeled else [])]
-  folder = Path(cache) if cache else _cache()
-  done = {role: _prepare(own, how, folder, role) for role, own in roles.items()}
+  folder = Path(cache) if cache else default_cache()
+  done = {role: prepare(own, how, folder, role) for role, own in roles.items()}
   shown = {role: Prepared(own, role != 'unlabeled') for role, own in done.items() if own}
   if hidden and not unlabeled:
     shown['truth'] = Prepared(done['unlabeled'])
@@ -121,10 +83,6 @@ def load(
     digest=hashlib.sha256(files.encode()).hexdigest(),
     preparation=how._asdict(),
   )
-
-
-def _cache() -> Path:
-  return Path(os.environ.get('XDG_CACHE_HOME', Path.home() / '.cache')) / 'ssl_jax' / 'volumes'
 
 
 def _pairs(folder: Path, role: str) -> list[Case]:
@@ -147,54 +105,11 @@ def _singles(folder: Path) -> list[Case]:
   return [Case(volumes.name_of(path), path, None) for path in paths]
 
 
-def _prepare(cases: Sequence[Case], how: Preparation, cache: Path, role: str) -> list[Case]:
-  """The cases with the files of their prepared volumes, made where there is none yet."""
-  found = []
-  silent = not cases or not parallel.is_main()
-  for case in tqdm(cases, unit=' volumes', desc=f'prepare {role}', disable=silent):
-    digest = hashlib.sha256(repr((VERSION, how)).encode())
-    for path in (case.image, case.mask):
-      digest.update(path.read_bytes() if path else b'')
-    path = cache / f'{case.name}-{digest.hexdigest()[:20]}.npz'
-    if not path.exists():
-      _write(path, _made(case, how))
-    found.append(case._replace(prepared=path))
-  return found
-
-
-def _made(case: Case, how: Preparation) -> dict[str, np.ndarray]:
-  volume = volumes.read_volume(case.image)
-  place = how.place(volume)
-  made = {'image': how.image(volume, place)}
-  if case.mask is not None:
-    ids, mask = volumes.read_labels(case.mask)
-    if ids.shape != volume.voxels.shape:
-      raise UserError(
-        f'{case.mask} has {ids.shape} voxels but {case.image.name} has {volume.voxels.shape}.'
-      )
-    if not np.allclose(mask.like.affine, volume.like.affine, atol=1e-2):
-      raise UserError(
-        f'{case.mask} does not lie where {case.image.name} does; their headers differ.'
-      )
-    made['label'] = how.labels(ids, volume, place)
-  return made
-
-
-def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
-  path.parent.mkdir(parents=True, exist_ok=True)
-  part = path.with_name(f'{path.stem}.{os.getpid()}.part.npz')
-  np.savez_compressed(part, **arrays)
-  os.replace(part, path)
-
-
 def _classes(asked: int | Sequence[str] | None, cases: Sequence[Case]) -> tuple[str, ...]:
   """The names of the classes; without any, as many as the masks hold."""
   if asked is not None and not isinstance(asked, int):
     return tuple(asked)
-  most = 0
-  for case in cases:
-    with np.load(case.prepared) as file:
-      most = max(most, int(file['label'].max()))
+  most = most_class(cases)
   if asked is not None and asked <= most:
     raise UserError(f'data.classes={asked}, but a mask holds the class {most}.')
   return ('background', *(f'class {i}' for i in range(1, asked or most + 1)))

@@ -38,4 +38,5 @@ class Filter(NamedTuple):
       return -1.0
     matrix = metrics.confusion_matrix(earlier, np.where(mask == IGNORE, 0, mask), len(self.classes))
     scores = metrics.per_image(matrix[None], self.classes)
-    return np.mean([scores[f'dice_per_image/{name}'] for name in self.classes[1:]]) / 100
+    each = [scores[f'dice_per_image/{name}'] for name in self.classes[1:]]
+    return float(np.mean(each)) / 100

@@ -2,8 +2,9 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,20 +25,32 @@ class Quality:
     self.matrix = np.zeros((len(classes), len(classes)), np.int64)
     self.bins = np.zeros((len(EDGES) - 1, len(classes), 2), np.int64)  # told class; right, all
 
-  def add(self, index: int, mask: np.ndarray, confidence: np.ndarray) -> None:
-    """Counts one image: class ids [H, W] (IGNORE: not told) and the teacher's certainty [H, W]."""
+  def count(self, index: int, mask: np.ndarray, confidence: np.ndarray) -> dict[str, Any]:
+    """What `add` wants to know of one image, ready for JSON.
+
+    `mask` are its class ids [*space] (IGNORE: not told), `confidence` the teacher's certainty.
+    """
     told = mask != IGNORE
-    self.pixels += mask.size
-    self.kept += int(told.sum())
-    self.sure += float(confidence.sum())
+    counts = {'pixels': mask.size, 'told': int(told.sum()), 'sure': float(confidence.sum())}
     if self.truth is None:
-      return
+      return counts
     label = self.truth[index]['label']
     known = told & (label != IGNORE)
-    self.matrix += metrics.confusion_matrix(label[known], mask[known], len(self.classes))
     place = np.clip(np.searchsorted(EDGES, confidence[known], 'right') - 1, 0, len(EDGES) - 2)
-    np.add.at(self.bins, (place, mask[known], 0), label[known] == mask[known])
-    np.add.at(self.bins, (place, mask[known], 1), 1)
+    at, size = place * len(self.classes) + mask[known], self.bins[..., 0].size
+    each = [np.bincount(x, minlength=size) for x in (at[label[known] == mask[known]], at)]
+    matrix = metrics.confusion_matrix(label[known], mask[known], len(self.classes))
+    bins = np.stack(each, -1).reshape(self.bins.shape)
+    return counts | {'matrix': matrix.tolist(), 'bins': bins.tolist()}
+
+  def add(self, counts: Mapping[str, Any]) -> None:
+    """Adds the counts of an image."""
+    self.pixels += counts['pixels']
+    self.kept += counts['told']
+    self.sure += counts['sure']
+    if 'matrix' in counts:
+      self.matrix += np.array(counts['matrix'])
+      self.bins += np.array(counts['bins'])
 
   def write(self, folder: Path) -> dict[str, float]:
     """Writes quality.csv where the truth is known; figures in percent."""

@@ -9,8 +9,8 @@ import numpy as np
 from tqdm import tqdm
 
 from ssl_jax import build, data, figures, masks, parallel
-from ssl_jax.inference import predict_averaged
-from ssl_jax.record import replace_text
+from ssl_jax.inference import predict_labels
+from ssl_jax.record import Journal, replace_text
 from ssl_jax.stages._ensembles import check_members
 from ssl_jax.stages._filters import Filter
 from ssl_jax.stages._quality import Quality
@@ -69,24 +69,34 @@ def stage(
     facts = ensemble.facts(seed)
     teacher, _ = ensemble.at(seed)
     chosen = _chosen(found.unlabeled, ranked[seed] / 'ranking.csv', part)
-    answers = predict_averaged(teacher, _shown(found.unlabeled, chosen), scales, flip)
-    quality = Quality(facts.classes, found.truth)
+    quality, journal = Quality(facts.classes, found.truth), Journal(out)
+    waiting = journal.left(chosen)
     before = build.folders_of_seeds(config, folder.parent / stable)[seed] if stable else None
-    keep, left_out, rows = Filter(facts.classes, least, before, agreement), 0, []
-    for position, probs in tqdm(answers, total=len(chosen), unit=' images', desc=folder.name):
+    keep = Filter(facts.classes, least, before, agreement)
+    answers = predict_labels(teacher, _shown(found.unlabeled, waiting), scales, flip)
+    begun = dict(total=len(chosen), initial=len(chosen) - len(waiting))
+    for position, ids, sure in tqdm(answers, unit=' images', desc=folder.name, **begun):
       if stop():
-        raise Stopped(f'{folder.name}: stopped; the same command begins this stage again.')
-      index, sure = chosen[position], probs.max(-1)
-      mask = np.where(sure >= threshold, probs.argmax(-1), IGNORE).astype(np.uint8)
-      name = found.unlabeled[index]['name']
-      if not keep.passes(mask, name):
-        left_out += 1
-        continue
-      quality.add(index, mask, sure)
-      rows.append((index, name, f'{sure.mean():.4f}', f'{(mask != IGNORE).mean():.4f}'))
-      if parallel.is_main():
-        masks.write(out, name, mask)
-    _write(out, sorted(rows))
+        raise Stopped(f'{folder.name}: stopped and saved; the same command goes on.')
+      index = waiting[position]
+      mask, name = (
+        np.where(sure >= threshold, ids, np.uint8(IGNORE)),
+        found.unlabeled[index]['name'],
+      )
+      line = {'name': name, 'kept': keep.passes(mask, name)}
+      if line['kept']:
+        line |= quality.count(index, mask, sure)
+        if parallel.is_main():
+          masks.teach(out, name, mask)
+      journal.write(index, line)
+    rows = []
+    for index, line in journal.lines.items():
+      if line['kept']:
+        quality.add(line)
+        shares = (f'{line[part] / line["pixels"]:.4f}' for part in ('sure', 'told'))
+        rows.append((index, line['name'], *shares))
+    left_out = len(chosen) - len(rows)
+    _write(out, rows)
     if rows and parallel.is_main():
       _draw(out, found, rows)
     if not rows and chosen:

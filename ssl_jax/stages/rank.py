@@ -5,15 +5,15 @@ Yang et al. 2022, arXiv:2106.05095, section 3.3.
 
 import csv
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from ssl_jax import build, data, metrics, parallel
-from ssl_jax.inference import predict_many
-from ssl_jax.record import replace_text
+from ssl_jax.inference import predict_labels
+from ssl_jax.record import Journal, replace_text
 from ssl_jax.trained import Network, read_config
 from ssl_jax.types import Plan, Source, Splits, Stopped, UserError
 
@@ -49,13 +49,19 @@ def stage(
   for seed, own in build.folders_of_seeds(settings, folder.parent / of).items():
     facts = build.read_facts(own)
     network = network or Network(settings, facts)
-    masks = []
-    for step in kept:
+    out = build.folders_of_seeds(settings, folder)[seed]
+    journal = Journal(out)
+    waiting = journal.left(range(len(unlabeled)))
+    begun = dict(total=len(unlabeled), initial=len(unlabeled) - len(waiting))
+    answers = [predict_labels(network.at(own, s)[0], _shown(unlabeled, waiting)) for s in kept]
+    # Each network goes through the images in the same order.
+    for said in tqdm(zip(*answers, strict=True), unit=' images', desc='rank', **begun):
       if stop():
-        raise Stopped(f'{folder.name}: stopped; the same command begins this stage again.')
-      masks.append(_masks(network.at(own, step)[0], unlabeled))
-    scores = [reliability([m[i] for m in masks], len(facts.classes)) for i in range(len(unlabeled))]
-    _write(build.folders_of_seeds(settings, folder)[seed], unlabeled, np.array(scores), share)
+        raise Stopped(f'{folder.name}: stopped and saved; the same command goes on.')
+      score = reliability([ids for _, ids, _ in said], len(facts.classes))
+      journal.write(waiting[said[0][0]], {'reliability': score})
+    scores = np.array([line['reliability'] for line in journal.lines.values()])
+    _write(out, unlabeled, scores, share)
     means.append(np.mean(scores))
   return {'reliability': float(np.mean(means))}
 
@@ -67,10 +73,8 @@ def reliability(masks: list[np.ndarray], classes: int) -> float:
   return float(np.mean([metrics.mean_iou(matrix) for matrix in counted]))
 
 
-def _masks(probabilities: Callable, source: Source) -> dict[int, np.ndarray]:
-  shown = (data.unit(source[i]['image']) for i in range(len(source)))
-  answers = tqdm(predict_many(probabilities, shown), total=len(source), unit=' images', desc='rank')
-  return {index: probs.argmax(-1).astype(np.uint8) for index, probs in answers}
+def _shown(source: Source, indices: Sequence[int]) -> Iterator[np.ndarray]:
+  return (data.unit(source[index]['image']) for index in indices)
 
 
 def _write(folder: Path, source: Source, scores: np.ndarray, share: float) -> None:

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from ssl_jax import build, organs, parallel, sliding, volumes
 from ssl_jax.organs import Meter, Windows
 from ssl_jax.preparation import Preparation
-from ssl_jax.record import replace_text, write_done
+from ssl_jax.record import Journal, replace_text, write_done
 from ssl_jax.stages._ensembles import check_members
 from ssl_jax.stages._scores import of_seeds
 from ssl_jax.trained import Ensemble
@@ -61,10 +61,12 @@ def stage(
     answer, _ = ensemble.at(seed)
     for kind in ('masks', 'traces'):
       (own / kind).mkdir(parents=True, exist_ok=True)
-    rows = []
-    for i in tqdm(range(len(found.test)), unit=' volumes', desc=folder.name):
+    journal = Journal(own)
+    waiting = journal.left(range(len(found.test)))
+    begun = dict(total=len(found.test), initial=len(found.test) - len(waiting))
+    for i in tqdm(waiting, unit=' volumes', desc=folder.name, **begun):
       if stop():
-        raise Stopped(f'{folder.name}: stopped; the same command begins this stage again.')
+        raise Stopped(f'{folder.name}: stopped and saved; the same command goes on.')
       record = found.test[i]
       with Meter() as meter:
         volume = volumes.read_volume(record['file'])
@@ -75,7 +77,9 @@ def stage(
       _trace(own / 'traces' / f'{record["name"]}.csv', meter)
       truth, _ = volumes.read_labels(record['mask_file'])
       scores = organs.measure(truth, said.ids, volume.spacing, found.classes, tolerance)
-      rows.append({'name': record['name'], 'coarser': int(said.coarser), **meter.cost, **scores})
+      line = {'name': record['name'], 'coarser': int(said.coarser)}
+      journal.write(i, line | meter.cost | scores)
+    rows = [*journal.lines.values()]
     _write(own, rows)
     replace_text(own / 'organs.md', organs.table(rows, found.classes))
     done[seed] = _means(rows)

@@ -1,0 +1,120 @@
+"""Volumes as a network sees them, made once and kept."""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from ssl_jax import atomic, parallel, pieces, volumes
+from ssl_jax.preparation import Preparation
+from ssl_jax.types import UserError
+
+VERSION = 2
+"""Of what is in the cache: another one wherever preparation gives something else."""
+KNOWN = 'known.json'
+"""Digests of files by place, size and time of change, so that none is read again to be known."""
+
+
+class Case(NamedTuple):
+  """A volume's file, its mask's, and the folder of both prepared."""
+
+  name: str
+  image: Path
+  mask: Path | None
+  prepared: Path | None = None
+
+
+class Prepared:
+  """A Source of prepared volumes: 'image' [z, y, x, 1], 'label' [z, y, x], and their files.
+
+  The arrays stay on the disk; what is cut out of them is read.
+  """
+
+  def __init__(self, cases: Sequence[Case], labels: bool = True):
+    self._cases, self._labels = cases, labels
+
+  def __len__(self) -> int:
+    return len(self._cases)
+
+  def __getitem__(self, index: int) -> dict:
+    case = self._cases[int(index) % len(self)]
+    record = {'name': case.name, 'file': str(case.image)}
+    if self._labels and case.mask is not None:
+      return record | pieces.read(case.prepared) | {'mask_file': str(case.mask)}
+    return record | pieces.read(case.prepared, 'label', pieces.MARKED)
+
+
+def prepare(cases: Sequence[Case], how: Preparation, cache: Path, role: str) -> list[Case]:
+  """The cases with the folders of their prepared volumes, made where there is none yet."""
+  found, known = [], _Known(cache / KNOWN)
+  silent = not cases or not parallel.is_main()
+  try:
+    for case in tqdm(cases, unit=' volumes', desc=f'prepare {role}', disable=silent):
+      digest = hashlib.sha256(repr((VERSION, how)).encode())
+      for path in (case.image, case.mask):
+        digest.update(known.digest(path).encode() if path else b'')
+      folder = cache / f'{case.name}-{digest.hexdigest()[:20]}'
+      if not folder.exists():
+        pieces.write(folder, _made(case, how))
+      found.append(case._replace(prepared=folder))
+  finally:
+    known.keep()
+  return found
+
+
+class _Known:
+  """What is known of files that were read before."""
+
+  def __init__(self, path: Path):
+    self._path, self._new = path, False
+    self._digests = json.loads(path.read_text()) if path.exists() else {}
+
+  def digest(self, path: Path) -> str:
+    """Of the content of a file."""
+    status = path.stat()
+    key = f'{path.resolve()} {status.st_size} {status.st_mtime_ns}'
+    if key not in self._digests:
+      with path.open('rb') as file:
+        self._digests[key] = hashlib.file_digest(file, 'sha256').hexdigest()
+      self._new = True
+    return self._digests[key]
+
+  def keep(self) -> None:
+    """Writes what was learnt."""
+    if self._new:
+      self._path.parent.mkdir(parents=True, exist_ok=True)
+      with atomic.whole(self._path) as part:
+        part.write_text(json.dumps(self._digests))
+
+
+def _made(case: Case, how: Preparation) -> dict[str, np.ndarray]:
+  volume = volumes.read_volume(case.image)
+  place = how.place(volume)
+  made = {'image': how.image(volume, place)}
+  if case.mask is not None:
+    ids, mask = volumes.read_labels(case.mask)
+    if ids.shape != volume.voxels.shape:
+      raise UserError(
+        f'{case.mask} has {ids.shape} voxels but {case.image.name} has {volume.voxels.shape}.'
+      )
+    if not np.allclose(mask.like.affine, volume.like.affine, atol=1e-2):
+      raise UserError(
+        f'{case.mask} does not lie where {case.image.name} does; their headers differ.'
+      )
+    made |= pieces.labelled(how.labels(ids, volume, place))
+  return made
+
+
+def default_cache() -> Path:
+  """Where prepared volumes are kept if nobody says where."""
+  return Path(os.environ.get('XDG_CACHE_HOME', Path.home() / '.cache')) / 'ssl_jax' / 'volumes'
+
+
+def most_class(cases: Sequence[Case]) -> int:
+  """The largest class id of prepared masks."""
+  return max((int(pieces.read(case.prepared)['label'].max()) for case in cases), default=0)
