@@ -11,6 +11,9 @@ os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 CACHE = Path(os.environ.get('XDG_CACHE_HOME', Path.home() / '.cache')) / 'ssl_jax'
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(CACHE))
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.5')
+# Compiling is most of what tests do, and takes half as long without optimization. XLA_FLAGS='' in
+# the shell tests programs as a run compiles them.
+os.environ.setdefault('XLA_FLAGS', '--xla_backend_optimization_level=0')
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402

@@ -29,7 +29,7 @@ def test_views_do_not_depend_on_the_number_of_devices():
   weak = dict(of='unlabeled', base=16, scale=(0.5, 2.0), rotate=30, flip=0.5)
   recipes = json.dumps(dict(weak=weak, strong=strong))
   env = os.environ | {
-    'XLA_FLAGS': '--xla_force_host_platform_device_count=2',
+    'XLA_FLAGS': f'{os.environ["XLA_FLAGS"]} --xla_force_host_platform_device_count=2',
     'JAX_PLATFORMS': 'cpu',
     'PYTHONPATH': os.path.dirname(os.path.dirname(augment.__file__)),
   }

@@ -13,7 +13,7 @@ from conftest import ROOT, TINY
 
 def _start(workdir: Path, devices: int, **environment: str) -> subprocess.Popen:
   values = [f'--config.{key}={value}' for key, value in TINY.items()]
-  flags = f'--xla_force_host_platform_device_count={devices}'
+  flags = f'{os.environ["XLA_FLAGS"]} --xla_force_host_platform_device_count={devices}'
   environment = os.environ | {'XLA_FLAGS': flags, 'JAX_PLATFORMS': 'cpu'} | environment
   command = [sys.executable, 'main.py', *values, f'--workdir={workdir}']
   return subprocess.Popen(
