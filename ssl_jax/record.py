@@ -1,7 +1,7 @@
 """The files that tell of a run: metrics.jsonl, done.json; written so that a kill spoils none."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from ssl_jax import atomic, parallel
@@ -32,41 +32,6 @@ class Record:
       file.write(json.dumps({'step': step, **figures}) + '\n')
     for name, value in figures.items() if self.writer else ():
       self.writer.add_scalar(name, value, step)
-
-
-class Journal:
-  """cases.jsonl: a line for each image that a stage is done with, so that a killed one goes on.
-
-  `lines` has what is known of each by its index, in the order of indices.
-  """
-
-  def __init__(self, folder: Path):
-    self._path, self._lines = folder / 'cases.jsonl', {}
-    for text in self._path.read_text().splitlines() if self._path.exists() else ():
-      try:
-        index, line = json.loads(text)
-      except json.JSONDecodeError:
-        break  # the line that a kill cut short
-      self._lines[index] = line
-    kept = (json.dumps(pair) + '\n' for pair in self._lines.items())
-    replace_text(self._path, ''.join(kept))
-    parallel.barrier(str(self._path))  # nobody reads what is written from here on
-
-  def left(self, indices: Iterable[int]) -> list[int]:
-    """Those of which there is no line yet."""
-    return [index for index in indices if index not in self._lines]
-
-  def write(self, index: int, line: Mapping) -> None:
-    """Adds a line; what else belongs to the image has been written before."""
-    text = json.dumps([index, line])
-    self._lines[index] = json.loads(text)[1]  # as a later process will read it
-    if parallel.is_main():
-      with self._path.open('a') as file:
-        file.write(text + '\n')
-
-  @property
-  def lines(self) -> dict[int, dict]:
-    return dict(sorted(self._lines.items()))
 
 
 def _step_of(line: str) -> float:

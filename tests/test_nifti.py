@@ -6,7 +6,7 @@ import pytest
 from conftest import write_volumes
 
 from ssl_jax import data, pieces, volumes
-from ssl_jax.datasets import nifti
+from ssl_jax.datasets import _prepared, nifti
 from ssl_jax.types import UserError
 
 WINDOW = dict(window=(0.0, 150.0), spacing=(1.0, 1.0, 1.0))
@@ -64,6 +64,7 @@ def test_volumes_stay_on_the_disk_and_files_are_read_once(labeled, monkeypatch):
     record = source[0]
     assert isinstance(record['image'], np.memmap)
     assert (pieces.MARKED in record) == marked
+  assert (labeled / 'cache' / _prepared.KNOWN).exists()
   monkeypatch.setattr('hashlib.file_digest', None)  # it would raise
   assert _load(labeled, labels=2).digest == first.digest
   path = labeled / 'labeled' / 'images' / 'case2.nii.gz'

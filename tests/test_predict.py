@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssl_jax import predict
+from ssl_jax import outputs, predict
 from ssl_jax.datasets import synthetic
 
 SIZES = {'a.png': (40, 40), 'b.jpg': (33, 50), 'c.bmp': (64, 41)}
@@ -82,6 +82,11 @@ def test_a_corrupt_file_is_named_and_the_others_are_done(finished, folder, capsy
   assert _call(finished, folder) == 1
   assert 'broken.png' in capsys.readouterr().err
   assert {p.stem for p in (folder / 'out' / 'masks').iterdir()} == {'a', 'b', 'c'}
+
+
+def test_only_names_that_clash_keep_their_ending(tmp_path):
+  paths = [tmp_path / name for name in ('a.png', 'b.png', 'a.jpg')]
+  assert outputs.output_names(paths) == ['a.png', 'b', 'a.jpg']
 
 
 def test_images_of_one_stem_do_not_overwrite_each_other(finished, folder):

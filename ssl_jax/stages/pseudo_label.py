@@ -6,16 +6,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from ssl_jax import build, data, figures, masks, parallel
 from ssl_jax.inference import predict_labels
-from ssl_jax.record import Journal, replace_text
+from ssl_jax.record import replace_text
 from ssl_jax.stages._ensembles import check_members
 from ssl_jax.stages._filters import Filter
+from ssl_jax.stages._journal import Journal
 from ssl_jax.stages._quality import Quality
 from ssl_jax.trained import Ensemble
-from ssl_jax.types import IGNORE, Plan, Source, Splits, Stopped, UserError
+from ssl_jax.types import IGNORE, Plan, Source, Splits, UserError
 
 READS = {'of': 'train', 'ranking': 'rank', 'stable': 'pseudo_label'}
 PARTS = ('all', 'reliable', 'rest')
@@ -60,7 +60,7 @@ def stage(
   `threshold` become IGNORE. An image is left out where a class has fewer than `least` pixels, or
   where its Dice (0..1) with the labels of the stage `stable` is below `agreement`. Where the data
   know the hidden truth, the masks are held against it: quality.csv, and figures `labels/...` in
-  percent.
+  percent. A killed stage goes on with the next image.
   """
   ensemble, found = Ensemble(folder.parent, of), build.splits(config['data'])
   ranked = build.folders_of_seeds(config, folder.parent / ranking)
@@ -69,20 +69,14 @@ def stage(
     facts = ensemble.facts(seed)
     teacher, _ = ensemble.at(seed)
     chosen = _chosen(found.unlabeled, ranked[seed] / 'ranking.csv', part)
-    quality, journal = Quality(facts.classes, found.truth), Journal(out)
-    waiting = journal.left(chosen)
+    quality, journal = Quality(facts.classes, found.truth), Journal(out, chosen)
     before = build.folders_of_seeds(config, folder.parent / stable)[seed] if stable else None
     keep = Filter(facts.classes, least, before, agreement)
-    answers = predict_labels(teacher, _shown(found.unlabeled, waiting), scales, flip)
-    begun = dict(total=len(chosen), initial=len(chosen) - len(waiting))
-    for position, ids, sure in tqdm(answers, unit=' images', desc=folder.name, **begun):
-      if stop():
-        raise Stopped(f'{folder.name}: stopped and saved; the same command goes on.')
-      index = waiting[position]
-      mask, name = (
-        np.where(sure >= threshold, ids, np.uint8(IGNORE)),
-        found.unlabeled[index]['name'],
-      )
+    answers = predict_labels(teacher, _shown(found.unlabeled, journal.waiting), scales, flip)
+    for position, ids, sure in journal.through(answers, stop, folder.name):
+      index = journal.waiting[position]
+      name = found.unlabeled[index]['name']
+      mask = np.where(sure >= threshold, ids, np.uint8(IGNORE))
       line = {'name': name, 'kept': keep.passes(mask, name)}
       if line['kept']:
         line |= quality.count(index, mask, sure)
@@ -90,7 +84,7 @@ def stage(
           masks.teach(out, name, mask)
       journal.write(index, line)
     rows = []
-    for index, line in journal.lines.items():
+    for index, line in journal.lines().items():
       if line['kept']:
         quality.add(line)
         shares = (f'{line[part] / line["pixels"]:.4f}' for part in ('sure', 'told'))

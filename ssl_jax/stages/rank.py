@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from ssl_jax import build, data, metrics, parallel
 from ssl_jax.inference import predict_labels
-from ssl_jax.record import Journal, replace_text
+from ssl_jax.record import replace_text
+from ssl_jax.stages._journal import Journal
 from ssl_jax.trained import Network, read_config
-from ssl_jax.types import Plan, Source, Splits, Stopped, UserError
+from ssl_jax.types import Plan, Source, Splits, UserError
 
 READS = {'of': 'train'}
 
@@ -50,17 +50,15 @@ def stage(
     facts = build.read_facts(own)
     network = network or Network(settings, facts)
     out = build.folders_of_seeds(settings, folder)[seed]
-    journal = Journal(out)
-    waiting = journal.left(range(len(unlabeled)))
-    begun = dict(total=len(unlabeled), initial=len(unlabeled) - len(waiting))
-    answers = [predict_labels(network.at(own, s)[0], _shown(unlabeled, waiting)) for s in kept]
+    journal = Journal(out, range(len(unlabeled)))
+    answers = [
+      predict_labels(network.at(own, step)[0], _shown(unlabeled, journal.waiting)) for step in kept
+    ]
     # Each network goes through the images in the same order.
-    for said in tqdm(zip(*answers, strict=True), unit=' images', desc='rank', **begun):
-      if stop():
-        raise Stopped(f'{folder.name}: stopped and saved; the same command goes on.')
+    for said in journal.through(zip(*answers, strict=True), stop, folder.name):
       score = reliability([ids for _, ids, _ in said], len(facts.classes))
-      journal.write(waiting[said[0][0]], {'reliability': score})
-    scores = np.array([line['reliability'] for line in journal.lines.values()])
+      journal.write(journal.waiting[said[0][0]], {'reliability': score})
+    scores = np.array([line['reliability'] for line in journal.lines().values()])
     _write(out, unlabeled, scores, share)
     means.append(np.mean(scores))
   return {'reliability': float(np.mean(means))}

@@ -6,16 +6,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from ssl_jax import build, organs, parallel, sliding, volumes
 from ssl_jax.organs import Meter, Windows
 from ssl_jax.preparation import Preparation
-from ssl_jax.record import Journal, replace_text, write_done
+from ssl_jax.record import replace_text, write_done
 from ssl_jax.stages._ensembles import check_members
+from ssl_jax.stages._journal import Journal
 from ssl_jax.stages._scores import of_seeds
 from ssl_jax.trained import Ensemble
-from ssl_jax.types import Plan, Splits, Stopped, UserError
+from ssl_jax.types import Plan, Splits, UserError
 
 READS = {'of': 'train'}
 
@@ -61,12 +61,8 @@ def stage(
     answer, _ = ensemble.at(seed)
     for kind in ('masks', 'traces'):
       (own / kind).mkdir(parents=True, exist_ok=True)
-    journal = Journal(own)
-    waiting = journal.left(range(len(found.test)))
-    begun = dict(total=len(found.test), initial=len(found.test) - len(waiting))
-    for i in tqdm(waiting, unit=' volumes', desc=folder.name, **begun):
-      if stop():
-        raise Stopped(f'{folder.name}: stopped and saved; the same command goes on.')
+    journal = Journal(own, range(len(found.test)))
+    for i in journal.through(journal.waiting, stop, folder.name, 'volumes'):
       record = found.test[i]
       with Meter() as meter:
         volume = volumes.read_volume(record['file'])
@@ -79,7 +75,7 @@ def stage(
       scores = organs.measure(truth, said.ids, volume.spacing, found.classes, tolerance)
       line = {'name': record['name'], 'coarser': int(said.coarser)}
       journal.write(i, line | meter.cost | scores)
-    rows = [*journal.lines.values()]
+    rows = [*journal.lines().values()]
     _write(own, rows)
     replace_text(own / 'organs.md', organs.table(rows, found.classes))
     done[seed] = _means(rows)
