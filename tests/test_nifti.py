@@ -106,6 +106,22 @@ def test_unlabeled_volumes_lie_in_a_folder_of_their_own(labeled):
   assert named.classes == ('none', 'left', 'right', 'other')
 
 
+def test_the_test_is_not_learnt_from_though_it_lies_among_the_unlabeled(labeled):
+  found = _load(labeled, labels=2, unlabeled=labeled / 'labeled')
+  assert [len(s) for s in (found.labeled, found.unlabeled, found.test)] == [2, 6, 2]
+  assert not _names(found.test) & _names(found.unlabeled)
+  assert any('dropped from unlabeled, being copies of test' in note for note in found.notes)
+  with pytest.raises(UserError, match='Every labeled image is a copy'):
+    _load(labeled, test=labeled / 'labeled')
+
+
+def test_unlabeled_volumes_of_one_name_are_refused(labeled):
+  """Their pseudo-labels would overwrite each other."""
+  write_volumes(labeled / 'more', count=3, seed=1)
+  with pytest.raises(UserError, match=r'more/images/case.*have the same name'):
+    _load(labeled, labels=1, unlabeled=labeled / 'more')
+
+
 def _shift(folder):
   path = folder / 'labeled' / 'masks' / 'case1.nii.gz'
   image = nibabel.load(path)

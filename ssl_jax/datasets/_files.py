@@ -10,6 +10,7 @@ from jaxtyping import UInt8
 
 from ssl_jax import images
 from ssl_jax.datasets._pairs import Item
+from ssl_jax.datasets._prepared import Case
 from ssl_jax.types import UserError
 
 CACHE_BYTES = 1 << 30  # decoded images kept in memory, all splits together
@@ -89,7 +90,7 @@ def sources(
   return found | {'intensity': look.intensity, 'digest': _digest(roles)}, notes
 
 
-def drop_copies(roles: dict[str, Sequence[Item]]) -> list[str]:
+def drop_copies(roles: dict[str, Sequence[Item | Case]]) -> list[str]:
   """Takes copies (byte for byte) of test images out of val, and of both out of training."""
   notes = []
   judged = {'val': ['test'], 'labeled': ['test', 'val'], 'unlabeled': ['test', 'val']}
@@ -128,7 +129,7 @@ def hold_out(
   return kept, held, [told]
 
 
-def names_of(items: Sequence[Item]) -> str:
+def names_of(items: Sequence[Item | Case]) -> str:
   """The names of files, for a person to read; at most ten."""
   more = f' and {len(items) - 10} more' if len(items) > 10 else ''
   return ', '.join(item.name for item in items[:10]) + more

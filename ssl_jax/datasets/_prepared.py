@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -26,6 +26,7 @@ class Case(NamedTuple):
   name: str
   image: Path
   mask: Path | None
+  sha256: str  # of the image's file
   prepared: Path | None = None
 
 
@@ -49,32 +50,23 @@ class Prepared:
     return record | pieces.read(case.prepared, 'label', pieces.MARKED)
 
 
-def prepare(cases: Sequence[Case], how: Preparation, cache: Path, role: str) -> list[Case]:
-  """The cases with the folders of their prepared volumes, made where there is none yet."""
-  found, known = [], _Known(cache / KNOWN)
-  silent = not cases or not parallel.is_main()
-  try:
-    for case in tqdm(cases, unit=' volumes', desc=f'prepare {role}', disable=silent):
-      digest = hashlib.sha256(repr((VERSION, how)).encode())
-      for path in (case.image, case.mask):
-        digest.update(known.digest(path).encode() if path else b'')
-      folder = cache / f'{case.name}-{digest.hexdigest()[:20]}'
-      if not folder.exists():
-        pieces.write(folder, _made(case, how))
-      found.append(case._replace(prepared=folder))
-  finally:
-    known.keep()
-  return found
+class Known:
+  """What is known of files that were read before: `with Known(cache) as known: ...`."""
 
+  def __init__(self, cache: Path):
+    self.cache, self._path, self._new = cache, cache / KNOWN, False
+    self._digests = json.loads(self._path.read_text()) if self._path.exists() else {}
 
-class _Known:
-  """What is known of files that were read before."""
+  def __enter__(self) -> 'Known':
+    return self
 
-  def __init__(self, path: Path):
-    self._path, self._new = path, False
-    self._digests = json.loads(path.read_text()) if path.exists() else {}
+  def __exit__(self, *error: Any) -> None:
+    if self._new:
+      self.cache.mkdir(parents=True, exist_ok=True)
+      with atomic.whole(self._path) as part:
+        part.write_text(json.dumps(self._digests))
 
-  def digest(self, path: Path) -> str:
+  def sha256(self, path: Path) -> str:
     """Of the content of a file."""
     status = path.stat()
     key = f'{path.resolve()} {status.st_size} {status.st_mtime_ns}'
@@ -84,12 +76,19 @@ class _Known:
       self._new = True
     return self._digests[key]
 
-  def keep(self) -> None:
-    """Writes what was learnt."""
-    if self._new:
-      self._path.parent.mkdir(parents=True, exist_ok=True)
-      with atomic.whole(self._path) as part:
-        part.write_text(json.dumps(self._digests))
+
+def prepare(cases: Sequence[Case], how: Preparation, known: Known, role: str) -> list[Case]:
+  """The cases with the folders of their prepared volumes, made where there is none yet."""
+  found, silent = [], not cases or not parallel.is_main()
+  for case in tqdm(cases, unit=' volumes', desc=f'prepare {role}', disable=silent):
+    digest = hashlib.sha256(repr((VERSION, how)).encode())
+    for sha256 in (case.sha256, known.sha256(case.mask) if case.mask else ''):
+      digest.update(sha256.encode())
+    folder = known.cache / f'{case.name}-{digest.hexdigest()[:20]}'
+    if not folder.exists():
+      pieces.write(folder, _made(case, how))
+    found.append(case._replace(prepared=folder))
+  return found
 
 
 def _made(case: Case, how: Preparation) -> dict[str, np.ndarray]:

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from ssl_jax import volumes
+from ssl_jax.datasets._files import drop_copies
 from ssl_jax.datasets._pairs import inside
-from ssl_jax.datasets._prepared import Case, Prepared, default_cache, most_class, prepare
+from ssl_jax.datasets._prepared import Case, Known, Prepared, default_cache, most_class, prepare
 from ssl_jax.preparation import Preparation
 from ssl_jax.types import Splits, UserError
 
@@ -39,8 +40,9 @@ def load(
   is how many of the others keep their masks; the rest join the unlabeled ones, and their masks only
   judge. `classes` is a number or names, needed where no mask holds the last of them. `spacing`,
   `window`, `clip`, `above` and `percentiles` are as Preparation has them. What is prepared is kept
-  in `cache`, so that it is done once, and goes on after a kill. Raises UserError naming the file
-  that is missing, broken, or of another shape than its mask.
+  in `cache`, so that it is done once, and goes on after a kill. Volumes that are byte for byte in
+  val or test are dropped from training. Raises UserError naming the file that is missing, broken,
+  or of another shape than its mask.
   """
   how = Preparation(
     spacing=None if spacing is None else tuple(map(float, spacing)),
@@ -50,26 +52,26 @@ def load(
     percentiles=tuple(map(float, percentiles)),
   )
   how.check()
-  cases = _pairs(Path(labeled), 'labeled')
-  roles = {
-    name: _pairs(Path(path), name) if path else [] for name, path in (('val', val), ('test', test))
-  }
-  notes = []
-  order = [cases[i] for i in np.random.default_rng(seed).permutation(len(cases))]
-  if not test and holdout:
-    count = min(max(1, round(holdout * len(order))), len(order) - 1)
-    if not 0 < holdout < 1 or count < 1:
-      raise UserError(
-        f'data.holdout={holdout} leaves nothing of {len(order)} volumes to learn from.'
-      )
-    roles['test'], order = order[:count], order[count:]
-    notes.append(f'no test folder: {count} of {len(cases)} labeled volumes held out as test')
-  if labels is not None and not 0 < labels <= len(order):
-    raise UserError(f'data.labels={labels}: {len(order)} volumes have masks to learn from.')
-  roles['labeled'], hidden = order[:labels], order[labels:] if labels else []
-  roles['unlabeled'] = [*hidden, *(_singles(Path(unlabeled)) if unlabeled else [])]
-  folder = Path(cache) if cache else default_cache()
-  done = {role: prepare(own, how, folder, role) for role, own in roles.items()}
+  with Known(Path(cache) if cache else default_cache()) as known:
+    cases = _pairs(Path(labeled), 'labeled', known)
+    given = (('val', val), ('test', test))
+    roles = {role: _pairs(Path(path), role, known) if path else [] for role, path in given}
+    notes = []
+    order = [cases[i] for i in np.random.default_rng(seed).permutation(len(cases))]
+    if not test and holdout:
+      count = min(max(1, round(holdout * len(order))), len(order) - 1)
+      if not 0 < holdout < 1 or count < 1:
+        raise UserError(
+          f'data.holdout={holdout} leaves nothing of {len(order)} volumes to learn from.'
+        )
+      roles['test'], order = order[:count], order[count:]
+      notes.append(f'no test folder: {count} of {len(cases)} labeled volumes held out as test')
+    if labels is not None and not 0 < labels <= len(order):
+      raise UserError(f'data.labels={labels}: {len(order)} volumes have masks to learn from.')
+    roles['labeled'], hidden = order[:labels], order[labels:] if labels else []
+    roles['unlabeled'] = _all_of(hidden, _singles(Path(unlabeled), known) if unlabeled else [])
+    notes += drop_copies(roles)
+    done = {role: prepare(own, how, known, role) for role, own in roles.items()}
   shown = {role: Prepared(own, role != 'unlabeled') for role, own in done.items() if own}
   if hidden and not unlabeled:
     shown['truth'] = Prepared(done['unlabeled'])
@@ -85,7 +87,21 @@ def load(
   )
 
 
-def _pairs(folder: Path, role: str) -> list[Case]:
+def _all_of(hidden: Sequence[Case], more: Sequence[Case]) -> list[Case]:
+  """Unlabeled volumes of both kinds, a copy once; raises UserError where two have the same name."""
+  known = {case.sha256 for case in hidden}
+  cases = [*hidden, *(case for case in more if case.sha256 not in known)]
+  named = {}
+  for case in cases:
+    if case.name in named:
+      raise UserError(
+        f'{case.image} and {named[case.name].image} have the same name; rename one of them.'
+      )
+    named[case.name] = case
+  return cases
+
+
+def _pairs(folder: Path, role: str, known: Known) -> list[Case]:
   found = {
     kind: volumes.list_volumes(inside(folder, kind, role, HOW)) for kind in ('images', 'masks')
   }
@@ -95,14 +111,14 @@ def _pairs(folder: Path, role: str) -> list[Case]:
     name = volumes.name_of(path)
     if name not in masks:
       raise UserError(f'{path} has no mask in {found["masks"][0].parent}; {HOW}.')
-    cases.append(Case(name, path, masks[name]))
+    cases.append(Case(name, path, masks[name], known.sha256(path)))
   return cases
 
 
-def _singles(folder: Path) -> list[Case]:
+def _singles(folder: Path, known: Known) -> list[Case]:
   own = folder / 'images'
   paths = volumes.list_volumes(own if own.is_dir() else folder)
-  return [Case(volumes.name_of(path), path, None) for path in paths]
+  return [Case(volumes.name_of(path), path, None, known.sha256(path)) for path in paths]
 
 
 def _classes(asked: int | Sequence[str] | None, cases: Sequence[Case]) -> tuple[str, ...]:
