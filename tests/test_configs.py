@@ -144,7 +144,15 @@ def _shrink(config, few=None):
   config.stages = tuple(stages)
 
 
-@pytest.mark.parametrize('path', PAGES, ids=lambda p: p.stem)
+TWINS = {'fixmatch_zheng2', 'wbc_table1_honest'}
+"""Pages that differ from another one by their data or their words alone."""
+
+
+@pytest.mark.parametrize(
+  'path',
+  [pytest.param(p, marks=pytest.mark.slow if p.stem in TWINS else ()) for p in PAGES],
+  ids=lambda p: p.stem,
+)
 def test_every_config_takes_two_tiny_steps(path, tmp_path):
   config = _page(path)
   small = TINY | {f'batch.{stream}': 2 for stream in config.batch} | MODELS[config.model.name]
