@@ -101,7 +101,7 @@ def test_seeds_trained_together_equal_those_trained_apart(page, tmp_path):
   assert any((a != b).any() for a, b in zip(finals[True, 0], finals[True, 1], strict=True))
   for seed in (0, 1):
     for ours, theirs in zip(finals[True, seed], finals[False, seed], strict=True):
-      np.testing.assert_allclose(ours, theirs, atol=1e-4)
+      np.testing.assert_allclose(ours, theirs, atol=5e-4)
 
 
 def test_seeds_that_a_kill_left_at_different_checkpoints_go_on_together(page, tmp_path):
