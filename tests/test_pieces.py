@@ -15,12 +15,14 @@ def _label(seed=0, shape=(7, 9, 8)):
 def test_what_is_written_stays_on_the_disk(tmp_path):
   arrays = {'image': np.random.default_rng(0).random((5, 6, 7, 1)), **pieces.labelled(_label())}
   pieces.write(tmp_path / 'a', arrays)
+  pieces.write(tmp_path / 'empty', pieces.labelled(np.zeros((2, 3, 4), np.uint8)))
   found = pieces.read(tmp_path / 'a')
   assert found.keys() == {'image', 'label', pieces.MARKED}
   for name, array in arrays.items():
     assert isinstance(found[name], np.memmap)
     np.testing.assert_array_equal(found[name], array)
   assert pieces.read(tmp_path / 'a', 'label', 'image').keys() == {pieces.MARKED}
+  assert len(pieces.read(tmp_path / 'empty')[pieces.MARKED]) == 0
 
 
 def test_a_kill_leaves_nothing_and_the_first_of_two_writers_wins(tmp_path, monkeypatch):
