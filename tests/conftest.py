@@ -122,7 +122,7 @@ def write_sections(folder, count=8, side=64, seed=0):
       Image.fromarray(mask).save(folder / 'masks' / f'z{number:02d}.png')
 
 
-def write_volumes(folder, count=8, shape=(18, 20, 16), seed=0, spacing=(1.0, 1.0, 1.5)):
+def write_volumes(folder, count=8, shape=(18, 20, 16), seed=0, spacing=(1.0, 1.0, 1.5), first=0):
   """Writes images/ and masks/ of NIfTI volumes: a bright ball of class 1, a dark one of class 2."""
   import nibabel
 
@@ -130,7 +130,7 @@ def write_volumes(folder, count=8, shape=(18, 20, 16), seed=0, spacing=(1.0, 1.0
   for kind in ('images', 'masks'):
     (folder / kind).mkdir(parents=True, exist_ok=True)
   grid, mm = np.indices(shape), np.array(spacing)
-  for number in range(count):
+  for number in range(first, first + count):
     voxels, mask = rng.normal(50, 5, shape), np.zeros(shape, np.uint8)
     for value, x in ((1, 5), (2, 13)):
       centre = np.array([x, 10, 8]) + rng.uniform(-1.5, 1.5, 3)

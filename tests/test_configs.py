@@ -93,7 +93,7 @@ def _sections(folder):
 def _nifti(folder):
   roles = {role: folder / role for role in ('labeled', 'unlabeled', 'test')}
   for seed, path in enumerate(roles.values()):
-    write_volumes(path, count=6 - 2 * seed, seed=seed)
+    write_volumes(path, count=6 - 2 * seed, seed=seed, first=10 * seed)
   return {f'data.{role}': str(path) for role, path in roles.items()} | {
     'data.cache': str(folder / 'cache'),
     'data.labels': 2,

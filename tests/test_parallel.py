@@ -66,7 +66,8 @@ page.size, page.model.widths = (8, 16, 16), (4, 8)
 
 def _start(devices: int, out: Path, page: str) -> subprocess.Popen:
   code = STEPS.format(root=str(HERE.parent), here=str(HERE), out=str(out), page=page)
-  flags = f'{os.environ["XLA_FLAGS"]} --xla_force_host_platform_device_count={devices}'
+  # With optimization, whatever the other tests do: without it rounding differs more.
+  flags = f'--xla_force_host_platform_device_count={devices}'
   environment = os.environ | {'XLA_FLAGS': flags, 'JAX_PLATFORMS': 'cpu'}
   return subprocess.Popen([sys.executable, '-c', code], env=environment, stderr=subprocess.PIPE)
 
