@@ -13,7 +13,8 @@ from ssl_jax.types import IGNORE, UserError
 
 EXTENSIONS = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff')
 
-# Okabe and Ito's colours, which people with any colour vision tell apart; background has none.
+# Okabe and Ito's colours, which people with any colour vision tell apart, then six of Tol's muted
+# ones, so that thirteen organs differ; background has none.
 PALETTE = np.array(
   [
     (0, 0, 0),
@@ -24,6 +25,12 @@ PALETTE = np.array(
     (213, 94, 0),
     (0, 114, 178),
     (204, 121, 167),
+    (51, 34, 136),
+    (17, 119, 51),
+    (153, 153, 51),
+    (136, 34, 85),
+    (204, 102, 119),
+    (221, 204, 119),
   ],
   np.uint8,
 )

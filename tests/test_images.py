@@ -236,3 +236,9 @@ def test_a_mask_alone_is_shown_in_its_colours():
   np.testing.assert_array_equal(shown[0, 2], images.PALETTE[1])
   np.testing.assert_array_equal(shown[2, 2], images.PALETTE[2])
   np.testing.assert_array_equal(shown[2, 0], images.GREY)
+
+
+def test_thirteen_organs_have_colours_of_their_own():
+  shown = images.coloured(np.arange(16, dtype=np.uint8)[None])[0].tolist()
+  assert len({tuple(colour) for colour in shown[:14]}) == 14
+  assert shown[14:16] == shown[1:3]  # beyond them they begin again
