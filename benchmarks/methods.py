@@ -19,7 +19,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from ssl_jax import find, learner, optimizers, parallel  # noqa: E402
+from ssl_jax import parallel, registry
+from ssl_jax.training import learner, optimizers
 
 HEADS = {'class': 2, 'over': 10}
 
@@ -46,10 +47,10 @@ def step_of(methods: dict, views: dict, model: dict, batch: dict, size: int):
   knobs = dict(model)
   heads = HEADS if 'iic' in methods else None
   outputs = sum(HEADS.values()) if heads else HEADS['class']
-  network = find.build('models', knobs.pop('name'), knobs, num_classes=outputs, dtype='float32')
+  network = registry.build('models', knobs.pop('name'), knobs, num_classes=outputs, dtype='float32')
   made = learner.make_learner(
     network,
-    {name: find.build('methods', name, given) for name, given in methods.items()},
+    {name: registry.build('methods', name, given) for name, given in methods.items()},
     views,
     (size, size),
     optimizers.make('adam', lambda step: 0.01),

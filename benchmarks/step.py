@@ -37,13 +37,14 @@ def jax_step(name: str, method: str, arrays: dict, dtype: str):
   """
   import jax
 
-  from ssl_jax import find, learner, optimizers, parallel
+  from ssl_jax import parallel, registry
+  from ssl_jax.training import learner, optimizers
 
-  network = find.build('models', name, {}, num_classes=CLASSES, dtype=dtype)
+  network = registry.build('models', name, {}, num_classes=CLASSES, dtype=dtype)
   asked = {'supervised', method}
   made = learner.make_learner(
     network,
-    {known: find.build('methods', known, {}) for known in sorted(asked)},
+    {known: registry.build('methods', known, {}) for known in sorted(asked)},
     {'labeled': {'of': 'labeled'}, 'weak': {'of': 'unlabeled'}, 'strong': {'of': 'weak'}},
     arrays['label'].shape[1:],
     optimizers.make('sgd', lambda step: 0.01, momentum=0.9, weight_decay=1e-4),

@@ -19,6 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ssl_jax.evaluation import resource_meter
+
 sys.path.insert(0, str(Path(__file__).parent.parent))
 CLASSES, MIB = 14, 2**20
 HEADER = '{:>6} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}'
@@ -30,7 +32,7 @@ def measure(side: int, window: int, batch: int, widths: list[int]) -> dict[str, 
   import jax
   import jax.numpy as jnp
 
-  from ssl_jax import organs, sliding
+  from ssl_jax.inference import sliding_window
   from ssl_jax.models import nnunet
 
   model = nnunet.Model(CLASSES, widths=widths)
@@ -39,10 +41,12 @@ def measure(side: int, window: int, batch: int, widths: list[int]) -> dict[str, 
   shape = (side,) * 3
   volume = np.random.default_rng(0).random((*shape, 1), np.float32)
   answer(jnp.zeros((batch, *(window,) * 3, 1))).block_until_ready()
-  with organs.Meter() as meter:
+  with resource_meter.ResourceMeter() as meter:
     pass
   before, start = meter.cost['peak_mib'], time.perf_counter()
-  found = sliding.slide(lambda shown: np.asarray(answer(shown)), volume, (window,) * 3, batch=batch)
+  found = sliding_window.slide(
+    lambda shown: np.asarray(answer(shown)), volume, (window,) * 3, batch=batch
+  )
   assert found.shape == shape
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / MIB
   return {

@@ -11,9 +11,13 @@ import jax
 import optax
 from flax import linen as nn
 
-from ssl_jax import altered, data, find, gan, optimizers, pretrained, recipes, replay, types
-from ssl_jax.learner import make_learner
+from ssl_jax import registry, types
+from ssl_jax.data import dataset_stats, modifiers, replay_buffer
+from ssl_jax.data import stream as data
 from ssl_jax.models import discriminator, generator
+from ssl_jax.training import gan, optimizers, pretrained
+from ssl_jax.training.learner import make_learner
+from ssl_jax.views import recipes
 
 
 def tuples(value):
@@ -32,11 +36,11 @@ def splits(knobs: Mapping) -> types.Splits:
 def _splits(knobs: str) -> types.Splits:
   knobs = tuples(json.loads(knobs))
   scale, missing = knobs.pop('scale', 1), knobs.pop('missing', None)
-  found = find.build('datasets', knobs.pop('name'), knobs)
-  found = found if scale == 1 else altered.scaled(found, scale)
+  found = registry.build('datasets', knobs.pop('name'), knobs)
+  found = found if scale == 1 else modifiers.downscale(found, scale)
   if missing and missing.get('share'):
-    find.check_knobs(altered.gapped, missing, 'data.missing', given=('splits',))
-    found = altered.gapped(found, **missing)
+    registry.check_kwargs(modifiers.drop_instances, missing, 'data.missing', given=('splits',))
+    found = modifiers.drop_instances(found, **missing)
   return found
 
 
@@ -48,7 +52,7 @@ def streams(
 ) -> dict[str, data.Stream]:
   """The streams of one seed that `config.batch` names: labeled, unlabeled, and what was `made`.
 
-  Sources that earlier stages made come shuffled, but for a Replay, whose order is its meaning.
+  Sources that earlier stages made come shuffled, but for a ReplayBuffer, whose order is its meaning.
   """
   sources = {'labeled': found.labeled, 'unlabeled': found.unlabeled, **made}
   sources = {n: s for n, s in sources.items() if s is not None and n in config['batch']}
@@ -59,7 +63,7 @@ def streams(
       config['batch'][name],
       data.canvas_of(source, _canvas_limit(config, name)),
       data.stream_seed(seed, name),
-      shuffle=not isinstance(source, replay.Replay)
+      shuffle=not isinstance(source, replay_buffer.ReplayBuffer)
       and (name != 'unlabeled' or config['shuffle_unlabeled']),
       foreground=config.get('foreground') or 0.0,
     )
@@ -85,15 +89,15 @@ def _canvas_limit(config: Mapping, stream: str) -> int | None:
   return math.ceil(max(reach)) if reach and max(reach) < math.inf else None
 
 
-def _heads(config: Mapping, facts: data.Facts) -> dict[str, int]:
+def _heads(config: Mapping, facts: dataset_stats.DatasetStats) -> dict[str, int]:
   return {'class': len(facts.classes), **(config.get('heads') or {})}
 
 
-def network(config: Mapping, facts: data.Facts) -> nn.Module:
+def network(config: Mapping, facts: dataset_stats.DatasetStats) -> nn.Module:
   """The network of `config.model`, for data of which `facts` were found."""
   model = {knob: v for knob, v in config['model'].items() if knob != 'pretrained'}
   given = {'num_classes': sum(_heads(config, facts).values()), 'dtype': config['precision']}
-  return find.build('models', model.pop('name'), model, **given)
+  return registry.build('models', model.pop('name'), model, **given)
 
 
 def optimizer(config: Mapping, rate: float = 1.0) -> optax.GradientTransformation:
@@ -103,14 +107,14 @@ def optimizer(config: Mapping, rate: float = 1.0) -> optax.GradientTransformatio
   return optimizers.make(lr=rate, **knobs)
 
 
-def learner(config: Mapping, facts: data.Facts) -> types.Learner:
+def learner(config: Mapping, facts: dataset_stats.DatasetStats) -> types.Learner:
   """The learner that a config describes, for data of which `facts` were found."""
   heads = _heads(config, facts)
   match = config.get('match') or {}
   clusters = [f'cluster {i}' for i in range(len(facts.classes))]
   return make_learner(
     network(config, facts),
-    {name: find.build('methods', name, knobs) for name, knobs in config['methods'].items()},
+    {name: registry.build('methods', name, knobs) for name, knobs in config['methods'].items()},
     config['views'],
     config['size'],
     optimizer(config),
@@ -123,7 +127,7 @@ def learner(config: Mapping, facts: data.Facts) -> types.Learner:
   )
 
 
-def gan_learner(config: Mapping, facts: data.Facts) -> types.Learner:
+def gan_learner(config: Mapping, facts: dataset_stats.DatasetStats) -> types.Learner:
   """The learner of `config.gan`, which plays for images of `size` like those of the view 'real'."""
   shape = dict(channels=facts.channels, dtype=config['precision'])
   own = dict(config['gan'])
@@ -161,9 +165,9 @@ def pretrained_file(config: Mapping) -> Path | None:
   return path
 
 
-def read_facts(folder: Path) -> data.Facts:
+def read_stats(folder: Path) -> dataset_stats.DatasetStats:
   """The facts that training wrote beside its checkpoints."""
-  return data.Facts(**tuples(json.loads((folder / 'data.json').read_text())))
+  return dataset_stats.DatasetStats(**tuples(json.loads((folder / 'data.json').read_text())))
 
 
 def trained_stage(config: Mapping) -> str:

@@ -44,12 +44,12 @@ def _mesh() -> jax.sharding.Mesh:
   return jax.make_mesh((jax.device_count(),), ('data',), axis_types=(AxisType.Auto,))
 
 
-def by_example() -> NamedSharding:
+def data_sharding() -> NamedSharding:
   """Split along the first axis."""
   return NamedSharding(_mesh(), PartitionSpec('data'))
 
 
-def everywhere() -> NamedSharding:
+def replicated() -> NamedSharding:
   """A copy on every device."""
   return NamedSharding(_mesh(), PartitionSpec())
 
@@ -62,7 +62,7 @@ def check_batch(name: str, size: int) -> None:
                     f'make it a multiple of {devices}.')  # fmt: skip
 
 
-def rows(batch: int) -> range:
+def process_rows(batch: int) -> range:
   """The rows of a global batch that this process loads."""
   share = batch // jax.process_count()
   return range(jax.process_index() * share, (jax.process_index() + 1) * share)
@@ -73,14 +73,14 @@ def shard(batch: Any, seeds: int = 1) -> Any:
 
   With several seeds their axis comes first, and every device has all of it.
   """
-  split = by_example() if seeds == 1 else NamedSharding(_mesh(), PartitionSpec(None, 'data'))
+  split = data_sharding() if seeds == 1 else NamedSharding(_mesh(), PartitionSpec(None, 'data'))
   put = functools.partial(jax.make_array_from_process_local_data, split)
   return jax.tree.map(put, batch)
 
 
 def jit_init(init: Callable) -> Callable:
   """Compiles `init(key, images)`; the state stands whole on every device."""
-  return jax.jit(init, out_shardings=everywhere())
+  return jax.jit(init, out_shardings=replicated())
 
 
 def jit_update(update: Callable, seeds: int = 1) -> Callable:
@@ -89,18 +89,18 @@ def jit_update(update: Callable, seeds: int = 1) -> Callable:
   With several seeds all three arguments have a leading axis of that length: one program trains all.
   """
   mapped = update if seeds == 1 else jax.vmap(update)
-  return jax.jit(mapped, out_shardings=everywhere(), donate_argnums=0)
+  return jax.jit(mapped, out_shardings=replicated(), donate_argnums=0)
 
 
-def together(trees: Sequence[Any]) -> Any:
+def stack(trees: Sequence[Any]) -> Any:
   """The trees of several seeds as one with a leading axis; that of one seed as it is."""
   if len(trees) == 1:
     return trees[0]
   return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
-def apart(tree: Any, seeds: int) -> list[Any]:
-  """The inverse of `together`."""
+def unstack(tree: Any, seeds: int) -> list[Any]:
+  """The inverse of `stack`."""
   if seeds == 1:
     return [tree]
   return [jax.tree.map(lambda leaf, i=i: leaf[i], tree) for i in range(seeds)]
@@ -113,7 +113,7 @@ def jit_predict(predict: Callable) -> Callable:
 
   def call(state: Any, images: np.ndarray) -> np.ndarray:
     if jax.process_count() > 1:  # every process predicts every image
-      whole = jax.make_array_from_process_local_data(everywhere(), images)
+      whole = jax.make_array_from_process_local_data(replicated(), images)
       return jax.tree.map(np.asarray, compiled(state, whole))
     padding = [(0, -len(images) % devices)] + [(0, 0)] * (images.ndim - 1)
     answers = compiled(state, shard(np.pad(images, padding, mode='edge')))
@@ -126,7 +126,7 @@ def interleave(batches: Sequence[jax.Array]) -> jax.Array:
   """Joins batches into one, a few rows of each in turn.
 
   A plain concatenation would move most rows to another device. The pattern depends on the sizes
-  alone, never on the number of devices, so that dropout's mask meets the same example everywhere.
+  alone, never on the number of devices, so that dropout's mask meets the same example replicated.
   """
   blocks = math.gcd(*(len(x) for x in batches))
   parts = [x.reshape(blocks, len(x) // blocks, *x.shape[1:]) for x in batches]

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from absl import logging
 
-from ssl_jax import build, data, outputs, sliding
-from ssl_jax.evaluate import Answer
-from ssl_jax.inference import BUDGET
-from ssl_jax.organs import Windows
-from ssl_jax.trained import Ensemble, Network, read_config
-from ssl_jax.types import CELLS, UserError
+from ssl_jax import build
+from ssl_jax.data import dataset_stats
+from ssl_jax.inference import sliding_window, write_predictions
+from ssl_jax.inference.images import BUDGET
+from ssl_jax.inference.trained_networks import Ensemble, Network, read_config
+from ssl_jax.inference.volumes import Windows
+from ssl_jax.types import CELLS, PredictFn, UserError
 
 
 def network_folder(run: Path) -> Path:
@@ -31,7 +32,7 @@ def seed_folder(run: Path) -> Path:
   return run if (run / 'checkpoints').is_dir() else network_folder(run)
 
 
-def load(run: Path) -> tuple[Answer, data.Facts]:
+def load(run: Path) -> tuple[PredictFn, dataset_stats.DatasetStats]:
   """The trained network of a run, of one of its stages, or of one seed's folder.
 
   Of a stage that scored several networks it is their mean, of the first seed.
@@ -44,7 +45,7 @@ def load(run: Path) -> tuple[Answer, data.Facts]:
   config = read_config(folder)
   if config is None or not (folder / 'data.json').exists():
     raise UserError(f'{run} holds no trained network yet; has its training begun?')
-  facts = build.read_facts(folder)
+  facts = build.read_stats(folder)
   answer, step = Network(config, facts).at(folder, config['select'])
   if config['select'] == 'last' and step < config['steps']:
     print(f'Note: this network was trained for {step} of {config["steps"]} steps.')
@@ -73,12 +74,12 @@ def main(arguments: list[str] | None = None) -> int:
   ):
     parser.add_argument(f'--{knob}', type=type(value), default=value, help=what)
   for knob, value, what in (
-    ('overlap', sliding.OVERLAP, 'volumes: part that neighbouring windows share'),
+    ('overlap', sliding_window.OVERLAP, 'volumes: part that neighbouring windows share'),
     ('batch', 1, 'volumes: windows that go through the network together'),
   ):
     parser.add_argument(f'--{knob}', type=type(value), default=value, help=what)
   parser.add_argument(
-    '--blend', choices=sliding.BLENDS, default='constant', help='volumes: how windows join'
+    '--blend', choices=sliding_window.BLENDS, default='constant', help='volumes: how windows join'
   )
   parser.add_argument(
     '--largest', action='store_true', help='volumes: keep the largest piece of each organ alone'
@@ -102,13 +103,13 @@ def main(arguments: list[str] | None = None) -> int:
       size = read_config(seed_folder(asked.run))['size']
       most = int(asked.budget * 1e6) if asked.budget != parser.get_default('budget') else 0
       windows = Windows(size, asked.overlap, asked.blend, asked.batch, most, asked.largest)
-      refused = outputs.write_volumes(answer, facts, windows, *where)
+      refused = write_predictions.write_volumes(answer, facts, windows, *where)
     elif facts.task == CELLS:
       knobs = dict(stride=asked.stride, score=asked.score, radius=asked.radius)
       size = read_config(seed_folder(asked.run))['size'][0]
-      refused = outputs.write_cells(answer, facts, size, *where, **knobs)
+      refused = write_predictions.write_cells(answer, facts, size, *where, **knobs)
     else:
-      refused = outputs.write_masks(answer, facts, *where, int(asked.budget * 1e6))
+      refused = write_predictions.write_masks(answer, facts, *where, int(asked.budget * 1e6))
   except (UserError, OSError) as error:
     print(f'ssl_jax: {error}', file=sys.stderr)
     return 1

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from ssl_jax import build, find, metrics, parallel
-from ssl_jax.record import begun, read_done, replace_text, write_done
-from ssl_jax.types import Plan, UserError
+from ssl_jax import build, parallel, registry
+from ssl_jax.evaluation import confusion
+from ssl_jax.io.run_log import begun, read_done, replace_text, write_done
+from ssl_jax.types import StageSpec, UserError
 from ssl_jax.validate import check_stages, require, stages_read, validate
 
 
@@ -52,7 +53,7 @@ def run(
           print((folder / 'verdict.txt').read_text().strip())
         continue
       replace_text(folder / 'config.json', json.dumps(plan.config, indent=1))
-      stage = find.find('stages', plan.kind).stage
+      stage = registry.find('stages', plan.kind).stage
       write_done(folder, stage(plan.config, folder, stop, **plan.own))
   if left := [plan.name for plan in plans if read_done(workdir / plan.name) is None]:
     print(f'{len(left)} of {len(plans)} stages are still to do, {left[0]} first.')
@@ -63,7 +64,7 @@ def run(
   return done
 
 
-def _check_asked(asked: list[Plan], only: str, workdir: Path) -> None:
+def _check_asked(asked: list[StageSpec], only: str, workdir: Path) -> None:
   """Raises UserError where a stage asked for reads one that is neither done nor asked for."""
   if not asked:
     raise UserError(f'--only={only} is the name of no stage; it may hold *, ? and commas.')
@@ -88,23 +89,25 @@ def _sized(config: dict) -> dict:
   return config | {'size': (size, size) if isinstance(size, int) else size}
 
 
-def _plans(config: dict) -> list[Plan]:
+def _plans(config: dict) -> list[StageSpec]:
   return [_plan(stage, config) for stage in config['stages'] or ({'name': ''},)]
 
 
-def _plan(stage: Mapping, config: dict) -> Plan:
+def _plan(stage: Mapping, config: dict) -> StageSpec:
   """What a dict of `config.stages` asks for."""
   kind = stage.get('run', 'train')
   own = [
     p.name
-    for p in inspect.signature(find.find('stages', kind).stage).parameters.values()
+    for p in inspect.signature(registry.find('stages', kind).stage).parameters.values()
     if p.kind == p.KEYWORD_ONLY
   ]
   staged = config
   for key, value in stage.items():
     if key not in {'name', 'run', *own}:
       staged = _replace(staged, key.split('.'), value, f'stages.{stage["name"]}: {key}')
-  return Plan(stage['name'], kind, _sized(staged), {key: stage[key] for key in own if key in stage})
+  return StageSpec(
+    stage['name'], kind, _sized(staged), {key: stage[key] for key in own if key in stage}
+  )
 
 
 def _replace(tree: dict, path: list[str], value: object, where: str) -> dict:
@@ -137,7 +140,7 @@ def _asked_to_stop() -> Iterator[Callable[[], bool]]:
       signal.signal(number, handler)
 
 
-def _refuse_other(workdir: Path, plans: list[Plan]) -> None:
+def _refuse_other(workdir: Path, plans: list[StageSpec]) -> None:
   """Raises UserError if a stage in the folder has come to anything under another config.
 
   What a kill has left of one that came to nothing, and is to be another now, is cleared away.
@@ -161,7 +164,7 @@ def _refuse_other(workdir: Path, plans: list[Plan]) -> None:
       shutil.rmtree(folder, ignore_errors=True)
 
 
-def _content(plan: Plan) -> dict:
+def _content(plan: StageSpec) -> dict:
   """All that a stage's result depends on."""
   own = {key: value for key, value in plan.config.items() if key not in ('stages', 'table')}
   return json.loads(json.dumps({**own, 'run': plan.kind, **plan.own}))
@@ -197,7 +200,7 @@ def _summary(workdir: Path, names: list[str], config: Mapping) -> dict:
 
 def _say(done: Mapping, workdir: Path, select: str) -> None:
   for name in ('val', 'test'):
-    for figure, spoken in metrics.SPOKEN.items():
+    for figure, spoken in confusion.DISPLAY_NAME.items():
       if f'{name}/{figure}' in done:
         print(f'{name} {spoken} {done[f"{name}/{figure}"]:.2f} % at the {select} step.')
   print(f'All figures: {workdir / "done.json"}')

@@ -21,9 +21,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ssl_jax import build, figures, intervals, metrics
-from ssl_jax.record import read_done, replace_text
-from ssl_jax.trained import read_config
+from ssl_jax import build
+from ssl_jax.evaluation import confusion, figures, statistics
+from ssl_jax.inference.trained_networks import read_config
+from ssl_jax.io.run_log import read_done, replace_text
 from ssl_jax.types import UserError
 
 SPLITS = ('test', 'val', 'train', 'complete', 'removed', 'kept')
@@ -48,14 +49,14 @@ class Cell(NamedTuple):
   @property
   def mean(self) -> tuple[float, float, float] | None:
     """The mean and its 95 % interval over seeds."""
-    return intervals.of_mean(self.scores) if len(self.scores) else None
+    return statistics.of_mean(self.scores) if len(self.scores) else None
 
   @property
   def difference(self) -> tuple[float, float, float] | None:
     """The paired difference to the control and its 95 % interval over seeds."""
     if not len(self.control) or len(self.control) != len(self.scores):
       return None
-    return intervals.of_mean(self.scores - self.control)
+    return statistics.of_mean(self.scores - self.control)
 
 
 def read_cells(run: Path) -> list[Cell]:
@@ -70,7 +71,9 @@ def read_cells(run: Path) -> list[Cell]:
 
 def _read(run: Path, asked: Mapping) -> Cell:
   done = read_done(run / asked['stage']) or {}
-  figure = asked.get('figure') or next((n for n in metrics.SPOKEN if f'test/{n}' in done), 'miou')
+  figure = asked.get('figure') or next(
+    (n for n in confusion.DISPLAY_NAME if f'test/{n}' in done), 'miou'
+  )
   scores, control = (
     _scores(run / asked[key], _full(figure)) if asked.get(key) else np.array([])
     for key in ('stage', 'control')
@@ -138,7 +141,7 @@ def draw(cells: Sequence[Cell], folder: Path) -> list[Path]:
       x, found = zip(*sorted(points), strict=True)
       lines[row] = figures.Line(x, *zip(*found, strict=True))
     made.append(folder / f'table_{number}.png')
-    spoken = metrics.SPOKEN.get(own[0].figure, own[0].figure)
+    spoken = confusion.DISPLAY_NAME.get(own[0].figure, own[0].figure)
     figures.curves(
       made[-1], lines, '', f'test {spoken}, %', log=min(map(float, columns)) > 0, title=title
     )
@@ -189,7 +192,7 @@ def main(arguments: list[str] | None = None) -> int:
   for path in draw(cells, run):
     print(f'\nPicture: {path}')
   missing = sum(cell.mean is None for cell in cells)
-  figures = dict.fromkeys(metrics.SPOKEN.get(cell.figure, cell.figure) for cell in cells)
+  figures = dict.fromkeys(confusion.DISPLAY_NAME.get(cell.figure, cell.figure) for cell in cells)
   said = f'test {", ".join(figures)} in percent, mean over n seeds'
   print(f'\n{len(cells) - missing} of {len(cells)} cells; {said}.')
   print(f'[95 % interval]; Δ: to the control, paired by seed. All figures: {run / "table.csv"}')

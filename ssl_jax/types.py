@@ -30,6 +30,13 @@ Outputs = Any
 """What a network says of a batch: logits [B, *space, classes], or a dict of such heads."""
 
 
+PredictFn = Callable[[np.ndarray], Any]
+"""Images [B, *space, C] in [0, 1] -> class probabilities [B, *space, classes], as arrays of the host.
+
+For patches a dict with 'class' [B, classes] and perhaps 'x' and 'y' [B]. Volumes may be of any size if
+it is a `sliding_window.Windowed`.
+"""
+
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 """The default of a parameter that is a mapping."""
 
@@ -70,7 +77,7 @@ class View(struct.PyTreeNode):
 Views = Mapping[str, View]
 
 
-class Plan(NamedTuple):
+class StageSpec(NamedTuple):
   """A stage that a run is to do."""
 
   name: str  # of its folder
@@ -86,7 +93,9 @@ class Term(NamedTuple):
   loss: Callable[[Outputs], Array]  # the student's outputs for these images -> scalar
   weight: Array | float = 1.0
   head: str | None = 'class'  # which of the student's heads is scored; None: all, as a dict
-  drop: float = 0.0  # share of the feature channels between encoder and decoder that are dropped
+  feature_dropout: float = 0.0  # fraction of the channels between encoder and decoder to drop
+  view: str | None = None  # the view whose images these are; terms of one view share a forward pass
+  unlabeled: bool = False  # whether the images have no labels: watched for a collapse
 
 
 Teacher = Callable[..., Outputs]

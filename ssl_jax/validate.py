@@ -4,9 +4,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ssl_jax import build, clusters, find, optimizers, parallel, recipes
-from ssl_jax.checkpoint import SELECTABLE
-from ssl_jax.types import MASKS, Plan, Splits, UserError
+from ssl_jax import build, parallel, registry
+from ssl_jax.inference import cluster_matching
+from ssl_jax.training import optimizers
+from ssl_jax.training.checkpoint import SELECTABLE
+from ssl_jax.types import MASKS, Splits, StageSpec, UserError
+from ssl_jax.views import recipes
 
 CHOICES = {
   'teacher': ('student', 'average'),
@@ -74,7 +77,7 @@ def require(config: Mapping) -> None:
   for name, stage in zip(names, config['stages'], strict=True):
     if not name or not all(c.isalnum() or c in '_-' for c in name) or names.count(name) > 1:
       raise UserError(f'stages: {name!r} is no good name; use letters, digits, _ and -, each once.')
-    find.find('stages', stage.get('run', 'train'))
+    registry.find('stages', stage.get('run', 'train'))
   for cell in config.get('table', ()):
     for key in ('stage', 'control'):
       if cell.get(key) and cell[key] not in names:
@@ -102,22 +105,22 @@ def validate(config: Mapping) -> None:
   if not config['methods'] or not isinstance(config['methods'], Mapping):
     raise UserError('methods is no dict with a method in it; say dict(supervised=dict()).')
   for name, knobs in config['methods'].items():
-    find.check_knobs(find.find('methods', name).method, knobs, f'methods.{name}')
+    registry.check_kwargs(registry.find('methods', name).method, knobs, f'methods.{name}')
     for knob, (low, high) in OF_METHODS.items():
       _check_range(f'methods.{name}.{knob}', knobs.get(knob), low, high)
-    find.build('methods', name, knobs)  # it may refuse them, before hours of earlier stages
-  find.check_knobs(optimizers.make, _without(config['optimizer'], 'name'), 'optimizer')
+    registry.build('methods', name, knobs)  # it may refuse them, before hours of earlier stages
+  registry.check_kwargs(optimizers.make, _without(config['optimizer'], 'name'), 'optimizer')
   shape = optimizers.SCHEDULES[config['schedule']['name']]
   knobs = _without(config['schedule'], 'name', 'warmup')
-  find.check_knobs(shape, knobs, 'schedule', given=('lr', 'steps'))
-  find.find('models', config['model']['name'])
-  find.find('datasets', config['data']['name'])
+  registry.check_kwargs(shape, knobs, 'schedule', given=('lr', 'steps'))
+  registry.find('models', config['model']['name'])
+  registry.find('datasets', config['data']['name'])
   recipes.check_recipes(config['views'], set(config['batch']))
   for name, outputs in (config.get('heads') or {}).items():
     _check_range(f'heads.{name}', outputs, 1, 10**4)
   if match := config.get('match'):
     heads = ('class', *(config.get('heads') or ()))
-    for knob, choices in (('head', heads), ('how', tuple(clusters.HOW))):
+    for knob, choices in (('head', heads), ('how', tuple(cluster_matching.HOW))):
       if match.get(knob) not in choices:
         raise UserError(f'match.{knob}={match.get(knob)!r} is not one of {", ".join(choices)}.')
   _check_sum(config['methods'])
@@ -129,7 +132,7 @@ def validate(config: Mapping) -> None:
 def _check_sum(methods: Mapping) -> None:
   """A method file may say which others it NEEDS beside it, and which it REPLACES."""
   for name in methods:
-    module = find.find('methods', name)
+    module = registry.find('methods', name)
     for other in getattr(module, 'REPLACES', ()):
       if other in methods:
         raise UserError(f'methods: {name} does what {other} does; take one of them away.')
@@ -148,17 +151,17 @@ def _check_range(key: str, value: Any, low: float, high: float) -> None:
     raise UserError(f'{key}={value} is not in {low}..{high}.')
 
 
-def check_stages(plans: Sequence[Plan]) -> None:
+def check_stages(plans: Sequence[StageSpec]) -> None:
   """Raises UserError for a stage that cannot do its work, before the first begins.
 
-  A stage file's READS says which of its parameters name earlier stages, and of what kind; its
+  A stage file's INPUT_STAGES says which of its parameters name earlier stages, and of what kind; its
   `check` asks for whatever else it needs.
   """
-  earlier: dict[str, Plan] = {}
+  earlier: dict[str, StageSpec] = {}
   for plan in plans:
-    module = find.find('stages', plan.kind)
+    module = registry.find('stages', plan.kind)
     where = f'stages.{plan.name}'
-    find.check_knobs(module.stage, plan.own, where, given=('config', 'folder', 'stop'))
+    registry.check_kwargs(module.stage, plan.own, where, given=('config', 'folder', 'stop'))
     found = build.splits(plan.config['data'])
     _check_task(plan, found)
     for name, (key, kind) in stages_read(plan).items():
@@ -171,14 +174,14 @@ def check_stages(plans: Sequence[Plan]) -> None:
     earlier[plan.name] = plan
 
 
-def _check_task(plan: Plan, found: Splits) -> None:
+def _check_task(plan: StageSpec, found: Splits) -> None:
   """A stage, method or model file may say which TASKS it is for; without that it is for masks."""
   parts = [('stages', plan.kind)]
   if plan.kind == 'train':
     parts += [('models', plan.config['model']['name'])]
     parts += [('methods', name) for name in plan.config['methods']]
   for kind, name in parts:
-    fitting = [n for n in find.known(kind) if found.task in _tasks(kind, n)]
+    fitting = [n for n in registry.known(kind) if found.task in _tasks(kind, n)]
     if name not in fitting:
       raise UserError(
         f'stages.{plan.name}: {name} (of {kind}) is not for {found.task}, which data.name='
@@ -187,13 +190,13 @@ def _check_task(plan: Plan, found: Splits) -> None:
 
 
 def _tasks(kind: str, name: str) -> tuple[str, ...]:
-  return getattr(find.find(kind, name), 'TASKS', (MASKS,))
+  return getattr(registry.find(kind, name), 'TASKS', (MASKS,))
 
 
-def stages_read(plan: Plan) -> dict[str, tuple[str, str | tuple[str, ...]]]:
+def stages_read(plan: StageSpec) -> dict[str, tuple[str, str | tuple[str, ...]]]:
   """The stages that a stage reads: name -> the parameter that names it, and the kinds it may be."""
   found = {}
-  for key, kind in find.find('stages', plan.kind).READS.items():
+  for key, kind in registry.find('stages', plan.kind).INPUT_STAGES.items():
     named = plan.own.get(key) or ()
     named = named.values() if isinstance(named, Mapping) else named
     found |= {name: (key, kind) for name in ((named,) if isinstance(named, str) else named)}

@@ -7,9 +7,10 @@ import pytest
 from conftest import tiny_page, write_sections
 from PIL import Image
 
-from ssl_jax import altered, build, data, predict
+from ssl_jax import build, predict
+from ssl_jax.data import dataset_stats, modifiers
 from ssl_jax.run import run
-from ssl_jax.stages import _data
+from ssl_jax.stages import training_sources
 from ssl_jax.types import CELLS, IGNORE, Splits, UserError
 
 
@@ -32,7 +33,7 @@ def _splits(**fields):
 
 
 def test_smaller_images_are_means_of_areas_and_masks_keep_their_ids():
-  found = altered.scaled(_splits(unlabeled=_source(1)), 0.5)
+  found = modifiers.downscale(_splits(unlabeled=_source(1)), 0.5)
   whole = _source()[1]
   small = found.labeled[1]
   assert small['image'].shape == (7, 7, 1)
@@ -48,20 +49,20 @@ def test_smaller_images_are_means_of_areas_and_masks_keep_their_ids():
   assert found.unlabeled[0]['image'].shape == (7, 7, 1)
   assert found.scale == 0.5
   assert found.digest != _splits().digest
-  assert data.find_facts(found).scale == 0.5
+  assert dataset_stats.compute_stats(found).scale == 0.5
 
 
 @pytest.mark.parametrize('channels', [1, 3])
 def test_smaller_floating_images_stay_floating(channels):
   source = [{'image': np.full((8, 8, channels), 0.3, np.float32), 'name': 'x'}]
-  small = altered.Scaled(source, 0.25)[0]['image']
+  small = modifiers.Downscaled(source, 0.25)[0]['image']
   assert small.shape == (2, 2, channels)
   assert small.dtype == np.float32
   np.testing.assert_allclose(small, 0.3, rtol=1e-6)
 
 
 def test_removed_instances_are_always_the_same_and_the_truth_is_kept():
-  found = altered.gapped(_splits(), share=0.5, seed=1, least=2)
+  found = modifiers.drop_instances(_splits(), share=0.5, seed=1, least=2)
   removed = 0
   for i, whole in enumerate(_source()):
     given, complete = found.labeled[i]['label'], found.complete[i]
@@ -79,9 +80,9 @@ def test_removed_instances_are_always_the_same_and_the_truth_is_kept():
     removed += complete['removed'].max()
     np.testing.assert_array_equal(found.labeled[i]['label'], given)
   assert 0 < removed < 27
-  again = altered.gapped(_splits(), share=0.5, seed=1, least=2)
+  again = modifiers.drop_instances(_splits(), share=0.5, seed=1, least=2)
   np.testing.assert_array_equal(again.complete[2]['removed'], found.complete[2]['removed'])
-  other = altered.gapped(_splits(), share=0.5, seed=2, least=2)
+  other = modifiers.drop_instances(_splits(), share=0.5, seed=2, least=2)
   assert any((other.complete[i]['removed'] != found.complete[i]['removed']).any() for i in range(3))
   for untouched in (found.test, found.val):
     np.testing.assert_array_equal(untouched[0]['label'], _source()[0]['label'])
@@ -91,19 +92,22 @@ def test_removed_instances_are_always_the_same_and_the_truth_is_kept():
 def test_the_share_is_that_of_the_instances():
   mask = np.kron(np.eye(40, dtype=np.uint8), np.ones((3, 3), np.uint8))
   mask = np.kron(np.indices((40, 40)).sum(0) % 2 == 0, np.pad(np.ones((2, 2)), 1)).astype(np.uint8)
-  gone = altered.removed_instances(mask, 0.4, np.random.default_rng(0), 1)
+  gone = modifiers.dropped_instances(mask, 0.4, np.random.default_rng(0), 1)
   assert gone.max() / 800 == pytest.approx(0.4, abs=0.05)
-  assert not altered.removed_instances(mask, 0.0, np.random.default_rng(0), 1).any()
+  assert not modifiers.dropped_instances(mask, 0.0, np.random.default_rng(0), 1).any()
 
 
 @pytest.mark.parametrize(
   ('change', 'said'),
   [
-    (lambda s: altered.scaled(s, 0), 'data.scale=0'),
-    (lambda s: altered.scaled(s, 1.5), 'data.scale=1.5'),
-    (lambda s: altered.scaled(s._replace(task=CELLS), 0.5), 'is for masks'),
-    (lambda s: altered.gapped(s, share=1), 'data.missing.share=1'),
-    (lambda s: altered.gapped(s._replace(task=CELLS), share=0.5), 'these data have points'),
+    (lambda s: modifiers.downscale(s, 0), 'data.scale=0'),
+    (lambda s: modifiers.downscale(s, 1.5), 'data.scale=1.5'),
+    (lambda s: modifiers.downscale(s._replace(task=CELLS), 0.5), 'is for masks'),
+    (lambda s: modifiers.drop_instances(s, share=1), 'data.missing.share=1'),
+    (
+      lambda s: modifiers.drop_instances(s._replace(task=CELLS), share=0.5),
+      'these data have points',
+    ),
   ],
 )
 def test_what_cannot_be_is_refused(change, said):
@@ -140,11 +144,11 @@ def test_masks_of_new_images_are_of_the_images_own_size(tmp_path):
 
 
 def test_a_run_begun_before_there_was_a_scale_goes_on(tmp_path):
-  facts = data.find_facts(_splits())
+  facts = dataset_stats.compute_stats(_splits())
   now = facts._asdict()
   del now['scale']
   (tmp_path / 'data.json').write_text(json.dumps(now))
   (tmp_path / 'metrics.jsonl').write_text('{"step": 1}\n')
-  _data.same_data(tmp_path, facts)
+  training_sources.same_data(tmp_path, facts)
   with pytest.raises(UserError, match='scale was 1'):
-    _data.same_data(tmp_path, facts._replace(scale=0.5))
+    training_sources.same_data(tmp_path, facts._replace(scale=0.5))

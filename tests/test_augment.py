@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from ssl_jax import augment, geometry
 from ssl_jax.types import IGNORE
+from ssl_jax.views import geometry, make_views
 
 KEY = jax.random.key(0)
 JITTER = dict(p=0.8, brightness=0.5, contrast=0.5, saturation=0.5, hue=0.25)
@@ -42,7 +42,9 @@ def stream(sizes, canvas, channels=3, dtype=np.uint8, seed=0):
 
 
 def make(recipes, streams, size, key=KEY):
-  return jax.jit(lambda streams, key: augment.make_views(recipes, streams, size, key))(streams, key)
+  return jax.jit(lambda streams, key: make_views.make_views(recipes, streams, size, key))(
+    streams, key
+  )
 
 
 @functools.cache
@@ -119,9 +121,9 @@ def test_a_view_of_a_view_shares_its_geometry_or_composes_it():
   shared = []
 
   def build(streams, key):
-    views = augment.make_views(recipes, streams, 16, key)
+    views = make_views.make_views(recipes, streams, 16, key)
     shared.append(views['strong'].geometry is views['weak'].geometry)
-    carried = geometry.carry(views['weak'].label, views['weak'], views['turned'], fill=IGNORE)
+    carried = geometry.warp(views['weak'].label, views['weak'], views['turned'], fill=IGNORE)
     return views, carried
 
   views, (carried, seen) = jax.jit(build)(dict(unlabeled=data), KEY)
@@ -195,10 +197,10 @@ def test_carry_brings_a_prediction_on_the_strong_view_back():
   )
 
   def build(streams, key):
-    views = augment.make_views(recipes, streams, 32, key)
+    views = make_views.make_views(recipes, streams, 32, key)
     weak, strong = views['weak'], views['strong']
-    there, seen = geometry.carry(weak.label, weak, strong)
-    return views, there, seen, geometry.carry(there, strong, weak)
+    there, seen = geometry.warp(weak.label, weak, strong)
+    return views, there, seen, geometry.warp(there, strong, weak)
 
   views, there, seen, (back, back_seen) = jax.jit(build)(streams, KEY)
   np.testing.assert_array_equal(there, views['strong'].label)
@@ -233,8 +235,8 @@ def test_everything_works_on_volumes():
   )
 
   def build(streams, key):
-    views = augment.make_views(recipes, streams, (5, 12, 12), key)
-    return views, geometry.carry(views['weak'].label, views['weak'], views['strong'])
+    views = make_views.make_views(recipes, streams, (5, 12, 12), key)
+    return views, geometry.warp(views['weak'].label, views['weak'], views['strong'])
 
   views, (carried, seen) = jax.jit(build)(dict(labeled=data), KEY)
   strong = views['strong']

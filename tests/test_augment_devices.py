@@ -3,7 +3,7 @@ import os
 import subprocess
 import sys
 
-from ssl_jax import augment
+from ssl_jax.views import make_views
 
 SHARDED = """
 import json, sys, jax, numpy as np
@@ -31,7 +31,7 @@ def test_views_do_not_depend_on_the_number_of_devices():
   env = os.environ | {
     'XLA_FLAGS': f'{os.environ["XLA_FLAGS"]} --xla_force_host_platform_device_count=2',
     'JAX_PLATFORMS': 'cpu',
-    'PYTHONPATH': os.path.dirname(os.path.dirname(augment.__file__)),
+    'PYTHONPATH': os.path.dirname(os.path.dirname(make_views.__file__)),
   }
   command = [sys.executable, '-c', SHARDED, recipes]
   done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)

@@ -1,8 +1,8 @@
 import pytest
 from ml_collections import ConfigDict
 
-from ssl_jax import recipes
 from ssl_jax.types import UserError
+from ssl_jax.views import recipes
 
 STREAMS = {'labeled', 'unlabeled'}
 GOOD = dict(

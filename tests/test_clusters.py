@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ssl_jax import clusters
+from ssl_jax.inference import cluster_matching
 from ssl_jax.types import IGNORE, UserError
 
 COUNTS = np.array([[50, 40], [45, 0], [5, 1]])  # three clusters, two classes
@@ -11,13 +11,17 @@ COUNTS = np.array([[50, 40], [45, 0], [5, 1]])  # three clusters, two classes
 
 def test_one_to_one_gives_each_class_one_cluster():
   # Cluster 0 alone fits class 1, so class 0 has the second best.
-  assert clusters.one_to_one(COUNTS[:2]).tolist() == [[0, 1], [1, 0]]
-  assert clusters.one_to_one(COUNTS).sum() == 2
+  assert cluster_matching.one_to_one(COUNTS[:2]).tolist() == [[0, 1], [1, 0]]
+  assert cluster_matching.one_to_one(COUNTS).sum() == 2
 
 
 def test_overlap_gives_each_cluster_its_class():
   counts = np.array([[10, 40], [45, 0], [0, 0]])
-  assert clusters.overlap(counts).tolist() == [[0, 1], [1, 0], [1, 0]]  # nobody is in the last
+  assert cluster_matching.overlap(counts).tolist() == [
+    [0, 1],
+    [1, 0],
+    [1, 0],
+  ]  # nobody is in the last
 
 
 class _Source(list):
@@ -33,18 +37,20 @@ def test_fit_reads_labels_and_leaves_unknown_pixels_out():
   def probabilities(images):
     return np.concatenate([1 - images, images], -1)
 
-  table = clusters.fit(probabilities, _Source([{'image': image, 'label': label}]), 2, 'one-to-one')
+  table = cluster_matching.match_clusters(
+    probabilities, _Source([{'image': image, 'label': label}]), 2, 'one-to-one'
+  )
   assert table.tolist() == [[0, 1], [1, 0]]
-  named = clusters.named(probabilities, table)(image[None])
+  named = cluster_matching.as_classes(probabilities, table)(image[None])
   np.testing.assert_array_equal(named[0].argmax(-1), 1 - image[..., 0])
   np.testing.assert_allclose(named.sum(-1), 1)
 
 
 def test_a_class_has_the_sum_of_its_clusters(tmp_path):
-  table = clusters.overlap(np.array([[9, 1], [8, 2], [0, 5]]))
-  named = clusters.named(lambda x: x, table)(np.array([[0.3, 0.3, 0.4]]))
+  table = cluster_matching.overlap(np.array([[9, 1], [8, 2], [0, 5]]))
+  named = cluster_matching.as_classes(lambda x: x, table)(np.array([[0.3, 0.3, 0.4]]))
   np.testing.assert_allclose(named, [[0.6, 0.4]], rtol=1e-6)
-  clusters.write(tmp_path, table)
-  assert np.array_equal(clusters.read(tmp_path), table)
+  cluster_matching.write(tmp_path, table)
+  assert np.array_equal(cluster_matching.read(tmp_path), table)
   with pytest.raises(UserError, match='matched to classes when training ends'):
-    clusters.read(tmp_path / 'elsewhere')
+    cluster_matching.read(tmp_path / 'elsewhere')

@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ssl_jax import collapse
 from ssl_jax.run import run
+from ssl_jax.training import collapse
 
 SHARES = {'background': 0.8, 'cell': 0.2}
 
@@ -16,25 +16,31 @@ def _seen(cell, **more):
 
 def test_figures_by_hand():
   answers = [jnp.array([[[1.0, 0.0], [0.5, 0.5]]]), jnp.array([[[0.0, 1.0], [0.5, 0.5]]])]
-  figures = collapse.figures(answers, ('background', 'cell'))
+  figures = collapse.target_metrics(answers, ('background', 'cell'))
   assert figures['targets/background'] == pytest.approx(0.5)
   assert figures['targets/entropy'] == pytest.approx(0.5)  # two pixels know all, two know nothing
 
 
 def test_a_lost_class_is_named_with_both_shares():
-  assert collapse.faults(_seen(0.15), SHARES) == []
-  assert collapse.faults(_seen(0.01), SHARES) == ['its targets hold 1.0% cell, the labels 20.0%']
-  assert collapse.faults(_seen(0.0), {'background': 1.0, 'cell': 0.0}) == []  # nobody drew any
+  assert collapse.find_collapse(_seen(0.15), SHARES) == []
+  assert collapse.find_collapse(_seen(0.01), SHARES) == [
+    'its targets hold 1.0% cell, the labels 20.0%'
+  ]
+  assert (
+    collapse.find_collapse(_seen(0.0), {'background': 1.0, 'cell': 0.0}) == []
+  )  # nobody drew any
 
 
 def test_clusters_that_became_one_are_named():
   one = {'targets/cluster 0': 0.999, 'targets/cluster 1': 0.001, 'targets/entropy': 0.0}
-  assert collapse.faults(one, None) == ['nearly all answers (99.9%) are cluster 0']
-  assert collapse.faults(one | {'targets/cluster 0': 0.9, 'targets/cluster 1': 0.1}, None) == []
+  assert collapse.find_collapse(one, None) == ['nearly all answers (99.9%) are cluster 0']
+  assert (
+    collapse.find_collapse(one | {'targets/cluster 0': 0.9, 'targets/cluster 1': 0.1}, None) == []
+  )
 
 
 def test_a_method_that_trusts_nothing_is_named():
-  faults = collapse.faults(_seen(0.2, **{'fixmatch/trusted': 0.001}), SHARES)
+  faults = collapse.find_collapse(_seen(0.2, **{'fixmatch/trusted': 0.001}), SHARES)
   assert faults == ['fixmatch trusts 0.1% of the pixels']
 
 
@@ -42,10 +48,10 @@ def test_the_end_of_a_run_counts_and_not_its_beginning():
   lines = [
     {'step': step, 'loss': 1.0, **_seen(0.2 if step > 80 else 0.0)} for step in range(1, 101)
   ]
-  assert collapse.at_the_end([*lines, {'step': 100, 'test/miou': 3.0}], SHARES) == []
+  assert collapse.collapse_at_end([*lines, {'step': 100, 'test/miou': 3.0}], SHARES) == []
   lines = [{**line, **_seen(0.0)} for line in lines]
-  assert collapse.at_the_end(lines, SHARES) == ['its targets hold 0.0% cell, the labels 20.0%']
-  assert collapse.at_the_end([], SHARES) == []
+  assert collapse.collapse_at_end(lines, SHARES) == ['its targets hold 0.0% cell, the labels 20.0%']
+  assert collapse.collapse_at_end([], SHARES) == []
 
 
 def test_a_collapsed_run_says_so_in_its_log_its_figures_and_its_verdict(page, tmp_path, capfd):
@@ -59,4 +65,4 @@ def test_a_collapsed_run_says_so_in_its_log_its_figures_and_its_verdict(page, tm
 
 
 def test_without_unlabeled_images_nothing_is_watched():
-  assert np.array_equal(collapse.at_the_end([{'step': 1, 'loss': 0.5}], SHARES), [])
+  assert np.array_equal(collapse.collapse_at_end([{'step': 1, 'loss': 0.5}], SHARES), [])

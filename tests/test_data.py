@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from ssl_jax import data, parallel
+from ssl_jax import parallel
+from ssl_jax.data import dataset_stats
+from ssl_jax.data import stream as data
 from ssl_jax.types import IGNORE, Splits
 
 
@@ -127,32 +129,34 @@ def _splits(**changes):
 
 
 def test_facts_come_from_training_images_alone():
-  before = data.find_facts(_splits())
-  after = data.find_facts(_splits(test=Pictures([(4, 4)] * 50)))
+  before = dataset_stats.compute_stats(_splits())
+  after = dataset_stats.compute_stats(_splits(test=Pictures([(4, 4)] * 50)))
   assert before.mean == after.mean == tuple([round(float(np.mean([0, 1, 2]) / 255), 6)] * 3)
   assert (before.counts, after.counts) == ({'labeled': 3}, {'labeled': 3, 'test': 50})
   assert before.fingerprint != after.fingerprint
 
 
 def test_standardize_gives_zero_mean_and_unit_variance():
-  facts = data.find_facts(_splits())
-  pixels = np.concatenate([data.unit(Pictures([(4, 4)] * 3)[i]['image']) for i in range(3)])
+  facts = dataset_stats.compute_stats(_splits())
+  pixels = np.concatenate(
+    [dataset_stats.unit(Pictures([(4, 4)] * 3)[i]['image']) for i in range(3)]
+  )
   found = facts.standardize(pixels)
   assert found.mean() == pytest.approx(0, abs=1e-2)
   assert found.std() == pytest.approx(1, rel=1e-2)
 
 
 def test_imagenet_statistics_are_for_colour_images():
-  assert data.find_facts(_splits(), 'imagenet').mean == data.IMAGENET[0]
+  assert dataset_stats.compute_stats(_splits(), 'imagenet').mean == dataset_stats.IMAGENET[0]
   grey = _splits(labeled=Pictures([(4, 4)], channels=1))
-  assert len(data.find_facts(grey, 'imagenet').mean) == 1
+  assert len(dataset_stats.compute_stats(grey, 'imagenet').mean) == 1
 
 
 def test_a_new_image_is_brought_to_what_training_saw():
-  facts = data.find_facts(_splits())._replace(intensity=(100.0, 300.0))
+  facts = dataset_stats.compute_stats(_splits())._replace(intensity=(100.0, 300.0))
   deep = np.full((2, 2, 1), 200, np.uint16)
-  assert data.prepared(deep, facts, 'x.png') == pytest.approx(np.full((2, 2, 3), 0.5))
-  plain = data.prepared(np.full((2, 2, 3), 255, np.uint8), facts, 'x.png')
+  assert dataset_stats.prepared(deep, facts, 'x.png') == pytest.approx(np.full((2, 2, 3), 0.5))
+  plain = dataset_stats.prepared(np.full((2, 2, 3), 255, np.uint8), facts, 'x.png')
   assert plain.dtype == np.float32
   assert (plain == 1).all()
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ssl_jax import distance
+from ssl_jax.evaluation import kernel_distance
 from ssl_jax.models import unet
 
 
@@ -20,14 +20,14 @@ def test_the_kernel_distance_by_hand():
   within = np.mean([k(x[i], x[j]) for i in range(3) for j in range(3) if i != j])
   within += np.mean([k(y[i], y[j]) for i in range(2) for j in range(2) if i != j])
   across = np.mean([k(a, b) for a in x for b in y])
-  assert distance.kernel_distance(real, fake) == pytest.approx(within - 2 * across)
+  assert kernel_distance.kernel_distance(real, fake) == pytest.approx(within - 2 * across)
 
 
 def test_the_same_source_is_near_and_another_is_far():
   rng = np.random.default_rng(0)
   real, more = rng.normal(size=(2, 300, 8))
-  near = distance.kernel_distance(real, more)
-  far = distance.kernel_distance(real, more + 1)
+  near = kernel_distance.kernel_distance(real, more)
+  far = kernel_distance.kernel_distance(real, more + 1)
   assert abs(near) < 0.1 < far
 
 
@@ -35,7 +35,7 @@ def test_features_are_those_of_the_coarsest_layer():
   network = unet.Model(2, widths=(4, 8, 16))
   images = np.random.default_rng(0).uniform(size=(5, 32, 32, 1)).astype(np.float32)
   variables = network.init(jax.random.key(0), jnp.asarray(images), train=False)
-  features = distance.deepest(network, variables, lambda x: x)
+  features = kernel_distance.encoder_features(network, variables, lambda x: x)
   found = features(images, batch=4)
   assert found.shape == (5, 16)
   np.testing.assert_allclose(features(images[4:], batch=4), found[4:], rtol=1e-5)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ssl_jax.datasets._encoding import find_encoding, pieces
+from ssl_jax.data.mask_encoding import find_encoding, pieces
 from ssl_jax.types import IGNORE, UserError
 
 

@@ -5,7 +5,7 @@ import csv
 import numpy as np
 import pytest
 
-from ssl_jax.evaluate import evaluate, patch_answers
+from ssl_jax.evaluation.evaluate import evaluate, predict_patches
 from ssl_jax.types import CELLS
 
 CLASSES = ('background', 'a', 'b')
@@ -59,7 +59,7 @@ def test_patches_are_counted_by_image(tmp_path):
 
 
 def test_a_network_that_does_not_say_where_means_the_middle():
-  probs, at = patch_answers(lambda p: {'class': answer(p)['class']}, np.zeros((2, 9, 9, 1)), 8)
+  probs, at = predict_patches(lambda p: {'class': answer(p)['class']}, np.zeros((2, 9, 9, 1)), 8)
   assert probs.shape == (2, 3)
   assert at.tolist() == [[0.5, 0.5]] * 2
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssl_jax import figures
-from ssl_jax.figures import Line, Shown
-from ssl_jax.stages import _pictures
+from ssl_jax.evaluation import figures
+from ssl_jax.evaluation.figures import Line, Shown
+from ssl_jax.stages import comparison_figures
 
 
 def _pixels(path):
@@ -82,15 +82,15 @@ def test_an_accuracy_curve_is_the_mean_over_seeds_at_steps_that_all_have(tmp_pat
   for seed, scores in enumerate(each):
     (tmp_path / f'seed_{seed}').mkdir()
     lines = [{'step': 5, 'loss': 1.0}]
-    lines += [{'step': step, _pictures.CURVE: value} for step, value in scores.items()]
+    lines += [{'step': step, comparison_figures.CURVE: value} for step, value in scores.items()]
     text = ''.join(json.dumps(line) + '\n' for line in lines)
     (tmp_path / f'seed_{seed}' / 'metrics.jsonl').write_text(text)
-  line = _pictures._curve(tmp_path)
+  line = comparison_figures._curve(tmp_path)
   assert line.x == [10, 20]
   assert line.y.tolist() == [52, 60]
   half = 12.706 * np.sqrt(8) / np.sqrt(2)  # Student's t of one degree of freedom
   np.testing.assert_allclose(line.high, [52 + half, 60], rtol=1e-3)
-  alone = _pictures._curve(tmp_path / 'seed_0')
+  alone = comparison_figures._curve(tmp_path / 'seed_0')
   assert alone.low.tolist() == alone.high.tolist() == [50, 60]  # no interval of one seed
 
 

@@ -215,7 +215,7 @@ def test_a_broken_image_is_named_before_training(tmp_path):
 def test_images_beyond_the_cache_are_read_again(tmp_path, monkeypatch):
   root = make(tmp_path / 'a')
   monkeypatch.setattr(
-    'ssl_jax.datasets._files.CACHE_BYTES', 500
+    'ssl_jax.data.image_source.CACHE_BYTES', 500
   )  # the first record alone: 360 + 120 bytes
   source = folder.load(labeled=root, holdout=0).labeled
   first = source[0]['image']

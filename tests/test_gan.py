@@ -7,10 +7,10 @@ import optax
 import pytest
 from flax import linen as nn
 
-from ssl_jax import gan
 from ssl_jax.models import discriminator, generator, prominence_unet
-from ssl_jax.stages import _paintings, train_gan
-from ssl_jax.types import Plan, UserError
+from ssl_jax.stages import gan_samples, train_gan
+from ssl_jax.training import gan
+from ssl_jax.types import StageSpec, UserError
 
 KEY = jax.random.key(0)
 
@@ -251,10 +251,10 @@ def test_the_unet_sees_the_image_again_and_keeps_the_size(side):
 
 def test_variety_is_how_much_images_differ_by_hand():
   same = np.ones((4, 2, 2, 1))
-  assert _paintings.variety(same) == 0
+  assert gan_samples.variety(same) == 0
   other = same.copy()
   other[:2, 0, 0] = 0  # one of four pixels is 0, 0, 1, 1: a deviation of a half
-  assert _paintings.variety(other) == pytest.approx(0.5 / 4)
+  assert gan_samples.variety(other) == pytest.approx(0.5 / 4)
 
 
 @pytest.mark.parametrize(
@@ -262,4 +262,4 @@ def test_variety_is_how_much_images_differ_by_hand():
 )
 def test_a_page_that_does_not_say_how_to_play_is_refused(knobs, says):
   with pytest.raises(UserError, match=says):
-    train_gan.check(Plan('game', 'train_gan', {'gan': knobs}, {}), {}, None)
+    train_gan.check(StageSpec('game', 'train_gan', {'gan': knobs}, {}), {}, None)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ssl_jax import affine, geometry
 from ssl_jax.types import Mix, View
+from ssl_jax.views import affine, geometry
 
 KEY = jax.random.key(0)
 
@@ -42,7 +42,7 @@ boxes = jax.jit(geometry.random_boxes, static_argnames=('b', 'size', 'p', 'area'
 
 def carry(dense, source, target, **knobs):
   # The views are closed over: as arguments they would no longer share a geometry object.
-  return jax.jit(lambda dense: geometry.carry(dense, source, target, **knobs))(dense)
+  return jax.jit(lambda dense: geometry.warp(dense, source, target, **knobs))(dense)
 
 
 def view_of(affine, size, valid=None, mix=None):
@@ -217,7 +217,7 @@ def test_carry_between_views_of_one_geometry_is_the_identity():
   dense = jax.random.randint(KEY, (2, 8, 8), 0, 5)
   got, seen = carry(dense, source, view_of(affine, (8, 8)), fill=255)
   np.testing.assert_array_equal(got, dense)
-  assert geometry.carry(dense, source, source)[0] is dense
+  assert geometry.warp(dense, source, source)[0] is dense
   np.testing.assert_array_equal(seen, valid)
 
 

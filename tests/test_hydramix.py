@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from conftest import tiny_cells
 
-from ssl_jax import affine, augment, find, geometry, losses, mixup
+from ssl_jax import losses, registry
 from ssl_jax.run import run
 from ssl_jax.types import IGNORE, UserError, View
+from ssl_jax.views import affine, geometry, make_views, mixup
 
 KEY = jax.random.key(0)
 LOGITS = jnp.log(jnp.array([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8]]))
@@ -87,7 +88,7 @@ def test_points_follow_their_pixels_through_turns_flips_and_crops():
     'turned': {'of': 'labeled', 'rotate': 180.0, 'flip': 0.5, 'scale': (0.9, 1.2)},
     'plain': {'of': 'labeled'},
   }
-  make = jax.jit(lambda stream, key: augment.make_views(recipes, {'labeled': stream}, size, key))
+  make = jax.jit(lambda stream, key: make_views.make_views(recipes, {'labeled': stream}, size, key))
   views = make(stream, KEY)
   for view in views.values():
     bright = np.asarray(view.image[..., 0])
@@ -97,7 +98,7 @@ def test_points_follow_their_pixels_through_turns_flips_and_crops():
     np.testing.assert_allclose(view.point, np.stack(seen, -1), atol=0.2)
     assert view.label.tolist() == [1] * count
   parts = geometry.in_parts(views['plain'].point, views['plain'])
-  moved = geometry.carry_centroids(parts, views['plain'], views['turned'])
+  moved = geometry.warp_centroids(parts, views['plain'], views['turned'])
   expected = geometry.in_parts(views['turned'].point, views['turned'])
   np.testing.assert_allclose(moved, np.clip(expected, 0, 1), atol=1e-4)
 
@@ -139,7 +140,7 @@ def _ask(views=VIEWS, step=0, **knobs):
     probs = jnp.array(probs)
     return probs if head else {'class': probs, 'x': jnp.array(x), 'y': jnp.array(y)}
 
-  terms, _ = find.build('methods', 'hydramix', knobs)(teacher, views, KEY, step)
+  terms, _ = registry.build('methods', 'hydramix', knobs)(teacher, views, KEY, step)
   return terms, shown
 
 
@@ -232,17 +233,17 @@ def test_patches_without_a_label_teach_nothing_in_the_labeled_term():
 def test_the_control_learns_class_and_centroid_of_the_same_patches():
   labeled = VIEWS['labeled']
   heads = _answers(2)
-  terms, _ = find.build('methods', 'centroids', dict(weight=0.4))(None, VIEWS, KEY, 0)
+  terms, _ = registry.build('methods', 'centroids', dict(weight=0.4))(None, VIEWS, KEY, 0)
   term = terms['labeled']
   assert term.images is labeled.image  # so that one forward pass serves both
   _, _, _, error = _parts(heads, np.eye(3)[[1, 0]], np.array([[0.5, 0.3], [0, 0]]))
   assert term.loss(heads) == pytest.approx(float(error), rel=1e-4)
   assert term.weight == 0.4
-  terms, _ = find.build('methods', 'supervised', {})(None, VIEWS, KEY, 0)
+  terms, _ = registry.build('methods', 'supervised', {})(None, VIEWS, KEY, 0)
   forward = _parts(heads, np.eye(3)[[1, 0]], np.zeros((2, 2)))[0]
   assert terms['labeled'].loss(heads['class']) == pytest.approx(float(forward), rel=1e-4)
   with pytest.raises(UserError, match='dice is for masks'):
-    find.build('methods', 'supervised', dict(dice=1.0))(None, VIEWS, KEY, 0)
+    registry.build('methods', 'supervised', dict(dice=1.0))(None, VIEWS, KEY, 0)
 
 
 @pytest.mark.parametrize(

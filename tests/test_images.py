@@ -6,7 +6,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from ssl_jax import images
+from ssl_jax.io import images
 from ssl_jax.types import IGNORE, UserError
 
 RNG = np.random.default_rng(0)

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from ssl_jax.inference import (
+from ssl_jax.inference.images import (
   predict_averaged,
   predict_labels,
   predict_many,
   predict_tiled,
   resize,
 )
-from ssl_jax.sliding import Windowed
+from ssl_jax.inference.sliding_window import Windowed
 
 
 def _local(images):

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from ssl_jax import intervals, metrics
+from ssl_jax.evaluation import confusion, statistics
 
 
 def test_t_interval_of_three_seeds():
-  found = intervals.over_seeds(np.array([81.0, 83.0, 85.0]), np.array([80.0, 80.0, 80.0]))
+  found = statistics.over_seeds(np.array([81.0, 83.0, 85.0]), np.array([80.0, 80.0, 80.0]))
   half = 4.302653 * 2 / np.sqrt(3)  # Student's t, 2 degrees of freedom
   assert found.mean == pytest.approx(3)
   assert (found.low, found.high) == (pytest.approx(3 - half), pytest.approx(3 + half))
@@ -15,7 +15,7 @@ def test_t_interval_of_three_seeds():
 
 def test_seeds_are_paired():
   luck = np.array([0.0, 10.0, 20.0])
-  found = intervals.over_seeds(70 + luck + [1, 1.1, 0.9], 70 + luck)
+  found = statistics.over_seeds(70 + luck + [1, 1.1, 0.9], 70 + luck)
   assert found.low > 0.5
 
 
@@ -28,7 +28,7 @@ def test_bootstrap_holds_the_difference_and_narrows_with_more_images():
   few, many = rng.integers(20, 40, 10), rng.integers(20, 40, 160)
   spans = []
   for hits in (few, many):
-    found = intervals.over_images(_images(hits + 5), _images(hits), metrics.mean_iou)
+    found = statistics.over_images(_images(hits + 5), _images(hits), confusion.mean_iou)
     assert found.low < found.mean < found.high
     spans.append(found.high - found.low)
   assert spans[1] < spans[0]
@@ -36,7 +36,7 @@ def test_bootstrap_holds_the_difference_and_narrows_with_more_images():
 
 def test_the_same_network_twice_shows_no_difference():
   images = _images(np.arange(10, 30))
-  found = intervals.over_images(images, images, metrics.mean_iou)
+  found = statistics.over_images(images, images, confusion.mean_iou)
   assert tuple(found[:3]) == (0, 0, 0)
 
 
@@ -45,21 +45,21 @@ def test_the_same_network_twice_shows_no_difference():
   [(0.1, 2, 'helps'), (-2, -0.1, 'HURTS'), (-1, 2, 'No difference shown')],
 )
 def test_verdict_follows_the_interval(low, high, says):
-  found = intervals.Difference((low + high) / 2, low, high, '3 seeds, paired')
-  assert says in intervals.verdict('fixmatch', found)
+  found = statistics.Difference((low + high) / 2, low, high, '3 seeds, paired')
+  assert says in statistics.verdict('fixmatch', found)
 
 
 def test_verdict_names_what_it_compares_with():
-  found = intervals.Difference(1.0, 0.5, 1.5, '3 seeds, paired')
-  assert 'mIoU against the supervised control (3' in intervals.verdict('a', found)
-  assert 'mIoU against b (3' in intervals.verdict('a', found, against='b')
+  found = statistics.Difference(1.0, 0.5, 1.5, '3 seeds, paired')
+  assert 'mIoU against the supervised control (3' in statistics.verdict('a', found)
+  assert 'mIoU against b (3' in statistics.verdict('a', found, against='b')
 
 
 def test_a_few_images_of_one_seed_decide_nothing():
   """Two images that agree are no more than a coin that fell twice on one side."""
   for n, says in ((2, 'Too few test images to say whether a helps'), (6, 'a helps')):
     hits = np.arange(20, 20 + n)
-    found = intervals.over_images(_images(hits + 5), _images(hits), metrics.mean_iou)
+    found = statistics.over_images(_images(hits + 5), _images(hits), confusion.mean_iou)
     assert found.low > 0
-    assert intervals.verdict('a', found).startswith(says)
-    assert f'{n} test images redrawn' in intervals.verdict('a', found)
+    assert statistics.verdict('a', found).startswith(says)
+    assert f'{n} test images redrawn' in statistics.verdict('a', found)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from ssl_jax import atomic
-from ssl_jax.stages._journal import Journal
+from ssl_jax.io import atomic
+from ssl_jax.stages.progress_log import Journal
 from ssl_jax.types import Stopped
 
 

@@ -7,7 +7,8 @@ import optax
 import pytest
 from flax import linen as nn
 
-from ssl_jax import find, learner, parallel
+from ssl_jax import parallel, registry
+from ssl_jax.training import learner
 from ssl_jax.types import Term
 
 SIZE = (16, 16)
@@ -40,7 +41,7 @@ def _batch(rows=4):
 
 
 def _learner(methods, optimizer=None, **knobs):
-  asked = {name: find.build('methods', name, m) for name, m in methods.items()}
+  asked = {name: registry.build('methods', name, m) for name, m in methods.items()}
   made = learner.make_learner(Pixels(), asked, VIEWS, SIZE, optimizer or optax.sgd(0.1), **knobs)
   return made, made.init(jax.random.key(0), jnp.zeros((1, *SIZE, 3)))
 
@@ -155,6 +156,6 @@ def test_interleave_is_undone_by_separate():
 
 def test_a_fault_is_named_by_its_method_first():
   figures = {'loss': np.nan, 'grad_norm': np.nan, 'loss/fixmatch/unlabeled': np.inf, 'a': 1.0}
-  assert learner.first_fault(figures) == 'loss/fixmatch/unlabeled'
-  assert learner.first_fault({'loss': 1.0, 'grad_norm': np.inf}) == 'grad_norm'
-  assert learner.first_fault({'loss': 1.0}) is None
+  assert learner.first_nonfinite(figures) == 'loss/fixmatch/unlabeled'
+  assert learner.first_nonfinite({'loss': 1.0, 'grad_norm': np.inf}) == 'grad_norm'
+  assert learner.first_nonfinite({'loss': 1.0}) is None

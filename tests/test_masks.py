@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from ssl_jax import masks
-from ssl_jax.stages._filters import Filter
+from ssl_jax.io import mask_store
+from ssl_jax.stages.pseudo_label_filter import Filter
 from ssl_jax.types import IGNORE, UserError
 
 CLASSES = ('background', 'liver', 'spleen')
@@ -14,10 +14,10 @@ CLASSES = ('background', 'liver', 'spleen')
 def test_what_is_written_is_read(tmp_path, shape):
   mask = np.random.default_rng(0).integers(0, 3, shape).astype(np.uint8)
   mask.flat[0] = IGNORE
-  masks.write(tmp_path, 'a', mask)
-  np.testing.assert_array_equal(masks.read(tmp_path, 'a'), mask)
+  mask_store.write(tmp_path, 'a', mask)
+  np.testing.assert_array_equal(mask_store.read(tmp_path, 'a'), mask)
   with pytest.raises(UserError, match='b'):
-    masks.read(tmp_path, 'b')
+    mask_store.read(tmp_path, 'b')
 
 
 def _mask(liver, spleen):
@@ -35,7 +35,7 @@ def test_every_organ_needs_its_voxels():
 
 
 def test_labels_that_changed_are_left_out(tmp_path):
-  masks.write(tmp_path, 'a', _mask(40, 30))
+  mask_store.write(tmp_path, 'a', _mask(40, 30))
   # Dice with 40 and 30 voxels: 60 / 70 of the liver, 1 of the spleen; 0.93 in the mean.
   for agreement, kept in ((0.92, True), (0.94, False)):
     keep = Filter(CLASSES, before=tmp_path, agreement=agreement)

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ssl_jax import find, learner, optimizers
+from ssl_jax import registry
 from ssl_jax.models import resnet
+from ssl_jax.training import learner, optimizers
 from ssl_jax.types import MASKS
 
 VIEWS = {
@@ -59,14 +60,14 @@ def _learner(name, network, teacher):
   model, knobs, size = NETWORKS[network]
   if name == 'cps':
     model, knobs = 'pair', {'of': model, 'knobs': knobs}
-  methods = {name: find.build('methods', name, KNOBS.get(name, {}))}
+  methods = {name: registry.build('methods', name, KNOBS.get(name, {}))}
   if name not in ALONE:
-    methods['supervised'] = find.build('methods', 'supervised', {})
+    methods['supervised'] = registry.build('methods', 'supervised', {})
   if (name, network) == ('supervised', 'hydra'):  # it has heads that need more
-    methods['centroids'] = find.build('methods', 'centroids', {})
+    methods['centroids'] = registry.build('methods', 'centroids', {})
   heads = HEADS if name == 'iic' else {'class': 3}
   return learner.make_learner(
-    find.build('models', model, knobs, num_classes=sum(heads.values()), dtype='float32'),
+    registry.build('models', model, knobs, num_classes=sum(heads.values()), dtype='float32'),
     methods,
     VIEWS,
     size,
@@ -81,7 +82,9 @@ def _learner(name, network, teacher):
 def _cases():
   """The whole product; what compiles long and tells little more is left to -m slow."""
   for network, (model, *_) in NETWORKS.items():
-    fitting = [n for n in find.known('methods') if _tasks('methods', n) & _tasks('models', model)]
+    fitting = [
+      n for n in registry.known('methods') if _tasks('methods', n) & _tasks('models', model)
+    ]
     for teacher, name in itertools.product(('average', 'student'), fitting):
       slow = teacher == 'student' and network not in ('unet', 'hydra')
       slow |= network == 'deeplabv3plus' and name not in OF_ALL_NETWORKS
@@ -89,11 +92,11 @@ def _cases():
 
 
 def _tasks(kind, name):
-  return set(getattr(find.find(kind, name), 'TASKS', (MASKS,)))
+  return set(getattr(registry.find(kind, name), 'TASKS', (MASKS,)))
 
 
 def test_every_method_is_in_the_matrix():
-  assert {case.values[0] for case in _cases()} == set(find.known('methods'))
+  assert {case.values[0] for case in _cases()} == set(registry.known('methods'))
 
 
 @pytest.mark.parametrize(('name', 'network', 'teacher'), [*_cases()])
@@ -106,7 +109,7 @@ def test_two_steps_are_finite_and_move_the_student_alone(name, network, teacher,
   states = [init(jax.random.key(0), jnp.zeros((1, *size, 1)))]
   for _ in range(2):
     state, metrics = update(states[-1], batch, jax.random.key(1))
-    assert learner.first_fault(jax.device_get(metrics)) is None
+    assert learner.first_nonfinite(jax.device_get(metrics)) is None
     states.append(state)
 
   begun, first, second = (state.student for state in states)

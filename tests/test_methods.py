@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ssl_jax import find, losses, parallel
+from ssl_jax import losses, parallel, registry
 from ssl_jax.types import IGNORE, MASKS, Mix, UserError, View
 
 GRID = jnp.broadcast_to(jnp.eye(2, 3), (2, 2, 3))
@@ -38,7 +38,7 @@ def _ask(name, views, step=0, **knobs):
     shown.append(images)
     return TEACHER
 
-  terms, metrics = find.build('methods', name, knobs)(teacher, views, KEY, step)
+  terms, metrics = registry.build('methods', name, knobs)(teacher, views, KEY, step)
   return terms, metrics, shown
 
 
@@ -51,7 +51,7 @@ def test_supervised_by_hand():
 
 
 def test_annealing_leaves_out_what_is_known_already():
-  # Probabilities of the true classes: 0.5, 0.1 and 0.2 of the three labelled pixels.
+  # PredictFn of the true classes: 0.5, 0.1 and 0.2 of the three labelled pixels.
   def loss(step, **knobs):
     terms, _, _ = _ask('supervised', _views(), step=step, annealed=100, **knobs)
     return terms['labeled'].loss(STUDENT)
@@ -284,7 +284,9 @@ def test_mixmatch_by_hand():
 
 
 OF_MASKS = [
-  n for n in find.known('methods') if MASKS in getattr(find.find('methods', n), 'TASKS', [MASKS])
+  n
+  for n in registry.known('methods')
+  if MASKS in getattr(registry.find('methods', n), 'TASKS', [MASKS])
 ]
 
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from ssl_jax import metrics
+from ssl_jax.evaluation import confusion
 from ssl_jax.types import CELLS, IGNORE, MASKS
 
 NAMES = ('background', 'cytoplasm', 'nucleus')
@@ -14,7 +14,7 @@ GUESS = np.array([[0, 1, 1], [1, 2, 0]])
 
 
 def test_confusion_matrix_counts_known_pixels():
-  matrix = metrics.confusion_matrix(TRUTH, GUESS, 3)
+  matrix = confusion.confusion_matrix(TRUTH, GUESS, 3)
   assert matrix.tolist() == [[2, 1, 0], [0, 2, 0], [0, 0, 0]]
 
 
@@ -22,47 +22,47 @@ def test_large_images_are_counted_part_by_part(monkeypatch):
   rng = np.random.default_rng(0)
   truth, guess = rng.integers(0, 3, (2, 11, 13)).astype(np.uint8)
   truth[3] = IGNORE
-  whole = metrics.confusion_matrix(truth, guess, 3)
-  monkeypatch.setattr(metrics, 'TOGETHER', 10)
-  np.testing.assert_array_equal(metrics.confusion_matrix(truth, guess, 3), whole)
+  whole = confusion.confusion_matrix(truth, guess, 3)
+  monkeypatch.setattr(confusion, 'TOGETHER', 10)
+  np.testing.assert_array_equal(confusion.confusion_matrix(truth, guess, 3), whole)
   assert whole.sum() == 10 * 13
   assert whole[1, 2] == ((truth == 1) & (guess == 2)).sum()
 
 
 def test_scores_leave_out_a_class_seen_nowhere():
-  matrix = metrics.confusion_matrix(TRUTH, GUESS, 3)
-  scores = metrics.scores(matrix, NAMES)
+  matrix = confusion.confusion_matrix(TRUTH, GUESS, 3)
+  scores = confusion.scores(matrix, NAMES)
   assert scores['miou'] == pytest.approx(100 * 2 / 3)
   assert scores['iou/background'] == pytest.approx(100 * 2 / 3)
   assert scores['dice'] == pytest.approx(80)
   assert scores['accuracy'] == pytest.approx(80)
   assert 'iou/nucleus' not in scores
-  assert metrics.absent(matrix, NAMES) == ['nucleus']
+  assert confusion.absent_classes(matrix, NAMES) == ['nucleus']
 
 
 def test_a_class_only_predicted_scores_zero():
-  matrix = metrics.confusion_matrix(np.zeros((2, 2), int), np.array([[0, 0], [0, 2]]), 3)
-  assert metrics.scores(matrix, NAMES)['iou/nucleus'] == 0
-  assert metrics.mean_iou(matrix) == pytest.approx(100 * (0.75 + 0) / 2)
+  matrix = confusion.confusion_matrix(np.zeros((2, 2), int), np.array([[0, 0], [0, 2]]), 3)
+  assert confusion.scores(matrix, NAMES)['iou/nucleus'] == 0
+  assert confusion.mean_iou(matrix) == pytest.approx(100 * (0.75 + 0) / 2)
 
 
 def test_mean_iou_reads_a_stack_of_matrices():
-  one = metrics.confusion_matrix(TRUTH, GUESS, 3)
+  one = confusion.confusion_matrix(TRUTH, GUESS, 3)
   two = np.diag([5, 5, 5])
-  both = metrics.mean_iou(np.stack([one, two]))
-  assert both == pytest.approx([metrics.mean_iou(one), 100])
+  both = confusion.mean_iou(np.stack([one, two]))
+  assert both == pytest.approx([confusion.mean_iou(one), 100])
 
 
 def test_nothing_known_is_not_a_number():
-  assert math.isnan(metrics.scores(np.zeros((3, 3), int), NAMES)['miou'])
+  assert math.isnan(confusion.scores(np.zeros((3, 3), int), NAMES)['miou'])
 
 
 def test_balanced_accuracy_is_the_mean_recall_of_the_classes_there_are():
   matrix = np.array([[8, 2, 0], [5, 5, 0], [0, 0, 0]])
-  assert metrics.balanced_accuracy(matrix) == pytest.approx(100 * (0.8 + 0.5) / 2)
-  both = metrics.balanced_accuracy(np.stack([matrix, np.diag([1, 2, 3])]))
+  assert confusion.balanced_accuracy(matrix) == pytest.approx(100 * (0.8 + 0.5) / 2)
+  both = confusion.balanced_accuracy(np.stack([matrix, np.diag([1, 2, 3])]))
   assert both == pytest.approx([65, 100])
-  scores = metrics.cell_scores(matrix, NAMES)
+  scores = confusion.cell_scores(matrix, NAMES)
   assert scores['balanced_accuracy'] == pytest.approx(65)
   assert scores['accuracy'] == pytest.approx(65)
   assert scores['recall/background'] == pytest.approx(80)
@@ -72,7 +72,7 @@ def test_balanced_accuracy_is_the_mean_recall_of_the_classes_there_are():
 
 
 def test_every_task_has_a_headline_that_can_be_spoken():
-  assert set(metrics.HEADLINES) == {MASKS, CELLS}
-  assert {figure for figure, _ in metrics.HEADLINES.values()} == set(metrics.SPOKEN)
-  for figure, read in metrics.HEADLINES.values():
+  assert set(confusion.PRIMARY_METRIC) == {MASKS, CELLS}
+  assert {figure for figure, _ in confusion.PRIMARY_METRIC.values()} == set(confusion.DISPLAY_NAME)
+  for figure, read in confusion.PRIMARY_METRIC.values():
     assert read(np.diag([1, 2, 3])) == pytest.approx(100), figure

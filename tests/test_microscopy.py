@@ -6,7 +6,7 @@ import tifffile
 from conftest import write_sections
 from PIL import Image
 
-from ssl_jax import data
+from ssl_jax.data import dataset_stats
 from ssl_jax.datasets import bbbc039, ctc, em_vnc
 from ssl_jax.types import IGNORE, UserError
 
@@ -100,7 +100,7 @@ def test_minimum_and_maximum_of_the_training_images_become_0_and_1(tmp_path):
     cells(int(n[1:]), np.uint16)[0] for s in (splits.labeled, splits.unlabeled) for n in names(s)
   ]
   assert splits.intensity == (np.min(raw), np.max(raw))
-  facts = data.find_facts(splits, 'minmax')
+  facts = dataset_stats.compute_stats(splits, 'minmax')
   pixels = [facts.standardize(s[i]['image']) for s in (splits.labeled, splits.unlabeled)
             for i in range(len(s))]  # fmt: skip
   assert (np.min(pixels), np.max(pixels)) == pytest.approx((0, 1))

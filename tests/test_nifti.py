@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from conftest import write_volumes
 
-from ssl_jax import data, pieces, volumes
-from ssl_jax.datasets import _prepared, nifti
+from ssl_jax.data import dataset_stats, stream, volume_source
+from ssl_jax.io import memmap_arrays, nifti
 from ssl_jax.types import UserError
 
 WINDOW = dict(window=(0.0, 150.0), spacing=(1.0, 1.0, 1.0))
@@ -19,7 +19,9 @@ def labeled(tmp_path):
 
 
 def _load(folder, **knobs):
-  return nifti.load(labeled=folder / 'labeled', cache=folder / 'cache', **{**WINDOW, **knobs})
+  return nifti_dataset.load(
+    labeled=folder / 'labeled', cache=folder / 'cache', **{**WINDOW, **knobs}
+  )
 
 
 def _names(source):
@@ -40,7 +42,7 @@ def test_a_few_labels_are_kept_and_the_others_judge_only(labeled):
   assert record['image'].shape[0] == 24  # 16 slices of 1.5 mm
   assert 0 <= record['image'].min() < record['image'].max() <= 1
   assert set(np.unique(record['label'])) == {0, 1, 2}
-  facts = data.find_facts(found)
+  facts = dataset_stats.compute_stats(found)
   assert facts.preparation == found.preparation
   assert facts.channels == 1
 
@@ -52,7 +54,7 @@ def test_more_labels_hold_those_of_fewer(labeled):
 
 def test_what_was_prepared_is_not_done_again(labeled, monkeypatch):
   first = _load(labeled)
-  monkeypatch.setattr(volumes, 'read_volume', None)  # it would raise
+  monkeypatch.setattr(nifti, 'read_volume', None)  # it would raise
   again = _load(labeled)
   np.testing.assert_array_equal(first.test[0]['image'], again.test[0]['image'])
   assert first.digest == again.digest
@@ -63,8 +65,8 @@ def test_volumes_stay_on_the_disk_and_files_are_read_once(labeled, monkeypatch):
   for source, marked in ((first.labeled, True), (first.unlabeled, False), (first.truth, True)):
     record = source[0]
     assert isinstance(record['image'], np.memmap)
-    assert (pieces.MARKED in record) == marked
-  assert (labeled / 'cache' / _prepared.KNOWN).exists()
+    assert (memmap_arrays.MARKED in record) == marked
+  assert (labeled / 'cache' / volume_source.KNOWN).exists()
   monkeypatch.setattr('hashlib.file_digest', None)  # it would raise
   assert _load(labeled, labels=2).digest == first.digest
   path = labeled / 'labeled' / 'images' / 'case2.nii.gz'
@@ -75,11 +77,11 @@ def test_volumes_stay_on_the_disk_and_files_are_read_once(labeled, monkeypatch):
 
 def test_a_few_large_volumes_tell_the_intensities(labeled, monkeypatch):
   found = _load(labeled, holdout=0)
-  every = data.find_facts(found)
+  every = dataset_stats.compute_stats(found)
   looked_at = []
-  monkeypatch.setattr(data, 'unit', lambda image: looked_at.append(image) or image)
-  monkeypatch.setattr(data, 'PIXELS', 3 * found.labeled[0]['label'].size)
-  few = data.find_facts(found)
+  monkeypatch.setattr(stream, 'unit', lambda image: looked_at.append(image) or image)
+  monkeypatch.setattr(stream, 'PIXELS', 3 * found.labeled[0]['label'].size)
+  few = dataset_stats.compute_stats(found)
   assert len(looked_at) == 3
   assert few.mean == pytest.approx(every.mean, abs=0.05)
   assert few.fingerprint == every.fingerprint

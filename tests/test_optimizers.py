@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ssl_jax import optimizers
+from ssl_jax.training import optimizers
 from ssl_jax.types import UserError
 
 

@@ -6,11 +6,13 @@ import nibabel
 import numpy as np
 import pytest
 
-from ssl_jax import organs, volumes
-from ssl_jax.preparation import Preparation
+from ssl_jax.data.volume_preprocessing import Preparation
+from ssl_jax.evaluation import organs, resource_meter
+from ssl_jax.inference import volumes
+from ssl_jax.io import nifti
 
 HOW = Preparation(spacing=(1.0, 1.0, 1.0), window=(0.0, 100.0), above=0.0)
-WINDOWS = organs.Windows((8, 8, 8))
+WINDOWS = volumes.Windows((8, 8, 8))
 
 
 def _volume(tmp_path, shape=(14, 12, 10)):
@@ -18,7 +20,7 @@ def _volume(tmp_path, shape=(14, 12, 10)):
   voxels[2:12, 2:10, 2:8] = 20
   voxels[4:8, 4:8, 3:7] = 80
   nibabel.save(nibabel.Nifti1Image(voxels, np.diag([-1.0, 1.0, 2.0, 1.0])), tmp_path / 'a.nii.gz')
-  return volumes.read_volume(tmp_path / 'a.nii.gz')
+  return nifti.read_volume(tmp_path / 'a.nii.gz')
 
 
 def bright(shown):
@@ -28,7 +30,7 @@ def bright(shown):
 
 def test_an_organ_is_found_on_the_volumes_own_grid(tmp_path):
   volume = _volume(tmp_path)
-  found = organs.segment(bright, volume, HOW, WINDOWS)
+  found = volumes.segment(bright, volume, HOW, WINDOWS)
   assert found.ids.shape == volume.voxels.shape
   assert not found.coarser
   scores = organs.measure((volume.voxels > 50).astype(np.uint8), found.ids, volume.spacing, 'bo')
@@ -43,11 +45,11 @@ def test_where_memory_ends_voxels_become_coarser(tmp_path):
     sizes.append(shown.shape)
     return bright(shown)
 
-  found = organs.segment(answer, volume, HOW, WINDOWS._replace(most=500))
+  found = volumes.segment(answer, volume, HOW, WINDOWS._replace(most=500))
   assert found.coarser
   assert found.ids.shape == volume.voxels.shape
   fewer = len(sizes)
-  organs.segment(answer, volume, HOW, WINDOWS)
+  volumes.segment(answer, volume, HOW, WINDOWS)
   assert len(sizes) - fewer > fewer
 
   calls = []
@@ -58,7 +60,7 @@ def test_where_memory_ends_voxels_become_coarser(tmp_path):
       raise MemoryError
     return bright(shown)
 
-  assert organs.segment(exhausted, volume, HOW, WINDOWS).coarser
+  assert volumes.segment(exhausted, volume, HOW, WINDOWS).coarser
 
 
 def test_another_fault_is_not_taken_for_a_lack_of_memory(tmp_path):
@@ -66,7 +68,7 @@ def test_another_fault_is_not_taken_for_a_lack_of_memory(tmp_path):
     raise ZeroDivisionError
 
   with pytest.raises(ZeroDivisionError):
-    organs.segment(broken, _volume(tmp_path), HOW, WINDOWS)
+    volumes.segment(broken, _volume(tmp_path), HOW, WINDOWS)
 
 
 def test_scores_by_hand():
@@ -88,7 +90,7 @@ def test_of_an_organ_in_pieces_the_largest_is_kept():
   ids[3:5, 3:5, 3:5], ids[5, 0, 0] = 3, 3
   expected = ids.copy()
   expected[1, 1, 3] = expected[5, 0, 0] = 0
-  np.testing.assert_array_equal(organs.largest_pieces(ids), expected)
+  np.testing.assert_array_equal(volumes.largest_components(ids), expected)
 
 
 def test_the_table_has_a_line_for_each_organ():
@@ -105,7 +107,7 @@ def test_the_table_has_a_line_for_each_organ():
 
 
 def test_the_meter_sees_what_is_used():
-  with organs.Meter() as meter:
+  with resource_meter.ResourceMeter() as meter:
     held = np.ones(60 * 2**17)  # 60 MiB
     until = time.process_time() + 0.4
     while time.process_time() < until:

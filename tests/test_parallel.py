@@ -28,7 +28,7 @@ page.batch.labeled, page.batch.unlabeled = 16, 8
 page.optimizer = dict(name='sgd', lr=0.05, momentum=0.9, weight_decay=1e-4)
 config = plain(page)
 found = build.splits(config['data'])
-facts = data.find_facts(found)
+facts = data.compute_stats(found)
 learner = build.learner(config, facts)
 streams = build.streams(config, found, 0)
 key, example = jax.random.key(0), np.zeros((1, *config['size'], facts.channels), np.float32)

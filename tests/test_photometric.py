@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageEnhance
 from scipy import ndimage
 
-from ssl_jax import photometric
+from ssl_jax.views import photometric
 
 KEY = jax.random.key(0)
 RGB = np.random.default_rng(0).integers(0, 256, (3, 12, 14, 3), np.uint8)

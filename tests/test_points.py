@@ -7,8 +7,9 @@ import pytest
 from conftest import write_discs
 from PIL import Image
 
-from ssl_jax.datasets import _cells, _patches, crchisto, points
-from ssl_jax.datasets._patches import Patches, Window
+from ssl_jax.data import patch_splits, patches
+from ssl_jax.data.patches import Patches, Window
+from ssl_jax.datasets import crchisto, points
 from ssl_jax.types import CELLS, IGNORE, UserError
 
 
@@ -91,14 +92,14 @@ def test_a_number_of_labels_is_drawn_equally_and_the_others_lose_theirs(discs):
 
 def test_rare_classes_share_out_what_they_lack():
   windows = [Window(0, (0, i), int(i < 2), None) for i in range(20)]
-  chosen = _patches.draw(windows, 10, np.random.default_rng(0))
+  chosen = patches.draw(windows, 10, np.random.default_rng(0))
   assert collections.Counter(windows[i].label for i in chosen) == {0: 8, 1: 2}
 
 
 def test_balancing_turns_copies_of_rarer_classes():
   windows = [Window(0, (0, i), i % 10 == 0, None) for i in range(20)]
   windows = [w._replace(label=int(w.label)) for w in windows]
-  made = _patches.balanced(windows, np.random.default_rng(0))
+  made = patches.balanced(windows, np.random.default_rng(0))
   assert collections.Counter(w.label for w in made) == {0: 18, 1: 18}
   assert made[:20] == windows
   rare = [w for w in made if w.label == 1]
@@ -126,13 +127,13 @@ def test_a_turned_patch_keeps_its_point(turn):
   record = source[0]
   assert _middle(record) == image[12, 18]
   assert record['image'].shape == (11, 11, 1)
-  assert (record['image'] == _patches.turned(image[9:20, 10:21], turn)).all()
+  assert (record['image'] == patches.turned(image[9:20, 10:21], turn)).all()
 
 
 def test_beyond_the_border_an_image_is_mirrored():
   image = np.arange(12).reshape(3, 4, 1)
   expected = np.pad(image, [(5, 6), (7, 3), (0, 0)], mode='symmetric')
-  np.testing.assert_array_equal(_patches.cut(image, np.array([-5, -7]), 14), expected[:14])
+  np.testing.assert_array_equal(patches.cut(image, np.array([-5, -7]), 14), expected[:14])
 
 
 def test_unlabeled_images_are_cut_on_a_grid(discs, tmp_path):
@@ -246,4 +247,4 @@ def test_deep_images_become_patches_too(tmp_path):
   splits = points.load(labeled=tmp_path, size=15, jitter=3)
   assert splits.labeled[0]['image'].dtype == np.float32
   assert 0 <= splits.labeled[0]['image'].min() < splits.labeled[0]['image'].max() <= 1
-  assert isinstance(splits.whole, _cells.WholeImages)
+  assert isinstance(splits.whole, patch_splits.WholeImages)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssl_jax import outputs, predict
+from ssl_jax import predict
 from ssl_jax.datasets import synthetic
+from ssl_jax.inference import write_predictions
 
 SIZES = {'a.png': (40, 40), 'b.jpg': (33, 50), 'c.bmp': (64, 41)}
 
@@ -86,7 +87,7 @@ def test_a_corrupt_file_is_named_and_the_others_are_done(finished, folder, capsy
 
 def test_only_names_that_clash_keep_their_ending(tmp_path):
   paths = [tmp_path / name for name in ('a.png', 'b.png', 'a.jpg')]
-  assert outputs.output_names(paths) == ['a.png', 'b', 'a.jpg']
+  assert write_predictions.output_names(paths) == ['a.png', 'b', 'a.jpg']
 
 
 def test_images_of_one_stem_do_not_overwrite_each_other(finished, folder):

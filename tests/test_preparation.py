@@ -4,10 +4,11 @@ import nibabel
 import numpy as np
 import pytest
 
-from ssl_jax import preparation, volumes
+from ssl_jax.data import volume_preprocessing
+from ssl_jax.io import nifti
 from ssl_jax.types import UserError
 
-CT = preparation.Preparation(spacing=(1.0, 1.0, 1.0), window=(-300.0, 300.0), above=0.0)
+CT = volume_preprocessing.Preparation(spacing=(1.0, 1.0, 1.0), window=(-300.0, 300.0), above=0.0)
 NATIVE = CT._replace(spacing=None)
 
 
@@ -16,7 +17,7 @@ def _volume(tmp_path, spacing=(1.0, 1.0, 2.0), shape=(12, 14, 9)):
   voxels[2:10, 3:12, 1:8] = np.random.default_rng(0).integers(1, 200, (8, 9, 7))
   voxels[4, 5, 3] = 900
   nibabel.save(nibabel.Nifti1Image(voxels, np.diag([*spacing, 1.0])), tmp_path / 'a.nii.gz')
-  return volumes.read_volume(tmp_path / 'a.nii.gz'), voxels
+  return nifti.read_volume(tmp_path / 'a.nii.gz'), voxels
 
 
 def test_an_image_is_cropped_resampled_and_scaled(tmp_path):
@@ -65,4 +66,4 @@ def test_labels_go_there_and_back(tmp_path, above):
 )
 def test_knobs_that_cannot_be_are_refused(knobs, says):
   with pytest.raises(UserError, match=says):
-    preparation.Preparation(**knobs).check()
+    volume_preprocessing.Preparation(**knobs).check()

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
-from ssl_jax import randaugment
 from ssl_jax.datasets import synthetic
-from ssl_jax.randaugment import OPERATIONS
+from ssl_jax.views import randaugment
+from ssl_jax.views.randaugment import OPERATIONS
 
 MAGNITUDES = range(1, 10)
 ENHANCE = dict(

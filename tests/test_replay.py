@@ -3,11 +3,11 @@
 import numpy as np
 from PIL import Image
 
-from ssl_jax.replay import FILE, Pairs, Replay
+from ssl_jax.data.replay_buffer import FILE, Pairs, ReplayBuffer
 
 
 def test_one_comes_and_the_oldest_leaves():
-  replay = Replay(range(50), size=10, renew=0.3, draws=100, seed=0)
+  replay = ReplayBuffer(range(50), size=10, renew=0.3, draws=100, seed=0)
   oldest = 0
   arrivals = 0
   for index in range(100):
@@ -19,30 +19,30 @@ def test_one_comes_and_the_oldest_leaves():
 
 
 def test_without_renewal_the_first_are_drawn_equally():
-  replay = Replay(range(50), size=5, renew=0.0, draws=5000, seed=0)
+  replay = ReplayBuffer(range(50), size=5, renew=0.0, draws=5000, seed=0)
   counts = np.bincount(replay.drawn, minlength=50)
   assert not counts[5:].any()
   assert counts[:5].min() > 900
 
 
 def test_every_pair_comes_in_turn_and_the_buffer_then_stays():
-  replay = Replay(range(8), size=3, renew=1.0, draws=20, seed=0)
+  replay = ReplayBuffer(range(8), size=3, renew=1.0, draws=20, seed=0)
   assert replay.drawn[:5].tolist() == [3, 4, 5, 6, 7]
   assert set(replay.drawn[5:]) == {5, 6, 7}
 
 
 def test_a_buffer_larger_than_the_pairs_holds_them_all():
-  replay = Replay(range(3), size=10, renew=0.5, draws=200, seed=0)
+  replay = ReplayBuffer(range(3), size=10, renew=0.5, draws=200, seed=0)
   assert set(replay.drawn) == {0, 1, 2}
 
 
 def test_draws_follow_from_the_seed_alone():
   first, again, other = (
-    Replay(range(50), size=10, renew=0.2, draws=60, seed=s).drawn for s in (4, 4, 5)
+    ReplayBuffer(range(50), size=10, renew=0.2, draws=60, seed=s).drawn for s in (4, 4, 5)
   )
   np.testing.assert_array_equal(first, again)
   assert (first != other).any()
-  assert len(Replay(range(50), 10, 0.2, 60, 4)) == 60
+  assert len(ReplayBuffer(range(50), 10, 0.2, 60, 4)) == 60
 
 
 def test_pairs_are_the_accepted_ones_in_their_order(tmp_path):

@@ -9,12 +9,15 @@ import pytest
 from conftest import tiny_rounds, write_sections
 from PIL import Image
 
-from ssl_jax import build, data, images, metrics, predict, table
-from ssl_jax.evaluate import Evaluation
-from ssl_jax.record import read_done, read_record
+from ssl_jax import build, predict, table
+from ssl_jax.data import stream
+from ssl_jax.evaluation import confusion
+from ssl_jax.evaluation.evaluate import Evaluation
+from ssl_jax.inference.trained_networks import Ensemble, Network, read_config
+from ssl_jax.io import images
+from ssl_jax.io.run_log import read_done, read_log
 from ssl_jax.run import run
-from ssl_jax.stages import _ensembles, _gaps, _scores, label_crops
-from ssl_jax.trained import Ensemble, Network, read_config
+from ssl_jax.stages import ensembles, label_crops, missing_labels, seed_scores
 from ssl_jax.types import IGNORE, MASKS, Stopped, UserError
 
 
@@ -151,22 +154,22 @@ def test_an_ensemble_says_the_mean_of_its_members(rounds):
   assert ensemble.seeds() == [0]
   each = []
   for member in ensemble.members(0):
-    answer, steps = Network(read_config(member), build.read_facts(member)).at(member)
+    answer, steps = Network(read_config(member), build.read_stats(member)).at(member)
     each.append(answer(shown))
     assert steps == 4
   assert np.abs(each[0] - each[1]).max() > 1e-3  # they began differently
   np.testing.assert_allclose(ensemble.at(0)[0](shown), np.mean(each, 0), rtol=1e-5)
   both, _ = predict.load(folder / 'r0')
   np.testing.assert_allclose(both(shown), np.mean(each, 0), rtol=1e-5)
-  assert [p.name for p in _ensembles.trained_stages(folder / 'r0')] == ['r0-0', 'r0-1']
-  assert [p.name for p in _ensembles.trained_stages(folder / 'r0-1')] == ['r0-1']
-  assert _scores.learns_from_labels_alone(folder / 'r0')
-  assert not _scores.learns_from_labels_alone(folder / 'real1')
+  assert [p.name for p in ensembles.trained_stages(folder / 'r0')] == ['r0-0', 'r0-1']
+  assert [p.name for p in ensembles.trained_stages(folder / 'r0-1')] == ['r0-1']
+  assert seed_scores.learns_from_labels_alone(folder / 'r0')
+  assert not seed_scores.learns_from_labels_alone(folder / 'real1')
 
 
 def test_members_see_other_images_and_the_first_is_the_plain_one():
-  assert data.member_seed(3, 0) == 3
-  assert len({data.member_seed(seed, member) for seed in range(50) for member in range(9)}) == 450
+  assert stream.member_seed(3, 0) == 3
+  assert len({stream.member_seed(seed, member) for seed in range(50) for member in range(9)}) == 450
 
 
 def _only(sections, *names, **changes):
@@ -228,7 +231,7 @@ def test_a_kill_while_a_later_round_learns_changes_no_bit(sections, rounds, tmp_
   for a, b in zip(*map(_leaves, restored), strict=True):
     np.testing.assert_array_equal(a, b)
   figures = [
-    [(line['step'], line['loss']) for line in read_record(path / name) if 'loss' in line]
+    [(line['step'], line['loss']) for line in read_log(path / name) if 'loss' in line]
     for path in (whole, folder)
   ]
   assert figures[0] == figures[1]
@@ -250,20 +253,20 @@ def test_what_was_found_of_what_is_gone_by_hand():
   mask[0, :3], mask[2, 0], mask[3, 4] = 1, 1, 1
   found = Evaluation({}, np.zeros((1, 2, 2)), ['x'], MASKS, {'x': mask})
   complete = [{'label': label, 'removed': removed, 'name': 'x'}]
-  assert _gaps.filled_in(found, complete) == {
+  assert missing_labels.filled_in(found, complete) == {
     'removed/recall': 50.0,  # 4 of 8 pixels
     'removed/found': 50.0,  # the first of two, of which three quarters are found
     'removed/instances': 2.0,
     'kept/recall': 50.0,
   }
   nothing = [{'label': label, 'removed': 0 * removed, 'name': 'x'}]
-  assert _gaps.filled_in(found, nothing) == {}
+  assert missing_labels.filled_in(found, nothing) == {}
 
 
 def test_scores_of_single_images_by_hand():
   one = np.array([[5, 1], [2, 4]])  # truth in rows: TP 4, FN 2, FP 1
   empty, missed = np.array([[9, 0], [0, 0]]), np.array([[7, 0], [3, 0]])
-  found = metrics.per_image(np.stack([one, empty, missed]), ('background', 'cell'))
+  found = confusion.per_image(np.stack([one, empty, missed]), ('background', 'cell'))
   assert found == pytest.approx(
     {
       'dice_per_image/cell': 100 * (8 / 11 + 1 + 0) / 3,
@@ -272,7 +275,7 @@ def test_scores_of_single_images_by_hand():
       'recall_per_image/cell': 100 * (4 / 6 + 1 + 0) / 3,
     }
   )
-  pooled = metrics.scores(one + empty + missed, ('background', 'cell'))
+  pooled = confusion.scores(one + empty + missed, ('background', 'cell'))
   assert pooled['precision/cell'] == pytest.approx(80)
   assert pooled['recall/cell'] == pytest.approx(400 / 9)
 

@@ -12,9 +12,10 @@ import pytest
 import torch_resnet
 from PIL import Image
 
-from ssl_jax import build, record
-from ssl_jax.checkpoint import Checkpoints
+from ssl_jax import build
+from ssl_jax.io import run_log
 from ssl_jax.run import plain, run
+from ssl_jax.training.checkpoint import Checkpoints
 from ssl_jax.types import TrainState, UserError
 from ssl_jax.validate import validate
 
@@ -44,7 +45,7 @@ def test_scores_are_those_of_the_written_masks(finished):
 
 
 def test_metrics_are_lines_of_a_step_window(finished):
-  lines = record.read_record(finished / 'fixmatch')
+  lines = run_log.read_log(finished / 'fixmatch')
   windows = [line for line in lines if 'loss' in line]
   assert [line['step'] for line in windows] == [1, 2, 3, 4, 5, 6]
   assert {'loss/supervised/labeled', 'loss/fixmatch/unlabeled', 'fixmatch/trusted', 'grad_norm',
@@ -238,7 +239,7 @@ def test_test_images_are_scored_only_when_due(page, tmp_path):
   page.unlock()
   page.stages, page.data.val, page.eval_every, page.checkpoint_every = (), 2, 6, 2
   run(page, tmp_path)
-  lines = record.read_record(tmp_path)
+  lines = run_log.read_log(tmp_path)
   assert [line['step'] for line in lines if 'val/miou' in line] == [2, 4, 6]
   assert [line['step'] for line in lines if 'test/miou' in line] == [6]
 
@@ -286,7 +287,7 @@ def test_bfloat16_keeps_parameters_and_losses_in_float32(page, tmp_path):
   page.unlock()
   page.stages, page.steps, page.precision = (), 2, 'bfloat16'
   run(page, tmp_path)
-  facts = build.read_facts(tmp_path)
+  facts = build.read_stats(tmp_path)
   learner = build.learner(plain(page), facts)
   like = jax.jit(learner.init)(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
   state = Checkpoints(tmp_path / 'checkpoints').restore(like)
@@ -331,13 +332,15 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path):
 def test_a_line_that_a_kill_cut_short_is_dropped(tmp_path):
   text = '{"step": 1, "loss": 2.0}\n{"step": 2, "loss": 1.0}\n{"step": 3, "lo'
   (tmp_path / 'metrics.jsonl').write_text(text)
-  record.Record(tmp_path, 1, tensorboard=False).write(2, {'loss': 0.5})
-  assert [(x['step'], x['loss']) for x in record.read_record(tmp_path)] == [(1, 2.0), (2, 0.5)]
+  run_log.RunLog(tmp_path, 1, tensorboard=False).write(2, {'loss': 0.5})
+  assert [(x['step'], x['loss']) for x in run_log.read_log(tmp_path)] == [(1, 2.0), (2, 0.5)]
 
 
 def test_runs_that_share_a_folder_may_write_a_file_at_once(tmp_path):
   texts = [str(number) * 50_000 for number in range(8)]
   with ThreadPoolExecutor(8) as pool:
-    for _ in pool.map(lambda text: record.replace_text(tmp_path / 'config.json', text), 20 * texts):
+    for _ in pool.map(
+      lambda text: run_log.replace_text(tmp_path / 'config.json', text), 20 * texts
+    ):
       assert (tmp_path / 'config.json').read_text() in texts
   assert [path.name for path in tmp_path.iterdir()] == ['config.json']

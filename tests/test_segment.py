@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from conftest import ROOT, write_volumes
 
-from ssl_jax import find, masks, organs, predict, volumes
-from ssl_jax.record import read_done
+from ssl_jax import predict, registry
+from ssl_jax.evaluation import organs
+from ssl_jax.io import mask_store, nifti
+from ssl_jax.io.run_log import read_done
 from ssl_jax.run import plain, run
 from ssl_jax.types import Stopped, UserError
 
@@ -79,7 +81,7 @@ def test_pseudo_labels_are_volumes_that_pass_the_filters(finished):
   done = read_done(first)
   assert 0 < len(kept) == 3 - done['labels/left_out']  # of six, three have masks
   for name in kept:
-    counts = np.bincount(masks.read(first, name).ravel(), minlength=3)
+    counts = np.bincount(mask_store.read(first, name).ravel(), minlength=3)
     assert counts[1:].min() >= 20
   assert {row['name'] for row in _rows(second / 'labels.csv')} <= set(kept)
   assert done['labels/miou'] > 50  # the hidden masks are known
@@ -129,7 +131,7 @@ def test_a_killed_stage_goes_on_with_its_next_volume(finished, tmp_path, name, k
     shutil.copytree(finished / 'run' / folder, tmp_path / folder)
   (plan,) = [dict(stage) for stage in config['stages'] if stage['name'] == name]
   knobs = {key: value for key, value in plan.items() if key not in ('name', 'run')}
-  asked, stage = [], find.find('stages', kind).stage
+  asked, stage = [], registry.find('stages', kind).stage
   with pytest.raises(Stopped, match='the same command goes on'):
     stage(config, tmp_path / name, lambda: asked.append(0) or len(asked) > 1, **knobs)
   journal = tmp_path / name / 'cases.jsonl'
@@ -166,8 +168,8 @@ def test_new_volumes_have_the_masks_that_were_scored(finished, tmp_path, capsys)
   assert 'Traceback' not in said.err
   assert '1 bright, 2 dark' in said.out
   for name in names:
-    ours, _ = volumes.read_labels(tmp_path / 'masks' / f'{name}.nii.gz')
-    scored, _ = volumes.read_labels(finished / 'run' / 'tuned2-organs' / 'masks' / f'{name}.nii.gz')
+    ours, _ = nifti.read_labels(tmp_path / 'masks' / f'{name}.nii.gz')
+    scored, _ = nifti.read_labels(finished / 'run' / 'tuned2-organs' / 'masks' / f'{name}.nii.gz')
     np.testing.assert_array_equal(ours, scored)
   for path in ('broken.nii.gz', 'series.nii.gz'):
     (images / path).unlink()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ssl_jax import sliding
+from ssl_jax.inference import sliding_window
 
 
 def local(shown):
@@ -23,11 +23,11 @@ def _volume(*shape, seed=0):
   return np.random.default_rng(seed).uniform(size=(*shape, 1)).astype(np.float32)
 
 
-@pytest.mark.parametrize('blend', sliding.BLENDS)
+@pytest.mark.parametrize('blend', sliding_window.BLENDS)
 @pytest.mark.parametrize('shape', [(20, 17, 9), (8, 8, 8), (5, 20, 3)])
 def test_a_local_operator_gives_the_same_as_on_the_whole(shape, blend):
   volume = _volume(*shape)
-  found = sliding.slide(pointwise, volume, (8, 6, 4), 0.25, blend)
+  found = sliding_window.slide(pointwise, volume, (8, 6, 4), 0.25, blend)
   np.testing.assert_array_equal(found, pointwise(volume[None])[0].argmax(-1))
   assert found.dtype == np.uint8
 
@@ -36,7 +36,7 @@ def test_neighbours_are_seen_where_windows_overlap_enough():
   volume = ndimage.gaussian_filter(_volume(24, 20, 16), (2, 2, 2, 0))
   volume = (volume - volume.min()) / np.ptp(volume)
   whole = local(volume[None])[0].argmax(-1)
-  found = sliding.slide(local, volume, (12, 12, 12), 0.5, 'gaussian')
+  found = sliding_window.slide(local, volume, (12, 12, 12), 0.5, 'gaussian')
   assert (found == whole).mean() > 0.995
 
 
@@ -49,7 +49,7 @@ def test_networks_are_asked_about_windows_alone(shape):
     return pointwise(shown) / (1.4)
 
   volumes = np.stack([_volume(*shape), _volume(*shape, seed=1)])
-  found = sliding.Windowed(answer, (8, 6, 4))(volumes)
+  found = sliding_window.Windowed(answer, (8, 6, 4))(volumes)
   np.testing.assert_allclose(found, pointwise(volumes) / 1.4, rtol=1e-5)
   assert {call[1:] for call in calls} == {(8, 6, 4, 1)}
 
@@ -62,17 +62,17 @@ def test_the_batch_changes_nothing(batch):
     calls.append(shown.shape)
     return local(shown)
 
-  alone = sliding.slide(answer, volume, (8, 8, 8), 0.5, 'gaussian')
+  alone = sliding_window.slide(answer, volume, (8, 8, 8), 0.5, 'gaussian')
   calls.clear()
   np.testing.assert_array_equal(
-    sliding.slide(answer, volume, (8, 8, 8), 0.5, 'gaussian', batch), alone
+    sliding_window.slide(answer, volume, (8, 8, 8), 0.5, 'gaussian', batch), alone
   )
   assert set(calls) == {(batch, 8, 8, 8, 1)}  # one program
 
 
 def test_every_voxel_is_covered_and_neighbours_share_their_part():
   for length in range(8, 60):
-    found = sliding.starts(length, 8, 0.25)
+    found = sliding_window.starts(length, 8, 0.25)
     assert found[0] == 0
     assert found[-1] == length - 8
     assert max(np.diff(found), default=0) <= 6
@@ -81,8 +81,8 @@ def test_every_voxel_is_covered_and_neighbours_share_their_part():
 @pytest.mark.parametrize(
   ('find', 'bytes_a_voxel'),
   [
-    (lambda volume: sliding.slide(pointwise, volume, (8, 8, 8)), 1),
-    (lambda volume: sliding.Windowed(pointwise, (8, 8, 8)).labels(volume), 5),
+    (lambda volume: sliding_window.slide(pointwise, volume, (8, 8, 8)), 1),
+    (lambda volume: sliding_window.Windowed(pointwise, (8, 8, 8)).labels(volume), 5),
   ],
 )
 def test_host_memory_grows_by_what_is_said_alone(find, bytes_a_voxel):
@@ -100,7 +100,7 @@ def test_host_memory_grows_by_what_is_said_alone(find, bytes_a_voxel):
 
 @pytest.mark.parametrize('shape', [(20, 17, 9), (8, 6, 4), (5, 20, 3)])
 def test_labels_are_the_likeliest_classes_of_the_whole(shape):
-  answer = sliding.Windowed(lambda shown: local(shown) / 1.5, (8, 6, 4))
+  answer = sliding_window.Windowed(lambda shown: local(shown) / 1.5, (8, 6, 4))
   volume = _volume(*shape)
   (probs,) = answer(volume[None])
   ids, sure = answer.labels(volume)

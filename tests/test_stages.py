@@ -11,13 +11,15 @@ import pytest
 from conftest import tiny_page
 from PIL import Image
 
-from ssl_jax import build, clusters, data, find
-from ssl_jax.inference import predict_averaged
-from ssl_jax.record import read_record
+from ssl_jax import build, registry
+from ssl_jax.data import dataset_stats, pseudo_labels
+from ssl_jax.inference import cluster_matching
+from ssl_jax.inference.images import predict_averaged
+from ssl_jax.inference.trained_networks import Network, read_config
+from ssl_jax.io.run_log import read_log
 from ssl_jax.run import plain, run
-from ssl_jax.stages import _scores, rank
-from ssl_jax.stages._quality import Quality
-from ssl_jax.trained import Network, read_config
+from ssl_jax.stages import rank, seed_scores
+from ssl_jax.stages.pseudo_label_quality import Quality
 from ssl_jax.types import IGNORE, Stopped, UserError
 
 
@@ -106,7 +108,7 @@ def test_pseudo_labels_are_what_the_teacher_says(trained):
   index = int(own[0][0]['index'])
   with Image.open(folder / 'reliable' / 'seed_3' / 'masks' / f'{own[0][0]["name"]}.png') as file:
     stored = np.asarray(file)
-  image = data.unit(unlabeled[index]['image'])
+  image = dataset_stats.unit(unlabeled[index]['image'])
   ((_, probs),) = predict_averaged(probabilities, [image], scales=(0.5, 1.0))
   np.testing.assert_array_equal(stored, probs.argmax(-1))
 
@@ -116,16 +118,16 @@ def test_several_teachers_vote_by_their_mean(trained, tmp_path):
   for name in ('teacher', 'first'):
     shutil.copytree(folder / name, tmp_path / name)
   shutil.copy(folder / 'config.json', tmp_path)
-  config, label = plain(self_training()), find.find('stages', 'pseudo_label').stage
+  config, label = plain(self_training()), registry.find('stages', 'pseudo_label').stage
   label(
     config, tmp_path / 'both', lambda: False, of=('teacher', 'first'), scales=(1.0,), flip=False
   )
   unlabeled = build.splits(config['data']).unlabeled
-  image = data.unit(unlabeled[0]['image'])
+  image = dataset_stats.unit(unlabeled[0]['image'])
   each = []
   for name in ('teacher', 'first'):
     own = tmp_path / name / 'seed_4'
-    answer, _ = Network(read_config(own), build.read_facts(own)).at(own)
+    answer, _ = Network(read_config(own), build.read_stats(own)).at(own)
     ((_, probs),) = predict_averaged(answer, [image], scales=(1.0,), flip=False)
     each.append(probs)
   with Image.open(tmp_path / 'both/seed_4/masks' / f'{unlabeled[0]["name"]}.png') as file:
@@ -137,7 +139,7 @@ def test_several_teachers_vote_by_their_mean(trained, tmp_path):
 def test_label_stages_stop_when_asked_and_go_on(trained, tmp_path, name, knobs):
   folder, _ = trained
   shutil.copytree(folder / 'teacher', tmp_path / 'teacher')
-  config, stage, asked = plain(self_training()), find.find('stages', name).stage, []
+  config, stage, asked = plain(self_training()), registry.find('stages', name).stage, []
   stage(config, tmp_path / 'whole', lambda: False, of='teacher', **knobs)
   with pytest.raises(Stopped, match='the same command goes on'):
     stage(config, tmp_path / 'x', lambda: asked.append(0) or len(asked) > 3, of='teacher', **knobs)
@@ -173,7 +175,7 @@ def test_pseudo_labels_become_a_source(tmp_path):
       Image.fromarray(mask).save(tmp_path / folder / 'masks' / f'im{i}.png')
     lines = ''.join(f'{i},im{i}\n' for i in names)
     (tmp_path / folder / 'labels.csv').write_text('index,name\n' + lines)
-  source = data.PseudoLabeled(Unlabeled(), [tmp_path / 'a', tmp_path / 'b'])
+  source = pseudo_labels.PseudoLabeled(Unlabeled(), [tmp_path / 'a', tmp_path / 'b'])
   assert [source[i]['image'][0, 0, 0] for i in range(len(source))] == [2, 0, 1]
   assert [source[i]['label'][0, 0] for i in range(len(source))] == [12, 10, 11]
 
@@ -287,13 +289,13 @@ def test_clusters_get_their_classes_from_training_images_alone(tmp_path):
   found = build.splits(plain(config)['data'])
   for seed in ('seed_0', 'seed_1'):
     settings = json.loads((tmp_path / 'iic' / 'config.json').read_text())
-    network = Network(build.tuples(settings), build.read_facts(tmp_path / 'iic' / seed))
+    network = Network(build.tuples(settings), build.read_stats(tmp_path / 'iic' / seed))
     answer, _ = network.plain(tmp_path / 'iic' / seed)
-    table = clusters.fit(answer, found.labeled, 3, 'one-to-one')
-    np.testing.assert_array_equal(table, clusters.read(tmp_path / 'iic' / seed))
+    table = cluster_matching.match_clusters(answer, found.labeled, 3, 'one-to-one')
+    np.testing.assert_array_equal(table, cluster_matching.read(tmp_path / 'iic' / seed))
     assert table.shape == (3, 3)
     # What was scored, and what anybody predicts later, is the named network.
-    image = data.unit(found.test[0]['image'])
+    image = dataset_stats.unit(found.test[0]['image'])
     padded = np.pad(image, [(0, -s % 32) for s in image.shape[:2]] + [(0, 0)], mode='edge')
     ours, _ = network.at(tmp_path / 'iic' / seed)
     mask = np.asarray(ours(padded[None]))[0, : image.shape[0], : image.shape[1]].argmax(-1)
@@ -308,8 +310,8 @@ def test_clusters_get_their_classes_from_training_images_alone(tmp_path):
 
 def test_figures_of_several_seeds_are_means_and_each_ones_own():
   one, two = {'test/miou': 50.0, 'steps': 4}, {'test/miou': 60.0, 'steps': 4, 'extra': 1.0}
-  assert _scores.of_seeds({7: one}) == one
-  found = _scores.of_seeds({7: one, 8: two})
+  assert seed_scores.mean_over_seeds({7: one}) == one
+  found = seed_scores.mean_over_seeds({7: one, 8: two})
   assert found['test/miou'] == 55.0
   assert (found['seed_7/test/miou'], found['seed_8/extra']) == (50.0, 1.0)
   assert 'extra' not in found  # a mean of some seeds would mislead
@@ -333,7 +335,7 @@ def watched(**changes):
 
 def test_the_states_of_least_validation_loss_are_kept_and_scored(tmp_path):
   run(watched(), tmp_path)
-  lines = [x for x in read_record(tmp_path / 'fixmatch') if 'val/loss' in x]
+  lines = [x for x in read_log(tmp_path / 'fixmatch') if 'val/loss' in x]
   assert [line['step'] for line in lines] == [1, 2, 3, 4, 5, 6]
   for stage, figure in (('total', 'val/loss'), ('supervised', 'val/loss_supervised')):
     best = min(lines, key=lambda line: line[figure])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ssl_jax import surface
+from ssl_jax.evaluation import surface_distance
 
 
 def ball(radius, centre, spacing, shape=(40, 36, 30)):
@@ -18,7 +18,7 @@ def box(corner, sides, shape=(20, 20, 20)):
 
 
 def test_flat_and_cut_pieces_have_their_areas():
-  areas = surface.element_areas((1.0, 2.0, 3.0))
+  areas = surface_distance.element_areas((1.0, 2.0, 3.0))
   assert areas[0] == areas[255] == 0
   assert areas[0b11110000] == pytest.approx(6)  # a wall across the first axis
   assert areas[0b11001100] == pytest.approx(3)
@@ -31,7 +31,7 @@ def test_flat_and_cut_pieces_have_their_areas():
 
 def test_the_area_of_a_ball_is_about_that_of_a_ball():
   for spacing in ((1.0, 1.0, 1.0), (0.8, 0.8, 1.0)):
-    found = surface.surfaces(*[ball(10, (19, 17, 14), spacing)] * 2, spacing)
+    found = surface_distance.surfaces(*[ball(10, (19, 17, 14), spacing)] * 2, spacing)
     assert found.areas.sum() == pytest.approx(4 * np.pi * 100, rel=0.1)  # steps make it rougher
     assert not found.to_found.any()
 
@@ -46,10 +46,10 @@ def test_the_area_of_a_ball_is_about_that_of_a_ball():
 )
 def test_two_balls_are_as_far_apart_as_the_surface_distance_package_says(spacing, dices, distance):
   pair = ball(9, (18, 15, 13), spacing), ball(7.5, (19, 15, 12), spacing)
-  between = surface.surfaces(*pair, spacing)
-  found = [surface.surface_dice(between, tolerance) for tolerance in (0.5, 1, 2)]
+  between = surface_distance.surfaces(*pair, spacing)
+  found = [surface_distance.surface_dice(between, tolerance) for tolerance in (0.5, 1, 2)]
   np.testing.assert_allclose(found, dices, atol=1e-6)
-  assert surface.hausdorff(between) == pytest.approx(distance, abs=1e-5)
+  assert surface_distance.hausdorff(between) == pytest.approx(distance, abs=1e-5)
 
 
 @pytest.mark.parametrize('axis', [0, 1, 2])
@@ -57,25 +57,25 @@ def test_a_box_that_was_moved_is_off_by_as_many_millimetres(axis):
   spacing, corner = (1.5, 2.0, 4.0), [4, 4, 4]
   moved = list(corner)
   moved[axis] += 3
-  between = surface.surfaces(box(corner, (8, 8, 8)), box(moved, (8, 8, 8)), spacing)
-  assert surface.hausdorff(between, 100) == pytest.approx(3 * spacing[axis])
-  assert surface.surface_dice(between, 3 * spacing[axis]) == 1
-  assert 0 < surface.surface_dice(between, 0.1) < 1
+  between = surface_distance.surfaces(box(corner, (8, 8, 8)), box(moved, (8, 8, 8)), spacing)
+  assert surface_distance.hausdorff(between, 100) == pytest.approx(3 * spacing[axis])
+  assert surface_distance.surface_dice(between, 3 * spacing[axis]) == 1
+  assert 0 < surface_distance.surface_dice(between, 0.1) < 1
 
 
 def test_a_mask_at_the_edge_of_the_volume_has_a_surface_there():
   whole = np.ones((4, 5, 6), bool)
-  between = surface.surfaces(whole, whole, (1, 1, 1))
+  between = surface_distance.surfaces(whole, whole, (1, 1, 1))
   walls = 2 * (4 * 5 + 5 * 6 + 4 * 6)
   assert 0.8 * walls < between.areas.sum() < walls  # the corners of the box are cut
 
 
 def test_empty_masks():
   nothing, something = np.zeros((6, 6, 6), bool), box((1, 1, 1), (3, 3, 3), (6, 6, 6))
-  both = surface.surfaces(nothing, nothing, (1, 1, 1))
-  assert surface.surface_dice(both, 1) == 1
-  assert surface.hausdorff(both) == 0
+  both = surface_distance.surfaces(nothing, nothing, (1, 1, 1))
+  assert surface_distance.surface_dice(both, 1) == 1
+  assert surface_distance.hausdorff(both) == 0
   for pair in ((nothing, something), (something, nothing)):
-    between = surface.surfaces(*pair, (1, 1, 1))
-    assert surface.surface_dice(between, 1e9) == 0
-    assert surface.hausdorff(between) == np.inf
+    between = surface_distance.surfaces(*pair, (1, 1, 1))
+    assert surface_distance.surface_dice(between, 1e9) == 0
+    assert surface_distance.hausdorff(between) == np.inf

@@ -4,7 +4,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from ssl_jax import volumes
+from ssl_jax.io import nifti
 from ssl_jax.types import UserError
 
 AFFINES = {
@@ -25,12 +25,12 @@ def _save(path, voxels, affine, dtype=np.int16):
 def test_any_order_is_read_as_ras_and_written_as_it_was(tmp_path, order):
   voxels, affine = np.arange(24).reshape(2, 3, 4), AFFINES[order]
   _save(tmp_path / 'a.nii.gz', voxels, affine)
-  volume = volumes.read_volume(tmp_path / 'a.nii.gz')
+  volume = nifti.read_volume(tmp_path / 'a.nii.gz')
   assert nibabel.aff2axcodes(affine) == tuple(order)
   canonical = nibabel.as_closest_canonical(nibabel.load(tmp_path / 'a.nii.gz'))
   np.testing.assert_array_equal(volume.voxels, canonical.get_fdata())
   assert volume.spacing == pytest.approx(canonical.header.get_zooms())
-  volumes.write_labels(tmp_path / 'b.nii.gz', volume.voxels.astype(np.uint8), volume.like)
+  nifti.write_labels(tmp_path / 'b.nii.gz', volume.voxels.astype(np.uint8), volume.like)
   back = nibabel.load(tmp_path / 'b.nii.gz')
   np.testing.assert_array_equal(back.get_fdata(), voxels)
   np.testing.assert_array_equal(back.affine, affine)
@@ -43,11 +43,11 @@ def test_scaled_values_are_read_and_masks_are_not_scaled(tmp_path):
   image = nibabel.Nifti1Image(np.full((2, 2, 2), 3, np.int16), np.eye(4))
   image.header.set_slope_inter(2.0, -10.0)
   nibabel.save(image, tmp_path / 'a.nii')
-  volume = volumes.read_volume(tmp_path / 'a.nii')
-  assert volumes.name_of(tmp_path / 'a.nii') == 'a'
+  volume = nifti.read_volume(tmp_path / 'a.nii')
+  assert nifti.name_of(tmp_path / 'a.nii') == 'a'
   labels = np.full((2, 2, 2), 7, np.uint8)
-  volumes.write_labels(tmp_path / 'b.nii.gz', labels, volume.like)
-  ids, _ = volumes.read_labels(tmp_path / 'b.nii.gz')
+  nifti.write_labels(tmp_path / 'b.nii.gz', labels, volume.like)
+  ids, _ = nifti.read_labels(tmp_path / 'b.nii.gz')
   assert (ids == 7).all()
 
 
@@ -62,7 +62,7 @@ def test_scaled_values_are_read_and_masks_are_not_scaled(tmp_path):
 def test_what_is_no_volume_is_named(tmp_path, make, says):
   make(tmp_path / 'x.nii.gz')
   with pytest.raises(UserError, match=says) as error:
-    volumes.read_volume(tmp_path / 'x.nii.gz')
+    nifti.read_volume(tmp_path / 'x.nii.gz')
   assert 'x.nii.gz' in str(error.value)
 
 
@@ -72,45 +72,45 @@ def test_a_file_cut_short_is_named(tmp_path):
   whole = (tmp_path / 'x.nii.gz').read_bytes()
   (tmp_path / 'x.nii.gz').write_bytes(whole[: len(whole) // 2])
   with pytest.raises(UserError, match='cannot be read as NIfTI'):
-    volumes.read_volume(tmp_path / 'x.nii.gz')
+    nifti.read_volume(tmp_path / 'x.nii.gz')
 
 
 def test_labels_are_whole_numbers(tmp_path):
   _save(tmp_path / 'x.nii', np.full((2, 2, 2), 0.5), np.eye(4), np.float32)
   with pytest.raises(UserError, match='no class ids'):
-    volumes.read_labels(tmp_path / 'x.nii')
+    nifti.read_labels(tmp_path / 'x.nii')
 
 
 def test_the_grid_is_rounded():
-  assert volumes.grid((122, 101, 7), (3.0, 0.5, 1.2), (1.0, 1.0, 1.0)) == [366, 51, 8]
+  assert nifti.grid((122, 101, 7), (3.0, 0.5, 1.2), (1.0, 1.0, 1.0)) == [366, 51, 8]
 
 
 def test_a_line_is_resampled_as_a_line():
   """Away from the edges, which go on flat."""
   ramp = np.broadcast_to(np.arange(12.0)[:, None, None], (12, 3, 2)).astype(np.float32)
-  fine = volumes.resample(ramp, (24, 3, 2))
+  fine = nifti.resample(ramp, (24, 3, 2))
   np.testing.assert_allclose(fine[1:-1, 0, 0], (np.arange(24) + 0.5)[1:-1] / 2 - 0.5, atol=1e-5)
-  np.testing.assert_allclose(volumes.resample(fine, (12, 3, 2))[1:-1], ramp[1:-1], atol=1e-5)
+  np.testing.assert_allclose(nifti.resample(fine, (12, 3, 2))[1:-1], ramp[1:-1], atol=1e-5)
 
 
 def test_labels_there_and_back_are_the_same():
   labels = np.random.default_rng(0).integers(0, 4, (9, 8, 7)).astype(np.uint8)
-  fine = volumes.resample(labels, (27, 24, 21), nearest=True)
+  fine = nifti.resample(labels, (27, 24, 21), nearest=True)
   assert fine.dtype == np.uint8
-  np.testing.assert_array_equal(volumes.resample(fine, (9, 8, 7), nearest=True), labels)
+  np.testing.assert_array_equal(nifti.resample(fine, (9, 8, 7), nearest=True), labels)
 
 
 def test_the_foreground_is_the_smallest_box():
   voxels = np.zeros((6, 7, 8))
   voxels[2, 3, 4] = voxels[4, 5, 4] = 1
-  assert volumes.foreground(voxels) == (slice(2, 5), slice(3, 6), slice(4, 5))
-  assert volumes.foreground(voxels, margin=2) == (slice(0, 6), slice(1, 7), slice(2, 7))
-  assert volumes.foreground(0 * voxels) == (slice(0, 6), slice(0, 7), slice(0, 8))
+  assert nifti.foreground(voxels) == (slice(2, 5), slice(3, 6), slice(4, 5))
+  assert nifti.foreground(voxels, margin=2) == (slice(0, 6), slice(1, 7), slice(2, 7))
+  assert nifti.foreground(0 * voxels) == (slice(0, 6), slice(0, 7), slice(0, 8))
 
 
 def test_what_is_outside_the_window_becomes_nothing():
   voxels = np.array([-1000.0, -300.0, 0.0, 300.0, 301.0]).reshape(5, 1, 1)
-  found = volumes.window(voxels, -300, 300)
+  found = nifti.window(voxels, -300, 300)
   np.testing.assert_allclose(found.ravel(), [0, 0, 0.5, 1, 0])
-  clipped = volumes.window(voxels, -300, 300, clip=True)
+  clipped = nifti.window(voxels, -300, 300, clip=True)
   np.testing.assert_allclose(clipped.ravel(), [0, 0, 0.5, 1, 1])

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssl_jax.datasets import _wbc_builder, wbc
+from ssl_jax.datasets import wbc, wbc_builder
 from ssl_jax.types import IGNORE, UserError
 
 NAMES = {'labeled': ['1_cell1', '2_cell1', '254_cell1'], 'unlabeled': ['3_cell1', '37_cell1']}
@@ -56,16 +56,16 @@ def test_the_digest_follows_files_and_choices(folder):
 def test_the_papers_lists_and_files_agree():
   sizes = {'zheng1': (60, 180, 60), 'zheng2': (20, 60, 20), 'lisc': (55, 166, 56)}
   for set, expected in sizes.items():
-    splits, files = _wbc_builder.splits(set), _wbc_builder.raw_files(set)
+    splits, files = wbc_builder.splits(set), wbc_builder.raw_files(set)
     assert tuple(map(len, splits.values())) == expected
     flat = [name for names in splits.values() for name in names]
     assert len(flat) == len(frozenset(flat))
-    raw = [path for name in flat for path in _wbc_builder.raw_paths(set, name).values()]
+    raw = [path for name in flat for path in wbc_builder.raw_paths(set, name).values()]
     assert frozenset(raw) <= frozenset(files)
     for train, val in wbc.TWINS[set].items():
       assert val in splits['val']
       assert train in splits['labeled'] + splits['unlabeled']
-  url = _wbc_builder.raw_files('zheng1')['Dataset 1/001.bmp'].url
+  url = wbc_builder.raw_files('zheng1')['Dataset 1/001.bmp'].url
   assert url.startswith('https://raw.githubusercontent.com/zxaoyou/segmentation_WBC/fa9c01622f')
   assert url.endswith('767d/Dataset%201/001.bmp')
 
@@ -173,7 +173,7 @@ def server(tmp_path, monkeypatch):
     image, mask = cell(name)
     source = np.array([0, 128, 255], np.uint8)[mask]
     source[0, 0] = 7  # a stray value, which is background
-    for part, path in _wbc_builder.raw_paths('lisc', name).items():
+    for part, path in wbc_builder.raw_paths('lisc', name).items():
       buffer = io.BytesIO()
       Image.fromarray(image if part == 'image' else source).save(buffer, 'BMP')
       data = buffer.getvalue()
@@ -187,10 +187,10 @@ def server(tmp_path, monkeypatch):
   handler = type('Asked', (Handler,), {'asked': asked})
   daemon = http.server.ThreadingHTTPServer(('127.0.0.1', 0), partial(handler, directory=served))
   threading.Thread(target=daemon.serve_forever, args=(0.02,), daemon=True).start()
-  monkeypatch.setenv(_wbc_builder.MIRROR, f'http://127.0.0.1:{daemon.server_port}')
+  monkeypatch.setenv(wbc_builder.MIRROR, f'http://127.0.0.1:{daemon.server_port}')
   monkeypatch.setenv('NO_PROXY', '127.0.0.1')
   monkeypatch.setenv('no_proxy', '127.0.0.1')
-  monkeypatch.setattr(_wbc_builder, 'FACTS', facts)
+  monkeypatch.setattr(wbc_builder, 'FACTS', facts)
   yield served, asked
   seen = -1
   while seen != len(asked):  # a failed download leaves others under way, which would try for long
@@ -232,7 +232,7 @@ def test_a_wrong_hash_is_named_and_can_be_repaired(server, tmp_path):
 
 
 def test_no_network_says_what_to_fetch_and_where_to_put_it(server, tmp_path, monkeypatch):
-  monkeypatch.setenv(_wbc_builder.MIRROR, 'http://127.0.0.1:1')
+  monkeypatch.setenv(wbc_builder.MIRROR, 'http://127.0.0.1:1')
   (tmp_path / 'tfds').mkdir()
   says = r'cannot be downloaded .*lisc/Images and lisc/Masks of https://github\.com/Vinh2608/ST-Pl'
   with pytest.raises(UserError, match=says + r'.* commit abc.*data\.root.*quickstart') as error:

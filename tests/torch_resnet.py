@@ -81,7 +81,7 @@ def shapes_of(backbone: str, stride: int) -> dict[str, tuple[int, ...]]:
   from flax import traverse_util
 
   from ssl_jax.models.resnet import Backbone
-  from ssl_jax.pretrained import torch_name
+  from ssl_jax.training.pretrained import torch_name
 
   net = Backbone(backbone, stride)
   variables = jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))

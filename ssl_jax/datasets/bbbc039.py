@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl_jax.datasets import _microscopy
-from ssl_jax.datasets._pairs import Item, files_in
+from ssl_jax.data.image_mask_pairs import Item, files_in
+from ssl_jax.datasets import microscopy
 from ssl_jax.types import Splits, UserError
 
 HOW = (
@@ -35,9 +35,9 @@ def load(
   numbers, drawn by `seed`. `percentiles` of the training images' raw values become 0 and 1 (0, 100:
   minimum and maximum). Raises UserError for a missing file or an impossible share.
   """
-  folder = _microscopy.folder_of(root, 'bbbc039', HOW)
+  folder = microscopy.folder_of(root, 'bbbc039', HOW)
   items = files_in(folder / 'images')
-  items = _microscopy.match(items, folder / 'masks', lambda path: path.stem)
+  items = microscopy.match(items, folder / 'masks', lambda path: path.stem)
   if bare := [item.name for item in items if item.mask is None]:
     raise UserError(f'{folder}/masks has no mask of {bare[0]}; {HOW}')
   lists = {role: folder / 'metadata' / name for role, name in LISTS.items()}
@@ -46,17 +46,17 @@ def load(
     val = parts['val']
   else:
     order = np.random.default_rng([seed, 0]).permutation(len(items))
-    count = _microscopy.count_of(test, len(items) - 1, 'data.test')
+    count = microscopy.count_of(test, len(items) - 1, 'data.test')
     drawn = [items[i] for i in order]
     parts = {'test': drawn[:count], 'training': drawn[count:]}
     notes = [f'no lists in metadata/: {count} of {len(items)} images drawn as test']
-  return _microscopy.splits(
+  return microscopy.splits(
     parts['training'],
     parts['test'],
     labeled=labeled,
     val=val,
     seed=seed,
-    read_mask=_microscopy.foreground(),
+    read_mask=microscopy.foreground(),
     percentiles=percentiles,
     classes=('background', 'nucleus'),
     notes=notes,

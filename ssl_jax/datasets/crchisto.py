@@ -6,8 +6,8 @@ Nuclei in Routine Colon Cancer Histology Images"; images of 500 x 500 pixels at 
 
 from pathlib import Path
 
-from ssl_jax.datasets import _cells, _files
-from ssl_jax.datasets._microscopy import folder_of
+from ssl_jax.data import image_source, patch_splits
+from ssl_jax.datasets.microscopy import folder_of
 from ssl_jax.types import Splits
 
 NAME = 'crchisto'
@@ -35,13 +35,13 @@ def load(
   The knobs are those of points.load. Cells without a class ('unlabelled') are among the unlabeled
   patches, and no background is drawn near them.
   """
-  return _cells.read(
+  return patch_splits.read(
     {'labeled': folder_of(root, NAME, HOW)},
     None,
     CLASSES,
     labels=labels,
     holdout=holdout,
     seed=seed,
-    cutting=_cells.Cutting(size, jitter, background, clear, balance),
-    percentiles=_files.PERCENTILES,
+    cutting=patch_splits.Cutting(size, jitter, background, clear, balance),
+    percentiles=image_source.PERCENTILES,
   )

@@ -7,8 +7,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from ssl_jax.datasets import _microscopy
-from ssl_jax.datasets._pairs import Item, files_in
+from ssl_jax.data.image_mask_pairs import Item, files_in
+from ssl_jax.datasets import microscopy
 from ssl_jax.types import Splits, UserError
 
 HOW = (
@@ -43,7 +43,7 @@ def load(
   """
   if masks not in FOLDERS:
     raise UserError(f'data.masks={masks!r} is not one of {", ".join(FOLDERS)}.')
-  folder = _microscopy.folder_of(root, set, HOW)
+  folder = microscopy.folder_of(root, set, HOW)
   found = _published(folder, masks) if any(folder.glob('[0-9][0-9]')) else _plain(folder, masks)
   if recordings is not None:
     if lost := [name for name in recordings if name not in found]:
@@ -57,18 +57,18 @@ def load(
       continue
     if len(masked) < 2:
       raise UserError(f'{folder}: recording {name} has one mask, and a test needs one of its own.')
-    first = masked[-_microscopy.count_of(test, len(masked) - 1, 'data.test')]
+    first = masked[-microscopy.count_of(test, len(masked) - 1, 'data.test')]
     training += [item for item in items if item.name < first.name]
     held_out += [item for item in masked if item.name >= first.name]
   if not held_out:
     raise UserError(f'{folder} holds no {masks} masks; {HOW}')
-  return _microscopy.splits(
+  return microscopy.splits(
     training,
     held_out,
     labeled=labeled,
     val=val,
     seed=seed,
-    read_mask=_microscopy.foreground(margin),
+    read_mask=microscopy.foreground(margin),
     percentiles=percentiles,
     classes=('background', 'cell'),
     notes=[f'test: the last {len(held_out)} frames; {margin} pixels at the border do not count'],
@@ -83,13 +83,13 @@ def _published(folder: Path, masks: str) -> dict[str, list[Item]]:
     truth = folder / f'{path.name}{FOLDERS[masks][0]}' / 'SEG'
     # man_seg007.tif is the mask of t007.tif
     name_of = lambda mask, of=path.name: f'{of}_t{re.sub("[^0-9]", "", mask.stem)}'  # noqa: E731
-    found[path.name] = _microscopy.match(items, truth, name_of)
+    found[path.name] = microscopy.match(items, truth, name_of)
   return found
 
 
 def _plain(folder: Path, masks: str) -> dict[str, list[Item]]:
   """Frames called RECORDING_tNNN in images/, and in unlabeled/ those without masks."""
-  items = _microscopy.match(
+  items = microscopy.match(
     files_in(folder / 'images'), folder / FOLDERS[masks][1], lambda path: path.stem
   )
   found: dict[str, list[Item]] = {}

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from ssl_jax import images
-from ssl_jax.datasets import _microscopy
-from ssl_jax.datasets._pairs import files_in
+from ssl_jax.data.image_mask_pairs import files_in
+from ssl_jax.datasets import microscopy
+from ssl_jax.io import images
 from ssl_jax.types import Splits, UserError
 
 HOW = (
@@ -50,15 +50,15 @@ def load(
   """
   if target not in (*TARGETS, 'all'):
     raise UserError(f'data.target={target!r} is not one of all, {", ".join(TARGETS)}.')
-  folder = _microscopy.folder_of(root, set, HOW)
-  items = _microscopy.match(files_in(folder / 'images'), folder / 'masks', lambda path: path.stem)
+  folder = microscopy.folder_of(root, set, HOW)
+  items = microscopy.match(files_in(folder / 'images'), folder / 'masks', lambda path: path.stem)
   if bare := [item.name for item in items if item.mask is None]:
     raise UserError(f'{folder}/masks has no mask of {bare[0]}; {HOW}')
-  held = _microscopy.count_of(test, len(items) - 1, 'data.test')
-  above = _microscopy.count_of(val, len(items) - held - 1, 'data.val', least=0)
+  held = microscopy.count_of(test, len(items) - 1, 'data.test')
+  above = microscopy.count_of(val, len(items) - held - 1, 'data.val', least=0)
   first = len(items) - held - above
   more = files_in(folder / 'unlabeled') if (folder / 'unlabeled').is_dir() else []
-  return _microscopy.splits(
+  return microscopy.splits(
     [*items[:first], *more],
     items[first + above :],
     labeled=labeled,

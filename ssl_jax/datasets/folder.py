@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl_jax import images
-from ssl_jax.datasets import _files
-from ssl_jax.datasets._encoding import find_encoding, pieces
-from ssl_jax.datasets._pairs import Item, pairs, singles
+from ssl_jax.data import image_source
+from ssl_jax.data.image_mask_pairs import Item, pairs, singles
+from ssl_jax.data.mask_encoding import find_encoding, pieces
+from ssl_jax.io import images
 from ssl_jax.types import Splits, UserError
 
 PIECED_IDS = 1000  # enough to tell instances from classes
@@ -23,7 +23,7 @@ def load(
   classes: int | Sequence[str] | None = None,
   holdout: float | int = 0.25,
   seed: int = 0,
-  percentiles: Sequence[float | int] = _files.PERCENTILES,
+  percentiles: Sequence[float | int] = image_source.PERCENTILES,
 ) -> Splits:
   """Loads your own images; `labeled`, `val` and `test` each hold images/ and masks/.
 
@@ -41,10 +41,14 @@ def load(
   encoding = find_encoding(*_values(splits), classes)
   notes = [encoding.note]
   if not test:
-    splits['labeled'], splits['test'], more = _files.hold_out(splits['labeled'], holdout, seed)
+    splits['labeled'], splits['test'], more = image_source.hold_out(
+      splits['labeled'], holdout, seed
+    )
     notes += more
-  notes += _files.drop_copies(splits)
-  found, more = _files.sources(splits, lambda path: encoding(images.read_mask(path)), percentiles)
+  notes += image_source.drop_copies(splits)
+  found, more = image_source.sources(
+    splits, lambda path: encoding(images.read_mask(path)), percentiles
+  )
   return Splits(**found, classes=encoding.classes, notes=(*notes, *more))
 
 

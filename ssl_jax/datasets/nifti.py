@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl_jax import volumes
-from ssl_jax.datasets._files import drop_copies
-from ssl_jax.datasets._pairs import inside
-from ssl_jax.datasets._prepared import Case, Known, Prepared, default_cache, most_class, prepare
-from ssl_jax.preparation import Preparation
+from ssl_jax.data.image_mask_pairs import inside
+from ssl_jax.data.image_source import drop_copies
+from ssl_jax.data.volume_preprocessing import Preparation
+from ssl_jax.data.volume_source import Case, Known, Prepared, default_cache, most_class, prepare
+from ssl_jax.io import nifti
 from ssl_jax.types import Splits, UserError
 
 HOW = 'put the volumes in images/ and their masks, under the same names, in masks/'
@@ -103,12 +103,12 @@ def _all_of(hidden: Sequence[Case], more: Sequence[Case]) -> list[Case]:
 
 def _pairs(folder: Path, role: str, known: Known) -> list[Case]:
   found = {
-    kind: volumes.list_volumes(inside(folder, kind, role, HOW)) for kind in ('images', 'masks')
+    kind: nifti.list_volumes(inside(folder, kind, role, HOW)) for kind in ('images', 'masks')
   }
-  masks = {volumes.name_of(path): path for path in found['masks']}
+  masks = {nifti.name_of(path): path for path in found['masks']}
   cases = []
   for path in found['images']:
-    name = volumes.name_of(path)
+    name = nifti.name_of(path)
     if name not in masks:
       raise UserError(f'{path} has no mask in {found["masks"][0].parent}; {HOW}.')
     cases.append(Case(name, path, masks[name], known.sha256(path)))
@@ -117,8 +117,8 @@ def _pairs(folder: Path, role: str, known: Known) -> list[Case]:
 
 def _singles(folder: Path, known: Known) -> list[Case]:
   own = folder / 'images'
-  paths = volumes.list_volumes(own if own.is_dir() else folder)
-  return [Case(volumes.name_of(path), path, None, known.sha256(path)) for path in paths]
+  paths = nifti.list_volumes(own if own.is_dir() else folder)
+  return [Case(nifti.name_of(path), path, None, known.sha256(path)) for path in paths]
 
 
 def _classes(asked: int | Sequence[str] | None, cases: Sequence[Case]) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from ssl_jax.datasets import _cells, _files
+from ssl_jax.data import image_source, patch_splits
 from ssl_jax.types import Splits
 
 
@@ -22,7 +22,7 @@ def load(
   background: float | int = 1.0,
   clear: float | int = 10.0,
   balance: str = 'labeled',
-  percentiles: Sequence[float | int] = _files.PERCENTILES,
+  percentiles: Sequence[float | int] = image_source.PERCENTILES,
 ) -> Splits:
   """Loads marked cells as patches; `labeled`, `val` and `test` each hold images/ and points/.
 
@@ -37,13 +37,13 @@ def load(
   'labeled' patches, to 'all' before labels are drawn (as in the paper of HydraMix-Net), or 'none'.
   Raises UserError naming the file, and the line of a CSV, that is missing, broken or unclear.
   """
-  return _cells.read(
+  return patch_splits.read(
     {'labeled': labeled, 'val': val, 'test': test},
     unlabeled,
     classes,
     labels=labels,
     holdout=holdout,
     seed=seed,
-    cutting=_cells.Cutting(size, jitter, background, clear, balance),
+    cutting=patch_splits.Cutting(size, jitter, background, clear, balance),
     percentiles=percentiles,
   )

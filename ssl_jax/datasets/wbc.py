@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Integer, UInt8
 
-from ssl_jax import images
+from ssl_jax.io import images
 from ssl_jax.types import IGNORE, Splits, UserError
 
 CLASSES = ('background', 'cytoplasm', 'nucleus')
@@ -183,7 +183,7 @@ def _find(set: str, root: str | Path | None) -> Found:
     for folder in folders:
       if (folder / 'labeled.txt').is_file():
         return _folder(folder, set)
-  from ssl_jax.datasets import _wbc_builder as builder  # TFDS takes half a second to import
+  from ssl_jax.datasets import wbc_builder as builder
 
   splits = builder.splits(set)
   if root is not None:

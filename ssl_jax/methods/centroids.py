@@ -5,8 +5,9 @@ The regression of HydraMix-Net (Bashir et al. 2020), for networks with heads 'x'
 
 from collections.abc import Sequence
 
-from ssl_jax import geometry, losses
+from ssl_jax import losses
 from ssl_jax.types import CELLS, LossTransform, Term
+from ssl_jax.views import geometry
 
 TASKS = (CELLS,)
 

@@ -5,8 +5,9 @@ Sohn et al. 2020, "FixMatch: Simplifying Semi-Supervised Learning with Consisten
 
 import jax.numpy as jnp
 
-from ssl_jax import geometry, losses
+from ssl_jax import losses
 from ssl_jax.types import LossTransform, Term
+from ssl_jax.views import geometry
 
 
 def method(
@@ -21,8 +22,8 @@ def method(
   def ask(teacher, views, key, step):
     weak, strong = views['weak'], views['strong']
     probs = teacher(weak.image)
-    target, seen = geometry.carry(probs.argmax(-1), weak, strong)
-    sure, _ = geometry.carry(probs.max(-1) >= threshold, weak, strong)
+    target, seen = geometry.warp(probs.argmax(-1), weak, strong)
+    sure, _ = geometry.warp(probs.max(-1) >= threshold, weak, strong)
     valid = seen & strong.valid
     if all_pixels:
       padding = ~weak.valid

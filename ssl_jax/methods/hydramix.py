@@ -9,8 +9,9 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from ssl_jax import geometry, losses, mixup
+from ssl_jax import losses
 from ssl_jax.types import BACKGROUND, CELLS, IGNORE, LossTransform, Term, UserError
+from ssl_jax.views import geometry, mixup
 
 REPLACES = ('supervised', 'centroids')
 TASKS = (CELLS,)
@@ -51,7 +52,7 @@ def method(
     said = teacher(views[plain].image, head=None)
     there = (1 - said['class'][:, BACKGROUND])[:, None]
     found = jnp.stack([said['y'], said['x']], -1)
-    moved = [geometry.carry_centroids(found, views[plain], view) for view in shown]
+    moved = [geometry.warp_centroids(found, views[plain], view) for view in shown]
     mean = jnp.stack([teacher(view.image) for view in shown]).mean(0)
     guess = losses.sharpen(mean, temperature)
 

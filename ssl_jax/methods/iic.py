@@ -7,8 +7,9 @@ Segmentation"; the uncollapsed form.
 import jax
 import jax.numpy as jnp
 
-from ssl_jax import geometry, losses, parallel
+from ssl_jax import losses, parallel
 from ssl_jax.types import LossTransform, Term
+from ssl_jax.views import geometry
 
 
 def method(
@@ -29,7 +30,7 @@ def method(
       total = jnp.zeros(())
       for name in ('class', over) if over else ('class',):
         one, two = parallel.separate(heads[name], [len(weak.image), len(strong.image)])
-        back, seen = geometry.carry(two, strong, weak)
+        back, seen = geometry.warp(two, strong, weak)
         probs = jax.nn.softmax(one), jax.nn.softmax(back)
         total += losses.mutual_information(*probs, seen & weak.valid, radius, marginal)
       return total

@@ -3,8 +3,9 @@
 Tarvainen & Valpola 2017, "Mean teachers are better role models"; meant for `teacher='average'`.
 """
 
-from ssl_jax import geometry, losses
+from ssl_jax import losses
 from ssl_jax.types import LossTransform, Term
+from ssl_jax.views import geometry
 
 
 def method(weight: float = 1.0, ramp: int = 0) -> LossTransform:
@@ -12,7 +13,7 @@ def method(weight: float = 1.0, ramp: int = 0) -> LossTransform:
 
   def ask(teacher, views, key, step):
     weak, strong = views['weak'], views['strong']
-    target, seen = geometry.carry(teacher(weak.image), weak, strong)
+    target, seen = geometry.warp(teacher(weak.image), weak, strong)
     valid = seen & strong.valid
 
     def loss(logits):

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from ssl_jax import geometry, losses, mixup
+from ssl_jax import losses
 from ssl_jax.types import IGNORE, LossTransform, Term
+from ssl_jax.views import geometry, mixup
 
 REPLACES = ('supervised',)
 
@@ -40,7 +41,7 @@ def method(
     targets = [jax.nn.one_hot(label, classes)]
     valids = [label != IGNORE]
     for view in shown:
-      brought = [geometry.carry(a, of, view) for a, of in zip(answers, shown, strict=True)]
+      brought = [geometry.warp(a, of, view) for a, of in zip(answers, shown, strict=True)]
       seen = jnp.stack([seen for _, seen in brought])[..., None]
       total = (jnp.stack([probs for probs, _ in brought]) * seen).sum(0)
       mean = total / jnp.maximum(total.sum(-1, keepdims=True), losses.TINY)

@@ -6,8 +6,9 @@ mutual information, as in the microscopy study of system 2.
 
 import jax
 
-from ssl_jax import geometry, losses
+from ssl_jax import losses
 from ssl_jax.types import LossTransform, Term, UserError
+from ssl_jax.views import geometry
 
 
 def method(
@@ -33,7 +34,7 @@ def method(
     target, sure = losses.sharpen(probs, temperature), probs.max(-1) > threshold
 
     def loss(logits):
-      back, seen = geometry.carry(logits, strong, weak)
+      back, seen = geometry.warp(logits, strong, weak)
       valid = seen & weak.valid
       if divergence == 'kl':
         return losses.kl_divergence(back, target, valid, weight=sure)

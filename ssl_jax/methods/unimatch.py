@@ -3,8 +3,9 @@
 Yang et al. 2023, "Revisiting Weak-to-Strong Consistency in Semi-Supervised Semantic Segmentation".
 """
 
-from ssl_jax import geometry, losses
+from ssl_jax import losses
 from ssl_jax.types import LossTransform, Term
+from ssl_jax.views import geometry
 
 
 def method(
@@ -22,8 +23,8 @@ def method(
     now = weight * losses.ramp_up(step, ramp)
 
     def term(view, share, **how):
-      carried, seen = geometry.carry(target, weak, view)
-      trusted, _ = geometry.carry(sure, weak, view)
+      carried, seen = geometry.warp(target, weak, view)
+      trusted, _ = geometry.warp(sure, weak, view)
       valid = seen & view.valid
 
       def loss(logits):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax.core import FrozenDict
 from jaxtyping import Array
 
-from ssl_jax.find import build
+from ssl_jax.registry import build
 
 
 class Model(nn.Module):

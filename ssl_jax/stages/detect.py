@@ -8,20 +8,22 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ssl_jax import build, data, detect, figures, parallel
-from ssl_jax.evaluate import Answer
-from ssl_jax.record import read_done, replace_text, write_done
-from ssl_jax.stages._scores import of_seeds
-from ssl_jax.trained import Network, read_config
-from ssl_jax.types import CELLS, Plan, Splits, Stopped, UserError
+from ssl_jax import build, parallel
+from ssl_jax.data import dataset_stats
+from ssl_jax.evaluation import figures
+from ssl_jax.inference import detection
+from ssl_jax.inference.trained_networks import Network, read_config
+from ssl_jax.io.run_log import read_done, replace_text, write_done
+from ssl_jax.stages.seed_scores import mean_over_seeds
+from ssl_jax.types import CELLS, PredictFn, Splits, StageSpec, Stopped, UserError
 
-READS = {'of': 'train'}
+INPUT_STAGES = {'of': 'train'}
 TASKS = (CELLS,)
 ROWS = 3
 """Images that the picture shows."""
 
 
-def check(plan: Plan, earlier: Mapping[str, Plan], found: Splits) -> None:
+def check(plan: StageSpec, earlier: Mapping[str, StageSpec], found: Splits) -> None:
   """Raises UserError where there is no whole test image, or for a knob that cannot be."""
   own, where = plan.own, f'stages.{plan.name}'
   if found.whole is None:
@@ -57,7 +59,7 @@ def stage(
     if len(mine) > 1 and (before := read_done(mine[seed])) is not None:
       done[seed] = before
       continue
-    facts = build.read_facts(trained)
+    facts = build.read_stats(trained)
     network = network or Network(settings, facts)
     answer, step = network.at(trained, settings['select'])
     knobs = dict(size=settings['size'][0], stride=stride, score=score, radius=radius)
@@ -72,21 +74,26 @@ def stage(
     if parallel.is_main():
       figures.beside(mine[seed] / 'picture.png', [rows for _, rows in each[:ROWS]],
                      ['points', 'found'])  # fmt: skip
-    scores = detect.f1_scores(counts.sum(0), facts.classes)
+    scores = detection.f1_scores(counts.sum(0), facts.classes)
     done[seed] = {'steps': step} | {f'test/{name}': value for name, value in scores.items()}
     if len(mine) > 1:
       write_done(mine[seed], done[seed])
-  return of_seeds(done)
+  return mean_over_seeds(done)
 
 
 def _of_image(
-  answer: Answer, record: Mapping, facts: data.Facts, folder: Path, distance: float, knobs: Mapping
+  answer: PredictFn,
+  record: Mapping,
+  facts: dataset_stats.DatasetStats,
+  folder: Path,
+  distance: float,
+  knobs: Mapping,
 ) -> tuple[np.ndarray, list[np.ndarray]]:
   """Counts of hits, false and missed, and two pictures: the points, and what was found."""
-  cells = detect.slide(answer, data.unit(record['image']), **knobs)
-  replace_text(folder / 'points' / f'{record["name"]}.csv', detect.as_csv(cells, facts.classes))
-  counts = detect.count(cells, record['points'], record['classes'], facts.classes, distance)
-  drawn = [detect.draw(record['image'], at, classes) for at, classes in
+  cells = detection.slide(answer, dataset_stats.unit(record['image']), **knobs)
+  replace_text(folder / 'points' / f'{record["name"]}.csv', detection.as_csv(cells, facts.classes))
+  counts = detection.tp_fp_fn(cells, record['points'], record['classes'], facts.classes, distance)
+  drawn = [detection.draw(record['image'], at, classes) for at, classes in
            ((record['points'], record['classes']), (cells.at, cells.classes))]  # fmt: skip
   return counts, drawn
 

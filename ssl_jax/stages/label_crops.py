@@ -11,20 +11,23 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from ssl_jax import augment, build, figures, images, parallel
-from ssl_jax.record import replace_text
-from ssl_jax.replay import FILE, Pairs
-from ssl_jax.stages._ensembles import check_members
-from ssl_jax.stages._scores import of_seeds
-from ssl_jax.trained import Ensemble
-from ssl_jax.types import IGNORE, NOTHING, Plan, Splits, Stopped, UserError
+from ssl_jax import build, parallel
+from ssl_jax.data.replay_buffer import FILE, Pairs
+from ssl_jax.evaluation import figures
+from ssl_jax.inference.trained_networks import Ensemble
+from ssl_jax.io import images
+from ssl_jax.io.run_log import replace_text
+from ssl_jax.stages.ensembles import check_members
+from ssl_jax.stages.seed_scores import mean_over_seeds
+from ssl_jax.types import IGNORE, NOTHING, Splits, StageSpec, Stopped, UserError
+from ssl_jax.views import make_views
 
-READS = {'of': 'train', 'generated': 'synthesize'}
+INPUT_STAGES = {'of': 'train', 'generated': 'synthesize'}
 COLUMNS = ('candidate', 'prominence', 'entropy', 'threshold', 'accepted')
 SHOWN = 4
 
 
-def check(plan: Plan, earlier: Mapping[str, Plan], found: Splits) -> None:
+def check(plan: StageSpec, earlier: Mapping[str, StageSpec], found: Splits) -> None:
   """Raises UserError where there are no crops to label, or a limit makes no sense."""
   own, where = plan.own, f'stages.{plan.name}'
   check_members(plan, earlier)
@@ -133,7 +136,7 @@ def stage(
       bar.update(state.accepted - before.accepted)
     bar.close()
     done[seed] = _finish(own, state, f'stages.{folder.name}')
-  return of_seeds(done)
+  return mean_over_seeds(done)
 
 
 def marked_share(masks: np.ndarray) -> np.ndarray:
@@ -150,10 +153,10 @@ def _crops(config: Mapping, streams: Mapping, seed: int) -> Callable[[int], tupl
   """Batch by number -> images, masks (0 where there are none) and what is no padding."""
   key = jax.random.key(seed)
 
-  @functools.partial(jax.jit, out_shardings=parallel.everywhere())
+  @functools.partial(jax.jit, out_shardings=parallel.replicated())
   def make(batch, number):
     own = jax.random.fold_in(key, number)
-    view = augment.make_views(config['views'], batch, config['size'], own)['crop']
+    view = make_views.make_views(config['views'], batch, config['size'], own)['crop']
     label = view.label if view.label is not None else 0 * view.valid
     return view.image, label, view.valid
 

@@ -7,21 +7,24 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl_jax import build, data, figures, masks, parallel
-from ssl_jax.inference import predict_labels
-from ssl_jax.record import replace_text
-from ssl_jax.stages._ensembles import check_members
-from ssl_jax.stages._filters import Filter
-from ssl_jax.stages._journal import Journal
-from ssl_jax.stages._quality import Quality
-from ssl_jax.trained import Ensemble
-from ssl_jax.types import IGNORE, Plan, Source, Splits, UserError
+from ssl_jax import build, parallel
+from ssl_jax.data import dataset_stats
+from ssl_jax.evaluation import figures
+from ssl_jax.inference.images import predict_labels
+from ssl_jax.inference.trained_networks import Ensemble
+from ssl_jax.io import mask_store
+from ssl_jax.io.run_log import replace_text
+from ssl_jax.stages.ensembles import check_members
+from ssl_jax.stages.progress_log import Journal
+from ssl_jax.stages.pseudo_label_filter import Filter
+from ssl_jax.stages.pseudo_label_quality import Quality
+from ssl_jax.types import IGNORE, Source, Splits, StageSpec, UserError
 
-READS = {'of': 'train', 'ranking': 'rank', 'stable': 'pseudo_label'}
+INPUT_STAGES = {'of': 'train', 'ranking': 'rank', 'stable': 'pseudo_label'}
 PARTS = ('all', 'reliable', 'rest')
 
 
-def check(plan: Plan, earlier: Mapping[str, Plan], found: Splits) -> None:
+def check(plan: StageSpec, earlier: Mapping[str, StageSpec], found: Splits) -> None:
   """Raises UserError where there is nothing to label, or no way to choose what to label."""
   own, where = plan.own, f'stages.{plan.name}'
   check_members(plan, earlier)
@@ -56,7 +59,7 @@ def stage(
 
   Its last network (or the best, if its `select` says so) labels all unlabeled images, or the
   reliable ones of a `ranking`, or the rest; those of several stages vote by the mean of their
-  probabilities. Probabilities are averaged over `scales` and mirror images; pixels below
+  probabilities. PredictFn are averaged over `scales` and mirror images; pixels below
   `threshold` become IGNORE. An image is left out where a class has fewer than `least` pixels, or
   where its Dice (0..1) with the labels of the stage `stable` is below `agreement`. Where the data
   know the hidden truth, the masks are held against it: quality.csv, and figures `labels/...` in
@@ -81,7 +84,7 @@ def stage(
       if line['kept']:
         line |= quality.count(index, mask, sure)
         if parallel.is_main():
-          masks.teach(out, name, mask)
+          mask_store.write_training_mask(out, name, mask)
       journal.write(index, line)
     rows = []
     for index, line in journal.lines().items():
@@ -111,7 +114,7 @@ def _chosen(source: Source, ranking: Path, part: str) -> list[int]:
 
 
 def _shown(source: Source, chosen: list[int]) -> Iterator[np.ndarray]:
-  return (data.unit(source[index]['image']) for index in chosen)
+  return (dataset_stats.unit(source[index]['image']) for index in chosen)
 
 
 def _draw(folder: Path, found: Splits, rows: list[tuple], count: int = 2) -> None:
@@ -120,7 +123,7 @@ def _draw(folder: Path, found: Splits, rows: list[tuple], count: int = 2) -> Non
   table = []
   for index, name, *_ in [*order[:count], *order[max(len(order) - count, count) :]]:
     truth = [] if found.truth is None else [found.truth[index]['label']]
-    mask = masks.read(folder, name)
+    mask = mask_store.read(folder, name)
     table.append([found.unlabeled[index]['image'], *truth, mask])
   titles = ['image', *(['hidden truth'] if found.truth is not None else []), 'pseudo-label']
   figures.picture(folder / 'picture.png', table, titles)

@@ -10,17 +10,19 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl_jax import build, data, metrics, parallel
-from ssl_jax.inference import predict_labels
-from ssl_jax.record import replace_text
-from ssl_jax.stages._journal import Journal
-from ssl_jax.trained import Network, read_config
-from ssl_jax.types import Plan, Source, Splits, UserError
+from ssl_jax import build, parallel
+from ssl_jax.data import dataset_stats
+from ssl_jax.evaluation import confusion
+from ssl_jax.inference.images import predict_labels
+from ssl_jax.inference.trained_networks import Network, read_config
+from ssl_jax.io.run_log import replace_text
+from ssl_jax.stages.progress_log import Journal
+from ssl_jax.types import Source, Splits, StageSpec, UserError
 
-READS = {'of': 'train'}
+INPUT_STAGES = {'of': 'train'}
 
 
-def check(plan: Plan, earlier: Mapping[str, Plan], found: Splits) -> None:
+def check(plan: StageSpec, earlier: Mapping[str, StageSpec], found: Splits) -> None:
   """Raises UserError where there is nothing to rank, or nothing to rank it by."""
   if found.unlabeled is None:
     raise UserError(f'stages.{plan.name} ranks unlabeled images, and there are none.')
@@ -47,7 +49,7 @@ def stage(
   kept = [round(steps * part / counts) for part in range(1, counts + 1)]
   network, means = None, []
   for seed, own in build.folders_of_seeds(settings, folder.parent / of).items():
-    facts = build.read_facts(own)
+    facts = build.read_stats(own)
     network = network or Network(settings, facts)
     out = build.folders_of_seeds(settings, folder)[seed]
     journal = Journal(out, range(len(unlabeled)))
@@ -67,12 +69,12 @@ def stage(
 def reliability(masks: list[np.ndarray], classes: int) -> float:
   """Mean IoU (0..100) of each earlier mask with the last, over the classes of either; the mean."""
   *earlier, last = masks
-  counted = [metrics.confusion_matrix(last, mask, classes) for mask in earlier]
-  return float(np.mean([metrics.mean_iou(matrix) for matrix in counted]))
+  counted = [confusion.confusion_matrix(last, mask, classes) for mask in earlier]
+  return float(np.mean([confusion.mean_iou(matrix) for matrix in counted]))
 
 
 def _shown(source: Source, indices: Sequence[int]) -> Iterator[np.ndarray]:
-  return (data.unit(source[index]['image']) for index in indices)
+  return (dataset_stats.unit(source[index]['image']) for index in indices)
 
 
 def _write(folder: Path, source: Source, scores: np.ndarray, share: float) -> None:

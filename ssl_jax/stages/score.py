@@ -3,21 +3,22 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from ssl_jax import build, clusters
-from ssl_jax.checkpoint import SELECTABLE
-from ssl_jax.evaluate import evaluate
-from ssl_jax.record import write_done
-from ssl_jax.stages import _gaps
-from ssl_jax.stages._ensembles import check_members
-from ssl_jax.stages._scores import keep, of_seeds
-from ssl_jax.trained import Ensemble
-from ssl_jax.types import CELLS, MASKS, Plan, Splits, Stopped, UserError
+from ssl_jax import build
+from ssl_jax.evaluation.evaluate import evaluate
+from ssl_jax.inference import cluster_matching
+from ssl_jax.inference.trained_networks import Ensemble
+from ssl_jax.io.run_log import write_done
+from ssl_jax.stages import missing_labels
+from ssl_jax.stages.ensembles import check_members
+from ssl_jax.stages.seed_scores import keep, mean_over_seeds
+from ssl_jax.training.checkpoint import SELECTABLE
+from ssl_jax.types import CELLS, MASKS, Splits, StageSpec, Stopped, UserError
 
-READS = {'of': 'train'}
+INPUT_STAGES = {'of': 'train'}
 TASKS = (MASKS, CELLS)
 
 
-def check(plan: Plan, earlier: Mapping[str, Plan], found: Splits) -> None:
+def check(plan: StageSpec, earlier: Mapping[str, StageSpec], found: Splits) -> None:
   """Raises UserError where the state or the head was not kept, or there is nothing to score."""
   check_members(plan, earlier)
   names, select = plan.own['of'], plan.own.get('select', 'last')
@@ -69,8 +70,10 @@ def stage(
     facts = ensemble.facts(seed)
     if match:
       answer, step = ensemble.plain(seed, select, match)
-      table = clusters.fit(answer, found.labeled, len(found.classes), match['how'])
-      answer = clusters.named(answer, table)
+      table = cluster_matching.match_clusters(
+        answer, found.labeled, len(found.classes), match['how']
+      )
+      answer = cluster_matching.as_classes(answer, table)
     else:
       answer, step = ensemble.at(seed, select)
     done[seed] = {'steps': step}
@@ -78,9 +81,9 @@ def stage(
       scored = evaluate(answer, source, facts.classes, facts.task)
       done[seed] |= keep(scored, out, name, facts.classes)
     if train:
-      done[seed] |= _gaps.score(answer, found, facts, out)
+      done[seed] |= missing_labels.score(answer, found, facts, out)
     if len(mine) > 1:
       write_done(out, done[seed])
   if train:
-    _gaps.draw(folder, done, found, mine[min(mine)])
-  return of_seeds(done)
+    missing_labels.draw(folder, done, found, mine[min(mine)])
+  return mean_over_seeds(done)

@@ -7,20 +7,23 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl_jax import build, organs, parallel, sliding, volumes
-from ssl_jax.organs import Meter, Windows
-from ssl_jax.preparation import Preparation
-from ssl_jax.record import replace_text, write_done
-from ssl_jax.stages._ensembles import check_members
-from ssl_jax.stages._journal import Journal
-from ssl_jax.stages._scores import of_seeds
-from ssl_jax.trained import Ensemble
-from ssl_jax.types import Plan, Splits, UserError
+from ssl_jax import build, parallel
+from ssl_jax.data.volume_preprocessing import Preparation
+from ssl_jax.evaluation import organs
+from ssl_jax.inference import sliding_window, volumes
+from ssl_jax.inference.trained_networks import Ensemble
+from ssl_jax.inference.volumes import ResourceMeter, Windows
+from ssl_jax.io import nifti
+from ssl_jax.io.run_log import replace_text, write_done
+from ssl_jax.stages.ensembles import check_members
+from ssl_jax.stages.progress_log import Journal
+from ssl_jax.stages.seed_scores import mean_over_seeds
+from ssl_jax.types import Splits, StageSpec, UserError
 
-READS = {'of': 'train'}
+INPUT_STAGES = {'of': 'train'}
 
 
-def check(plan: Plan, earlier: Mapping[str, Plan], found: Splits) -> None:
+def check(plan: StageSpec, earlier: Mapping[str, StageSpec], found: Splits) -> None:
   """Raises UserError where there are no test volumes, or windows that cannot be."""
   check_members(plan, earlier)
   own, where = plan.own, f'stages.{plan.name}'
@@ -28,8 +31,10 @@ def check(plan: Plan, earlier: Mapping[str, Plan], found: Splits) -> None:
     raise UserError(f'{where} is for test volumes (data.name=nifti), and there are none.')
   if not 0 <= own.get('overlap', 0) < 1 or own.get('batch', 1) < 1:
     raise UserError(f'{where}: overlap is in 0..1 (and below 1), batch at least 1.')
-  if own.get('blend', 'constant') not in sliding.BLENDS:
-    raise UserError(f'{where}: blend={own["blend"]!r} is not one of {", ".join(sliding.BLENDS)}.')
+  if own.get('blend', 'constant') not in sliding_window.BLENDS:
+    raise UserError(
+      f'{where}: blend={own["blend"]!r} is not one of {", ".join(sliding_window.BLENDS)}.'
+    )
 
 
 def stage(
@@ -38,7 +43,7 @@ def stage(
   stop: Callable[[], bool],
   *,
   of: str,
-  overlap: float = sliding.OVERLAP,
+  overlap: float = sliding_window.OVERLAP,
   blend: str = 'constant',
   batch: int = 1,
   most: int = 0,
@@ -64,14 +69,14 @@ def stage(
     journal = Journal(own, range(len(found.test)))
     for i in journal.through(journal.waiting, stop, folder.name, 'volumes'):
       record = found.test[i]
-      with Meter() as meter:
-        volume = volumes.read_volume(record['file'])
-        said = organs.segment(answer, volume, how, windows)
+      with ResourceMeter() as meter:
+        volume = nifti.read_volume(record['file'])
+        said = volumes.segment(answer, volume, how, windows)
         if parallel.is_main():
           path = own / 'masks' / f'{record["name"]}.nii.gz'
-          volumes.write_labels(path, said.ids, volume.like)
+          nifti.write_labels(path, said.ids, volume.like)
       _trace(own / 'traces' / f'{record["name"]}.csv', meter)
-      truth, _ = volumes.read_labels(record['mask_file'])
+      truth, _ = nifti.read_labels(record['mask_file'])
       scores = organs.measure(truth, said.ids, volume.spacing, found.classes, tolerance)
       line = {'name': record['name'], 'coarser': int(said.coarser)}
       journal.write(i, line | meter.cost | scores)
@@ -81,7 +86,7 @@ def stage(
     done[seed] = _means(rows)
     if len(ensemble.seeds()) > 1:
       write_done(own, done[seed])
-  return of_seeds(done)
+  return mean_over_seeds(done)
 
 
 def _means(rows: list[dict]) -> dict[str, float]:
@@ -94,7 +99,7 @@ def _means(rows: list[dict]) -> dict[str, float]:
   return means
 
 
-def _trace(path: Path, meter: Meter) -> None:
+def _trace(path: Path, meter: ResourceMeter) -> None:
   lines = (f'{seconds:.2f},{mib:.1f},{percent:.0f}' for seconds, mib, percent in meter.trace)
   replace_text(path, '\n'.join(['seconds,mib,processor_percent', *lines, '']))
 

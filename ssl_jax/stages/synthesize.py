@@ -6,17 +6,19 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ssl_jax import build, distance, images, parallel
-from ssl_jax.stages import _paintings
-from ssl_jax.stages._scores import of_seeds
-from ssl_jax.trained import Network, read_config
-from ssl_jax.types import Plan, Splits, Stopped, UserError
+from ssl_jax import build, parallel
+from ssl_jax.evaluation import kernel_distance
+from ssl_jax.inference.trained_networks import Network, read_config
+from ssl_jax.io import images
+from ssl_jax.stages import gan_samples
+from ssl_jax.stages.seed_scores import mean_over_seeds
+from ssl_jax.types import Splits, StageSpec, Stopped, UserError
 
-READS = {'of': 'train_gan', 'judge': 'train'}
+INPUT_STAGES = {'of': 'train_gan', 'judge': 'train'}
 BATCH = 16
 
 
-def check(plan: Plan, earlier: Mapping[str, Plan], found: Splits) -> None:
+def check(plan: StageSpec, earlier: Mapping[str, StageSpec], found: Splits) -> None:
   """Raises UserError where there is nothing to paint or the seeds are others."""
   own, where = plan.own, f'stages.{plan.name}'
   for knob in ('of', 'judge'):
@@ -48,7 +50,7 @@ def stage(
   trained = build.folders_of_seeds(settings, folder.parent / of)
   network, done = None, {}
   for seed, own in build.folders_of_seeds(config, folder).items():
-    facts = build.read_facts(trained[seed])
+    facts = build.read_stats(trained[seed])
     network = network or Network(settings, facts, build.gan_learner)
     paint, steps = network.plain(trained[seed])
     latent = np.random.default_rng([seed, 7]).standard_normal((count, settings['gan']['latent']))
@@ -66,25 +68,27 @@ def stage(
         if parallel.is_main():
           images.write_image(own / 'images' / f'{len(made) - 1:06d}.png', pixels)
     streams = build.streams(settings, found, seed)
-    real = _paintings.real(settings, streams, 2 * count if judge else _paintings.SHOWN)
+    real = gan_samples.real(settings, streams, 2 * count if judge else gan_samples.SHOWN)
     real = np.stack([images.resized(image, size, smooth=True) for image in real])
-    shown = _paintings.SHOWN
-    _paintings.grid(own / 'picture.png', np.stack(made[:shown]), real[:shown])
+    shown = gan_samples.SHOWN
+    gan_samples.grid(own / 'picture.png', np.stack(made[:shown]), real[:shown])
     done[seed] = {'steps': steps}
     if judge:
       done[seed] |= _distances(folder.parent / judge, seed, np.stack(made), real)
-  return of_seeds(done)
+  return mean_over_seeds(done)
 
 
 def _distances(judge: Path, seed: int, made: np.ndarray, real: np.ndarray) -> dict[str, float]:
   settings = read_config(judge)
   folder = build.folders_of_seeds(settings, judge)[seed]
-  facts = build.read_facts(folder)
+  facts = build.read_stats(folder)
   state = Network(settings, facts).state(folder, settings['select'])
   variables = state.average if settings['teacher'] == 'average' else state.student
-  features = distance.deepest(build.network(settings, facts), variables, facts.standardize)
+  features = kernel_distance.encoder_features(
+    build.network(settings, facts), variables, facts.standardize
+  )
   first, second = np.split(features(real), 2)
   return {
-    'kid': distance.kernel_distance(first, features(made)),
-    'kid_real': distance.kernel_distance(first, second),
+    'kid': kernel_distance.kernel_distance(first, features(made)),
+    'kid_real': kernel_distance.kernel_distance(first, second),
   }

@@ -7,32 +7,36 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from ssl_jax import build, clusters, collapse, data, metrics, parallel
-from ssl_jax import train as loop
-from ssl_jax.checkpoint import SELECTABLE, Checkpoints
-from ssl_jax.evaluate import Evaluation, evaluate
-from ssl_jax.inference import Probabilities
-from ssl_jax.record import read_done, read_record, write_done
-from ssl_jax.stages import _data
-from ssl_jax.stages._data import check_images, check_made, same_data
-from ssl_jax.stages._scores import keep, of_seeds, shares_to_expect
-from ssl_jax.trained import Network, answer_of, read_config
+from ssl_jax import build, parallel
+from ssl_jax.data import dataset_stats
+from ssl_jax.data import stream as data
+from ssl_jax.evaluation import confusion
+from ssl_jax.evaluation.evaluate import Evaluation, evaluate
+from ssl_jax.inference import cluster_matching
+from ssl_jax.inference.trained_networks import Network, read_config, state_predict_fn
+from ssl_jax.io.run_log import read_done, read_log, write_done
+from ssl_jax.stages import training_sources
+from ssl_jax.stages.seed_scores import keep, mean_over_seeds, shares_to_expect
+from ssl_jax.stages.training_sources import check_images, check_made, same_data
+from ssl_jax.training import collapse, loop
+from ssl_jax.training.checkpoint import SELECTABLE, Checkpoints
 from ssl_jax.types import (
   CELLS,
   MASKS,
   NOTHING,
   Learner,
-  Plan,
+  PredictFn,
   Splits,
+  StageSpec,
   TrainState,
   UserError,
 )
 
-READS = {'pseudo': 'pseudo_label', 'replay': 'label_crops', 'begin': 'train'}
+INPUT_STAGES = {'pseudo': 'pseudo_label', 'replay': 'label_crops', 'begin': 'train'}
 TASKS = (MASKS, CELLS)
 
 
-def check(plan: Plan, earlier: Mapping[str, Plan], found: Splits) -> None:
+def check(plan: StageSpec, earlier: Mapping[str, StageSpec], found: Splits) -> None:
   """Raises UserError where the stage needs images or masks that there are not."""
   select, watching = plan.config['select'], plan.config.get('watch_losses')
   if (watching or select != 'last') and found.val is None:
@@ -93,7 +97,7 @@ def stage(
   default it does on an accelerator, and a CPU, which is slower at that, takes one after another.
   """
   found = build.splits(config['data'])
-  facts = data.find_facts(found, config['normalize'])
+  facts = dataset_stats.compute_stats(found, config['normalize'])
   learner = build.learner(config, facts)
   folders = build.folders_of_seeds(config, folder)
   done = {seed: read_done(path) for seed, path in folders.items()}
@@ -111,7 +115,7 @@ def stage(
     done |= _train_seeds(job, {seed: folders[seed] for seed in group}, folder.name)
     for seed in group if len(folders) > 1 else ():
       write_done(folders[seed], done[seed])
-  return of_seeds(done)
+  return mean_over_seeds(done)
 
 
 class _Job(NamedTuple):
@@ -122,7 +126,7 @@ class _Job(NamedTuple):
   member: int
   begin: Callable[[int], Callable[[TrainState], TrainState]]  # what a seed's fresh state becomes
   found: Splits
-  facts: data.Facts
+  facts: dataset_stats.DatasetStats
   learner: Learner
   update: Callable
   predict: Callable
@@ -145,7 +149,7 @@ def _train_seeds(job: _Job, folders: Mapping[int, Path], stage: str) -> dict[int
     found = score(state, [*held_out] if everything else ['val'])
     scores = {f'{name}/{k}': value for name, e in found.items() for k, value in e.scores.items()}
     if 'val' in found:
-      scores['val/score'] = found['val'].scores[metrics.HEADLINES[job.facts.task][0]]
+      scores['val/score'] = found['val'].scores[confusion.PRIMARY_METRIC[job.facts.task][0]]
     return scores | losses(state)
 
   named = shares_to_expect(job.config, job.found)
@@ -154,9 +158,9 @@ def _train_seeds(job: _Job, folders: Mapping[int, Path], stage: str) -> dict[int
   for number, folder in folders.items():
     same_data(folder, job.facts)
     drawn = data.member_seed(number, job.member)
-    made = _data.made(job.config, job.found, number, drawn, **job.stored)
+    made = training_sources.made(job.config, job.found, number, drawn, **job.stored)
     streams = build.streams(job.config, job.found, drawn, made)
-    seeds.append(loop.Seed(number, streams, folder, job.begin(number), drawn))
+    seeds.append(loop.SeedRun(number, streams, folder, job.begin(number), drawn))
   names = [folder.name for folder in folders.values() if folder.name != stage]
   states = loop.train(
     job.learner,
@@ -166,7 +170,7 @@ def _train_seeds(job: _Job, folders: Mapping[int, Path], stage: str) -> dict[int
     watch,
     label='/'.join([stage, '+'.join(names)] if names else [stage]),
     best=_best(job.config) if 'val' in held_out else (),
-    alarm=lambda figures: collapse.faults(figures, named),
+    alarm=lambda figures: collapse.find_collapse(figures, named),
     stop=job.stop,
     **{knob: job.config[knob] for knob in loop.KNOBS},
   )
@@ -177,8 +181,8 @@ def _train_seeds(job: _Job, folders: Mapping[int, Path], stage: str) -> dict[int
       state = checkpoints.restore(state, checkpoints.find(job.config['select']))
     done[number] = {'steps': int(state.step)}
     if (table := _answer(job, state)[1]) is not None:
-      clusters.write(folder, table)
-    done[number]['collapsed'] = float(bool(collapse.at_the_end(read_record(folder), named)))
+      cluster_matching.write(folder, table)
+    done[number]['collapsed'] = float(bool(collapse.collapse_at_end(read_log(folder), named)))
     for name, found in score(state, held_out).items():
       done[number] |= keep(found, folder, name, job.facts.classes)
   return done
@@ -192,14 +196,14 @@ def _best(config: Mapping) -> list[str]:
   return watched if 'supervised' in config['methods'] else [watched[0], watched[2]]
 
 
-def _answer(job: _Job, state: TrainState) -> tuple[Probabilities, np.ndarray | None]:
-  """Probabilities of classes; where they come from clusters, also which class each one means."""
-  plain = answer_of(job.predict, state, job.config['size'])
+def _answer(job: _Job, state: TrainState) -> tuple[PredictFn, np.ndarray | None]:
+  """PredictFn of classes; where they come from clusters, also which class each one means."""
+  plain = state_predict_fn(job.predict, state, job.config['size'])
   if not job.config.get('match'):
     return plain, None
   how = job.config['match']['how']
-  table = clusters.fit(plain, job.found.labeled, len(job.facts.classes), how)
-  return clusters.named(plain, table), table
+  table = cluster_matching.match_clusters(plain, job.found.labeled, len(job.facts.classes), how)
+  return cluster_matching.as_classes(plain, table), table
 
 
 def _val_losses(job: _Job) -> Callable[[TrainState], dict[str, float]]:
@@ -221,7 +225,7 @@ def _val_losses(job: _Job) -> Callable[[TrainState], dict[str, float]]:
   return losses
 
 
-def _beginning(config: Mapping, stage: Path | None, facts: data.Facts) -> Callable:
+def _beginning(config: Mapping, stage: Path | None, facts: dataset_stats.DatasetStats) -> Callable:
   """For each seed, what puts weights into its fresh state: a file's, or those of `stage`."""
   if stage is None:
     return lambda seed: build.beginning(config)

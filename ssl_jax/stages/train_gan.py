@@ -5,20 +5,21 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl_jax import build, data, find, gan, parallel
-from ssl_jax import train as loop
-from ssl_jax.record import read_done, write_done
-from ssl_jax.stages import _paintings
-from ssl_jax.stages._data import check_images, same_data
-from ssl_jax.stages._scores import of_seeds
-from ssl_jax.types import Plan, Splits, TrainState, UserError
+from ssl_jax import build, parallel, registry
+from ssl_jax.data import dataset_stats
+from ssl_jax.io.run_log import read_done, write_done
+from ssl_jax.stages import gan_samples
+from ssl_jax.stages.seed_scores import mean_over_seeds
+from ssl_jax.stages.training_sources import check_images, same_data
+from ssl_jax.training import gan, loop
+from ssl_jax.types import Splits, StageSpec, TrainState, UserError
 
-READS = {}
+INPUT_STAGES = {}
 NETWORKS = ('generator', 'generator_rate', 'discriminator', 'discriminators')
 """Knobs of `config.gan` that say what learns, and how fast; the others are those of the game."""
 
 
-def check(plan: Plan, earlier: Mapping[str, Plan], found: Splits) -> None:
+def check(plan: StageSpec, earlier: Mapping[str, StageSpec], found: Splits) -> None:
   """Raises UserError where the page does not say how to play, or sizes do not fit."""
   config, where = plan.config, f'stages.{plan.name}'
   knobs = config.get('gan')
@@ -29,8 +30,10 @@ def check(plan: Plan, earlier: Mapping[str, Plan], found: Splits) -> None:
     raise UserError(f'config.gan lacks {missing[0]!r}; configs/gan_self_training_em.py has it.')
   game = {name: value for name, value in knobs.items() if name not in NETWORKS}
   given = ('generator', 'discriminators', 'recipes', 'size', 'optimizers', 'decay', 'standardize')
-  find.check_knobs(gan.make_gan, game, 'gan', given=given)
-  seen = data.Facts(found.classes, 1, None, (0.0,), (1.0,), {}, 0)  # no knob depends on the images
+  registry.check_kwargs(gan.make_gan, game, 'gan', given=given)
+  seen = dataset_stats.DatasetStats(
+    found.classes, 1, None, (0.0,), (1.0,), {}, 0
+  )  # no knob depends on the images
   build.gan_learner(config, seen)
   side = 4 * 2 ** len(knobs['generator'])
   if config['size'] != (side, side):
@@ -58,10 +61,10 @@ def stage(config: Mapping, folder: Path, stop: Callable[[], bool]) -> dict[str, 
   where the modes have collapsed).
   """
   found = build.splits(config['data'])
-  facts = data.find_facts(found, config['normalize'])
+  facts = dataset_stats.compute_stats(found, config['normalize'])
   learner = build.gan_learner(config, facts)
   update, predict = parallel.jit_update(learner.update), parallel.jit_predict(learner.predict)
-  shape = _paintings.SHOWN, config['gan']['latent']
+  shape = gan_samples.SHOWN, config['gan']['latent']
   latent = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
   done = {}
   folders = build.folders_of_seeds(config, folder)
@@ -71,18 +74,18 @@ def stage(config: Mapping, folder: Path, stop: Callable[[], bool]) -> dict[str, 
       continue
     same_data(own, facts)
     streams = build.streams(config, found, seed)
-    real = _paintings.real(config, streams, _paintings.SHOWN)
+    real = gan_samples.real(config, streams, gan_samples.SHOWN)
 
     def watch(state: TrainState, everything: bool, own=own, real=real) -> dict[str, float]:
       painted = predict(state, latent)
-      _paintings.grid(own / 'samples' / f'{int(state.step):06d}.png', painted, real)
-      return {'samples/variety': _paintings.variety(painted) / _paintings.variety(real)}
+      gan_samples.grid(own / 'samples' / f'{int(state.step):06d}.png', painted, real)
+      return {'samples/variety': gan_samples.variety(painted) / gan_samples.variety(real)}
 
     example = np.zeros((1, *config['size'], facts.channels), np.float32)
     (state,) = loop.train(
       learner,
       update,
-      [loop.Seed(seed, streams, own)],
+      [loop.SeedRun(seed, streams, own)],
       example,
       watch,
       label=f'{folder.name}/{own.name}' if len(folders) > 1 else folder.name,
@@ -92,4 +95,4 @@ def stage(config: Mapping, folder: Path, stop: Callable[[], bool]) -> dict[str, 
     done[seed] = {'steps': int(state.step), **watch(state, True)}
     if len(folders) > 1:
       write_done(own, done[seed])
-  return of_seeds(done)
+  return mean_over_seeds(done)

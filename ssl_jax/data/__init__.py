@@ -1,0 +1,1 @@
+"""Random-access sources of images and the batches made of them."""

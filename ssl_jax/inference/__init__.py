@@ -1,0 +1,1 @@
+"""Predictions of trained networks for images and volumes of any size."""

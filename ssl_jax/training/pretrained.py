@@ -1,0 +1,82 @@
+"""Backbones that start from weights of torchvision's ResNets (BSD-3), read from a file."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+import numpy as np
+from flax import traverse_util
+from safetensors.numpy import load_file
+
+from ssl_jax.io.torch_state_dict import read_torch
+from ssl_jax.types import TrainState, UserError
+
+LEAVES = {
+  ('params', 'kernel'): 'weight',
+  ('params', 'scale'): 'weight',
+  ('params', 'bias'): 'bias',
+  ('batch_stats', 'mean'): 'running_mean',
+  ('batch_stats', 'var'): 'running_var',
+}
+
+
+def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
+  """The arrays of a .pth, .pt, .npz or .safetensors file by name."""
+  path = Path(path)
+  try:
+    if path.suffix in ('.pth', '.pt'):
+      return read_torch(path)
+    if path.suffix == '.npz':
+      with np.load(path) as arrays:
+        return dict(arrays)
+    if path.suffix == '.safetensors':
+      return load_file(path)
+  except Exception as error:
+    # Three readers, each with errors of its own; all say the same to the user.
+    raise UserError(
+      f'{path} (model.pretrained) holds no state dict: {error}; save the state dict alone.'
+    ) from error
+  raise UserError(f'{path} (model.pretrained) is not .pth, .pt, .npz or .safetensors.')
+
+
+def torch_name(path: tuple[str, ...]) -> str:
+  """('params', 'layer1_0', 'conv1', 'kernel') -> 'layer1.0.conv1.weight'."""
+  collection, *modules, leaf = path
+  modules = [re.sub(r'_(\d+)$', r'.\1', name) for name in modules]
+  return '.'.join([*modules, LEAVES[collection, leaf]])
+
+
+def _carry(name: str, value: np.ndarray, like: jax.Array, source: str) -> np.ndarray:
+  if value.ndim == 4:
+    value = value.transpose(2, 3, 1, 0)  # OIHW -> HWIO
+    if value.shape[2] == 3 and like.shape[2] == 1:
+      value = value.sum(2, keepdims=True)  # a grey image is three equal channels
+  if value.shape != like.shape:
+    raise UserError(
+      f'{source}: {name} has shape {value.shape}, and this network needs {like.shape} (channels '
+      f'last); is it a file of another backbone?'
+    )
+  return value.astype(like.dtype)
+
+
+def with_backbone(
+  state: TrainState, arrays: Mapping[str, np.ndarray], source: str = 'model.pretrained'
+) -> TrainState:
+  """The state with its backbone, and that of its average, read from a ResNet's state dict.
+
+  The classifier and whatever else the dict holds is not looked at. Raises UserError naming the
+  first key that is missing or has another shape.
+  """
+  if 'backbone' not in state.student['params']:
+    raise UserError(f'{source}: this model has no backbone to start from weights.')
+  mine = {kind: tree['backbone'] for kind, tree in state.student.items()}
+  carried = {}
+  for path, like in traverse_util.flatten_dict(mine).items():
+    name = torch_name(path)
+    if name not in arrays:
+      raise UserError(f'{source} holds no {name!r}, which this backbone needs.')
+    carried[path] = jax.device_put(_carry(name, arrays[name], like, source), like.sharding)
+  backbone = traverse_util.unflatten_dict(carried)
+  student = {k: {**tree, 'backbone': backbone[k]} for k, tree in state.student.items()}
+  return state.starting_from(student)

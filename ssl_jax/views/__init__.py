@@ -1,0 +1,1 @@
+"""Views of images: geometric and photometric augmentation on the device."""
