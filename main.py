@@ -54,8 +54,8 @@ def main(arguments: list[str]) -> None:
     sys.exit(f'ssl_jax: {arguments[1]} is no flag; a config is given as --config={arguments[1]}.')
   if not flags.FLAGS['verbosity'].present:
     logging.set_verbosity(logging.ERROR)  # checkpointing tells a page of news at every save
+  from ssl_jax.errors import Stopped, UserError
   from ssl_jax.run import run
-  from ssl_jax.types import Stopped, UserError
 
   name = Path(page_of(flags.FLAGS['config'])).stem
   try:

@@ -17,7 +17,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from ssl_jax.types import UserError
+from ssl_jax.errors import UserError
 
 
 def start() -> None:

@@ -11,11 +11,12 @@ from absl import logging
 
 from ssl_jax import build
 from ssl_jax.data import dataset_stats
+from ssl_jax.errors import UserError
 from ssl_jax.inference import sliding_window, write_predictions
 from ssl_jax.inference.images import BUDGET
 from ssl_jax.inference.trained_networks import Ensemble, Network, read_config
 from ssl_jax.inference.volumes import Windows
-from ssl_jax.types import CELLS, PredictFn, UserError
+from ssl_jax.types import CELLS, PredictFn
 
 
 def network_folder(run: Path) -> Path:

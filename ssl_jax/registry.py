@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
 from typing import Any
 
-from ssl_jax.types import UserError
+from ssl_jax.errors import UserError
 
 EXPORTS = {'methods': 'method', 'models': 'Model', 'datasets': 'load', 'stages': 'stage'}
 KEYS = {'methods': 'methods.{}', 'models': 'model', 'datasets': 'data'}

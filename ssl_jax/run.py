@@ -12,9 +12,10 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from ssl_jax import build, parallel, registry
+from ssl_jax.errors import UserError
 from ssl_jax.evaluation import confusion
 from ssl_jax.io.run_log import begun, read_done, replace_text, write_done
-from ssl_jax.types import StageSpec, UserError
+from ssl_jax.types import StageSpec
 from ssl_jax.validate import check_stages, require, stages_read, validate
 
 

@@ -22,10 +22,10 @@ from typing import NamedTuple
 import numpy as np
 
 from ssl_jax import build
+from ssl_jax.errors import UserError
 from ssl_jax.evaluation import confusion, figures, statistics
 from ssl_jax.inference.trained_networks import read_config
 from ssl_jax.io.run_log import read_done, replace_text
-from ssl_jax.types import UserError
 
 SPLITS = ('test', 'val', 'train', 'complete', 'removed', 'kept')
 """How figures in done.json begin that are not the test's."""

@@ -41,14 +41,6 @@ NOTHING: Mapping[str, Any] = MappingProxyType({})
 """The default of a parameter that is a mapping."""
 
 
-class UserError(Exception):
-  """A mistake of the person at the keyboard, told in one sentence that says what to do."""
-
-
-class Stopped(Exception):
-  """Training was asked to stop, has saved its state, and can go on later."""
-
-
 class Mix(struct.PyTreeNode):
   """Where a view was patched with pixels of another image of its batch (CutMix)."""
 

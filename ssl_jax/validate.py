@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ssl_jax import build, parallel, registry
+from ssl_jax.errors import UserError
 from ssl_jax.inference import cluster_matching
 from ssl_jax.training import optimizers
 from ssl_jax.training.checkpoint import SELECTABLE
-from ssl_jax.types import MASKS, Splits, StageSpec, UserError
+from ssl_jax.types import MASKS, Splits, StageSpec
 from ssl_jax.views import recipes
 
 CHOICES = {

@@ -9,9 +9,10 @@ from PIL import Image
 
 from ssl_jax import build, predict
 from ssl_jax.data import dataset_stats, modifiers
+from ssl_jax.errors import UserError
 from ssl_jax.run import run
 from ssl_jax.stages import training_sources
-from ssl_jax.types import CELLS, IGNORE, Splits, UserError
+from ssl_jax.types import CELLS, IGNORE, Splits
 
 
 def _source(count=3, side=14, channels=1, dtype=np.uint8):

@@ -1,7 +1,7 @@
 import pytest
 from ml_collections import ConfigDict
 
-from ssl_jax.types import UserError
+from ssl_jax.errors import UserError
 from ssl_jax.views import recipes
 
 STREAMS = {'labeled', 'unlabeled'}

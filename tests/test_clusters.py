@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from ssl_jax.errors import UserError
 from ssl_jax.inference import cluster_matching
-from ssl_jax.types import IGNORE, UserError
+from ssl_jax.types import IGNORE
 
 COUNTS = np.array([[50, 40], [45, 0], [5, 1]])  # three clusters, two classes
 

@@ -9,11 +9,12 @@ from conftest import tiny_cells, write_discs
 
 from ssl_jax import predict
 from ssl_jax.datasets import points
+from ssl_jax.errors import UserError
 from ssl_jax.inference import detection
 from ssl_jax.inference.detection import Cells
 from ssl_jax.run import run
 from ssl_jax.stages import compare, score
-from ssl_jax.types import IGNORE, UserError
+from ssl_jax.types import IGNORE
 
 NAMES = ('background', 'blue', 'red')
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from ssl_jax.data.mask_encoding import find_encoding, pieces
-from ssl_jax.types import IGNORE, UserError
+from ssl_jax.errors import UserError
+from ssl_jax.types import IGNORE
 
 
 def masks(values):

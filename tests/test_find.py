@@ -3,7 +3,7 @@
 import pytest
 
 from ssl_jax import registry
-from ssl_jax.types import UserError
+from ssl_jax.errors import UserError
 
 
 def test_every_file_of_methods_is_known():

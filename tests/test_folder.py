@@ -6,7 +6,8 @@ import tifffile
 from PIL import Image
 
 from ssl_jax.datasets import folder
-from ssl_jax.types import IGNORE, UserError
+from ssl_jax.errors import UserError
+from ssl_jax.types import IGNORE
 
 SIZES = [(12, 10), (16, 16), (9, 20), (12, 12)]
 

@@ -7,10 +7,11 @@ import optax
 import pytest
 from flax import linen as nn
 
+from ssl_jax.errors import UserError
 from ssl_jax.models import discriminator, generator, prominence_unet
 from ssl_jax.stages import gan_samples, train_gan
 from ssl_jax.training import gan
-from ssl_jax.types import StageSpec, UserError
+from ssl_jax.types import StageSpec
 
 KEY = jax.random.key(0)
 

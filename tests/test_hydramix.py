@@ -7,8 +7,9 @@ import pytest
 from conftest import tiny_cells
 
 from ssl_jax import losses, registry
+from ssl_jax.errors import UserError
 from ssl_jax.run import run
-from ssl_jax.types import IGNORE, UserError, View
+from ssl_jax.types import IGNORE, View
 from ssl_jax.views import affine, geometry, make_views, mixup
 
 KEY = jax.random.key(0)

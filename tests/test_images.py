@@ -6,8 +6,9 @@ import pytest
 import tifffile
 from PIL import Image
 
+from ssl_jax.errors import UserError
 from ssl_jax.io import images
-from ssl_jax.types import IGNORE, UserError
+from ssl_jax.types import IGNORE
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (7, 5, 3), np.uint8)

@@ -2,9 +2,9 @@
 
 import pytest
 
+from ssl_jax.errors import Stopped
 from ssl_jax.io import atomic
 from ssl_jax.stages.progress_log import Journal
-from ssl_jax.types import Stopped
 
 
 def _write(path, text, fails=False):

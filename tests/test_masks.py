@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from ssl_jax.errors import UserError
 from ssl_jax.io import mask_store
 from ssl_jax.stages.pseudo_label_filter import Filter
-from ssl_jax.types import IGNORE, UserError
+from ssl_jax.types import IGNORE
 
 CLASSES = ('background', 'liver', 'spleen')
 

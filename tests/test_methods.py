@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from ssl_jax import losses, parallel, registry
-from ssl_jax.types import IGNORE, MASKS, Mix, UserError, View
+from ssl_jax.errors import UserError
+from ssl_jax.types import IGNORE, MASKS, Mix, View
 
 GRID = jnp.broadcast_to(jnp.eye(2, 3), (2, 2, 3))
 KEY = jax.random.key(0)

@@ -8,7 +8,8 @@ from PIL import Image
 
 from ssl_jax.data import dataset_stats
 from ssl_jax.datasets import bbbc039, ctc, em_vnc
-from ssl_jax.types import IGNORE, UserError
+from ssl_jax.errors import UserError
+from ssl_jax.types import IGNORE
 
 SIZE = (20, 30)
 

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ssl_jax.errors import UserError
 from ssl_jax.models import (
   deeplabv2,
   deeplabv3plus,
@@ -31,7 +32,6 @@ from ssl_jax.models.layers import (
   pad_to_multiple,
   resize_linear,
 )
-from ssl_jax.types import UserError
 
 
 def random(*shape, seed=0):

@@ -6,8 +6,8 @@ import pytest
 from conftest import write_volumes
 
 from ssl_jax.data import dataset_stats, stream, volume_source
+from ssl_jax.errors import UserError
 from ssl_jax.io import memmap_arrays, nifti
-from ssl_jax.types import UserError
 
 WINDOW = dict(window=(0.0, 150.0), spacing=(1.0, 1.0, 1.0))
 

@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ssl_jax.errors import UserError
 from ssl_jax.training import optimizers
-from ssl_jax.types import UserError
 
 
 def _rates(name, when, lr=0.1, steps=100, **knobs):

@@ -11,7 +11,7 @@ import pytest
 from conftest import write_discs, write_volumes
 
 from ssl_jax import parallel
-from ssl_jax.types import UserError
+from ssl_jax.errors import UserError
 
 HERE = Path(__file__).parent
 

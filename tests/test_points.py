@@ -10,7 +10,8 @@ from PIL import Image
 from ssl_jax.data import patch_splits, patches
 from ssl_jax.data.patches import Patches, Window
 from ssl_jax.datasets import crchisto, points
-from ssl_jax.types import CELLS, IGNORE, UserError
+from ssl_jax.errors import UserError
+from ssl_jax.types import CELLS, IGNORE
 
 
 @pytest.fixture(scope='module')

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from ssl_jax.data import volume_preprocessing
+from ssl_jax.errors import UserError
 from ssl_jax.io import nifti
-from ssl_jax.types import UserError
 
 CT = volume_preprocessing.Preparation(spacing=(1.0, 1.0, 1.0), window=(-300.0, 300.0), above=0.0)
 NATIVE = CT._replace(spacing=None)

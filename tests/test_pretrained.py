@@ -14,10 +14,11 @@ import pytest
 import torch_resnet
 from safetensors.numpy import save_file
 
+from ssl_jax.errors import UserError
 from ssl_jax.models import deeplabv2, unet
 from ssl_jax.models.resnet import Backbone
 from ssl_jax.training.pretrained import read_arrays, with_backbone
-from ssl_jax.types import TrainState, UserError
+from ssl_jax.types import TrainState
 
 
 @pytest.fixture(scope='module')

@@ -11,6 +11,7 @@ from PIL import Image
 
 from ssl_jax import build, predict, table
 from ssl_jax.data import stream
+from ssl_jax.errors import Stopped, UserError
 from ssl_jax.evaluation import confusion
 from ssl_jax.evaluation.evaluate import Evaluation
 from ssl_jax.inference.trained_networks import Ensemble, Network, read_config
@@ -18,7 +19,7 @@ from ssl_jax.io import images
 from ssl_jax.io.run_log import read_done, read_log
 from ssl_jax.run import run
 from ssl_jax.stages import ensembles, label_crops, missing_labels, seed_scores
-from ssl_jax.types import IGNORE, MASKS, Stopped, UserError
+from ssl_jax.types import IGNORE, MASKS
 
 
 @pytest.fixture(scope='module')

@@ -13,10 +13,11 @@ import torch_resnet
 from PIL import Image
 
 from ssl_jax import build
+from ssl_jax.errors import UserError
 from ssl_jax.io import run_log
 from ssl_jax.run import plain, run
 from ssl_jax.training.checkpoint import Checkpoints
-from ssl_jax.types import TrainState, UserError
+from ssl_jax.types import TrainState
 from ssl_jax.validate import validate
 
 

@@ -10,11 +10,11 @@ import pytest
 from conftest import ROOT, write_volumes
 
 from ssl_jax import predict, registry
+from ssl_jax.errors import Stopped, UserError
 from ssl_jax.evaluation import organs
 from ssl_jax.io import mask_store, nifti
 from ssl_jax.io.run_log import read_done
 from ssl_jax.run import plain, run
-from ssl_jax.types import Stopped, UserError
 
 STAGES = ('teacher', 'control', 'labels1', 'tuned1', 'labels2', 'tuned2', 'tuned2-organs')
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 from ssl_jax import build, registry
 from ssl_jax.data import dataset_stats, pseudo_labels
+from ssl_jax.errors import Stopped, UserError
 from ssl_jax.inference import cluster_matching
 from ssl_jax.inference.images import predict_averaged
 from ssl_jax.inference.trained_networks import Network, read_config
@@ -20,7 +21,7 @@ from ssl_jax.io.run_log import read_log
 from ssl_jax.run import plain, run
 from ssl_jax.stages import rank, seed_scores
 from ssl_jax.stages.pseudo_label_quality import Quality
-from ssl_jax.types import IGNORE, Stopped, UserError
+from ssl_jax.types import IGNORE
 
 
 def self_training(**changes):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ssl_jax.datasets import synthetic
-from ssl_jax.types import UserError
+from ssl_jax.errors import UserError
 
 
 def test_shapes_and_counts():

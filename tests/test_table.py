@@ -8,8 +8,8 @@ import pytest
 from conftest import tiny_page
 
 from ssl_jax import table
+from ssl_jax.errors import UserError
 from ssl_jax.run import run
-from ssl_jax.types import UserError
 
 
 def grid():

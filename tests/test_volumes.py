@@ -4,8 +4,8 @@ import nibabel
 import numpy as np
 import pytest
 
+from ssl_jax.errors import UserError
 from ssl_jax.io import nifti
-from ssl_jax.types import UserError
 
 AFFINES = {
   'RAS': np.diag([1.0, 2.0, 3.0, 1.0]),

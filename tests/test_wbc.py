@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from ssl_jax.datasets import wbc, wbc_builder
-from ssl_jax.types import IGNORE, UserError
+from ssl_jax.errors import UserError
+from ssl_jax.types import IGNORE
 
 NAMES = {'labeled': ['1_cell1', '2_cell1', '254_cell1'], 'unlabeled': ['3_cell1', '37_cell1']}
 NAMES['val'] = ['260_cell1', '160_cell1']

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ssl_jax.errors import UserError
 from ssl_jax.io import images
-from ssl_jax.types import UserError
 
 SUFFIX = re.compile(r'[ ._-](masks?|seg|segmentation|labels?|gt)$', re.IGNORECASE)
 

@@ -10,8 +10,8 @@ from jaxtyping import UInt8
 
 from ssl_jax.data.image_mask_pairs import Item
 from ssl_jax.data.volume_source import Case
+from ssl_jax.errors import UserError
 from ssl_jax.io import images
-from ssl_jax.types import UserError
 
 CACHE_BYTES = 1 << 30  # decoded images kept in memory, all splits together
 SAMPLED_IMAGES, SAMPLED_PIXELS = 64, 20_000  # what the intensity range is fitted on

@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 from scipy import ndimage
 
-from ssl_jax.types import IGNORE, UserError
+from ssl_jax.errors import UserError
+from ssl_jax.types import IGNORE
 
 MOST_IDS = 64  # more distinct values than this, unasked, are instance ids
 FEW_IDS = 4  # as many may be instance ids: they are where nearly each is one connected piece

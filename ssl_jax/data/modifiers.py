@@ -7,8 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 from scipy import ndimage
 
+from ssl_jax.errors import UserError
 from ssl_jax.io import images
-from ssl_jax.types import IGNORE, MASKS, Source, Splits, UserError
+from ssl_jax.types import IGNORE, MASKS, Source, Splits
 
 KEPT = 512
 """Images that a source keeps as it has made them, the last that were asked for."""

@@ -13,7 +13,8 @@ from ssl_jax.data import patches as _patches
 from ssl_jax.data.image_mask_pairs import Item, singles
 from ssl_jax.data.patches import Patches, Window
 from ssl_jax.data.point_annotations import BACKGROUND, Scene, classes_of, named, read_folder
-from ssl_jax.types import CELLS, IGNORE, Source, Splits, UserError
+from ssl_jax.errors import UserError
+from ssl_jax.types import CELLS, IGNORE, Source, Splits
 
 ROLES = ('labeled', 'val', 'test')
 BALANCE = ('none', 'labeled', 'all')

@@ -10,8 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ssl_jax.data.image_mask_pairs import Item, files_in, inside
+from ssl_jax.errors import UserError
 from ssl_jax.io import images
-from ssl_jax.types import IGNORE, UserError
+from ssl_jax.types import IGNORE
 
 COLUMNS = ('x', 'y', 'class')
 UNNAMED = ('', 'unlabelled', 'unlabeled', 'unknown')

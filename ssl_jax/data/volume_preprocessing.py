@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Integer, UInt8
 
+from ssl_jax.errors import UserError
 from ssl_jax.io import nifti
-from ssl_jax.types import UserError
 
 
 class Placement(NamedTuple):

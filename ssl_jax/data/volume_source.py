@@ -12,8 +12,8 @@ from tqdm import tqdm
 
 from ssl_jax import parallel
 from ssl_jax.data.volume_preprocessing import Preparation
+from ssl_jax.errors import UserError
 from ssl_jax.io import atomic, memmap_arrays, nifti
-from ssl_jax.types import UserError
 
 VERSION = 2
 """Of what is in the cache: another one wherever preparation gives something else."""

@@ -10,7 +10,8 @@ import numpy as np
 
 from ssl_jax.data.image_mask_pairs import Item, files_in
 from ssl_jax.datasets import microscopy
-from ssl_jax.types import Splits, UserError
+from ssl_jax.errors import UserError
+from ssl_jax.types import Splits
 
 HOW = (
   'unpack images.zip, masks.zip and metadata.zip of bbbc.broadinstitute.org/BBBC039 into one '

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from ssl_jax.data.image_mask_pairs import Item, files_in
 from ssl_jax.datasets import microscopy
-from ssl_jax.types import Splits, UserError
+from ssl_jax.errors import UserError
+from ssl_jax.types import Splits
 
 HOW = (
   'unpack a 2-D training data set of celltrackingchallenge.net and give its folder (the one with '

@@ -12,8 +12,9 @@ from jaxtyping import UInt8
 
 from ssl_jax.data.image_mask_pairs import files_in
 from ssl_jax.datasets import microscopy
+from ssl_jax.errors import UserError
 from ssl_jax.io import images
-from ssl_jax.types import Splits, UserError
+from ssl_jax.types import Splits
 
 HOW = (
   'put the sections of stack 1 (github.com/unidesigner/groundtruth-drosophila-vnc) in images/ and '

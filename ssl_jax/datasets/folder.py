@@ -8,8 +8,9 @@ import numpy as np
 from ssl_jax.data import image_source
 from ssl_jax.data.image_mask_pairs import Item, pairs, singles
 from ssl_jax.data.mask_encoding import find_encoding, pieces
+from ssl_jax.errors import UserError
 from ssl_jax.io import images
-from ssl_jax.types import Splits, UserError
+from ssl_jax.types import Splits
 
 PIECED_IDS = 1000  # enough to tell instances from classes
 

@@ -8,8 +8,9 @@ from jaxtyping import Integer, UInt8
 
 from ssl_jax.data import image_source
 from ssl_jax.data.image_mask_pairs import Item
+from ssl_jax.errors import UserError
 from ssl_jax.io import images
-from ssl_jax.types import IGNORE, Splits, UserError
+from ssl_jax.types import IGNORE, Splits
 
 Share = float | int
 """A count of images (an int, or above 1), or their share of all (a float of 0 to 1)."""

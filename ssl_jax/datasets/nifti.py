@@ -11,8 +11,9 @@ from ssl_jax.data.image_mask_pairs import inside
 from ssl_jax.data.image_source import drop_copies
 from ssl_jax.data.volume_preprocessing import Preparation
 from ssl_jax.data.volume_source import Case, Known, Prepared, default_cache, most_class, prepare
+from ssl_jax.errors import UserError
 from ssl_jax.io import nifti
-from ssl_jax.types import Splits, UserError
+from ssl_jax.types import Splits
 
 HOW = 'put the volumes in images/ and their masks, under the same names, in masks/'
 

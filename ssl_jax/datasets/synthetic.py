@@ -6,7 +6,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from scipy import ndimage
 
-from ssl_jax.types import Splits, UserError
+from ssl_jax.errors import UserError
+from ssl_jax.types import Splits
 
 CLASSES = ('background', 'cytoplasm', 'nucleus')
 SPLITS = {'labeled': 0, 'unlabeled': 1, 'val': 2, 'test': 3}

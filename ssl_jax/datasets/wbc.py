@@ -8,8 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Integer, UInt8
 
+from ssl_jax.errors import UserError
 from ssl_jax.io import images
-from ssl_jax.types import IGNORE, Splits, UserError
+from ssl_jax.types import IGNORE, Splits
 
 CLASSES = ('background', 'cytoplasm', 'nucleus')
 SETS = ('zheng1', 'zheng2', 'lisc')

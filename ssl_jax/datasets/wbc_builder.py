@@ -11,7 +11,7 @@ from typing import NamedTuple
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download import checksums, download_manager
 
-from ssl_jax.types import UserError
+from ssl_jax.errors import UserError
 
 FACTS = Path(__file__).parent  # wbc_files.tsv and wbc_splits.tsv
 MIRROR = 'SSL_JAX_WBC_URL'  # this environment variable may name another server of the same paths

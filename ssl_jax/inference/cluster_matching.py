@@ -9,9 +9,10 @@ from jaxtyping import Float
 from scipy.optimize import linear_sum_assignment
 
 from ssl_jax.data import dataset_stats
+from ssl_jax.errors import UserError
 from ssl_jax.inference.images import predict_many
 from ssl_jax.io.run_log import replace_text
-from ssl_jax.types import IGNORE, PredictFn, Source, UserError
+from ssl_jax.types import IGNORE, PredictFn, Source
 
 FILE = 'clusters.json'
 Table = Float[np.ndarray, 'clusters classes']

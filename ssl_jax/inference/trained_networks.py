@@ -10,9 +10,10 @@ import numpy as np
 
 from ssl_jax import build, parallel
 from ssl_jax.data import dataset_stats
+from ssl_jax.errors import UserError
 from ssl_jax.inference import cluster_matching, sliding_window
 from ssl_jax.training.checkpoint import Checkpoints
-from ssl_jax.types import Learner, PredictFn, TrainState, UserError
+from ssl_jax.types import Learner, PredictFn, TrainState
 
 
 def read_config(folder: Path) -> dict | None:

@@ -8,12 +8,13 @@ from tqdm import tqdm
 
 from ssl_jax.data import dataset_stats
 from ssl_jax.data.volume_preprocessing import Preparation
+from ssl_jax.errors import UserError
 from ssl_jax.inference import detection, volumes
 from ssl_jax.inference.images import BUDGET, predict_many
 from ssl_jax.inference.volumes import Windows
 from ssl_jax.io import images, nifti
 from ssl_jax.io.run_log import replace_text
-from ssl_jax.types import PredictFn, UserError
+from ssl_jax.types import PredictFn
 
 
 def write_masks(

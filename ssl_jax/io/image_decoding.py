@@ -10,7 +10,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from ssl_jax.types import UserError
+from ssl_jax.errors import UserError
 
 ORIENTATION = 274  # the EXIF and TIFF tag
 TIFF_MAGIC = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')

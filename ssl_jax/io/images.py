@@ -7,9 +7,10 @@ import numpy as np
 from jaxtyping import Float, Integer, Num, UInt8
 from PIL import Image
 
+from ssl_jax.errors import UserError
 from ssl_jax.io import atomic, image_decoding
 from ssl_jax.io.image_decoding import Header
-from ssl_jax.types import IGNORE, UserError
+from ssl_jax.types import IGNORE
 
 EXTENSIONS = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff')
 

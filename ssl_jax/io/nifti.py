@@ -13,9 +13,9 @@ import numpy as np
 from jaxtyping import Float, Integer, Num
 from nibabel import orientations
 
+from ssl_jax.errors import UserError
 from ssl_jax.io import atomic
 from ssl_jax.io.interpolation import interpolation
-from ssl_jax.types import UserError
 
 ENDINGS = ('.nii.gz', '.nii')
 RAS = orientations.axcodes2ornt('RAS')

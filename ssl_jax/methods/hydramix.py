@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from ssl_jax import losses
-from ssl_jax.types import BACKGROUND, CELLS, IGNORE, LossTransform, Term, UserError
+from ssl_jax.errors import UserError
+from ssl_jax.types import BACKGROUND, CELLS, IGNORE, LossTransform, Term
 from ssl_jax.views import geometry, mixup
 
 REPLACES = ('supervised', 'centroids')

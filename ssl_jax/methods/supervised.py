@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from ssl_jax import losses
-from ssl_jax.types import CELLS, MASKS, LossTransform, Term, UserError
+from ssl_jax.errors import UserError
+from ssl_jax.types import CELLS, MASKS, LossTransform, Term
 
 TASKS = (MASKS, CELLS)
 

@@ -7,7 +7,8 @@ mutual information, as in the microscopy study of system 2.
 import jax
 
 from ssl_jax import losses
-from ssl_jax.types import LossTransform, Term, UserError
+from ssl_jax.errors import UserError
+from ssl_jax.types import LossTransform, Term
 from ssl_jax.views import geometry
 
 

@@ -16,9 +16,9 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from ssl_jax.errors import UserError
 from ssl_jax.io.interpolation import interpolation
 from ssl_jax.models.convolution import conv, matmul
-from ssl_jax.types import UserError
 
 he_normal = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
 """He et al. 2015 as torchvision's ResNet uses it: fan out, ReLU, normal."""

@@ -7,8 +7,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ssl_jax.errors import UserError
 from ssl_jax.models.layers import Conv, DropChannels, GroupNorm, UpConv2, pad_to_multiple
-from ssl_jax.types import UserError
 
 SLOPE = 0.01
 """Of the leaky ReLU."""

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ssl_jax.errors import UserError
 from ssl_jax.models.layers import Conv, DropChannels, batch_norm, max_pool3
-from ssl_jax.types import UserError
 
 DEPTHS = {  # name: blocks of each stage, is it made of bottlenecks
   'resnet18': ((2, 2, 2, 2), False),

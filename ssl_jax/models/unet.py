@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ssl_jax.errors import UserError
 from ssl_jax.models.layers import (
   Conv,
   ConvNormAct,
@@ -15,7 +16,6 @@ from ssl_jax.models.layers import (
   max_pool2,
   pad_to_multiple,
 )
-from ssl_jax.types import UserError
 
 
 class Model(nn.Module):

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ssl_jax.errors import UserError
 from ssl_jax.models.layers import Conv, DropChannels, batch_norm
-from ssl_jax.types import CELLS, UserError
+from ssl_jax.types import CELLS
 
 TASKS = (CELLS,)
 

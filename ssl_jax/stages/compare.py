@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from ssl_jax import build, parallel
+from ssl_jax.errors import UserError
 from ssl_jax.evaluation import confusion, statistics
 from ssl_jax.inference.trained_networks import read_config
 from ssl_jax.io.run_log import read_log, replace_text
@@ -13,7 +14,7 @@ from ssl_jax.stages import comparison_figures
 from ssl_jax.stages.ensembles import trained_stages
 from ssl_jax.stages.seed_scores import learns_from_labels_alone, shares_to_expect
 from ssl_jax.training import collapse
-from ssl_jax.types import CELLS, MASKS, Splits, StageSpec, UserError
+from ssl_jax.types import CELLS, MASKS, Splits, StageSpec
 
 INPUT_STAGES = {'of': ('train', 'score'), 'against': ('train', 'score')}
 TASKS = (MASKS, CELLS)

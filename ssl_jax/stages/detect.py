@@ -10,12 +10,13 @@ from tqdm import tqdm
 
 from ssl_jax import build, parallel
 from ssl_jax.data import dataset_stats
+from ssl_jax.errors import Stopped, UserError
 from ssl_jax.evaluation import figures
 from ssl_jax.inference import detection
 from ssl_jax.inference.trained_networks import Network, read_config
 from ssl_jax.io.run_log import read_done, replace_text, write_done
 from ssl_jax.stages.seed_scores import mean_over_seeds
-from ssl_jax.types import CELLS, PredictFn, Splits, StageSpec, Stopped, UserError
+from ssl_jax.types import CELLS, PredictFn, Splits, StageSpec
 
 INPUT_STAGES = {'of': 'train'}
 TASKS = (CELLS,)

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ssl_jax import build
-from ssl_jax.types import StageSpec, UserError
+from ssl_jax.errors import UserError
+from ssl_jax.types import StageSpec
 
 
 def trained_stages(stage: Path) -> list[Path]:

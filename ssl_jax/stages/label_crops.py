@@ -13,13 +13,14 @@ from tqdm import tqdm
 
 from ssl_jax import build, parallel
 from ssl_jax.data.replay_buffer import FILE, Pairs
+from ssl_jax.errors import Stopped, UserError
 from ssl_jax.evaluation import figures
 from ssl_jax.inference.trained_networks import Ensemble
 from ssl_jax.io import images
 from ssl_jax.io.run_log import replace_text
 from ssl_jax.stages.ensembles import check_members
 from ssl_jax.stages.seed_scores import mean_over_seeds
-from ssl_jax.types import IGNORE, NOTHING, Splits, StageSpec, Stopped, UserError
+from ssl_jax.types import IGNORE, NOTHING, Splits, StageSpec
 from ssl_jax.views import make_views
 
 INPUT_STAGES = {'of': 'train', 'generated': 'synthesize'}

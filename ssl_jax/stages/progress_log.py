@@ -8,8 +8,8 @@ from typing import Any
 from tqdm import tqdm
 
 from ssl_jax import parallel
+from ssl_jax.errors import Stopped
 from ssl_jax.io.run_log import replace_text
-from ssl_jax.types import Stopped
 
 
 class Journal:

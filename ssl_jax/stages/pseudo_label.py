@@ -9,6 +9,7 @@ import numpy as np
 
 from ssl_jax import build, parallel
 from ssl_jax.data import dataset_stats
+from ssl_jax.errors import UserError
 from ssl_jax.evaluation import figures
 from ssl_jax.inference.images import predict_labels
 from ssl_jax.inference.trained_networks import Ensemble
@@ -18,7 +19,7 @@ from ssl_jax.stages.ensembles import check_members
 from ssl_jax.stages.progress_log import Journal
 from ssl_jax.stages.pseudo_label_filter import Filter
 from ssl_jax.stages.pseudo_label_quality import Quality
-from ssl_jax.types import IGNORE, Source, Splits, StageSpec, UserError
+from ssl_jax.types import IGNORE, Source, Splits, StageSpec
 
 INPUT_STAGES = {'of': 'train', 'ranking': 'rank', 'stable': 'pseudo_label'}
 PARTS = ('all', 'reliable', 'rest')

@@ -7,9 +7,10 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
+from ssl_jax.errors import UserError
 from ssl_jax.evaluation import confusion
 from ssl_jax.io import mask_store
-from ssl_jax.types import IGNORE, UserError
+from ssl_jax.types import IGNORE
 
 
 class Filter(NamedTuple):

@@ -12,12 +12,13 @@ import numpy as np
 
 from ssl_jax import build, parallel
 from ssl_jax.data import dataset_stats
+from ssl_jax.errors import UserError
 from ssl_jax.evaluation import confusion
 from ssl_jax.inference.images import predict_labels
 from ssl_jax.inference.trained_networks import Network, read_config
 from ssl_jax.io.run_log import replace_text
 from ssl_jax.stages.progress_log import Journal
-from ssl_jax.types import Source, Splits, StageSpec, UserError
+from ssl_jax.types import Source, Splits, StageSpec
 
 INPUT_STAGES = {'of': 'train'}
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ssl_jax import build
+from ssl_jax.errors import Stopped, UserError
 from ssl_jax.evaluation.evaluate import evaluate
 from ssl_jax.inference import cluster_matching
 from ssl_jax.inference.trained_networks import Ensemble
@@ -12,7 +13,7 @@ from ssl_jax.stages import missing_labels
 from ssl_jax.stages.ensembles import check_members
 from ssl_jax.stages.seed_scores import keep, mean_over_seeds
 from ssl_jax.training.checkpoint import SELECTABLE
-from ssl_jax.types import CELLS, MASKS, Splits, StageSpec, Stopped, UserError
+from ssl_jax.types import CELLS, MASKS, Splits, StageSpec
 
 INPUT_STAGES = {'of': 'train'}
 TASKS = (MASKS, CELLS)

@@ -9,6 +9,7 @@ import numpy as np
 
 from ssl_jax import build, parallel
 from ssl_jax.data.volume_preprocessing import Preparation
+from ssl_jax.errors import UserError
 from ssl_jax.evaluation import organs
 from ssl_jax.inference import sliding_window, volumes
 from ssl_jax.inference.trained_networks import Ensemble
@@ -18,7 +19,7 @@ from ssl_jax.io.run_log import replace_text, write_done
 from ssl_jax.stages.ensembles import check_members
 from ssl_jax.stages.progress_log import Journal
 from ssl_jax.stages.seed_scores import mean_over_seeds
-from ssl_jax.types import Splits, StageSpec, UserError
+from ssl_jax.types import Splits, StageSpec
 
 INPUT_STAGES = {'of': 'train'}
 

@@ -7,12 +7,13 @@ import numpy as np
 from tqdm import tqdm
 
 from ssl_jax import build, parallel
+from ssl_jax.errors import Stopped, UserError
 from ssl_jax.evaluation import kernel_distance
 from ssl_jax.inference.trained_networks import Network, read_config
 from ssl_jax.io import images
 from ssl_jax.stages import gan_samples
 from ssl_jax.stages.seed_scores import mean_over_seeds
-from ssl_jax.types import Splits, StageSpec, Stopped, UserError
+from ssl_jax.types import Splits, StageSpec
 
 INPUT_STAGES = {'of': 'train_gan', 'judge': 'train'}
 BATCH = 16

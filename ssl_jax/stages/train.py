@@ -10,6 +10,7 @@ import numpy as np
 from ssl_jax import build, parallel
 from ssl_jax.data import dataset_stats
 from ssl_jax.data import stream as data
+from ssl_jax.errors import UserError
 from ssl_jax.evaluation import confusion
 from ssl_jax.evaluation.evaluate import Evaluation, evaluate
 from ssl_jax.inference import cluster_matching
@@ -20,17 +21,7 @@ from ssl_jax.stages.seed_scores import keep, mean_over_seeds, shares_to_expect
 from ssl_jax.stages.training_sources import check_images, check_made, same_data
 from ssl_jax.training import collapse, loop
 from ssl_jax.training.checkpoint import SELECTABLE, Checkpoints
-from ssl_jax.types import (
-  CELLS,
-  MASKS,
-  NOTHING,
-  Learner,
-  PredictFn,
-  Splits,
-  StageSpec,
-  TrainState,
-  UserError,
-)
+from ssl_jax.types import CELLS, MASKS, NOTHING, Learner, PredictFn, Splits, StageSpec, TrainState
 
 INPUT_STAGES = {'pseudo': 'pseudo_label', 'replay': 'label_crops', 'begin': 'train'}
 TASKS = (MASKS, CELLS)

@@ -7,12 +7,13 @@ import numpy as np
 
 from ssl_jax import build, parallel, registry
 from ssl_jax.data import dataset_stats
+from ssl_jax.errors import UserError
 from ssl_jax.io.run_log import read_done, write_done
 from ssl_jax.stages import gan_samples
 from ssl_jax.stages.seed_scores import mean_over_seeds
 from ssl_jax.stages.training_sources import check_images, same_data
 from ssl_jax.training import gan, loop
-from ssl_jax.types import Splits, StageSpec, TrainState, UserError
+from ssl_jax.types import Splits, StageSpec, TrainState
 
 INPUT_STAGES = {}
 NETWORKS = ('generator', 'generator_rate', 'discriminator', 'discriminators')

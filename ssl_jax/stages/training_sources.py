@@ -8,8 +8,9 @@ from ssl_jax import build
 from ssl_jax.data import dataset_stats, pseudo_labels
 from ssl_jax.data import stream as data
 from ssl_jax.data.replay_buffer import Pairs, ReplayBuffer
+from ssl_jax.errors import UserError
 from ssl_jax.io.run_log import begun, replace_text
-from ssl_jax.types import Source, Splits, StageSpec, UserError
+from ssl_jax.types import Source, Splits, StageSpec
 
 
 def check_images(config: Mapping, found: Splits) -> None:

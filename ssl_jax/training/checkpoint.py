@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
-from ssl_jax.types import TrainState, UserError
+from ssl_jax.errors import UserError
+from ssl_jax.types import TrainState
 
 SELECTABLE = {
   'best': ('val/score', 1),

@@ -13,8 +13,9 @@ import optax
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from ssl_jax.errors import UserError
 from ssl_jax.training.learner import ema_decay
-from ssl_jax.types import Key, Learner, Metrics, TrainState, UserError
+from ssl_jax.types import Key, Learner, Metrics, TrainState
 from ssl_jax.views import make_views
 
 Verdicts = Float[Array, 'members b']

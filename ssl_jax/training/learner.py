@@ -9,8 +9,9 @@ import optax
 from flax import linen as nn
 
 from ssl_jax import parallel
+from ssl_jax.errors import UserError
 from ssl_jax.training import collapse
-from ssl_jax.types import NUMBERS, Learner, LossTransform, Outputs, TrainState, UserError, Variables
+from ssl_jax.types import NUMBERS, Learner, LossTransform, Outputs, TrainState, Variables
 from ssl_jax.views import make_views
 
 

@@ -11,11 +11,12 @@ from tqdm import tqdm
 
 from ssl_jax import parallel
 from ssl_jax.data import stream as data
+from ssl_jax.errors import Stopped, UserError
 from ssl_jax.io.run_log import RunLog
 from ssl_jax.training import collapse
 from ssl_jax.training.checkpoint import Checkpoints
 from ssl_jax.training.learner import first_nonfinite
-from ssl_jax.types import Learner, Stopped, TrainState, UserError
+from ssl_jax.types import Learner, TrainState
 
 Evaluate = Callable[[TrainState, bool], dict[str, float]]
 """A state -> its scores; all of them, or (False) only those by which the best is found."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import jax
 import optax
 
-from ssl_jax.types import UserError
+from ssl_jax.errors import UserError
 
 
 def poly(lr: float, steps: int, power: float = 0.9) -> optax.Schedule:

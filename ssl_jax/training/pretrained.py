@@ -9,8 +9,9 @@ import numpy as np
 from flax import traverse_util
 from safetensors.numpy import load_file
 
+from ssl_jax.errors import UserError
 from ssl_jax.io.torch_state_dict import read_torch
-from ssl_jax.types import TrainState, UserError
+from ssl_jax.types import TrainState
 
 LEAVES = {
   ('params', 'kernel'): 'weight',

@@ -25,7 +25,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
-from ssl_jax.types import BACKGROUND, IGNORE, Key, Mix, UserError, View
+from ssl_jax.errors import UserError
+from ssl_jax.types import BACKGROUND, IGNORE, Key, Mix, View
 from ssl_jax.views import affine, geometry, photometric
 from ssl_jax.views.affine import Affine, Number, apply, invert
 from ssl_jax.views.randaugment import randaugment

@@ -5,7 +5,7 @@ import numbers
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from ssl_jax.types import UserError
+from ssl_jax.errors import UserError
 from ssl_jax.views.affine import Number
 
 Recipe = Any  # the knobs of a view: a dict or a ConfigDict (which is no Mapping)
