@@ -1,85 +1,127 @@
 """The shape of the code: imports only go down, and files stay small."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
-import pytest
+from ssl_jax import registry
 
 PACKAGE = Path(__file__).resolve().parents[1] / 'ssl_jax'
+FILES = sorted(path for path in PACKAGE.rglob('*.py') if path.name != '__init__.py')
 
-# Each file may import only what stands above it (and, in a folder, its own `_helpers` and layers).
-FLOORS = [
-  'types',
-  'atomic find parallel losses metrics intervals optimizers affine collapse mixup',
-  'resampling _imagefile _torchfile surface sliding',
-  'images volumes photometric randaugment pretrained geometry recipes',
-  'pieces',
-  'masks preparation',
-  'augment figures altered replay distance',
-  'methods models datasets',
-  'learner data',
-  'gan',
-  'build checkpoint inference record',
-  'clusters',
-  'trained',
-  'evaluate train',
-  'detect organs',
-  'outputs',
-  'predict',
-  'stages table',
-  'validate',
-  'run',
-]
+# A file or a room imports only what stands on a lower floor; files of one room may also import each
+# other, as long as they do not form a cycle.
+FLOORS = (
+  'errors',
+  'types registry',
+  'settings parallel losses',
+  'parse_settings stage_list',
+  'io views',
+  'data methods models',
+  'datasets training',
+  'build run_folder',
+  'inference',
+  'evaluation',
+  'stages',
+  'predict run table',
+)
 HEIGHT = {name: height for height, floor in enumerate(FLOORS) for name in floor.split()}
-WITHIN = {'models': {'layers', 'convolution', 'resnet', 'wideresnet'}}
-WITHIN |= {'datasets': set(), 'methods': set(), 'stages': set()}
+
+# A plug-in imports no other plug-in of its room, so that each can be read and removed alone. The
+# heads of Hydra sit on a wide ResNet, which is also a network of its own.
+PLUG_INS_IN_PLUG_INS = {('models.hydra', 'models.wideresnet')}
 
 
-def _imports(path: Path) -> set[str]:
-  """Modules of the package that a file imports, as 'losses' or 'models.layers'."""
-  found = set()
+def _module_of(path):
+  """'losses' for ssl_jax/losses.py, 'io.images' for ssl_jax/io/images.py."""
+  return '.'.join(path.relative_to(PACKAGE).with_suffix('').parts)
+
+
+MODULES = {_module_of(path): path for path in FILES}
+
+
+def _imported_names(path):
+  """Full dotted names of all that a file imports, inside functions too."""
+  names = set()
   for node in ast.walk(ast.parse(path.read_text())):
     if isinstance(node, ast.Import):
-      found |= {a.name.removeprefix('ssl_jax.') for a in node.names if 'ssl_jax.' in a.name}
-    elif isinstance(node, ast.ImportFrom) and (node.module or '').split('.')[0] == 'ssl_jax':
-      inner = node.module.removeprefix('ssl_jax').lstrip('.')
-      found |= {f'{inner}.{a.name}' if inner in WITHIN else inner or a.name for a in node.names}
-  return found
+      names |= {name.name for name in node.names}
+    elif isinstance(node, ast.ImportFrom):
+      assert node.level == 0, f'{path} has a relative import'
+      names |= {f'{node.module}.{name.name}' for name in node.names}
+  return names
 
 
-FILES = sorted(p for p in PACKAGE.rglob('*.py') if p.name != '__init__.py')
+def _imported_modules(path):
+  """Modules of the package that a file imports, as _module_of names them."""
+  modules = set()
+  for name in _imported_names(path):
+    if not name.startswith('ssl_jax.'):
+      continue
+    # 'ssl_jax.io.images.to_uint8' names something in a module, 'ssl_jax.io.images' the module.
+    name = name.removeprefix('ssl_jax.')
+    module = name if name in MODULES else name.rpartition('.')[0]
+    assert module in MODULES, f'{path} imports {name}, which is no module of the package'
+    modules.add(module)
+  return modules
 
 
-@pytest.mark.parametrize('path', FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_imports_only_go_down(path):
-  folder = path.parent.name if path.parent != PACKAGE else None
-  own = HEIGHT[folder or path.stem]
-  for module in _imports(path):
-    first, _, rest = module.partition('.')
-    if folder and first == folder:
-      helper = rest.split('.')[0]
-      assert helper in WITHIN[folder] or helper.startswith('_'), f'{path} imports {module}'
-    else:
-      assert HEIGHT[first] < own, f'{path} imports {module}, which does not stand below it'
+GRAPH = {module: _imported_modules(path) for module, path in MODULES.items()}
 
 
-def test_every_file_has_a_floor():
-  names = {p.stem if p.parent == PACKAGE else p.parent.name for p in FILES}
-  assert names == set(HEIGHT)
+def test_every_room_and_file_has_a_floor():
+  assert {module.split('.')[0] for module in MODULES} == set(HEIGHT)
 
 
-@pytest.mark.parametrize('path', FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_files_stay_small(path):
-  assert len(path.read_text().splitlines()) <= 250
+def test_imports_only_go_down():
+  faults = []
+  for module, imported_modules in GRAPH.items():
+    room = module.split('.')[0]
+    for imported in imported_modules:
+      imported_room = imported.split('.')[0]
+      if imported_room != room and HEIGHT[imported_room] >= HEIGHT[room]:
+        faults.append(f'{module} imports {imported}, which does not stand below it')
+  assert not faults, '\n'.join(sorted(faults))
+
+
+def test_no_cycles():
+  left = {module: set(imported_modules) for module, imported_modules in GRAPH.items()}
+  while True:
+    ready = {module for module, imported_modules in left.items() if not imported_modules}
+    if not ready:
+      break
+    left = {module: left[module] - ready for module in left if module not in ready}
+  assert not left, f'in a cycle, or above one: {left}'
+
+
+def test_plug_ins_do_not_import_each_other():
+  plug_ins = {f'{kind}.{name}' for kind in registry.EXPORTS for name in registry.known(kind)}
+  faults = set()
+  for module in plug_ins:
+    room = module.split('.')[0]
+    beside = {name for name in GRAPH[module] & plug_ins if name.split('.')[0] == room}
+    faults |= {(module, imported) for imported in beside}
+  assert faults == PLUG_INS_IN_PLUG_INS
+
+
+def test_files_stay_small():
+  lengths = {str(path): len(path.read_text().splitlines()) for path in FILES}
+  assert not {path: length for path, length in lengths.items() if length > 400}
 
 
 def test_run_time_needs_neither_torch_nor_tensorflow():
   for path in FILES:
-    assert not {m.split('.')[0] for m in _all_imports(path)} & {'torch', 'tensorflow'}, path
+    packages = {name.split('.')[0] for name in _imported_names(path)}
+    assert not packages & {'torch', 'tensorflow'}, path
 
 
-def _all_imports(path: Path) -> set[str]:
-  nodes = ast.walk(ast.parse(path.read_text()))
-  names = {a.name for n in nodes if isinstance(n, ast.Import) for a in n.names}
-  nodes = ast.walk(ast.parse(path.read_text()))
-  return names | {n.module or '' for n in nodes if isinstance(n, ast.ImportFrom)}
+def test_settings_are_read_without_jax():
+  """So that a page, --help and --dry_run answer at once."""
+  program = (
+    'import sys, ssl_jax.settings, ssl_jax.parse_settings, ssl_jax.registry\n'
+    'print(sorted({"jax", "flax", "numpy"} & set(sys.modules)))'
+  )
+  command = [sys.executable, '-c', program]
+  printed = subprocess.run(command, cwd=PACKAGE.parent, check=True, capture_output=True, text=True)
+  assert printed.stdout.strip() == '[]'
