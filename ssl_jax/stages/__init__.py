@@ -1,8 +1,12 @@
-"""What a stage of a run can be: each file exports `stage(config, folder, stop, *, ...)`.
+"""What a stage of a run can be: each file exports `stage(settings, folder, stop, *, ...)`.
 
-Beside it stand INPUT_STAGES, which says of its parameters that name earlier stages what kind those must
-be, and `check`, which refuses before the run begins what the stage could not do.
+A stage reads the folders of earlier stages, which its keyword arguments name, and writes only its
+own; the figures that it returns become its done.json. `settings` are those of the config with what
+the stage's dict in `config.stages` changes; the keyword arguments are set by that dict as well.
 
-A stage reads earlier folders of the run by name and writes only its own; what it returns becomes
-its done.json. Parameters after the star are set by the stage's dict in `config.stages`.
+Beside `stage` stand
+- INPUT_STAGES: keyword arguments that name earlier stages -> the kinds that those may be;
+- check(spec, earlier, splits): refuses, before the run begins, what the stage could not do;
+- TASKS: tasks of data sets (types.MASKS, types.CELLS) that it is for; by default masks alone;
+- USES: fields of the config that it reads; by default all of them, as stages that train do.
 """

@@ -1,43 +1,76 @@
-"""A stage that finds the cells of whole test images, and holds them against the points."""
+"""A stage that detects the cells of whole test images, and scores them against the points."""
 
 import csv
 import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Integer, UInt8
 from tqdm import tqdm
 
-from ssl_jax import build, parallel
+from ssl_jax import build, parallel, run_folder
 from ssl_jax.data import dataset_stats
 from ssl_jax.errors import Stopped, UserError
+from ssl_jax.evaluation import detection as detection_scores
 from ssl_jax.evaluation import figures
 from ssl_jax.inference import detection
-from ssl_jax.inference.trained_networks import Network, read_config
+from ssl_jax.inference.trained_networks import TrainedNetwork
+from ssl_jax.io import overlays
 from ssl_jax.io.run_log import read_done, replace_text, write_done
+from ssl_jax.settings import Seeds, Settings
+from ssl_jax.stage_list import StageSpec
 from ssl_jax.stages.seed_scores import mean_over_seeds
-from ssl_jax.types import CELLS, PredictFn, Splits, StageSpec
+from ssl_jax.stages.training_sources import required
+from ssl_jax.types import CELLS, Figures, PredictFn, Record, Splits
 
 INPUT_STAGES = {'of': 'train'}
 TASKS = (CELLS,)
+USES = ('seed', 'num_seeds', 'data')
+
 ROWS = 3
 """Images that the picture shows."""
 
 
-def check(plan: StageSpec, earlier: Mapping[str, StageSpec], found: Splits) -> None:
-  """Raises UserError where there is no whole test image, or for a knob that cannot be."""
-  own, where = plan.own, f'stages.{plan.name}'
-  if found.whole is None:
-    raise UserError(f'{where} looks for cells in test images, and the data hold none out.')
-  for knob in ('stride', 'radius', 'distance'):
-    if own.get(knob, 1) <= 0:
-      raise UserError(f'{where}: {knob}={own[knob]} is not above 0.')
-  if not 0 <= own.get('score', 0.5) <= 1:
-    raise UserError(f'{where}: score={own["score"]} is not in 0..1.')
+def check(spec: StageSpec, earlier: Mapping[str, StageSpec], splits: Splits) -> None:
+  """Checks that there are whole test images, and that numbers make sense.
+
+  Raises:
+    UserError: if not.
+  """
+  stage_kwargs = spec.stage_kwargs
+  where = f'stages.{spec.name}'
+  required(splits.whole, f'{where} looks for cells in test images, and the data hold none out.')
+  for key in ('stride', 'radius', 'distance'):
+    if stage_kwargs.get(key, 1) <= 0:
+      raise UserError(f'{where}: {key}={stage_kwargs[key]} is not above 0.')
+  score = stage_kwargs.get('score', 0.5)
+  if not 0 <= score <= 1:
+    raise UserError(f'{where}: score={score} is not in 0..1.')
+
+
+class _Detector(NamedTuple):
+  """A trained network and the arguments of detection.detect_cells."""
+
+  predict_fn: PredictFn
+  classes: Sequence[str]
+  size: int
+  stride: int
+  score: float | int
+  radius: float | int
+
+
+class _Result(NamedTuple):
+  """What came of an image."""
+
+  name: str
+  counts: Integer[np.ndarray, 'classes 3']  # true positives, false positives, false negatives
+  pictures: list[UInt8[np.ndarray, 'h w 3']]  # the annotated points, and the detected cells
 
 
 def stage(
-  config: Mapping,
+  settings: Settings,
   folder: Path,
   stop: Callable[[], bool],
   *,
@@ -46,64 +79,101 @@ def stage(
   score: float = 0.5,
   radius: float = 12.0,
   distance: float = 6.0,
-) -> dict[str, float]:
-  """Writes points/NAME.csv of each test image for each seed of the training stage `of`, and F1.
+) -> Figures:
+  """Detects the cells of the test images with each seed of a training stage, and returns F1.
 
-  `stride`, `score` and `radius` are those of detect.slide. A cell is a hit within `distance` pixels
-  of a point that nothing else hits (6 at 0.55 um a pixel: Sirinukunwattana et al. 2016).
+  Of each seed it writes points/NAME.csv, counts.csv and picture.png. The figures are those of
+  evaluation.detection.f1_scores as test/..., in percent.
+
+  Args:
+    settings: of this stage; the data set is that of the training stage.
+    folder: of this stage.
+    stop: asked before each image whether to stop.
+    of: the training stage.
+    stride: pixels between the centres of neighbouring windows.
+    score: lowest probability of a cell with which a window votes for one.
+    radius: pixels; of cells closer than this one is kept.
+    distance: pixels within which a cell is a hit of a point that nothing else hits (6 at 0.55 um a
+      pixel: Sirinukunwattana et al. 2016).
+
+  Raises:
+    UserError: if a checkpoint is missing.
+    Stopped: if it was asked to stop; the seed begins again then.
   """
-  settings = read_config(folder.parent / of)
-  found = build.splits(settings['data'])
-  network, done = None, {}
-  mine = build.folders_of_seeds(settings, folder)
-  for seed, trained in build.folders_of_seeds(settings, folder.parent / of).items():
-    if len(mine) > 1 and (before := read_done(mine[seed])) is not None:
+  trained_folder = folder.parent / of
+  trained_settings = run_folder.read_settings(trained_folder)
+  seeds = trained_settings.part(Seeds)
+  whole = required(
+    build.splits(trained_settings.data).whole,
+    f'stages.{folder.name} looks for cells in test images, and the data hold none out.',
+  )
+  seed_folders = run_folder.folders_of_seeds(seeds, folder)
+  network = None
+  done: dict[int, Figures] = {}
+  for seed, checkpoints_folder in run_folder.folders_of_seeds(seeds, trained_folder).items():
+    seed_folder = seed_folders[seed]
+    before = read_done(seed_folder)
+    if before is not None and len(seed_folders) > 1:
       done[seed] = before
       continue
-    facts = build.read_stats(trained)
-    network = network or Network(settings, facts)
-    answer, step = network.at(trained, settings['select'])
-    knobs = dict(size=settings['size'][0], stride=stride, score=score, radius=radius)
-    each = []
-    for index in tqdm(range(len(found.whole)), unit=' images', desc=mine[seed].name):
+    stats = run_folder.read_stats(checkpoints_folder)
+    if network is None:  # one compiled program serves all seeds
+      network = TrainedNetwork(trained_settings, stats)
+    predict_fn, step = network.predict_fn(checkpoints_folder, trained_settings.checkpoint)
+    size = trained_settings.crop_size[0]
+    detector = _Detector(predict_fn, stats.classes, size, stride, score, radius)
+    results = []
+    for index in tqdm(range(len(whole)), unit=' images', desc=seed_folder.name):
       if stop():
         raise Stopped(f'{folder.name}: stopped; the same command begins this seed again.')
-      each.append(_of_image(answer, found.whole[index], facts, mine[seed], distance, knobs))
-    counts = np.stack([one for one, _ in each])
-    _write(mine[seed] / 'counts.csv', [found.whole[i]['name'] for i in range(len(each))], counts,
-           facts.classes)  # fmt: skip
+      results.append(_detect(detector, whole[index], seed_folder, distance))
+    _write_counts(seed_folder / 'counts.csv', results, stats.classes)
     if parallel.is_main():
-      figures.beside(mine[seed] / 'picture.png', [rows for _, rows in each[:ROWS]],
-                     ['points', 'found'])  # fmt: skip
-    scores = detection.f1_scores(counts.sum(0), facts.classes)
-    done[seed] = {'steps': step} | {f'test/{name}': value for name, value in scores.items()}
-    if len(mine) > 1:
-      write_done(mine[seed], done[seed])
+      _draw(seed_folder / 'picture.png', results[:ROWS], stats.classes)
+    done[seed] = {'steps': step}
+    counts = np.stack([result.counts for result in results]).sum(0)
+    for name, value in detection_scores.f1_scores(counts, stats.classes).items():
+      done[seed][f'test/{name}'] = value
+    if len(seed_folders) > 1:
+      write_done(seed_folder, done[seed])
   return mean_over_seeds(done)
 
 
-def _of_image(
-  answer: PredictFn,
-  record: Mapping,
-  facts: dataset_stats.DatasetStats,
-  folder: Path,
-  distance: float,
-  knobs: Mapping,
-) -> tuple[np.ndarray, list[np.ndarray]]:
-  """Counts of hits, false and missed, and two pictures: the points, and what was found."""
-  cells = detection.slide(answer, dataset_stats.unit(record['image']), **knobs)
-  replace_text(folder / 'points' / f'{record["name"]}.csv', detection.as_csv(cells, facts.classes))
-  counts = detection.tp_fp_fn(cells, record['points'], record['classes'], facts.classes, distance)
-  drawn = [detection.draw(record['image'], at, classes) for at, classes in
-           ((record['points'], record['classes']), (cells.at, cells.classes))]  # fmt: skip
-  return counts, drawn
+def _detect(detector: _Detector, record: Record, folder: Path, distance: float | int) -> _Result:
+  """Detects the cells of an image, writes them as points/NAME.csv, and counts hits."""
+  name, image = record['name'], record['image']
+  cells = detection.detect_cells(
+    detector.predict_fn,
+    dataset_stats.to_float(image),
+    detector.size,
+    detector.stride,
+    detector.score,
+    detector.radius,
+  )
+  table = detection.cells_to_csv(cells, detector.classes)
+  replace_text(folder / 'points' / f'{name}.csv', table)
+  points, classes = record['points'], record['classes']
+  counts = detection_scores.tp_fp_fn(cells, points, classes, detector.classes, distance)
+  pictures = [
+    overlays.draw_cells(image, points, classes),
+    overlays.draw_cells(image, cells.points, cells.classes),
+  ]
+  return _Result(name, counts, pictures)
 
 
-def _write(path: Path, names: Sequence[str], counts: np.ndarray, classes: Sequence[str]) -> None:
+def _draw(path: Path, results: Sequence[_Result], classes: Sequence[str]) -> None:
+  """Draws annotated and detected cells side by side, an image a row."""
+  rows = [result.pictures for result in results]
+  names = [result.name for result in results]
+  figures.beside(path, rows, ['annotated', 'detected'], names, classes=classes, unknown=True)
+
+
+def _write_counts(path: Path, results: Sequence[_Result], classes: Sequence[str]) -> None:
+  """Writes the counts of each image, of any class and of each."""
   text = io.StringIO()
   table = csv.writer(text)
   table.writerow(['image', 'class', 'hits', 'false', 'missed'])
-  for name, own in zip(names, counts, strict=True):
-    for kind, row in zip(('any', *classes[1:]), own.tolist(), strict=True):
-      table.writerow([name, kind, *row])
+  for result in results:
+    for kind, counts in zip(('any', *classes[1:]), result.counts.tolist(), strict=True):
+      table.writerow([result.name, kind, *counts])
   replace_text(path, text.getvalue())

@@ -1,28 +1,51 @@
-"""Stages whose networks are averaged."""
+"""What stages ask of the networks that earlier stages trained, one or several to be averaged."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ssl_jax import build
+from ssl_jax import run_folder
 from ssl_jax.errors import UserError
-from ssl_jax.types import StageSpec
+from ssl_jax.settings import Learning
+from ssl_jax.stage_list import StageSpec
+from ssl_jax.types import TrainState, Variables
+
+
+def names_of(stages: str | Sequence[str]) -> Sequence[str]:
+  """Returns the names of stages, of which a config may give one without a tuple."""
+  return (stages,) if isinstance(stages, str) else stages
 
 
 def trained_stages(stage: Path) -> list[Path]:
-  """The training stages of which a stage speaks: itself, or those that a score stage scores."""
-  named = build.own_of(stage).get('of', stage.name)
-  return [stage.parent / name for name in ((named,) if isinstance(named, str) else named)]
+  """Returns the folders of the trainings that a stage is about: itself, or those it scores."""
+  named = run_folder.stage_entry(stage).get('of', stage.name)
+  return [stage.parent / name for name in names_of(named)]
 
 
-def check_members(plan: StageSpec, earlier: Mapping[str, StageSpec]) -> None:
-  """Raises UserError where the networks of `of` cannot be averaged, or have other seeds."""
-  named = plan.own['of']
-  names = (named,) if isinstance(named, str) else named
+def same_seeds(first: StageSpec, second: StageSpec) -> bool:
+  """Returns whether two stages have the same seeds, so that one can read the other's."""
+  one, other = first.settings, second.settings
+  return (one.seed, one.num_seeds) == (other.seed, other.num_seeds)
+
+
+def check_members(spec: StageSpec, earlier: Mapping[str, StageSpec]) -> None:
+  """Checks that the networks of the stages `of` can be averaged, seed by seed.
+
+  Raises:
+    UserError: if there are none, they have other seeds, or several of them find clusters.
+  """
+  where = f'stages.{spec.name}'
+  names = names_of(spec.stage_kwargs['of'])
   if not names:
-    raise UserError(f'stages.{plan.name}: of names no stage; give one, or several to be averaged.')
+    raise UserError(f'{where}: of names no stage; give one, or several to be averaged.')
   for name in names:
-    its = earlier[name].config
-    if any(plan.config[knob] != its[knob] for knob in ('seed', 'replicas')):
-      raise UserError(f'stages.{plan.name}: {name} has other seeds; an ensemble is of one seed.')
-    if len(names) > 1 and its.get('match'):
-      raise UserError(f'stages.{plan.name}: {name} finds clusters, which cannot be averaged.')
+    if not same_seeds(spec, earlier[name]):
+      raise UserError(f'{where}: {name} has other seeds; an ensemble is of one seed.')
+    if len(names) > 1 and earlier[name].settings.match:
+      raise UserError(f'{where}: {name} finds clusters, which cannot be averaged.')
+
+
+def predicting_weights(learning: Learning, state: TrainState) -> Variables:
+  """Returns the weights that a trained network predicts with: the student's, or their average."""
+  if learning.teacher == 'ema' and state.ema is not None:
+    return state.ema
+  return state.student

@@ -1,90 +1,140 @@
-"""A stage in which an ensemble labels crops, and keeps those of which it is sure enough."""
+"""A stage in which an ensemble labels crops, and keeps those with low enough entropy."""
 
 import csv
 import functools
 import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jaxtyping import Float, UInt8
 from tqdm import tqdm
 
-from ssl_jax import build, parallel
-from ssl_jax.data.replay_buffer import FILE, Pairs
+from ssl_jax import build, parallel, run_folder
+from ssl_jax.data.replay_buffer import CANDIDATES, StoredPairs
+from ssl_jax.data.stream import Stream
 from ssl_jax.errors import Stopped, UserError
 from ssl_jax.evaluation import figures
 from ssl_jax.inference.trained_networks import Ensemble
 from ssl_jax.io import images
 from ssl_jax.io.run_log import replace_text
+from ssl_jax.settings import Inputs, Seeds, Settings
+from ssl_jax.stage_list import StageSpec
 from ssl_jax.stages.ensembles import check_members
 from ssl_jax.stages.seed_scores import mean_over_seeds
-from ssl_jax.types import IGNORE, NOTHING, Splits, StageSpec
+from ssl_jax.types import IGNORE, NOTHING, Figures, PredictFn, Splits
 from ssl_jax.views import make_views
 
 INPUT_STAGES = {'of': 'train', 'generated': 'synthesize'}
-COLUMNS = ('candidate', 'prominence', 'entropy', 'threshold', 'accepted')
-SHOWN = 4
+USES = (
+  'seed',
+  'num_seeds',
+  'data',
+  'batch',
+  'views',
+  'crop_size',
+  'shuffle_unlabeled',
+  'foreground_prob',
+)
+
+ROWS = 4
+"""Crops that the picture shows."""
+
+RANGES = {'prominence': (0, 1), 'inertia': (0, 1), 'count': (1, 10**6), 'max_tries': (1, 10**6)}
 
 
-def check(plan: StageSpec, earlier: Mapping[str, StageSpec], found: Splits) -> None:
-  """Raises UserError where there are no crops to label, or a limit makes no sense."""
-  own, where = plan.own, f'stages.{plan.name}'
-  check_members(plan, earlier)
-  if [*plan.config['views']] != ['crop'] or len(plan.config['batch']) != 1:
+def check(spec: StageSpec, earlier: Mapping[str, StageSpec], splits: Splits) -> None:
+  """Checks that there are crops to label, and that limits make sense.
+
+  Raises:
+    UserError: if not.
+  """
+  stage_kwargs = spec.stage_kwargs
+  settings = spec.settings
+  where = f'stages.{spec.name}'
+  check_members(spec, earlier)
+  if [*settings.views] != ['crop'] or len(settings.batch) != 1:
     raise UserError(f"{where} labels one view, called 'crop', of one stream; give it no other.")
-  if ('generated' in plan.config['batch']) != bool(own.get('generated')):
+  if ('generated' in settings.batch) != bool(stage_kwargs.get('generated')):
     raise UserError(f'{where}: generated (a synthesize stage) and batch.generated need each other.')
-  for knob, low, high in (('prominence', 0, 1), ('inertia', 0, 1), ('count', 1, 10**6)):
-    if not low <= own.get(knob, high) <= high:
-      raise UserError(f'{where}: {knob}={own[knob]} is not in {low}..{high}.')
-  if own.get('union') and own.get('generated'):
+  for key, (low, high) in RANGES.items():
+    if not low <= stage_kwargs.get(key, high) <= high:
+      raise UserError(f'{where}: {key}={stage_kwargs[key]} is not in {low}..{high}.')
+  if stage_kwargs.get('union') and stage_kwargs.get('generated'):
     raise UserError(f'{where}: generated images have no mask of which to make a union.')
 
 
-class State(NamedTuple):
-  """What became of the candidates so far: all that the next one depends on."""
+CropMaker = Callable[[int], tuple[np.ndarray, np.ndarray, np.ndarray]]
+"""The number of a batch -> its images, masks (0 where none are known), and valid pixels."""
 
-  rows: tuple[tuple, ...] = ()  # COLUMNS
+
+class Candidate(NamedTuple):
+  """A crop that was considered: a line of candidates.csv."""
+
+  candidate: int
+  prominence: float
+  entropy: float
+  threshold: float  # after it
+  accepted: int  # 0 or 1
+
+
+class CropRecord(NamedTuple):
+  """The candidates so far, which is all that the next decision depends on."""
+
+  candidates: tuple[Candidate, ...] = ()
 
   @property
   def threshold(self) -> float:
-    return self.rows[-1][3] if self.rows else 0.0
+    """The running mean of the entropy."""
+    return self.candidates[-1].threshold if self.candidates else 0.0
 
   @property
   def accepted(self) -> int:
-    return sum(row[4] for row in self.rows)
+    """The number of accepted candidates."""
+    return sum(candidate.accepted for candidate in self.candidates)
 
 
-def judged(
-  state: State,
+def with_candidate(
+  record: CropRecord,
   prominence: float | int,
   entropy: float | int,
-  least: float | int,
+  min_prominence: float | int,
   inertia: float | int,
-) -> State:
-  """The state after one more candidate (Hann 2021, sections 4.2 and 4.4).
+) -> CropRecord:
+  """Returns the record with one more candidate (Hann 2021, sections 4.2 and 4.4).
 
-  A candidate below `least` prominence is left out at once. Any other moves the threshold,
-  T = inertia T + (1 - inertia) entropy, and is accepted where its entropy is not above it.
+  A candidate below `min_prominence` is rejected at once. Any other moves the threshold,
+  T = inertia T + (1 - inertia) entropy, and is accepted if its entropy is not above it.
   """
-  threshold, passed = state.threshold, prominence >= least
-  if passed:
+  threshold = record.threshold
+  prominent = prominence >= min_prominence
+  if prominent:
     threshold = inertia * threshold + (1 - inertia) * entropy
-  row = (len(state.rows), prominence, entropy, threshold, int(passed and entropy <= threshold))
-  return State((*state.rows, row))
+  accepted = int(prominent and entropy <= threshold)
+  number = len(record.candidates)
+  candidate = Candidate(number, prominence, entropy, threshold, accepted)
+  return CropRecord((*record.candidates, candidate))
 
 
-def entropy(probs: np.ndarray) -> np.ndarray:
-  """-sum X ln X over the pixels of maps [B, ...] of what is no background (no 1 - X term)."""
-  sure = np.asarray(probs, np.float64)
-  terms = np.where(sure > 0, sure * np.log(np.maximum(sure, 1e-300)), 0.0)
-  return -terms.reshape(len(sure), -1).sum(1)
+def foreground_entropy(probs: np.ndarray) -> np.ndarray:
+  """Returns -sum p ln p over all pixels and classes of probabilities [B, ...], per image.
+
+  `probs` are those of the classes without the background; there is no (1 - p) term.
+  """
+  probs = np.asarray(probs, np.float64)
+  terms = np.where(probs > 0, probs * np.log(np.maximum(probs, 1e-300)), 0.0)
+  return -terms.reshape(len(probs), -1).sum(1)
+
+
+def marked_fraction(masks: np.ndarray) -> np.ndarray:
+  """Returns the cell prominence of masks [B, H, W]: the fraction of foreground pixels."""
+  return ((masks > 0) & (masks != IGNORE)).mean((1, 2))
 
 
 def stage(
-  config: Mapping,
+  settings: Settings,
   folder: Path,
   stop: Callable[[], bool],
   *,
@@ -94,112 +144,168 @@ def stage(
   prominence: float = 0.0,
   inertia: float = 0.99,
   union: bool = False,
-  most: int = 20,
-) -> dict[str, float]:
-  """Writes images/N.png and masks/N.png of `count` accepted crops for each seed.
+  max_tries: int = 20,
+) -> Figures:
+  """Labels crops with the networks of `of`, averaged, and keeps those with low entropy.
 
-  Crops are the view 'crop' of training images, or of a synthesize stage's `generated` ones. One
-  whose mask (of a generated image: the new mask) marks less than `prominence` of its pixels is
-  passed over. The networks of the training stages `of` are averaged and the likeliest class is the
-  new mask, with what the old one marks laid over it where `union` asks for it. The entropy of the
-  probabilities must not exceed a running mean of the given `inertia`. At most `most` candidates are
-  looked at for each that is asked for. candidates.csv is the record; a killed stage goes on in it.
+  Crops are the view 'crop' of training images, or of generated ones. The likeliest class is the
+  new mask. Of each seed it writes images/N.png and masks/N.png of the accepted crops, the record
+  candidates.csv, in which a killed stage goes on, and picture.png. It returns crops/candidates,
+  crops/accepted, crops/threshold, and crops/prominence in percent.
+
+  Args:
+    settings: of this stage.
+    folder: of this stage.
+    stop: asked after each batch whether to stop.
+    of: training stages, whose probabilities are averaged.
+    generated: synthesize stage whose images are cropped in place of training images.
+    count: accepted crops to reach, for each seed.
+    prominence: least fraction of pixels that the mask marks (of generated images the new mask),
+      below which a crop is rejected.
+    inertia: of the running mean that the entropy must not exceed.
+    union: whether what the old mask marks is laid over the new one.
+    max_tries: candidates considered for each accepted crop that is asked for, at most.
+
+  Raises:
+    UserError: if a checkpoint is missing, or no crop is accepted.
+    Stopped: if it was asked to stop; what is done is saved.
   """
-  found, ensemble, done = build.splits(config['data']), Ensemble(folder.parent, of), {}
-  for seed, own in build.folders_of_seeds(config, folder).items():
-    answer, _ = ensemble.at(seed)
-    source = build.folders_of_seeds(config, folder.parent / generated)[seed]
-    more = {'generated': Pairs(source)} if generated else NOTHING
-    (stream,) = build.streams(config, found, seed, more).values()
-    crops = _crops(config, {next(iter(config['batch'])): stream}, seed)
+  splits = build.splits(settings.data)
+  inputs = settings.part(Inputs)
+  seeds = settings.part(Seeds)
+  ensemble = Ensemble(folder.parent, of)
+  done: dict[int, Figures] = {}
+  for seed, seed_folder in run_folder.folders_of_seeds(seeds, folder).items():
+    predict_fn, _ = ensemble.predict_fn(seed)
+    made = NOTHING
+    if generated:
+      source_folder = run_folder.folders_of_seeds(seeds, folder.parent / generated)[seed]
+      made = {'generated': StoredPairs(source_folder)}
+    ((name, stream),) = build.streams(inputs, splits, seed, made).items()
+    label = functools.partial(
+      _label, predict_fn, _crops(inputs, name, stream, seed), union, bool(generated)
+    )
     for kind in ('images', 'masks'):
-      (own / kind).mkdir(parents=True, exist_ok=True)
-    state = read(own)
-    bar = tqdm(total=count, initial=state.accepted, unit=' crops', desc=folder.name)
-    while state.accepted < count and len(state.rows) < most * count:
+      (seed_folder / kind).mkdir(parents=True, exist_ok=True)
+    record = read_record(seed_folder)
+    bar = tqdm(total=count, initial=record.accepted, unit=' crops', desc=folder.name)
+    while record.accepted < count and len(record.candidates) < max_tries * count:
       if stop():
         raise Stopped(f'{folder.name}: stopped and saved; the same command goes on.')
-      before = state
-      shown, old, valid = crops(len(state.rows) // stream.batch)
-      probs = np.where(valid[..., None], answer(shown), 0)
-      new = np.where(valid, probs.argmax(-1), IGNORE).astype(np.uint8)
-      marked = marked_share(new if generated else old)
-      if union:
-        new = np.where((old > 0) & (old != IGNORE), old, new).astype(np.uint8)
-      for i, value in enumerate(entropy(probs[..., 1:])):
-        state = judged(state, float(marked[i]), float(value), prominence, inertia)
-        if state.rows[-1][4]:
-          name = f'{state.rows[-1][0]:06d}'
-          if parallel.is_main():
-            images.write_image(own / 'images' / f'{name}.png', as_uint8(shown[i]))
-            images.write_mask(own / 'masks' / f'{name}.png', new[i])
-      write(own, state)
-      bar.update(state.accepted - before.accepted)
+      before = record.accepted
+      labeled = label(len(record.candidates) // stream.batch)
+      for i in range(len(labeled.images)):
+        record = with_candidate(
+          record, float(labeled.prominence[i]), float(labeled.entropy[i]), prominence, inertia
+        )
+        if record.candidates[-1].accepted and parallel.is_main():
+          file = f'{record.candidates[-1].candidate:06d}.png'
+          images.write_image(seed_folder / 'images' / file, as_uint8(labeled.images[i]))
+          images.write_mask(seed_folder / 'masks' / file, labeled.masks[i])
+      # Images of a batch that a kill keeps out of the record are written again.
+      write_record(seed_folder, record)
+      bar.update(record.accepted - before)
     bar.close()
-    done[seed] = _finish(own, state, f'stages.{folder.name}')
+    done[seed] = _finish(seed_folder, record, splits.classes, f'stages.{folder.name}')
   return mean_over_seeds(done)
 
 
-def marked_share(masks: np.ndarray) -> np.ndarray:
-  """The cell prominence of masks [B, H, W]: the share of their pixels that is marked."""
-  return ((masks > 0) & (masks != IGNORE)).mean((1, 2))
+class _Labeled(NamedTuple):
+  """A batch of crops with their new masks, and what decides about them."""
+
+  images: Float[np.ndarray, 'b h w c']
+  masks: UInt8[np.ndarray, 'b h w']
+  prominence: Float[np.ndarray, ' b']
+  entropy: Float[np.ndarray, ' b']
+
+
+def _label(
+  predict_fn: PredictFn,
+  crops: CropMaker,
+  union: bool,
+  by_new_mask: bool,
+  number: int,
+) -> _Labeled:
+  """Labels the crops of a batch; their prominence is of the old masks, or `by_new_mask`."""
+  shown, old, valid = crops(number)
+  probs = np.where(valid[..., None], predict_fn(shown), 0)
+  new = np.where(valid, probs.argmax(-1), IGNORE).astype(np.uint8)
+  prominence = marked_fraction(new if by_new_mask else old)
+  if union:
+    new = np.where((old > 0) & (old != IGNORE), old, new).astype(np.uint8)
+  return _Labeled(shown, new, prominence, foreground_entropy(probs[..., 1:]))
 
 
 def as_uint8(image: np.ndarray) -> np.ndarray:
-  """[0, 1] -> 0..255."""
+  """Returns an image in [0, 1] as 0..255."""
   return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
-def _crops(config: Mapping, streams: Mapping, seed: int) -> Callable[[int], tuple]:
-  """Batch by number -> images, masks (0 where there are none) and what is no padding."""
+def _crops(inputs: Inputs, name: str, stream: Stream, seed: int) -> CropMaker:
+  """Returns what makes the crops of a batch from a stream."""
   key = jax.random.key(seed)
 
   @functools.partial(jax.jit, out_shardings=parallel.replicated())
-  def make(batch, number):
-    own = jax.random.fold_in(key, number)
-    view = make_views.make_views(config['views'], batch, config['size'], own)['crop']
+  def make(batch: Any, number: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
+    batch_key = jax.random.fold_in(key, number)
+    view = make_views.make_views(inputs.views, batch, inputs.crop_size, batch_key)['crop']
     label = view.label if view.label is not None else 0 * view.valid
     return view.image, label, view.valid
 
   def crops(number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    batch = {name: stream[number] for name, stream in streams.items()}
-    return tuple(map(np.asarray, make(parallel.shard(batch), number)))
+    batch = parallel.shard({name: stream[number]})
+    image, label, valid = make(batch, number)
+    return np.asarray(image), np.asarray(label), np.asarray(valid)
 
   return crops
 
 
-def read(folder: Path) -> State:
-  """What the record in a folder says of the candidates so far."""
-  if not (folder / FILE).exists():
-    return State()
-  with (folder / FILE).open(newline='') as file:
-    rows = [[float(value) for value in row] for row in [*csv.reader(file)][1:]]
-  return State(tuple((int(row[0]), *row[1:4], int(row[4])) for row in rows))
+def read_record(folder: Path) -> CropRecord:
+  """Returns what candidates.csv in a folder says; an empty record where there is none."""
+  if not (folder / CANDIDATES).exists():
+    return CropRecord()
+  candidates = []
+  with (folder / CANDIDATES).open(newline='') as file:
+    for row in csv.DictReader(file):
+      candidates.append(
+        Candidate(
+          int(row['candidate']),
+          float(row['prominence']),
+          float(row['entropy']),
+          float(row['threshold']),
+          int(row['accepted']),
+        )
+      )
+  return CropRecord(tuple(candidates))
 
 
-def write(folder: Path, state: State) -> None:
-  """Writes the record; its numbers read back to the last bit."""
+def write_record(folder: Path, record: CropRecord) -> None:
+  """Writes candidates.csv; its numbers read back to the last bit."""
   text = io.StringIO()
-  rows = [(f'{row[0]:06d}', *map(repr, row[1:4]), row[4]) for row in state.rows]
-  csv.writer(text).writerows([COLUMNS, *rows])
-  replace_text(folder / FILE, text.getvalue())
+  table = csv.writer(text)
+  table.writerow(Candidate._fields)
+  for candidate in record.candidates:
+    number, *values, accepted = candidate
+    table.writerow([f'{number:06d}', *map(repr, values), accepted])
+  replace_text(folder / CANDIDATES, text.getvalue())
 
 
-def _finish(folder: Path, state: State, where: str) -> dict[str, float]:
-  if not state.accepted:
+def _finish(folder: Path, record: CropRecord, classes: Sequence[str], where: str) -> Figures:
+  """Draws some of the accepted crops, and returns the figures of a seed."""
+  if not record.accepted:
     raise UserError(
-      f'{where} accepted none of {len(state.rows)} crops; lower its prominence, or let it look at '
-      f'more (most).'
+      f'{where} accepted none of {len(record.candidates)} crops; lower its prominence, or raise '
+      f'max_tries.'
     )
-  pairs = Pairs(folder)
+  pairs = StoredPairs(folder)
   if parallel.is_main():
-    chosen = np.unique(np.linspace(0, len(pairs) - 1, SHOWN).astype(int))
+    chosen = np.unique(np.linspace(0, len(pairs) - 1, ROWS).astype(int))
     rows = [[pairs[i]['image'], pairs[i]['label']] for i in chosen]
-    figures.picture(folder / 'picture.png', rows, ['crop', 'new mask'])
-  shares = marked_share(np.stack([pairs[i]['label'] for i in range(len(pairs))]))
+    figures.picture(folder / 'picture.png', rows, ['crop', 'new mask'], classes=classes)
+  fractions = marked_fraction(np.stack([pairs[i]['label'] for i in range(len(pairs))]))
   return {
-    'crops/candidates': float(len(state.rows)),
-    'crops/accepted': float(state.accepted),
-    'crops/threshold': state.threshold,
-    'crops/prominence': float(100 * shares.mean()),
+    'crops/candidates': float(len(record.candidates)),
+    'crops/accepted': float(record.accepted),
+    'crops/threshold': record.threshold,
+    'crops/prominence': float(100 * fractions.mean()),
   }

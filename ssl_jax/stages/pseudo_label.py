@@ -4,10 +4,11 @@ import csv
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from ssl_jax import build, parallel
+from ssl_jax import build, parallel, run_folder
 from ssl_jax.data import dataset_stats
 from ssl_jax.errors import UserError
 from ssl_jax.evaluation import figures
@@ -15,122 +16,182 @@ from ssl_jax.inference.images import predict_labels
 from ssl_jax.inference.trained_networks import Ensemble
 from ssl_jax.io import mask_store
 from ssl_jax.io.run_log import replace_text
+from ssl_jax.settings import Seeds, Settings
+from ssl_jax.stage_list import StageSpec
 from ssl_jax.stages.ensembles import check_members
 from ssl_jax.stages.progress_log import Journal
 from ssl_jax.stages.pseudo_label_filter import Filter
 from ssl_jax.stages.pseudo_label_quality import Quality
-from ssl_jax.types import IGNORE, Source, Splits, StageSpec
+from ssl_jax.stages.training_sources import required
+from ssl_jax.types import IGNORE, Figures, Source, Splits
 
 INPUT_STAGES = {'of': 'train', 'ranking': 'rank', 'stable': 'pseudo_label'}
-PARTS = ('all', 'reliable', 'rest')
+USES = ('seed', 'num_seeds', 'data')
+
+SUBSETS = ('all', 'reliable', 'rest')
+"""Which unlabeled images get masks: all, those that a ranking calls reliable, or the others."""
 
 
-def check(plan: StageSpec, earlier: Mapping[str, StageSpec], found: Splits) -> None:
-  """Raises UserError where there is nothing to label, or no way to choose what to label."""
-  own, where = plan.own, f'stages.{plan.name}'
-  check_members(plan, earlier)
-  if found.unlabeled is None:
-    raise UserError(f'{where} labels unlabeled images, and there are none.')
-  if own.get('part', 'all') not in PARTS:
-    raise UserError(f'{where}: part={own["part"]!r} is not one of {", ".join(PARTS)}.')
-  if (own.get('part', 'all') != 'all') != bool(own.get('ranking')):
+def check(spec: StageSpec, earlier: Mapping[str, StageSpec], splits: Splits) -> None:
+  """Checks that there are images to label, and a way to choose them.
+
+  Raises:
+    UserError: if one of these is missing, or a number makes no sense.
+  """
+  stage_kwargs = spec.stage_kwargs
+  where = f'stages.{spec.name}'
+  check_members(spec, earlier)
+  required(splits.unlabeled, f'{where} labels unlabeled images, and there are none.')
+  subset = stage_kwargs.get('subset', 'all')
+  if subset not in SUBSETS:
+    raise UserError(f'{where}: subset={subset!r} is not one of {", ".join(SUBSETS)}.')
+  if (subset != 'all') != bool(stage_kwargs.get('ranking')):
     raise UserError(
-      f'{where}: part=reliable or part=rest, and ranking (a rank stage), need each other.'
+      f'{where}: subset=reliable or subset=rest, and ranking (a rank stage), need each other.'
     )
-  if not 0 <= own.get('threshold', 0.0) < 1:
-    raise UserError(f'{where}: threshold={own["threshold"]} is not in 0..1.')
+  threshold = stage_kwargs.get('threshold', 0.0)
+  if not 0 <= threshold < 1:
+    raise UserError(f'{where}: threshold={threshold} is not in 0..1.')
+
+
+class _Row(NamedTuple):
+  """A line of labels.csv."""
+
+  index: int
+  name: str
+  confidence: str  # mean over the pixels, in 0..1
+  coverage: str  # fraction of the pixels that have a label
 
 
 def stage(
-  config: Mapping,
+  settings: Settings,
   folder: Path,
   stop: Callable[[], bool],
   *,
   of: str | Sequence[str],
   ranking: str = '',
-  part: str = 'all',
+  subset: str = 'all',
   threshold: float = 0.0,
   scales: tuple[float, ...] = (0.5, 0.75, 1.0, 1.5, 2.0),
   flip: bool = True,
-  least: int = 0,
+  min_voxels: int = 0,
   stable: str = '',
   agreement: float = 0.9,
-) -> dict[str, float]:
-  """Writes masks/NAME.png and labels.csv for each seed of the training stage `of`, or of several.
+) -> Figures:
+  """Writes masks of unlabeled images for each seed, and returns figures about them in percent.
 
-  Its last network (or the best, if its `select` says so) labels all unlabeled images, or the
-  reliable ones of a `ranking`, or the rest; those of several stages vote by the mean of their
-  probabilities. PredictFn are averaged over `scales` and mirror images; pixels below
-  `threshold` become IGNORE. An image is left out where a class has fewer than `least` pixels, or
-  where its Dice (0..1) with the labels of the stage `stable` is below `agreement`. Where the data
-  know the hidden truth, the masks are held against it: quality.csv, and figures `labels/...` in
-  percent. A killed stage goes on with the next image.
+  Of each seed it writes masks/NAME.png (of volumes NAME.nii.gz), labels.csv and picture.png; where
+  the data set knows the hidden truth also quality.csv. The figures are labels/...: how many pixels
+  have a label and, with a hidden truth, how often it is right. A killed stage goes on with the
+  next image.
+
+  Args:
+    settings: of this stage.
+    folder: of this stage.
+    stop: asked after each image whether to stop.
+    of: the training stage whose network labels the images; of several stages the mean of their
+      probabilities does.
+    ranking: rank stage that says which images are reliable.
+    subset: 'all' images, the 'reliable' ones, or the 'rest'.
+    threshold: pixels whose probability is below it become IGNORE.
+    scales: factors on the image's sides over which probabilities are averaged.
+    flip: whether they are also averaged over mirror images.
+    min_voxels: leaves out an image in which any class but the background has fewer pixels.
+    stable: earlier pseudo_label stage whose masks the new ones are compared with.
+    agreement: leaves out an image whose Dice (0..1) with the mask of `stable` is below it.
+
+  Raises:
+    UserError: if a checkpoint is missing, or no image is kept.
+    Stopped: if it was asked to stop; what is done is saved.
   """
-  ensemble, found = Ensemble(folder.parent, of), build.splits(config['data'])
-  ranked = build.folders_of_seeds(config, folder.parent / ranking)
-  each = []
-  for seed, out in build.folders_of_seeds(config, folder).items():
-    facts = ensemble.facts(seed)
-    teacher, _ = ensemble.at(seed)
-    chosen = _chosen(found.unlabeled, ranked[seed] / 'ranking.csv', part)
-    quality, journal = Quality(facts.classes, found.truth), Journal(out, chosen)
-    before = build.folders_of_seeds(config, folder.parent / stable)[seed] if stable else None
-    keep = Filter(facts.classes, least, before, agreement)
-    answers = predict_labels(teacher, _shown(found.unlabeled, journal.waiting), scales, flip)
-    for position, ids, sure in journal.through(answers, stop, folder.name):
+  run = folder.parent
+  seeds = settings.part(Seeds)
+  ensemble = Ensemble(run, of)
+  splits = build.splits(settings.data)
+  unlabeled = required(
+    splits.unlabeled, f'stages.{folder.name} labels unlabeled images, and there are none.'
+  )
+  figures_of_seeds = []
+  for seed, seed_folder in run_folder.folders_of_seeds(seeds, folder).items():
+    stats = ensemble.stats(seed)
+    predict_fn, _ = ensemble.predict_fn(seed)
+    indices = list(range(len(unlabeled)))
+    if subset != 'all':
+      ranking_folder = run_folder.folders_of_seeds(seeds, run / ranking)[seed]
+      indices = _ranked(ranking_folder / 'ranking.csv', reliable=subset == 'reliable')
+    before = run_folder.folders_of_seeds(seeds, run / stable)[seed] if stable else None
+    keeps = Filter(stats.classes, min_voxels, before, agreement)
+    quality = Quality(stats.classes, splits.truth)
+    journal = Journal(seed_folder, indices)
+    predictions = predict_labels(predict_fn, _images(unlabeled, journal.waiting), scales, flip)
+    for position, ids, confidence in journal.through(predictions, stop, folder.name):
       index = journal.waiting[position]
-      name = found.unlabeled[index]['name']
-      mask = np.where(sure >= threshold, ids, np.uint8(IGNORE))
-      line = {'name': name, 'kept': keep.passes(mask, name)}
+      name = unlabeled[index]['name']
+      mask = np.where(confidence >= threshold, ids, np.uint8(IGNORE))
+      line = {'name': name, 'kept': keeps.passes(mask, name)}
       if line['kept']:
-        line |= quality.count(index, mask, sure)
+        line |= quality.count(index, mask, confidence)
         if parallel.is_main():
-          mask_store.write_training_mask(out, name, mask)
+          mask_store.write_training_mask(seed_folder, name, mask)
       journal.write(index, line)
-    rows = []
-    for index, line in journal.lines().items():
-      if line['kept']:
-        quality.add(line)
-        shares = (f'{line[part] / line["pixels"]:.4f}' for part in ('sure', 'told'))
-        rows.append((index, line['name'], *shares))
-    left_out = len(chosen) - len(rows)
-    _write(out, rows)
+    rows = _rows(journal, quality)
+    _write_rows(seed_folder, rows)
     if rows and parallel.is_main():
-      _draw(out, found, rows)
-    if not rows and chosen:
+      _draw(seed_folder, splits, unlabeled, rows)
+    if not rows and indices:
       raise UserError(
-        f'{folder.name}: none of {len(chosen)} images is kept; lower least or agreement.'
+        f'{folder.name}: none of {len(indices)} images is kept; lower min_voxels or agreement.'
       )
-    each.append(quality.write(out) | {'labels/left_out': float(left_out)})
-  shared = set.intersection(*map(set, each))
-  return {name: float(np.mean([one[name] for one in each])) for name in sorted(shared)}
+    left_out = float(len(indices) - len(rows))
+    figures_of_seeds.append(quality.write(seed_folder) | {'labels/left_out': left_out})
+  shared = set.intersection(*map(set, figures_of_seeds))
+  means = {}
+  for name in sorted(shared):
+    means[name] = float(np.mean([of_seed[name] for of_seed in figures_of_seeds]))
+  return means
 
 
-def _chosen(source: Source, ranking: Path, part: str) -> list[int]:
-  if part == 'all':
-    return list(range(len(source)))
-  with ranking.open(newline='') as file:
-    wanted = '1' if part == 'reliable' else '0'
+def _rows(journal: Journal, quality: Quality) -> list[_Row]:
+  """The lines of labels.csv, whose images are also counted in `quality`."""
+  rows = []
+  for index, line in journal.lines().items():
+    if line['kept']:
+      quality.add(line)
+      confidence = f'{line["confidence"] / line["pixels"]:.4f}'
+      coverage = f'{line["labeled"] / line["pixels"]:.4f}'
+      rows.append(_Row(index, line['name'], confidence, coverage))
+  return rows
+
+
+def _ranked(path: Path, reliable: bool) -> list[int]:
+  """Indices of the images that a ranking calls reliable, or of the others."""
+  wanted = '1' if reliable else '0'
+  with path.open(newline='') as file:
     return sorted(int(row['index']) for row in csv.DictReader(file) if row['reliable'] == wanted)
 
 
-def _shown(source: Source, chosen: list[int]) -> Iterator[np.ndarray]:
-  return (dataset_stats.unit(source[index]['image']) for index in chosen)
+def _images(source: Source, indices: Sequence[int]) -> Iterator[np.ndarray]:
+  for index in indices:
+    yield dataset_stats.to_float(source[index]['image'])
 
 
-def _draw(folder: Path, found: Splits, rows: list[tuple], count: int = 2) -> None:
-  """The masks of which the teacher is most and least sure, the hidden truth beside where known."""
-  order = sorted(rows, key=lambda row: -float(row[2]))
+def _draw(
+  folder: Path, splits: Splits, unlabeled: Source, rows: Sequence[_Row], count: int = 2
+) -> None:
+  """Draws the masks of highest and of lowest confidence, beside the hidden truth where known."""
+  order = sorted(rows, key=lambda row: -float(row.confidence))
+  lowest = max(len(order) - count, count)  # no mask is drawn twice
   table = []
-  for index, name, *_ in [*order[:count], *order[max(len(order) - count, count) :]]:
-    truth = [] if found.truth is None else [found.truth[index]['label']]
-    mask = mask_store.read(folder, name)
-    table.append([found.unlabeled[index]['image'], *truth, mask])
-  titles = ['image', *(['hidden truth'] if found.truth is not None else []), 'pseudo-label']
-  figures.picture(folder / 'picture.png', table, titles)
+  names = []
+  for row in [*order[:count], *order[lowest:]]:
+    truth = [] if splits.truth is None else [np.asarray(splits.truth[row.index]['label'])]
+    mask = mask_store.read_mask(folder, row.name)
+    table.append([unlabeled[row.index]['image'], *truth, mask])
+  titles = ['image', *(['hidden truth'] if splits.truth is not None else []), 'pseudo-label']
+  figures.picture(folder / 'picture.png', table, titles, names, classes=splits.classes)
 
 
-def _write(folder: Path, rows: list[tuple]) -> None:
+def _write_rows(folder: Path, rows: Sequence[_Row]) -> None:
   text = io.StringIO()
-  csv.writer(text).writerows([('index', 'name', 'confidence', 'coverage'), *rows])
+  csv.writer(text).writerows([_Row._fields, *rows])
   replace_text(folder / 'labels.csv', text.getvalue())

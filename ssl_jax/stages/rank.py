@@ -1,4 +1,4 @@
-"""A stage that ranks unlabeled images by how steady their masks were while a network learnt (ST++).
+"""A stage that ranks unlabeled images by how stable their masks were during training (ST++).
 
 Yang et al. 2022, arXiv:2106.05095, section 3.3.
 """
@@ -10,81 +10,131 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl_jax import build, parallel
+from ssl_jax import build, parallel, run_folder
 from ssl_jax.data import dataset_stats
 from ssl_jax.errors import UserError
 from ssl_jax.evaluation import confusion
 from ssl_jax.inference.images import predict_labels
-from ssl_jax.inference.trained_networks import Network, read_config
+from ssl_jax.inference.trained_networks import TrainedNetwork
 from ssl_jax.io.run_log import replace_text
+from ssl_jax.settings import Loop, Seeds, Settings
+from ssl_jax.stage_list import StageSpec
 from ssl_jax.stages.progress_log import Journal
-from ssl_jax.types import Source, Splits, StageSpec
+from ssl_jax.stages.training_sources import required
+from ssl_jax.types import Figures, Source, Splits
 
 INPUT_STAGES = {'of': 'train'}
+USES = ('seed', 'num_seeds', 'data')
 
 
-def check(plan: StageSpec, earlier: Mapping[str, StageSpec], found: Splits) -> None:
-  """Raises UserError where there is nothing to rank, or nothing to rank it by."""
-  if found.unlabeled is None:
-    raise UserError(f'stages.{plan.name} ranks unlabeled images, and there are none.')
-  if earlier[plan.own['of']].config['snapshots'] < 2:
+def check(spec: StageSpec, earlier: Mapping[str, StageSpec], splits: Splits) -> None:
+  """Checks that there are images to rank, and checkpoints to rank them by.
+
+  Raises:
+    UserError: if one of these is missing, or `fraction` is not in 0..1.
+  """
+  where = f'stages.{spec.name}'
+  teacher = spec.stage_kwargs['of']
+  required(splits.unlabeled, f'{where} ranks unlabeled images, and there are none.')
+  if earlier[teacher].settings.num_snapshots < 2:
     raise UserError(
-      f'stages.{plan.name} compares earlier networks with the last; let {plan.own["of"]} keep '
-      f'some: snapshots=3.'
+      f'{where} compares earlier networks with the last; let {teacher} keep some: num_snapshots=3.'
     )
-  if not 0 < plan.own.get('share', 0.5) <= 1:
-    raise UserError(f'stages.{plan.name}: share={plan.own["share"]} is not in 0..1.')
+  fraction = spec.stage_kwargs.get('fraction', 0.5)
+  if not 0 < fraction <= 1:
+    raise UserError(f'{where}: fraction={fraction} is not in 0..1.')
 
 
 def stage(
-  config: Mapping, folder: Path, stop: Callable[[], bool], *, of: str, share: float = 0.5
-) -> dict[str, float]:
-  """Ranks the unlabeled images for each seed of the training stage `of`.
+  settings: Settings,
+  folder: Path,
+  stop: Callable[[], bool],
+  *,
+  of: str,
+  fraction: float = 0.5,
+) -> Figures:
+  """Ranks the unlabeled images for each seed of a training stage, and returns their mean score.
 
-  An image's reliability is the mean, over the earlier snapshots, of the mean IoU of their
-  prediction against the last one's. Writes ranking.csv, the most reliable first, of which the first
-  `share` are called reliable.
+  The reliability of an image is the mean, over the earlier snapshots, of the mean IoU of their
+  prediction against the last one's, in percent. It writes ranking.csv, the most reliable image
+  first.
+
+  Args:
+    settings: of this stage.
+    folder: of this stage.
+    stop: asked after each image whether to stop.
+    of: the training stage.
+    fraction: of the images, the first in the ranking, are called reliable.
+
+  Raises:
+    UserError: if a checkpoint is missing.
+    Stopped: if it was asked to stop; what is done is saved.
   """
-  settings, unlabeled = read_config(folder.parent / of), build.splits(config['data']).unlabeled
-  counts, steps = settings['snapshots'], settings['steps']
-  kept = [round(steps * part / counts) for part in range(1, counts + 1)]
-  network, means = None, []
-  for seed, own in build.folders_of_seeds(settings, folder.parent / of).items():
-    facts = build.read_stats(own)
-    network = network or Network(settings, facts)
-    out = build.folders_of_seeds(settings, folder)[seed]
-    journal = Journal(out, range(len(unlabeled)))
-    answers = [
-      predict_labels(network.at(own, step)[0], _shown(unlabeled, journal.waiting)) for step in kept
-    ]
+  unlabeled = required(
+    build.splits(settings.data).unlabeled,
+    f'stages.{folder.name} ranks unlabeled images, and there are none.',
+  )
+  trained_folder = folder.parent / of
+  trained_settings = run_folder.read_settings(trained_folder)
+  seeds = trained_settings.part(Seeds)
+  snapshots = _snapshot_steps(trained_settings.part(Loop))
+  own_folders = run_folder.folders_of_seeds(seeds, folder)
+  network = None
+  means = []
+  for seed, checkpoints_folder in run_folder.folders_of_seeds(seeds, trained_folder).items():
+    stats = run_folder.read_stats(checkpoints_folder)
+    if network is None:  # one compiled program serves all seeds
+      network = TrainedNetwork(trained_settings, stats)
+    seed_folder = own_folders[seed]
+    journal = Journal(seed_folder, range(len(unlabeled)))
+    predictions = []
+    for step in snapshots:
+      predict_fn, _ = network.predict_fn(checkpoints_folder, step)
+      predictions.append(predict_labels(predict_fn, _images(unlabeled, journal.waiting)))
     # Each network goes through the images in the same order.
-    for said in journal.through(zip(*answers, strict=True), stop, folder.name):
-      score = reliability([ids for _, ids, _ in said], len(facts.classes))
-      journal.write(journal.waiting[said[0][0]], {'reliability': score})
+    for of_image in journal.through(zip(*predictions, strict=True), stop, folder.name):
+      position = of_image[0][0]
+      masks = [mask for _, mask, _ in of_image]
+      line = {'reliability': reliability(masks, len(stats.classes))}
+      journal.write(journal.waiting[position], line)
     scores = np.array([line['reliability'] for line in journal.lines().values()])
-    _write(out, unlabeled, scores, share)
+    _write_ranking(seed_folder, unlabeled, scores, fraction)
     means.append(np.mean(scores))
   return {'reliability': float(np.mean(means))}
 
 
-def reliability(masks: list[np.ndarray], classes: int) -> float:
-  """Mean IoU (0..100) of each earlier mask with the last, over the classes of either; the mean."""
+def _snapshot_steps(loop: Loop) -> list[int]:
+  """The steps whose checkpoints a training keeps for good."""
+  count = loop.num_snapshots
+  return [round(loop.steps * part / count) for part in range(1, count + 1)]
+
+
+def reliability(masks: Sequence[np.ndarray], num_classes: int) -> float:
+  """Returns the mean, over the earlier masks, of their mean IoU with the last one, in percent.
+
+  An IoU is the mean over the classes that either mask holds.
+  """
   *earlier, last = masks
-  counted = [confusion.confusion_matrix(last, mask, classes) for mask in earlier]
-  return float(np.mean([confusion.mean_iou(matrix) for matrix in counted]))
+  scores = []
+  for mask in earlier:
+    scores.append(confusion.mean_iou(confusion.confusion_matrix(last, mask, num_classes)))
+  return float(np.mean(scores))
 
 
-def _shown(source: Source, indices: Sequence[int]) -> Iterator[np.ndarray]:
-  return (dataset_stats.unit(source[index]['image']) for index in indices)
+def _images(source: Source, indices: Sequence[int]) -> Iterator[np.ndarray]:
+  for index in indices:
+    yield dataset_stats.to_float(source[index]['image'])
 
 
-def _write(folder: Path, source: Source, scores: np.ndarray, share: float) -> None:
+def _write_ranking(folder: Path, source: Source, scores: np.ndarray, fraction: float) -> None:
+  """Writes ranking.csv: index, name, reliability, and whether the image is among the reliable."""
   order = np.argsort(-scores, kind='stable')
-  reliable = round(share * len(order))
+  reliable = round(fraction * len(order))
   text = io.StringIO()
   table = csv.writer(text)
   table.writerow(['index', 'name', 'reliability', 'reliable'])
-  for place, i in enumerate(order):
-    table.writerow([int(i), source[int(i)]['name'], f'{scores[i]:.3f}', int(place < reliable)])
+  for place, index in enumerate(order.tolist()):
+    name = source[index]['name']
+    table.writerow([index, name, f'{scores[index]:.3f}', int(place < reliable)])
   if parallel.is_main():
     replace_text(folder / 'ranking.csv', text.getvalue())

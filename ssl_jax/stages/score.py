@@ -1,90 +1,133 @@
-"""A stage that scores what was trained before: another state or head, or several networks."""
+"""A stage that scores trained networks anew: another checkpoint or head, or several averaged."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from ssl_jax import build
+from ssl_jax import build, registry, run_folder
 from ssl_jax.errors import Stopped, UserError
 from ssl_jax.evaluation.evaluate import evaluate
 from ssl_jax.inference import cluster_matching
 from ssl_jax.inference.trained_networks import Ensemble
 from ssl_jax.io.run_log import write_done
+from ssl_jax.settings import CHECKPOINTS, Learning, Match, Seeds, Settings
+from ssl_jax.stage_list import StageSpec
 from ssl_jax.stages import missing_labels
-from ssl_jax.stages.ensembles import check_members
-from ssl_jax.stages.seed_scores import keep, mean_over_seeds
-from ssl_jax.training.checkpoint import SELECTABLE
-from ssl_jax.types import CELLS, MASKS, Splits, StageSpec
+from ssl_jax.stages.ensembles import check_members, names_of
+from ssl_jax.stages.seed_scores import mean_over_seeds, write_evaluation
+from ssl_jax.stages.training_sources import held_out, required
+from ssl_jax.types import CELLS, MASKS, Figures, Splits
 
 INPUT_STAGES = {'of': 'train'}
 TASKS = (MASKS, CELLS)
+USES = ('seed', 'num_seeds', 'data')
 
 
-def check(plan: StageSpec, earlier: Mapping[str, StageSpec], found: Splits) -> None:
-  """Raises UserError where the state or the head was not kept, or there is nothing to score."""
-  check_members(plan, earlier)
-  names, select = plan.own['of'], plan.own.get('select', 'last')
-  names = (names,) if isinstance(names, str) else names
-  if select not in ('last', *SELECTABLE):
+def check(spec: StageSpec, earlier: Mapping[str, StageSpec], splits: Splits) -> None:
+  """Checks that there is something to score, and that the checkpoint or head is kept.
+
+  Raises:
+    UserError: if it is not.
+  """
+  where = f'stages.{spec.name}'
+  check_members(spec, earlier)
+  names = names_of(spec.stage_kwargs['of'])
+  checkpoint = spec.stage_kwargs.get('checkpoint', 'last')
+  if checkpoint not in CHECKPOINTS:
+    guess = registry.nearest(str(checkpoint), CHECKPOINTS)
     raise UserError(
-      f'stages.{plan.name}: select={select!r} is not one of last, {", ".join(SELECTABLE)}.'
+      f'{where}: checkpoint={checkpoint!r} is not one of {", ".join(CHECKPOINTS)}{guess}.'
     )
-  if found.test is None:
-    raise UserError(f'stages.{plan.name} scores test images, and the data hold none out.')
-  if select != 'last' and found.val is None:
-    raise UserError(f'stages.{plan.name}: select={select!r} needs validation images (data.val).')
+  required(splits.test, f'{where} scores test images, and the data hold none out.')
+  if checkpoint != 'last':
+    problem = f'{where}: checkpoint={checkpoint!r} needs validation images (data.val).'
+    required(splits.val, problem)
   for name in names:
-    if 'loss' in SELECTABLE.get(select, [''])[0] and not earlier[name].config.get('watch_losses'):
-      raise UserError(f'stages.{plan.name}: let {name} keep them: watch_losses=True.')
-  if plan.own.get('match') and len(names) > 1:
-    raise UserError(f'stages.{plan.name}: match names the clusters of one stage, not of several.')
-  if plan.own.get('train') and found.task == CELLS:
-    raise UserError(f'stages.{plan.name}: train=True looks for gaps in masks; these are cells.')
+    by_loss = checkpoint in ('best_supervised', 'best_total')
+    if by_loss and not earlier[name].settings.watch_losses:
+      raise UserError(f'{where}: let {name} keep them: watch_losses=True.')
+  if match := spec.stage_kwargs.get('match'):
+    if len(names) > 1:
+      raise UserError(f'{where}: match names the clusters of one stage, not of several.')
+    _check_match(match, earlier[names[0]].settings.part(Learning), where)
+  if spec.stage_kwargs.get('train') and splits.task == CELLS:
+    raise UserError(f'{where}: train=True looks for gaps in masks; these are cells.')
+
+
+def _check_match(match: Mapping[str, str], learning: Learning, where: str) -> None:
+  """Raises UserError where `match` names no head of the network, or no way of matching."""
+  fields = [field.name for field in dataclasses.fields(Match)]
+  for key in match:
+    if key not in fields:
+      guess = registry.nearest(key, fields)
+      raise UserError(f'{where}: match.{key} is no field of match{guess}.')
+  asked = Match(**match)
+  heads = ('class', *(learning.heads or ()))
+  if asked.head not in heads:
+    raise UserError(f'{where}: match.head={asked.head!r} is not one of {", ".join(heads)}.')
+  rules = tuple(cluster_matching.RULES)
+  if asked.how not in rules:
+    raise UserError(f'{where}: match.how={asked.how!r} is not one of {", ".join(rules)}.')
 
 
 def stage(
-  config: Mapping,
+  settings: Settings,
   folder: Path,
   stop: Callable[[], bool],
   *,
   of: str | Sequence[str],
-  select: str = 'last',
+  checkpoint: str = 'last',
   match: Mapping | None = None,
   train: bool = False,
-) -> dict[str, float]:
-  """Scores each seed of the training stage `of` on test images, and on val where there are some.
+) -> Figures:
+  """Scores each seed of training stages on test images, and on validation images if there are any.
 
-  Several stages are scored as one, by the mean of their probabilities. `select` is the state:
-  'last', or one that was best on validation images. `match` (head, how) replaces the config's:
-  another head, whose clusters are matched to classes on training images. With `train` the training
-  images are scored as well: against their masks (train/...), and, where instances are missing from
-  those, against the whole ones (complete/...), with what was found of the missing (removed/...).
+  Of each seed it writes val/ and test/ as a training does. With `train` it scores the training
+  images as well: against their masks (train/...) and, where instances were dropped from those,
+  against the complete ones (complete/...), with the recall of what was dropped (removed/...); it
+  also draws bars.png and picture.png.
+
+  Args:
+    settings: of this stage; the data set is that of the training stage.
+    folder: of this stage.
+    stop: asked before each seed whether to stop.
+    of: the training stage; several are scored as one, by the mean of their probabilities.
+    checkpoint: the last, or one that was the best on validation images.
+    match: replaces `match` of the config: another head, whose clusters are matched to classes.
+    train: whether training images are scored as well.
+
+  Raises:
+    UserError: if a checkpoint is missing.
+    Stopped: if it was asked to stop; the stage begins again then.
   """
   ensemble = Ensemble(folder.parent, of)
-  settings = ensemble.settings[0]
-  found = build.splits(settings['data'])
-  match = match or settings.get('match')
-  held_out = {n: s for n, s in (('val', found.val), ('test', found.test)) if s is not None}
-  mine, done = build.folders_of_seeds(settings, folder), {}
-  for seed, out in mine.items():
+  trained = ensemble.settings[0]
+  splits = build.splits(trained.data)
+  chosen = trained.match
+  if match:
+    chosen = Match(**match)
+  seed_folders = run_folder.folders_of_seeds(trained.part(Seeds), folder)
+  done: dict[int, Figures] = {}
+  for seed, seed_folder in seed_folders.items():
     if stop():
       raise Stopped(f'{folder.name}: stopped; the same command begins this stage again.')
-    facts = ensemble.facts(seed)
-    if match:
-      answer, step = ensemble.plain(seed, select, match)
+    stats = ensemble.stats(seed)
+    if chosen is not None:
+      clusters, step = ensemble.cluster_predict_fn(seed, checkpoint, chosen)
       table = cluster_matching.match_clusters(
-        answer, found.labeled, len(found.classes), match['how']
+        clusters, splits.labeled, len(splits.classes), chosen.how
       )
-      answer = cluster_matching.as_classes(answer, table)
+      predict_fn = cluster_matching.as_classes(clusters, table)
     else:
-      answer, step = ensemble.at(seed, select)
+      predict_fn, step = ensemble.predict_fn(seed, checkpoint)
     done[seed] = {'steps': step}
-    for name, source in held_out.items():
-      scored = evaluate(answer, source, facts.classes, facts.task)
-      done[seed] |= keep(scored, out, name, facts.classes)
+    for name, source in held_out(splits).items():
+      evaluation = evaluate(predict_fn, source, stats.classes, stats.task)
+      done[seed] |= write_evaluation(evaluation, seed_folder, name, stats.classes)
     if train:
-      done[seed] |= missing_labels.score(answer, found, facts, out)
-    if len(mine) > 1:
-      write_done(out, done[seed])
+      done[seed] |= missing_labels.score(predict_fn, splits, stats, seed_folder)
+    if len(seed_folders) > 1:
+      write_done(seed_folder, done[seed])
   if train:
-    missing_labels.draw(folder, done, found, mine[min(mine)])
+    missing_labels.draw(folder, done, splits, seed_folders[min(seed_folders)])
   return mean_over_seeds(done)

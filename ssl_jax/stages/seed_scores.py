@@ -5,53 +5,70 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl_jax import parallel
+from ssl_jax import parallel, run_folder, stage_list
 from ssl_jax.data import dataset_stats
 from ssl_jax.evaluation import confusion
 from ssl_jax.evaluation.evaluate import Evaluation
-from ssl_jax.inference.trained_networks import read_config
 from ssl_jax.io.run_log import read_log
+from ssl_jax.settings import Learning
 from ssl_jax.stages.ensembles import trained_stages
-from ssl_jax.types import CELLS, Splits
+from ssl_jax.types import CELLS, Figures, Splits
 
 
-def mean_over_seeds(done: Mapping[int, Mapping[str, float]]) -> dict[str, float]:
-  """The figures of one seed; of several, their means and, as seed_N/..., each one's own."""
+def mean_over_seeds(done: Mapping[int, Figures]) -> Figures:
+  """Returns the figures of one seed; of several, their means and, as seed_N/..., each one's."""
   if len(done) == 1:
     return dict(next(iter(done.values())))
+  # A mean of some of the seeds would mislead, so a figure that one of them lacks has none.
   shared = set.intersection(*(set(figures) for figures in done.values()))
-  means = {name: float(np.mean([own[name] for own in done.values()])) for name in sorted(shared)}
-  return means | {f'seed_{n}/{name}': v for n, own in done.items() for name, v in own.items()}
+  result: Figures = {}
+  for name in sorted(shared):
+    result[name] = float(np.mean([figures[name] for figures in done.values()]))
+  for seed, figures in done.items():
+    for name, value in figures.items():
+      result[f'seed_{seed}/{name}'] = value
+  return result
 
 
-def shares_to_expect(config: Mapping, found: Splits) -> dict[str, float] | None:
-  """The shares of the classes among labels, by which a lost class is seen.
+def shares_to_expect(learning: Learning, splits: Splits) -> dict[str, float] | None:
+  """Returns the fraction of each class among the labels, by which a lost class is noticed.
 
-  None where the outputs are clusters that no label has named, and of patches, whose labels are
+  None where the outputs are clusters, which no label has named, and of patches, whose labels are
   drawn equally while their images are not.
   """
-  if config.get('match') or found.task == CELLS:
+  if learning.match or splits.task == CELLS:
     return None
-  return dataset_stats.class_shares(found.labeled, found.classes)
+  return dataset_stats.class_fractions(splits.labeled, splits.classes)
 
 
 def learns_from_labels_alone(stage: Path) -> bool:
-  """Whether a stage is a supervised control: networks of drawn labels, and nothing beside them."""
-  each = [read_config(trained) for trained in trained_stages(stage)]
-  return all(
-    {*own['methods']} <= {'supervised', 'centroids'} and {*own['batch']} <= {'labeled', 'unlabeled'}
-    for own in each
-  )
+  """Returns whether a stage is a supervised control: its networks learn from drawn labels alone."""
+  for trained in trained_stages(stage):
+    settings = run_folder.read_settings(trained)
+    if not all(stage_list.learns_from_labels(method) for method in settings.methods):
+      return False
+    # Any other stream holds pseudo-labels of an earlier stage.
+    if not {*settings.batch} <= {'labeled', 'unlabeled'}:
+      return False
+  return True
 
 
-def keep(found: Evaluation, folder: Path, name: str, classes: Sequence[str]) -> dict[str, float]:
-  """Writes the final evaluation of a split; its scores, and the best that were ever seen."""
+def write_evaluation(
+  evaluation: Evaluation, folder: Path, split: str, classes: Sequence[str]
+) -> Figures:
+  """Writes the final evaluation of a split, and returns its scores as SPLIT/NAME in percent.
+
+  SPLIT/best_seen_NAME is the best of the primary metric over all evaluations of the training.
+  """
   if parallel.is_main():
-    found.write(folder / name)
-  headline, _ = confusion.PRIMARY_METRIC[found.task]
-  if missing := confusion.absent_classes(found.matrices.sum(0), classes):
-    print(f'{name}: no image holds {", ".join(missing)}; left out of the means.')
-  # Not a result: it was chosen by looking at the scores it reports.
-  watched = [line[key] for line in read_log(folder) if (key := f'{name}/{headline}') in line]
-  scores = {f'{name}/{key}': value for key, value in found.scores.items()}
-  return scores | ({f'{name}/best_seen_{headline}': max(watched)} if watched else {})
+    evaluation.write(folder / split)
+  primary, _ = confusion.PRIMARY_METRIC[evaluation.task]
+  if absent := confusion.absent_classes(evaluation.matrices.sum(0), classes):
+    print(f'{split}: no image holds {", ".join(absent)}; left out of the means.')
+  scores = {f'{split}/{name}': value for name, value in evaluation.scores.items()}
+  key = f'{split}/{primary}'
+  seen = [line[key] for line in read_log(folder) if key in line]
+  if seen:
+    # For monitoring only: it was chosen by looking at the scores that it reports.
+    scores[f'{split}/best_seen_{primary}'] = max(seen)
+  return scores

@@ -1,96 +1,141 @@
-"""A stage that finds organs in the test volumes, on their own grids, and says what that costs."""
+"""A stage that segments the test volumes on their own grids, and says what that costs."""
 
 import csv
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ssl_jax import build, parallel
-from ssl_jax.data.volume_preprocessing import Preparation
+from ssl_jax import build, parallel, run_folder
+from ssl_jax.data.volume_preprocessing import VolumePreprocessing
 from ssl_jax.errors import UserError
 from ssl_jax.evaluation import organs
+from ssl_jax.evaluation.resource_meter import ResourceMeter
 from ssl_jax.inference import sliding_window, volumes
 from ssl_jax.inference.trained_networks import Ensemble
-from ssl_jax.inference.volumes import ResourceMeter, Windows
 from ssl_jax.io import nifti
 from ssl_jax.io.run_log import replace_text, write_done
+from ssl_jax.settings import Seeds, Settings
+from ssl_jax.stage_list import StageSpec
 from ssl_jax.stages.ensembles import check_members
 from ssl_jax.stages.progress_log import Journal
 from ssl_jax.stages.seed_scores import mean_over_seeds
-from ssl_jax.types import Splits, StageSpec
+from ssl_jax.types import Figures, PredictFn, Source, Splits
 
 INPUT_STAGES = {'of': 'train'}
+USES = ('seed', 'num_seeds', 'data')
 
 
-def check(plan: StageSpec, earlier: Mapping[str, StageSpec], found: Splits) -> None:
-  """Raises UserError where there are no test volumes, or windows that cannot be."""
-  check_members(plan, earlier)
-  own, where = plan.own, f'stages.{plan.name}'
-  if found.preparation is None or found.test is None:
-    raise UserError(f'{where} is for test volumes (data.name=nifti), and there are none.')
-  if not 0 <= own.get('overlap', 0) < 1 or own.get('batch', 1) < 1:
+def check(spec: StageSpec, earlier: Mapping[str, StageSpec], splits: Splits) -> None:
+  """Checks that there are test volumes, and that windows can move over them as asked.
+
+  Raises:
+    UserError: if not.
+  """
+  stage_kwargs = spec.stage_kwargs
+  where = f'stages.{spec.name}'
+  check_members(spec, earlier)
+  _test_volumes(splits, where)
+  if not 0 <= stage_kwargs.get('overlap', 0) < 1 or stage_kwargs.get('batch', 1) < 1:
     raise UserError(f'{where}: overlap is in 0..1 (and below 1), batch at least 1.')
-  if own.get('blend', 'constant') not in sliding_window.BLENDS:
-    raise UserError(
-      f'{where}: blend={own["blend"]!r} is not one of {", ".join(sliding_window.BLENDS)}.'
-    )
+  blend = stage_kwargs.get('blend', 'constant')
+  if blend not in sliding_window.BLENDS:
+    raise UserError(f'{where}: blend={blend!r} is not one of {", ".join(sliding_window.BLENDS)}.')
+
+
+def _test_volumes(splits: Splits, where: str) -> tuple[Source, VolumePreprocessing]:
+  """The test volumes, and how they are prepared for the network."""
+  if splits.preprocessing is None or splits.test is None:
+    raise UserError(f'{where} is for test volumes (data.name=nifti), and there are none.')
+  return splits.test, VolumePreprocessing(**splits.preprocessing)
 
 
 def stage(
-  config: Mapping,
+  settings: Settings,
   folder: Path,
   stop: Callable[[], bool],
   *,
-  of: str,
+  of: str | Sequence[str],
   overlap: float = sliding_window.OVERLAP,
   blend: str = 'constant',
   batch: int = 1,
-  most: int = 0,
+  max_voxels: int = 0,
   largest: bool = False,
   tolerance: float = organs.TOLERANCE,
-) -> dict[str, float]:
-  """Writes masks/NAME.nii.gz, cases.csv and organs.md for each seed of the training stage `of`.
+) -> Figures:
+  """Segments the test volumes with the networks of each seed, and returns means over them.
 
-  traces/NAME.csv holds memory and processor use while a case was done. Windows of the training's
-  size slide with `overlap` and `blend`, `batch` at a time; a volume of more than `most` prepared
-  voxels (0: one that does not fit) is made coarser, and with `largest` only the largest piece of
-  each organ is kept. Figures: test/dsc and test/nsd (surfaces within `tolerance` mm) in percent,
-  test/hd95/ORGAN in mm over the cases that have one, and the means of seconds, peak_mib and the
-  areas under the curves of memory and processor use.
+  Of each seed it writes masks/NAME.nii.gz, cases.csv, organs.md, and traces/NAME.csv, memory and
+  processor use over time. The means are test/dsc and test/nsd in percent, test/hd95/ORGAN in mm
+  over the cases that have one, seconds, peak_mib, and the areas under the curves of memory and of
+  processor use. A killed stage goes on with the next volume.
+
+  Args:
+    settings: of this stage.
+    folder: of this stage.
+    stop: asked after each volume whether to stop.
+    of: the training stage; several are averaged.
+    overlap: fraction of a window that neighbours share.
+    blend: how overlapping windows are weighted: 'constant' or 'gaussian'.
+    batch: windows that are predicted together.
+    max_voxels: a volume of more prepared voxels is segmented at coarser ones; 0: only one that
+      does not fit into memory.
+    largest: whether only the largest connected component of each organ is kept.
+    tolerance: mm within which surfaces agree, for the NSD.
+
+  Raises:
+    UserError: if a checkpoint is missing, or a file cannot be read.
+    Stopped: if it was asked to stop; what is done is saved.
   """
-  ensemble, found = Ensemble(folder.parent, of), build.splits(config['data'])
-  windows = Windows(ensemble.settings[0]['size'], overlap, blend, batch, most, largest)
-  how, done = Preparation(**found.preparation), {}
-  for seed, own in build.folders_of_seeds(config, folder).items():
-    answer, _ = ensemble.at(seed)
+  ensemble = Ensemble(folder.parent, of)
+  splits = build.splits(settings.data)
+  test, preprocessing = _test_volumes(splits, f'stages.{folder.name}')
+  window = ensemble.settings[0].crop_size
+  windows = volumes.WindowSettings(window, overlap, blend, batch, max_voxels, largest)
+  done: dict[int, Figures] = {}
+  for seed, seed_folder in run_folder.folders_of_seeds(settings.part(Seeds), folder).items():
+    predict_fn, _ = ensemble.predict_fn(seed)
     for kind in ('masks', 'traces'):
-      (own / kind).mkdir(parents=True, exist_ok=True)
-    journal = Journal(own, range(len(found.test)))
-    for i in journal.through(journal.waiting, stop, folder.name, 'volumes'):
-      record = found.test[i]
-      with ResourceMeter() as meter:
-        volume = nifti.read_volume(record['file'])
-        said = volumes.segment(answer, volume, how, windows)
-        if parallel.is_main():
-          path = own / 'masks' / f'{record["name"]}.nii.gz'
-          nifti.write_labels(path, said.ids, volume.like)
-      _trace(own / 'traces' / f'{record["name"]}.csv', meter)
+      (seed_folder / kind).mkdir(parents=True, exist_ok=True)
+    journal = Journal(seed_folder, range(len(test)))
+    for index in journal.through(journal.waiting, stop, folder.name, 'volumes'):
+      record = test[index]
+      ids, spacing, line = _segment_case(predict_fn, record, preprocessing, windows, seed_folder)
       truth, _ = nifti.read_labels(record['mask_file'])
-      scores = organs.measure(truth, said.ids, volume.spacing, found.classes, tolerance)
-      line = {'name': record['name'], 'coarser': int(said.coarser)}
-      journal.write(i, line | meter.cost | scores)
-    rows = [*journal.lines().values()]
-    _write(own, rows)
-    replace_text(own / 'organs.md', organs.table(rows, found.classes))
+      journal.write(
+        index, line | organs.organ_scores(truth, ids, spacing, splits.classes, tolerance)
+      )
+    rows = list(journal.lines().values())
+    _write_cases(seed_folder, rows)
+    replace_text(seed_folder / 'organs.md', organs.organ_table(rows, splits.classes))
     done[seed] = _means(rows)
     if len(ensemble.seeds()) > 1:
-      write_done(own, done[seed])
+      write_done(seed_folder, done[seed])
   return mean_over_seeds(done)
 
 
-def _means(rows: list[dict]) -> dict[str, float]:
+def _segment_case(
+  predict_fn: PredictFn,
+  record: Mapping[str, Any],
+  preprocessing: VolumePreprocessing,
+  windows: volumes.WindowSettings,
+  folder: Path,
+) -> tuple[np.ndarray, Sequence[float], dict[str, Any]]:
+  """Segments a volume and writes its mask; its class ids, voxel sides in mm, and what it took."""
+  name = record['name']
+  with ResourceMeter() as meter:
+    volume = nifti.read_volume(record['file'])
+    segmentation = volumes.segment_volume(predict_fn, volume, preprocessing, windows)
+    if parallel.is_main():
+      nifti.write_labels(folder / 'masks' / f'{name}.nii.gz', segmentation.ids, volume.like)
+  _write_trace(folder / 'traces' / f'{name}.csv', meter)
+  line = {'name': name, 'coarser': int(segmentation.coarser), **meter.cost}
+  return segmentation.ids, volume.spacing, line
+
+
+def _means(rows: Sequence[Mapping[str, Any]]) -> Figures:
   """Means over the cases; an infinite distance is in none."""
   means = {}
   for name in rows[0]:
@@ -100,12 +145,14 @@ def _means(rows: list[dict]) -> dict[str, float]:
   return means
 
 
-def _trace(path: Path, meter: ResourceMeter) -> None:
-  lines = (f'{seconds:.2f},{mib:.1f},{percent:.0f}' for seconds, mib, percent in meter.trace)
-  replace_text(path, '\n'.join(['seconds,mib,processor_percent', *lines, '']))
+def _write_trace(path: Path, meter: ResourceMeter) -> None:
+  lines = ['seconds,mib,processor_percent']
+  for seconds, mib, percent in meter.trace:
+    lines.append(f'{seconds:.2f},{mib:.1f},{percent:.0f}')
+  replace_text(path, '\n'.join([*lines, '']))
 
 
-def _write(folder: Path, rows: list[dict]) -> None:
+def _write_cases(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
   text = io.StringIO()
   lines = csv.DictWriter(text, [*rows[0]])
   lines.writeheader()

@@ -1,4 +1,4 @@
-"""A stage in which a trained generator paints images; how far they are from real ones."""
+"""A stage in which a trained generator makes images, and how far these are from real ones."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -6,32 +6,44 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ssl_jax import build, parallel
+from ssl_jax import build, parallel, run_folder
 from ssl_jax.errors import Stopped, UserError
 from ssl_jax.evaluation import kernel_distance
-from ssl_jax.inference.trained_networks import Network, read_config
+from ssl_jax.inference.trained_networks import TrainedNetwork, build_gan
 from ssl_jax.io import images
+from ssl_jax.settings import Inputs, Learning, Seeds, Settings
+from ssl_jax.stage_list import StageSpec
 from ssl_jax.stages import gan_samples
+from ssl_jax.stages.ensembles import predicting_weights, same_seeds
 from ssl_jax.stages.seed_scores import mean_over_seeds
-from ssl_jax.types import Splits, StageSpec
+from ssl_jax.stages.train_gan import game_of
+from ssl_jax.types import Figures, PredictFn, Splits
 
 INPUT_STAGES = {'of': 'train_gan', 'judge': 'train'}
+USES = ('seed', 'num_seeds', 'data')
+
 BATCH = 16
+"""Images that are generated together."""
 
 
-def check(plan: StageSpec, earlier: Mapping[str, StageSpec], found: Splits) -> None:
-  """Raises UserError where there is nothing to paint or the seeds are others."""
-  own, where = plan.own, f'stages.{plan.name}'
-  for knob in ('of', 'judge'):
-    its = earlier[own[knob]].config if own.get(knob) else plan.config
-    if any(plan.config[key] != its[key] for key in ('seed', 'replicas')):
-      raise UserError(f'{where}: {own[knob]} has other seeds; they are read in pairs.')
-  if own.get('count', 2) < 2 or own.get('enlarge', 1) < 1:
+def check(spec: StageSpec, earlier: Mapping[str, StageSpec], splits: Splits) -> None:
+  """Checks that the stages that it reads have its seeds, and that numbers make sense.
+
+  Raises:
+    UserError: if they do not.
+  """
+  stage_kwargs = spec.stage_kwargs
+  where = f'stages.{spec.name}'
+  for key in ('of', 'judge'):
+    name = stage_kwargs.get(key)
+    if name and not same_seeds(spec, earlier[name]):
+      raise UserError(f'{where}: {name} has other seeds; they are read in pairs.')
+  if stage_kwargs.get('count', 2) < 2 or stage_kwargs.get('enlarge', 1) < 1:
     raise UserError(f'{where}: count is at least 2 images, and enlarge a factor of at least 1.')
 
 
 def stage(
-  config: Mapping,
+  settings: Settings,
   folder: Path,
   stop: Callable[[], bool],
   *,
@@ -39,57 +51,91 @@ def stage(
   judge: str = '',
   count: int = 200,
   enlarge: float | int = 2,
-) -> dict[str, float]:
-  """Writes images/N.png of `count` painted images for each seed of the train_gan stage `of`.
+) -> Figures:
+  """Writes images/N.png, generated images, and picture.png, the first of them beside real ones.
 
-  They are enlarged by the factor `enlarge` (bilinear). picture.png shows the first beside real ones
-  of the same size. With a training stage as `judge` (its network's coarsest features) kid is their
-  kernel distance to as many real ones, and kid_real that of real ones to other real ones, which is
-  what no generator can be better than.
+  With a `judge` it returns kid, the kernel distance of the generated images to as many real ones,
+  and kid_real, that of real ones to other real ones, which no generator can be better than.
+
+  Args:
+    settings: of this stage.
+    folder: of this stage.
+    stop: asked after each batch whether to stop.
+    of: the train_gan stage.
+    judge: training stage through whose network's coarsest features images are compared.
+    count: number of images for each seed.
+    enlarge: factor by which they are enlarged (bilinear).
+
+  Raises:
+    UserError: if a checkpoint is missing.
+    Stopped: if it was asked to stop; the stage begins again then.
   """
-  settings, found = read_config(folder.parent / of), build.splits(config['data'])
-  trained = build.folders_of_seeds(settings, folder.parent / of)
-  network, done = None, {}
-  for seed, own in build.folders_of_seeds(config, folder).items():
-    facts = build.read_stats(trained[seed])
-    network = network or Network(settings, facts, build.gan_learner)
-    paint, steps = network.plain(trained[seed])
-    latent = np.random.default_rng([seed, 7]).standard_normal((count, settings['gan']['latent']))
-    latent, made = latent.astype(np.float32), []
-    size = [round(side * enlarge) for side in settings['size']]
-    (own / 'images').mkdir(parents=True, exist_ok=True)
-    for start in tqdm(range(0, count, BATCH), unit=' batches', desc=folder.name):
-      if stop():
-        raise Stopped(f'{folder.name}: stopped; the same command begins this stage again.')
-      z = latent[start : start + BATCH]
-      z = np.pad(z, [(0, BATCH - len(z)), (0, 0)])  # one program for all
-      for image in paint(z)[: len(latent) - start]:
-        made.append(images.resized(image, size, smooth=True))
-        pixels = (np.clip(made[-1], 0, 1) * 255 + 0.5).astype(np.uint8)
-        if parallel.is_main():
-          images.write_image(own / 'images' / f'{len(made) - 1:06d}.png', pixels)
-    streams = build.streams(settings, found, seed)
-    real = gan_samples.real(settings, streams, 2 * count if judge else gan_samples.SHOWN)
-    real = np.stack([images.resized(image, size, smooth=True) for image in real])
-    shown = gan_samples.SHOWN
-    gan_samples.grid(own / 'picture.png', np.stack(made[:shown]), real[:shown])
-    done[seed] = {'steps': steps}
+  gan_folder = folder.parent / of
+  gan_settings = run_folder.read_settings(gan_folder)
+  gan_inputs = gan_settings.part(Inputs)
+  gan_folders = run_folder.folders_of_seeds(gan_settings.part(Seeds), gan_folder)
+  latent_size = game_of(gan_settings, f'stages.{of}').latent
+  size = [round(side * enlarge) for side in gan_inputs.crop_size]
+  splits = build.splits(settings.data)
+  network = None
+  done: dict[int, Figures] = {}
+  for seed, seed_folder in run_folder.folders_of_seeds(settings.part(Seeds), folder).items():
+    stats = run_folder.read_stats(gan_folders[seed])
+    if network is None:  # one compiled program serves all seeds
+      network = TrainedNetwork(gan_settings, stats, build_gan)
+    # A generator's "predictions" are images; there are no classes to match.
+    generate, step = network.cluster_predict_fn(gan_folders[seed])
+    latent = np.random.default_rng([seed, 7]).standard_normal((count, latent_size))
+    (seed_folder / 'images').mkdir(parents=True, exist_ok=True)
+    generated = _generate(generate, latent.astype(np.float32), size, seed_folder, stop, folder.name)
+    streams = build.streams(gan_inputs, splits, seed)
+    real = gan_samples.real_images(gan_inputs, streams, 2 * count if judge else gan_samples.SAMPLES)
+    real = np.stack([images.resize(image, size, smooth=True) for image in real])
+    shown = gan_samples.SAMPLES
+    gan_samples.draw_grid(seed_folder / 'picture.png', generated[:shown], real[:shown])
+    done[seed] = {'steps': step}
     if judge:
-      done[seed] |= _distances(folder.parent / judge, seed, np.stack(made), real)
+      done[seed] |= _distances(folder.parent / judge, seed, generated, real)
   return mean_over_seeds(done)
 
 
-def _distances(judge: Path, seed: int, made: np.ndarray, real: np.ndarray) -> dict[str, float]:
-  settings = read_config(judge)
-  folder = build.folders_of_seeds(settings, judge)[seed]
-  facts = build.read_stats(folder)
-  state = Network(settings, facts).state(folder, settings['select'])
-  variables = state.average if settings['teacher'] == 'average' else state.student
+def _generate(
+  generate: PredictFn,
+  latent: np.ndarray,
+  size: list[int],
+  folder: Path,
+  stop: Callable[[], bool],
+  name: str,
+) -> np.ndarray:
+  """Images [n, H, W, C] of latent vectors [n, d], which are also written as images/N.png."""
+  generated = []
+  for start in tqdm(range(0, len(latent), BATCH), unit=' batches', desc=name):
+    if stop():
+      raise Stopped(f'{name}: stopped; the same command begins this stage again.')
+    batch = latent[start : start + BATCH]
+    count = len(batch)
+    batch = np.pad(batch, [(0, BATCH - count), (0, 0)])  # so that one program serves all batches
+    for image in generate(batch)[:count]:
+      enlarged = images.resize(image, size, smooth=True)
+      pixels = (np.clip(enlarged, 0, 1) * 255 + 0.5).astype(np.uint8)
+      if parallel.is_main():
+        images.write_image(folder / 'images' / f'{len(generated):06d}.png', pixels)
+      generated.append(enlarged)
+  return np.stack(generated)
+
+
+def _distances(judge: Path, seed: int, generated: np.ndarray, real: np.ndarray) -> Figures:
+  """Kernel distances between images, seen through the network of a training stage."""
+  settings = run_folder.read_settings(judge)
+  learning = settings.part(Learning)
+  folder = run_folder.folders_of_seeds(settings.part(Seeds), judge)[seed]
+  stats = run_folder.read_stats(folder)
+  state = TrainedNetwork(settings, stats).state(folder, settings.checkpoint)
   features = kernel_distance.encoder_features(
-    build.network(settings, facts), variables, facts.standardize
+    build.network(learning, stats), predicting_weights(learning, state), stats.standardize
   )
   first, second = np.split(features(real), 2)
   return {
-    'kid': kernel_distance.kernel_distance(first, features(made)),
+    'kid': kernel_distance.kernel_distance(first, features(generated)),
     'kid_real': kernel_distance.kernel_distance(first, second),
   }

@@ -1,70 +1,92 @@
-"""A stage that trains, the seeds of a run one after another or together."""
+"""A stage that trains a network for each seed, one seed after another or all in one program."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from ssl_jax import build, parallel
-from ssl_jax.data import dataset_stats
-from ssl_jax.data import stream as data
+from ssl_jax import build, parallel, run_folder
+from ssl_jax.data import dataset_stats, stream
 from ssl_jax.errors import UserError
 from ssl_jax.evaluation import confusion
 from ssl_jax.evaluation.evaluate import Evaluation, evaluate
 from ssl_jax.inference import cluster_matching
-from ssl_jax.inference.trained_networks import Network, read_config, state_predict_fn
+from ssl_jax.inference.trained_networks import TrainedNetwork, state_predict_fn
 from ssl_jax.io.run_log import read_done, read_log, write_done
-from ssl_jax.stages import training_sources
-from ssl_jax.stages.seed_scores import keep, mean_over_seeds, shares_to_expect
-from ssl_jax.stages.training_sources import check_images, check_made, same_data
+from ssl_jax.settings import Inputs, Learning, Loop, Seeds, Selection, Settings
+from ssl_jax.stage_list import StageSpec
+from ssl_jax.stages import ensembles, training_sources
+from ssl_jax.stages.seed_scores import mean_over_seeds, shares_to_expect, write_evaluation
+from ssl_jax.stages.training_sources import StageOutputs
 from ssl_jax.training import collapse, loop
 from ssl_jax.training.checkpoint import SELECTABLE, Checkpoints
-from ssl_jax.types import CELLS, MASKS, NOTHING, Learner, PredictFn, Splits, StageSpec, TrainState
+from ssl_jax.types import CELLS, MASKS, NOTHING, Figures, Learner, PredictFn, Splits, TrainState
 
-INPUT_STAGES = {'pseudo': 'pseudo_label', 'replay': 'label_crops', 'begin': 'train'}
+INPUT_STAGES = {'pseudo': 'pseudo_label', 'replay': 'label_crops', 'init_from': 'train'}
 TASKS = (MASKS, CELLS)
 
 
-def check(plan: StageSpec, earlier: Mapping[str, StageSpec], found: Splits) -> None:
-  """Raises UserError where the stage needs images or masks that there are not."""
-  select, watching = plan.config['select'], plan.config.get('watch_losses')
-  if (watching or select != 'last') and found.val is None:
-    which = f'select={select!r} chooses' if select != 'last' else 'watch_losses looks'
-    raise UserError(f'{which} on validation images; give some as data.val.')
-  if select in ('best_supervised', 'best_total') and not watching:
-    raise UserError(f'select={select!r} needs losses on validation images: watch_losses=True.')
-  check_made(plan)
-  check_images(plan.config, found)
-  if watching and (plan.own.get('pseudo') or plan.own.get('replay')):
-    raise UserError(f'stages.{plan.name}: watch_losses cannot tell a loss on pseudo-labels.')
-  if found.task == CELLS:
-    _check_cells(plan.config, found)
-  build.pretrained_file(plan.config)  # before hours of earlier stages
-  if first := plan.own.get('begin'):
-    for key in ('model', 'heads', 'seed', 'replicas'):
-      mine, its = (c.get(key) for c in (plan.config, earlier[first].config))
-      if mine != its:
+def check(spec: StageSpec, earlier: Mapping[str, StageSpec], splits: Splits) -> None:
+  """Checks that the stage has the images, masks and weights that it needs.
+
+  Raises:
+    UserError: if it lacks one, or settings do not fit the data or the stage `init_from`.
+  """
+  settings = spec.settings
+  inputs = settings.part(Inputs)
+  where = f'stages.{spec.name}'
+  _check_selection(settings.part(Selection), splits)
+  training_sources.check_streams(spec)
+  training_sources.check_images(inputs, splits)
+  if settings.watch_losses and (spec.stage_kwargs.get('pseudo') or spec.stage_kwargs.get('replay')):
+    raise UserError(f'{where}: watch_losses cannot tell a loss on pseudo-labels.')
+  if splits.task == CELLS:
+    _check_cells(inputs, splits)
+    if settings.match:
+      raise UserError('match names clusters of pixels; it cannot be with cells.')
+  # It is read only when training begins, which may be hours of earlier stages later.
+  build.pretrained_file(settings.model)
+  if init_from := spec.stage_kwargs.get('init_from'):
+    before = earlier[init_from].settings
+    for field in ('model', 'heads', 'seed', 'num_seeds'):
+      ours, theirs = getattr(settings, field), getattr(before, field)
+      if ours != theirs:
         raise UserError(
-          f'stages.{plan.name}: begin={first} has another {key} ({its}, here {mine}).'
+          f'{where}: init_from={init_from} has another {field} ({theirs}, here {ours}).'
         )
 
 
-def _check_cells(config: Mapping, found: Splits) -> None:
-  """Raises UserError where a config of masks would be at odds with patches."""
-  patch = (found.test or found.val or found.labeled)[0]['image'].shape[:2]
-  if (found.test or found.val) and patch != config['size']:
-    raise UserError(f'size={config["size"]}, but data.size makes patches of {patch}; use one size.')
-  for name, recipe in config['views'].items():
-    if recipe.get('cutmix'):
+def _check_selection(selection: Selection, splits: Splits) -> None:
+  """Raises UserError where a checkpoint cannot be chosen as asked."""
+  checkpoint = selection.checkpoint
+  if (selection.watch_losses or checkpoint != 'last') and splits.val is None:
+    which = 'watch_losses looks'
+    if checkpoint != 'last':
+      which = f'checkpoint={checkpoint!r} chooses'
+    raise UserError(f'{which} on validation images; give some as data.val.')
+  if checkpoint in ('best_supervised', 'best_total') and not selection.watch_losses:
+    raise UserError(
+      f'checkpoint={checkpoint!r} needs losses on validation images: watch_losses=True.'
+    )
+
+
+def _check_cells(inputs: Inputs, splits: Splits) -> None:
+  """Raises UserError where settings for masks would be at odds with patches."""
+  scored = splits.test or splits.val
+  patch = (scored or splits.labeled)[0]['image'].shape[:2]
+  if scored and patch != inputs.crop_size:
+    raise UserError(
+      f'crop_size={inputs.crop_size}, but data.size makes patches of {patch}; use one size.'
+    )
+  for name, view in inputs.views.items():
+    if view.get('cutmix'):
       raise UserError(f'View {name!r}: cutmix pastes pixels, and patches have one label each.')
-  if config.get('match'):
-    raise UserError('match names clusters of pixels; it cannot be with cells.')
 
 
 def stage(
-  config: Mapping,
+  settings: Settings,
   folder: Path,
   stop: Callable[[], bool],
   *,
@@ -72,164 +94,251 @@ def stage(
   replay: Mapping[str, str] = NOTHING,
   buffer: int = 64,
   renew: float = 0.02,
-  begin: str = '',
+  init_from: str = '',
   member: int = 0,
-) -> dict[str, float]:
-  """Trains `config.replicas` seeds; scores are of the last step (or the best), in percent.
+) -> Figures:
+  """Trains every seed, and returns the scores of the checkpoint that the settings choose.
 
-  `pseudo` names stages whose masks for unlabeled images become the stream 'pseudo'; `replay` names
-  for other streams the stages that labelled crops, drawn from a buffer of `buffer` pairs, one of
-  which is new with probability `renew`; `begin` names a training stage whose network (the one that
-  predicts there) is where this one begins. The members 0, 1, ... of an ensemble begin differently
-  and see their images in another order.
+  Of each seed it writes checkpoints/, metrics.jsonl, data.json and, of the splits val and test,
+  the predicted masks/ and matrices.npz (of cells patches.csv). One seed has the stage's folder;
+  of several each has a folder seed_N, scores are their means, and seed_N/... are each one's.
+  `vmap_seeds` says whether one program trains all seeds; by default it does on an accelerator,
+  while a CPU, which is slower at that, trains them one after another.
 
-  With several seeds each has a folder `seed_<n>`; the stage's scores are their means, and
-  `seed_<n>/...` are each one's own. `config.together` says whether one program trains them all; by
-  default it does on an accelerator, and a CPU, which is slower at that, takes one after another.
+  Args:
+    settings: all of the config, for this stage.
+    folder: of this stage.
+    stop: asked after each step whether to save and stop.
+    pseudo: stages whose masks for unlabeled images become the stream 'pseudo'.
+    replay: by stream, the label_crops stages whose pairs it draws from a replay buffer.
+    buffer: pairs in the replay buffer.
+    renew: probability that a draw takes a new pair into the buffer.
+    init_from: training stage whose predicting weights this training starts from.
+    member: number of this network in an ensemble; others start from other weights and see their
+      images in another order.
+
+  Raises:
+    UserError: if a file or a setting is wrong, or a loss is not finite.
+    Stopped: if it was asked to stop; the state is saved.
   """
-  found = build.splits(config['data'])
-  facts = dataset_stats.compute_stats(found, config['normalize'])
-  learner = build.learner(config, facts)
-  folders = build.folders_of_seeds(config, folder)
-  done = {seed: read_done(path) for seed, path in folders.items()}
-  waiting = [seed for seed, figures in done.items() if figures is None]
-  together = parallel.has_accelerator() if config.get('together') is None else config['together']
-  size = max(len(waiting), 1) if together else 1
-  update = parallel.jit_update(learner.update, size)
-  stored = [folder.parent / name for name in ([pseudo] if isinstance(pseudo, str) else pseudo)]
-  stored = dict(pseudo=stored, buffer=buffer, renew=renew)
-  stored['replay'] = {stream: folder.parent / name for stream, name in replay.items()}
-  predict = parallel.jit_predict(learner.predict)
-  first = _beginning(config, folder.parent / begin if begin else None, facts)
-  job = _Job(config, stored, member, first, found, facts, learner, update, predict, stop)
-  for group in (waiting[i : i + size] for i in range(0, len(waiting), size)):
-    done |= _train_seeds(job, {seed: folders[seed] for seed in group}, folder.name)
-    for seed in group if len(folders) > 1 else ():
-      write_done(folders[seed], done[seed])
-  return mean_over_seeds(done)
+  run = folder.parent
+  splits = build.splits(settings.data)
+  stats = dataset_stats.compute_stats(splits, settings.normalize)
+  learner = build.learner(settings.part(Learning), settings.part(Inputs), settings.steps, stats)
+  seed_folders = run_folder.folders_of_seeds(settings.part(Seeds), folder)
+  done: dict[int, Figures] = {}
+  waiting = []
+  for seed, seed_folder in seed_folders.items():
+    figures = read_done(seed_folder)
+    if figures is None:
+      waiting.append(seed)
+    else:
+      done[seed] = figures
+  vmap_seeds = settings.vmap_seeds
+  if vmap_seeds is None:
+    vmap_seeds = parallel.has_accelerator()
+  group_size = max(len(waiting), 1) if vmap_seeds else 1
+  training = _Training(
+    settings=settings,
+    splits=splits,
+    stats=stats,
+    learner=learner,
+    update=parallel.jit_update(learner.update, group_size),
+    predict=parallel.jit_predict(learner.predict),
+    outputs=StageOutputs(
+      pseudo=[run / name for name in ensembles.names_of(pseudo)],
+      replay={name: run / stage_name for name, stage_name in replay.items()},
+      buffer=buffer,
+      renew=renew,
+    ),
+    member=member,
+    initializer=_initializer(settings, run / init_from if init_from else None, stats),
+    stop=stop,
+  )
+  for start in range(0, len(waiting), group_size):
+    group = {seed: seed_folders[seed] for seed in waiting[start : start + group_size]}
+    done |= _train_seeds(training, group, folder.name)
+    if len(seed_folders) > 1:
+      for seed, seed_folder in group.items():
+        write_done(seed_folder, done[seed])
+  # In the order of the seeds, also where some of them had been done before.
+  return mean_over_seeds(dict(sorted(done.items())))
 
 
-class _Job(NamedTuple):
-  """What the seeds of a stage share, compiled programs included."""
+class _Training(NamedTuple):
+  """State shared by all seeds of a stage, compiled programs included."""
 
-  config: Mapping
-  stored: Mapping  # what stages made, as _data.made takes it
-  member: int
-  begin: Callable[[int], Callable[[TrainState], TrainState]]  # what a seed's fresh state becomes
-  found: Splits
-  facts: dataset_stats.DatasetStats
+  settings: Settings
+  splits: Splits
+  stats: dataset_stats.DatasetStats
   learner: Learner
   update: Callable
   predict: Callable
+  outputs: StageOutputs
+  member: int
+  initializer: Callable[[int], Callable[[TrainState], TrainState]]  # of a seed
   stop: Callable[[], bool]
 
 
-def _train_seeds(job: _Job, folders: Mapping[int, Path], stage: str) -> dict[int, dict]:
+def _train_seeds(
+  training: _Training, seed_folders: Mapping[int, Path], stage_name: str
+) -> dict[int, dict]:
   """Trains some seeds in one program and scores each; returns their figures by seed."""
-  held_out = {n: s for n, s in (('val', job.found.val), ('test', job.found.test)) if s is not None}
-
-  def score(state, names: Iterable[str]) -> dict[str, Evaluation]:
-    answer, _ = _answer(job, state)
-    facts = job.facts
-    return {n: evaluate(answer, held_out[n], facts.classes, facts.task) for n in names}
-
-  losses = _val_losses(job) if job.config.get('watch_losses') else lambda state: {}
-
-  def watch(state, everything: bool) -> dict[str, float]:
-    """Scores to look at; `test` is recorded only, nothing is ever chosen by it."""
-    found = score(state, [*held_out] if everything else ['val'])
-    scores = {f'{name}/{k}': value for name, e in found.items() for k, value in e.scores.items()}
-    if 'val' in found:
-      scores['val/score'] = found['val'].scores[confusion.PRIMARY_METRIC[job.facts.task][0]]
-    return scores | losses(state)
-
-  named = shares_to_expect(job.config, job.found)
-
-  seeds = []
-  for number, folder in folders.items():
-    same_data(folder, job.facts)
-    drawn = data.member_seed(number, job.member)
-    made = training_sources.made(job.config, job.found, number, drawn, **job.stored)
-    streams = build.streams(job.config, job.found, drawn, made)
-    seeds.append(loop.SeedRun(number, streams, folder, job.begin(number), drawn))
-  names = [folder.name for folder in folders.values() if folder.name != stage]
+  settings = training.settings
+  held_out = training_sources.held_out(training.splits)
+  expected = shares_to_expect(settings.part(Learning), training.splits)
+  seeds = [_seed_run(training, seed, folder) for seed, folder in seed_folders.items()]
+  names = [folder.name for folder in seed_folders.values() if folder.name != stage_name]
   states = loop.train(
-    job.learner,
-    job.update,
+    training.learner,
+    training.update,
     seeds,
-    np.zeros((1, *job.config['size'], job.facts.channels), np.float32),
-    watch,
-    label='/'.join([stage, '+'.join(names)] if names else [stage]),
-    best=_best(job.config) if 'val' in held_out else (),
-    alarm=lambda figures: collapse.find_collapse(figures, named),
-    stop=job.stop,
-    **{knob: job.config[knob] for knob in loop.KNOBS},
+    np.zeros((1, *settings.crop_size, training.stats.channels), np.float32),
+    _monitor(training),
+    loop=settings.part(Loop),
+    label='/'.join([stage_name, '+'.join(names)] if names else [stage_name]),
+    best=_best_figures(settings) if 'val' in held_out else (),
+    alarm=lambda figures: collapse.find_collapse(figures, expected),
+    stop=training.stop,
   )
-  done = {}
-  for (number, folder), state in zip(folders.items(), states, strict=True):
-    if job.config['select'] != 'last':
-      checkpoints = Checkpoints(folder / 'checkpoints', read_only=True)
-      state = checkpoints.restore(state, checkpoints.find(job.config['select']))
-    done[number] = {'steps': int(state.step)}
-    if (table := _answer(job, state)[1]) is not None:
-      cluster_matching.write(folder, table)
-    done[number]['collapsed'] = float(bool(collapse.collapse_at_end(read_log(folder), named)))
-    for name, found in score(state, held_out).items():
-      done[number] |= keep(found, folder, name, job.facts.classes)
+  done: dict[int, Figures] = {}
+  for (seed, folder), state in zip(seed_folders.items(), states, strict=True):
+    done[seed] = _final_figures(training, folder, state, expected)
   return done
 
 
-def _best(config: Mapping) -> list[str]:
-  """The figures on validation images of which the checkpoints with the best are kept."""
-  watched = [name for name, _ in SELECTABLE.values()]
-  if not config.get('watch_losses'):
-    return watched[:1]
-  return watched if 'supervised' in config['methods'] else [watched[0], watched[2]]
+def _seed_run(training: _Training, seed: int, folder: Path) -> loop.SeedRun:
+  """What the loop needs of a seed: its streams, its folder, and how its weights begin."""
+  settings = training.settings
+  training_sources.keep_stats(folder, training.stats)
+  draw_seed = stream.member_seed(seed, training.member)
+  draws = {name: settings.steps * size for name, size in settings.batch.items()}
+  made = training_sources.stage_sources(
+    training.outputs, settings.part(Seeds), training.splits, seed, draw_seed, draws
+  )
+  streams = build.streams(settings.part(Inputs), training.splits, draw_seed, made)
+  return loop.SeedRun(seed, streams, folder, training.initializer(seed), draw_seed)
 
 
-def _answer(job: _Job, state: TrainState) -> tuple[PredictFn, np.ndarray | None]:
-  """PredictFn of classes; where they come from clusters, also which class each one means."""
-  plain = state_predict_fn(job.predict, state, job.config['size'])
-  if not job.config.get('match'):
-    return plain, None
-  how = job.config['match']['how']
-  table = cluster_matching.match_clusters(plain, job.found.labeled, len(job.facts.classes), how)
-  return cluster_matching.as_classes(plain, table), table
+def _monitor(training: _Training) -> Callable[[TrainState, bool], dict[str, float]]:
+  """Returns what evaluates a state during training.
+
+  Scores on test images are recorded for monitoring only; nothing is ever chosen by them.
+  """
+  primary, _ = confusion.PRIMARY_METRIC[training.stats.task]
+  losses = _validation_losses(training) if training.settings.watch_losses else None
+  held_out = training_sources.held_out(training.splits)
+
+  def evaluate_state(state: TrainState, everything: bool) -> dict[str, float]:
+    figures = {}
+    predict_fn, _ = _predict_fn(training, state)
+    evaluations = _evaluate(training, predict_fn, held_out if everything else ['val'])
+    for split, evaluation in evaluations.items():
+      for name, value in evaluation.scores.items():
+        figures[f'{split}/{name}'] = value
+    if 'val' in evaluations:
+      figures['val/score'] = evaluations['val'].scores[primary]
+    if losses is not None:
+      figures |= losses(state)
+    return figures
+
+  return evaluate_state
 
 
-def _val_losses(job: _Job) -> Callable[[TrainState], dict[str, float]]:
-  """The losses of steps on validation images, shown as labeled and as unlabeled; none is taken."""
-  shown = job.found._replace(labeled=job.found.val, unlabeled=job.found.val)
-  streams = build.streams(job.config, shown, 0)
-  measure = jax.jit(lambda *given: job.learner.update(*given)[1])
-  many = -(-len(job.found.val) // min(stream.batch for stream in streams.values()))
+def _evaluate(
+  training: _Training, predict_fn: PredictFn, names: Iterable[str]
+) -> dict[str, Evaluation]:
+  """The evaluations of the splits of these names."""
+  held_out = training_sources.held_out(training.splits)
+  stats = training.stats
+  return {name: evaluate(predict_fn, held_out[name], stats.classes, stats.task) for name in names}
+
+
+def _final_figures(
+  training: _Training, folder: Path, state: TrainState, expected: Mapping[str, float] | None
+) -> dict[str, Any]:
+  """Scores the chosen checkpoint of a seed and writes its evaluations."""
+  checkpoint = training.settings.checkpoint
+  if checkpoint != 'last':
+    checkpoints = Checkpoints(folder / 'checkpoints', read_only=True)
+    chosen = checkpoints.restore(state, checkpoints.find(checkpoint))
+    assert chosen is not None  # the last step itself is a checkpoint that was scored
+    state = chosen
+  figures: dict[str, Any] = {'steps': int(state.step)}
+  predict_fn, table = _predict_fn(training, state)
+  if table is not None:
+    cluster_matching.write_table(folder, table)
+  faults = collapse.collapse_at_end(read_log(folder), expected)
+  figures['collapsed'] = float(bool(faults))
+  held_out = training_sources.held_out(training.splits)
+  for name, evaluation in _evaluate(training, predict_fn, held_out).items():
+    figures |= write_evaluation(evaluation, folder, name, training.stats.classes)
+  return figures
+
+
+def _best_figures(settings: Settings) -> list[str]:
+  """The figures on validation images of which the best checkpoint is kept."""
+  score, supervised, total = (figure for figure, _ in SELECTABLE.values())
+  if not settings.watch_losses:
+    return [score]
+  # Without a supervised method there is no supervised loss to choose by.
+  return [score, supervised, total] if 'supervised' in settings.methods else [score, total]
+
+
+def _predict_fn(training: _Training, state: TrainState) -> tuple[PredictFn, np.ndarray | None]:
+  """The predict function of a state, and which class each of its clusters means (or None)."""
+  predict_fn = state_predict_fn(training.predict, state, training.settings.crop_size)
+  match = training.settings.match
+  if match is None:
+    return predict_fn, None
+  table = cluster_matching.match_clusters(
+    predict_fn, training.splits.labeled, len(training.stats.classes), match.how
+  )
+  return cluster_matching.as_classes(predict_fn, table), table
+
+
+def _validation_losses(training: _Training) -> Callable[[TrainState], dict[str, float]]:
+  """Returns what computes the losses on validation images, taken as labeled and as unlabeled."""
+  val = training_sources.required(
+    training.splits.val, 'watch_losses looks on validation images; give some as data.val.'
+  )
+  shown = training.splits._replace(labeled=val, unlabeled=val)
+  streams = build.streams(training.settings.part(Inputs), shown, 0)
+  smallest = min(one.batch for one in streams.values())
+  count = -(-len(val) // smallest)  # batches in which every image is shown at least once
+
+  @jax.jit
+  def measure(state: TrainState, batch: Any, key: jax.Array) -> Mapping[str, jax.Array]:
+    # The updated state is dropped, so no step is taken.
+    return training.learner.update(state, batch, key)[1]
 
   def losses(state: TrainState) -> dict[str, float]:
-    steps = [
-      measure(state, parallel.shard(batch), jax.random.key(i))
-      for i, batch in enumerate(data.batches([streams], 0, many))
-    ]
+    steps: list[Mapping[str, jax.Array]] = []
+    for i, batch in enumerate(stream.batches([streams], 0, count)):
+      steps.append(measure(state, parallel.shard(batch), jax.random.key(i)))
     means = {name: float(np.mean([step[name] for step in steps])) for name in steps[0]}
-    of_labels = [value for name, value in means.items() if name.startswith('loss/supervised/')]
-    return {'val/loss': means['loss'], 'val/loss_supervised': sum(of_labels)}
+    supervised = [value for name, value in means.items() if name.startswith('loss/supervised/')]
+    return {'val/loss': means['loss'], 'val/loss_supervised': sum(supervised)}
 
   return losses
 
 
-def _beginning(config: Mapping, stage: Path | None, facts: dataset_stats.DatasetStats) -> Callable:
-  """For each seed, what puts weights into its fresh state: a file's, or those of `stage`."""
-  if stage is None:
-    return lambda seed: build.beginning(config)
-  settings = read_config(stage)
-  network, folders = Network(settings, facts), build.folders_of_seeds(settings, stage)
+def _initializer(
+  settings: Settings, first_stage: Path | None, stats: dataset_stats.DatasetStats
+) -> Callable[[int], Callable[[TrainState], TrainState]]:
+  """Returns, for a seed, what puts pretrained weights or those of an earlier stage into a state."""
+  if first_stage is None:
+    load = build.pretrained_loader(settings.model)
+    return lambda seed: load
+  before = run_folder.read_settings(first_stage)
+  network = TrainedNetwork(before, stats)
+  folders = run_folder.folders_of_seeds(before.part(Seeds), first_stage)
 
   def of_seed(seed: int) -> Callable[[TrainState], TrainState]:
-    def begin(state: TrainState) -> TrainState:
-      first = network.state(folders[seed], settings['select'])
-      return state.starting_from(
-        first.average if settings['teacher'] == 'average' else first.student
-      )
+    def load(fresh: TrainState) -> TrainState:
+      state = network.state(folders[seed], before.checkpoint)
+      return fresh.starting_from(ensembles.predicting_weights(before.part(Learning), state))
 
-    return begin
+    return load
 
   return of_seed

@@ -1,99 +1,123 @@
-"""A stage that trains a generator to paint images like the training images."""
+"""A stage that trains a generator of images like the training images."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from ssl_jax import build, parallel, registry
+from ssl_jax import build, parallel, run_folder
 from ssl_jax.data import dataset_stats
 from ssl_jax.errors import UserError
 from ssl_jax.io.run_log import read_done, write_done
+from ssl_jax.settings import Gan, Inputs, Learning, Loop, Seeds, Settings
+from ssl_jax.stage_list import StageSpec
 from ssl_jax.stages import gan_samples
 from ssl_jax.stages.seed_scores import mean_over_seeds
-from ssl_jax.stages.training_sources import check_images, same_data
-from ssl_jax.training import gan, loop
-from ssl_jax.types import Splits, StageSpec, TrainState
+from ssl_jax.stages.training_sources import check_images, keep_stats
+from ssl_jax.training import loop
+from ssl_jax.types import Figures, Splits, TrainState
 
 INPUT_STAGES = {}
-NETWORKS = ('generator', 'generator_rate', 'discriminator', 'discriminators')
-"""Knobs of `config.gan` that say what learns, and how fast; the others are those of the game."""
 
 
-def check(plan: StageSpec, earlier: Mapping[str, StageSpec], found: Splits) -> None:
-  """Raises UserError where the page does not say how to play, or sizes do not fit."""
-  config, where = plan.config, f'stages.{plan.name}'
-  knobs = config.get('gan')
-  if not knobs:
-    raise UserError(f'{where} needs config.gan; configs/gan_self_training_em.py has one.')
-  missing = [name for name in NETWORKS if not knobs.get(name)]
-  if missing:
-    raise UserError(f'config.gan lacks {missing[0]!r}; configs/gan_self_training_em.py has it.')
-  game = {name: value for name, value in knobs.items() if name not in NETWORKS}
-  given = ('generator', 'discriminators', 'recipes', 'size', 'optimizers', 'decay', 'standardize')
-  registry.check_kwargs(gan.make_gan, game, 'gan', given=given)
-  seen = dataset_stats.DatasetStats(
-    found.classes, 1, None, (0.0,), (1.0,), {}, 0
-  )  # no knob depends on the images
-  build.gan_learner(config, seen)
-  side = 4 * 2 ** len(knobs['generator'])
-  if config['size'] != (side, side):
+def check(spec: StageSpec, earlier: Mapping[str, StageSpec], splits: Splits) -> None:
+  """Checks that the networks of the game fit each other and the images.
+
+  Raises:
+    UserError: if a setting of the game is missing or wrong, or sizes do not fit.
+  """
+  settings = spec.settings
+  where = f'stages.{spec.name}'
+  inputs = settings.part(Inputs)
+  game = game_of(settings, where)
+  # The game itself does not depend on the images, so any statistics will do to try its settings.
+  stats = dataset_stats.DatasetStats(splits.classes, 1, None, (0.0,), (1.0,), {}, 0)
+  build.gan_learner(game, settings.part(Learning), inputs, settings.steps, stats)
+  side = 4 * 2 ** len(game.generator)
+  if inputs.crop_size != (side, side):
     raise UserError(
-      f'{where}: size={config["size"]}, but a generator of {len(knobs["generator"])} widths paints '
-      f'{side} pixels a side.'
+      f'{where}: crop_size={inputs.crop_size}, but a generator of {len(game.generator)} widths '
+      f'makes images of {side} pixels a side.'
     )
-  if side % 2 ** len(knobs['discriminator']):
+  if side % 2 ** len(game.discriminator):
     raise UserError(
-      f'{where}: {side} pixels cannot be halved {len(knobs["discriminator"])} times, as '
+      f'{where}: {side} pixels cannot be halved {len(game.discriminator)} times, as '
       f'gan.discriminator asks for.'
     )
-  if 'real' not in config['views']:
-    raise UserError(f"{where} needs a view 'real': what the painted images should be like.")
-  check_images(config, found)
+  if 'real' not in inputs.views:
+    raise UserError(f"{where} needs a view 'real': what the generated images should be like.")
+  check_images(inputs, splits)
 
 
-def stage(config: Mapping, folder: Path, stop: Callable[[], bool]) -> dict[str, float]:
-  """Trains the game of `config.gan` on the view 'real', for each seed; shows samples on the way.
+def game_of(settings: Settings, where: str) -> Gan:
+  """Returns the settings of the game.
+
+  Raises:
+    UserError: if the config has none.
+  """
+  if settings.gan is None:
+    raise UserError(f'{where} needs config.gan; configs/gan_self_training_em.py has one.')
+  return settings.gan
+
+
+def stage(settings: Settings, folder: Path, stop: Callable[[], bool]) -> Figures:
+  """Trains the game of `gan` on the view 'real' for each seed, and returns its last figures.
 
   `optimizer` and `schedule` are those of generator and discriminators alike (but for the factor
-  `gan.generator_rate`), `average` is the decay of the generator's average, which paints. At each
-  evaluation samples/STEP.png shows what it makes of the same random vectors, and samples/variety is
-  recorded: how much its images differ from each other, as a share of how much real ones do (near 0
-  where the modes have collapsed).
+  `gan.generator_lr_multiplier`), `ema_decay` is the decay of the generator's moving average, which
+  generates. At each evaluation it writes samples/STEP.png, images of always the same random
+  vectors, and records samples/variety: how much they differ from each other, as a fraction of how
+  much real ones do (near 0 where the modes have collapsed).
+
+  Raises:
+    UserError: if a setting is wrong, or a loss is not finite.
+    Stopped: if it was asked to stop; the state is saved.
   """
-  found = build.splits(config['data'])
-  facts = dataset_stats.compute_stats(found, config['normalize'])
-  learner = build.gan_learner(config, facts)
-  update, predict = parallel.jit_update(learner.update), parallel.jit_predict(learner.predict)
-  shape = gan_samples.SHOWN, config['gan']['latent']
-  latent = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
-  done = {}
-  folders = build.folders_of_seeds(config, folder)
-  for seed, own in folders.items():
-    if (figures := read_done(own)) is not None and len(folders) > 1:
+  game = game_of(settings, f'stages.{folder.name}')
+  inputs = settings.part(Inputs)
+  splits = build.splits(settings.data)
+  stats = dataset_stats.compute_stats(splits, settings.normalize)
+  learner = build.gan_learner(game, settings.part(Learning), inputs, settings.steps, stats)
+  update = parallel.jit_update(learner.update)
+  predict = parallel.jit_predict(learner.predict)
+  latent_shape = (gan_samples.SAMPLES, game.latent)
+  latent = np.random.default_rng(0).standard_normal(latent_shape).astype(np.float32)
+  example = np.zeros((1, *inputs.crop_size, stats.channels), np.float32)
+  done: dict[int, Figures] = {}
+  seed_folders = run_folder.folders_of_seeds(settings.part(Seeds), folder)
+  for seed, seed_folder in seed_folders.items():
+    figures = read_done(seed_folder)
+    if figures is not None and len(seed_folders) > 1:
       done[seed] = figures
       continue
-    same_data(own, facts)
-    streams = build.streams(config, found, seed)
-    real = gan_samples.real(config, streams, gan_samples.SHOWN)
-
-    def watch(state: TrainState, everything: bool, own=own, real=real) -> dict[str, float]:
-      painted = predict(state, latent)
-      gan_samples.grid(own / 'samples' / f'{int(state.step):06d}.png', painted, real)
-      return {'samples/variety': gan_samples.variety(painted) / gan_samples.variety(real)}
-
-    example = np.zeros((1, *config['size'], facts.channels), np.float32)
+    keep_stats(seed_folder, stats)
+    streams = build.streams(inputs, splits, seed)
+    real = gan_samples.real_images(inputs, streams, gan_samples.SAMPLES)
+    monitor = _monitor(predict, latent, real, seed_folder)
     (state,) = loop.train(
       learner,
       update,
-      [loop.SeedRun(seed, streams, own)],
+      [loop.SeedRun(seed, streams, seed_folder)],
       example,
-      watch,
-      label=f'{folder.name}/{own.name}' if len(folders) > 1 else folder.name,
+      monitor,
+      loop=settings.part(Loop),
+      label=f'{folder.name}/{seed_folder.name}' if len(seed_folders) > 1 else folder.name,
       stop=stop,
-      **{knob: config[knob] for knob in loop.KNOBS},
     )
-    done[seed] = {'steps': int(state.step), **watch(state, True)}
-    if len(folders) > 1:
-      write_done(own, done[seed])
+    done[seed] = {'steps': int(state.step), **monitor(state, True)}
+    if len(seed_folders) > 1:
+      write_done(seed_folder, done[seed])
   return mean_over_seeds(done)
+
+
+def _monitor(
+  predict: Callable, latent: np.ndarray, real: np.ndarray, folder: Path
+) -> Callable[[TrainState, bool], dict[str, float]]:
+  """Returns what shows and measures the images that a state generates of `latent`."""
+
+  def evaluate_state(state: TrainState, everything: bool) -> dict[str, float]:
+    generated = predict(state, latent)
+    gan_samples.draw_grid(folder / 'samples' / f'{int(state.step):06d}.png', generated, real)
+    return {'samples/variety': gan_samples.variety(generated) / gan_samples.variety(real)}
+
+  return evaluate_state

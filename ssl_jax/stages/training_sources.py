@@ -1,83 +1,134 @@
-"""What a training stage sees: the same data as when it began, and what earlier stages made."""
+"""What a stage reads: images of the data set, what earlier stages made, the data of before."""
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from ssl_jax import build
-from ssl_jax.data import dataset_stats, pseudo_labels
-from ssl_jax.data import stream as data
-from ssl_jax.data.replay_buffer import Pairs, ReplayBuffer
+from ssl_jax import run_folder
+from ssl_jax.data import stream
+from ssl_jax.data.dataset_stats import DatasetStats
+from ssl_jax.data.pseudo_labels import PseudoLabeled
+from ssl_jax.data.replay_buffer import ReplayBuffer, StoredPairs
 from ssl_jax.errors import UserError
-from ssl_jax.io.run_log import begun, replace_text
-from ssl_jax.types import Source, Splits, StageSpec
+from ssl_jax.io.run_log import has_begun, replace_text
+from ssl_jax.settings import Inputs, Seeds
+from ssl_jax.stage_list import StageSpec
+from ssl_jax.types import NOTHING, Source, Splits
 
 
-def check_images(config: Mapping, found: Splits) -> None:
-  """Raises UserError where views are made of images that there are not, or of another size."""
-  for name, recipe in config['views'].items():
-    if recipe['of'] == 'unlabeled' and found.unlabeled is None:
+def required(source: Source | None, problem: str) -> Source:
+  """Returns a split of a data set that a stage cannot do without.
+
+  Raises:
+    UserError: with the sentence `problem`, if the data set has no such split.
+  """
+  if source is None:
+    raise UserError(problem)
+  return source
+
+
+def held_out(splits: Splits) -> dict[str, Source]:
+  """Returns those of 'val' and 'test' that the data set has, by name."""
+  named = {'val': splits.val, 'test': splits.test}
+  return {name: source for name, source in named.items() if source is not None}
+
+
+def check_images(inputs: Inputs, splits: Splits) -> None:
+  """Checks that the images which the views are made of are there, and have as many axes.
+
+  Raises:
+    UserError: if a view's source is missing, or `crop_size` has too many or too few sides.
+  """
+  for name, view in inputs.views.items():
+    if view['source'] == 'unlabeled' and splits.unlabeled is None:
       raise UserError(
         f'There are no unlabeled images, of which the view {name!r} is made; give some as '
         f'--config.data.unlabeled=..., or take the view and its methods away.'
       )
-  space = found.labeled[0]['image'].ndim - 1
-  if len(config['size']) != space:
-    raise UserError(f'size={config["size"]} has not {space} sides, as the images have.')
+  axes = splits.labeled[0]['image'].ndim - 1
+  if len(inputs.crop_size) != axes:
+    raise UserError(
+      f'crop_size={inputs.crop_size} has {len(inputs.crop_size)} sides, and the images have {axes}.'
+    )
 
 
-def check_made(plan: StageSpec) -> None:
-  """Raises UserError where streams of what stages made, and batch sizes, lack each other."""
-  batch, own, where = plan.config['batch'], plan.own, f'stages.{plan.name}'
-  if ('pseudo' in batch) != bool(own.get('pseudo') or 'pseudo' in own.get('replay', {})):
+def check_streams(spec: StageSpec) -> None:
+  """Checks that streams of what earlier stages made, and batch sizes, are given together.
+
+  Raises:
+    UserError: if one lacks the other, or a number of the replay buffer makes no sense.
+  """
+  batch = spec.settings.batch
+  stage_kwargs = spec.stage_kwargs
+  where = f'stages.{spec.name}'
+  replay = stage_kwargs.get('replay', {})
+  has_pseudo_labels = bool(stage_kwargs.get('pseudo')) or 'pseudo' in replay
+  if ('pseudo' in batch) != has_pseudo_labels:
     raise UserError(f'{where}: pseudo (stages that wrote masks) and batch.pseudo need each other.')
-  for stream in own.get('replay', {}):
-    if stream not in batch or stream in ('labeled', 'unlabeled'):
-      raise UserError(f'{where}: replay={stream} is a stream of its own and needs batch.{stream}.')
-  if own.get('buffer', 1) < 1 or not 0 <= own.get('renew', 0) <= 1:
+  for name in replay:
+    if name not in batch or name in ('labeled', 'unlabeled'):
+      raise UserError(f'{where}: replay={name} is a stream of its own and needs batch.{name}.')
+  if stage_kwargs.get('buffer', 1) < 1 or not 0 <= stage_kwargs.get('renew', 0) <= 1:
     raise UserError(f'{where}: buffer is at least 1 pair, and renew a probability in 0..1.')
 
 
-def made(
-  config: Mapping,
-  found: Splits,
-  seed: int,
-  drawn: int,
-  pseudo: Sequence[Path],
-  replay: Mapping[str, Path],
-  buffer: int,
-  renew: float | int,
-) -> dict[str, Source]:
-  """The sources, by stream, that earlier stages made for a seed.
+class StageOutputs(NamedTuple):
+  """Folders of earlier stages that a training reads streams from."""
 
-  `pseudo` are stages' folders with masks of unlabeled images, `replay` those with pairs that come
-  out of a buffer of so many, of which a draw renews one with that probability; `drawn` seeds it.
+  pseudo: Sequence[Path] = ()  # stages that wrote masks for unlabeled images
+  replay: Mapping[str, Path] = NOTHING  # by stream, stages that wrote pairs of image and mask
+  buffer: int = 64  # pairs in the replay buffer
+  renew: float | int = 0.02  # probability that a draw takes a new pair into it
+
+
+def stage_sources(
+  outputs: StageOutputs, seeds: Seeds, splits: Splits, seed: int, draw_seed: int, draws: Mapping
+) -> dict[str, Source]:
+  """Returns the sources that earlier stages made for a seed, by the name of their stream.
+
+  Args:
+    outputs: where they lie.
+    seeds: the seeds of the run, which say how the folders are named.
+    splits: the data set, whose unlabeled images got pseudo-labels.
+    seed: the number of the seed.
+    draw_seed: seed of the replay buffer's draws; other members of an ensemble have others.
+    draws: number of images that the training draws from each stream.
   """
 
-  def of_seed(stage: Path) -> Path:
-    return build.folders_of_seeds(config, stage)[seed]
+  def folder_of_seed(stage: Path) -> Path:
+    return run_folder.folders_of_seeds(seeds, stage)[seed]
 
-  sources = {}
-  if pseudo:
-    sources['pseudo'] = pseudo_labels.PseudoLabeled(
-      found.unlabeled, [of_seed(stage) for stage in pseudo]
+  sources: dict[str, Source] = {}
+  if outputs.pseudo:
+    unlabeled = required(splits.unlabeled, 'Pseudo-labels belong to unlabeled images: give some.')
+    folders = [folder_of_seed(stage) for stage in outputs.pseudo]
+    sources['pseudo'] = PseudoLabeled(unlabeled, folders)
+  for name, stage in outputs.replay.items():
+    sources[name] = ReplayBuffer(
+      StoredPairs(folder_of_seed(stage)),
+      outputs.buffer,
+      outputs.renew,
+      draws[name],
+      stream.stream_seed(draw_seed, f'replay {name}'),
     )
-  for stream, stage in replay.items():
-    draws = config['steps'] * config['batch'][stream]
-    own = data.stream_seed(drawn, f'replay {stream}')
-    sources[stream] = ReplayBuffer(Pairs(of_seed(stage)), buffer, renew, draws, own)
   return sources
 
 
-def same_data(folder: Path, facts: dataset_stats.DatasetStats) -> None:
-  """Keeps what was found in the data; a resumed run must find the same."""
-  path, now = folder / 'data.json', json.loads(json.dumps(facts._asdict()))
-  if not path.exists() or not begun(folder):
+def keep_stats(folder: Path, stats: DatasetStats) -> None:
+  """Writes data.json, or checks it, so that a training goes on with the data that it began with.
+
+  Raises:
+    UserError: if the data have changed since the training in this folder began.
+  """
+  path = folder / run_folder.STATS
+  now = json.loads(json.dumps(stats._asdict()))
+  if not path.exists() or not has_begun(folder):
     replace_text(path, json.dumps(now, indent=1))
     return
   then = json.loads(path.read_text())
   for key, value in now.items():
-    before = then.get(key, dataset_stats.DatasetStats._field_defaults.get(key))
+    before = then.get(key, DatasetStats._field_defaults.get(key))
     if before != value:
       raise UserError(
         f'The data of {folder} have changed since its training began: {key} was {before}, '
