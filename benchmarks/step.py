@@ -45,7 +45,7 @@ def jax_step(name: str, method: str, arrays: dict, dtype: str):
   made = learner.make_learner(
     network,
     {known: registry.build('methods', known, {}) for known in sorted(asked)},
-    {'labeled': {'of': 'labeled'}, 'weak': {'of': 'unlabeled'}, 'strong': {'of': 'weak'}},
+    {'labeled': {'source': 'labeled'}, 'weak': {'source': 'unlabeled'}, 'strong': {'source': 'weak'}},
     arrays['label'].shape[1:],
     optimizers.make('sgd', lambda step: 0.01, momentum=0.9, weight_decay=1e-4),
   )

@@ -1,4 +1,4 @@
-"""Losses over pixels: arrays are channels last, and only valid pixels count."""
+"""Losses over pixels, voxels or patches: arrays are channels last, and only valid entries count."""
 
 from collections.abc import Mapping
 
@@ -16,7 +16,7 @@ TINY = 2.0**-52
 
 
 def valid_mean(values: Float[Array, '*n'], valid: Bool[Array, '*n']) -> Float[Array, '']:
-  """Mean over the valid entries; 0 where there are none."""
+  """Returns the mean over the valid entries; 0 where there are none."""
   return jnp.where(valid, values, 0).sum() / jnp.maximum(valid.sum(), 1)
 
 
@@ -26,9 +26,15 @@ def cross_entropy(
   valid: Bool[Array, '*n'] | None = None,
   weight: Float[Array, '*n'] | Bool[Array, '*n'] | None = None,
 ) -> Float[Array, '']:
-  """Weighted cross-entropy in nats, mean over ALL valid pixels, those of weight 0 included.
+  """Returns the weighted cross-entropy in nats, mean over ALL valid pixels.
 
-  Pixels labelled IGNORE are not valid; a batch without any valid pixel gives 0.
+  Pixels of weight 0 count in the mean. A batch without any valid pixel gives 0.
+
+  Args:
+    logits: predictions.
+    labels: class ids; those that are IGNORE are not valid.
+    valid: further pixels that are not valid are False.
+    weight: weights of the pixels; 1 by default.
   """
   known = labels != IGNORE
   valid = known if valid is None else known & valid
@@ -43,7 +49,16 @@ def dice(
   smooth: float = 1.0,
   squared: bool = False,
 ) -> Float[Array, '']:
-  """Soft Dice loss per class and example, then the mean (Milletari et al. 2016 where squared)."""
+  """Returns the soft Dice loss, mean over examples and classes.
+
+  Milletari et al. 2016, "V-Net", where `squared`. optax's Dice loss is of binary masks.
+
+  Args:
+    logits: predictions.
+    labels: class ids; pixels that are IGNORE do not count.
+    smooth: added to numerator and denominator, so that an absent class has the loss 0.
+    squared: square probabilities and labels in the denominator.
+  """
   truth = jax.nn.one_hot(labels, logits.shape[-1])
   return soft_dice(logits, truth, labels != IGNORE, smooth, squared)
 
@@ -55,7 +70,7 @@ def soft_dice(
   smooth: float = 1.0,
   squared: bool = False,
 ) -> Float[Array, '']:
-  """The Dice loss against probabilities, over valid pixels."""
+  """Returns `dice` against probabilities, over valid pixels."""
   truth = target * valid[..., None]
   probs = jax.nn.softmax(logits) * valid[..., None]
   space = tuple(range(1, logits.ndim - 1))
@@ -67,21 +82,22 @@ def soft_dice(
 def squared_error(
   logits: Float[Array, '*n k'], target: Float[Array, '*n k'], valid: Bool[Array, '*n']
 ) -> Float[Array, '']:
-  """Squared error of probabilities, mean over valid pixels and over classes."""
+  """Returns the squared error of probabilities, mean over valid pixels and over classes."""
   return valid_mean(((jax.nn.softmax(logits) - target) ** 2).mean(-1), valid)
 
 
 def sharpen(probs: Float[Array, '*n k'], temperature: float) -> Float[Array, '*n k']:
-  """p^(1/T) / sum p^(1/T): below 1 more certain, at 1 unchanged (Berthelot et al. 2019)."""
+  """Returns p^(1/T) / sum p^(1/T): below T = 1 more certain (Berthelot et al. 2019, MixMatch)."""
   if temperature == 1:
     return probs
+  # As a softmax of logarithms, so that small probabilities do not underflow.
   return jax.nn.softmax(jnp.log(jnp.maximum(probs, TINY)) / temperature)
 
 
 def soft_cross_entropy(
   logits: Float[Array, '*n k'], target: Float[Array, '*n k'], valid: Bool[Array, '*n']
 ) -> Float[Array, '']:
-  """Cross-entropy against probabilities in nats, mean over valid pixels."""
+  """Returns the cross-entropy against probabilities in nats, mean over valid pixels."""
   return valid_mean(optax.softmax_cross_entropy(logits, target), valid)
 
 
@@ -93,28 +109,43 @@ def symmetric_cross_entropy(
   rho: float = 1.0,
   clip: float = 1e-4,
 ) -> Float[Array, '']:
-  """delta CE(target, p) + rho CE(p, target) in nats, mean over valid entries (Wang et al. 2019).
+  """Returns delta CE(target, p) + rho CE(p, target) in nats, mean over valid entries.
 
-  Inside the logarithms probabilities are at least `clip`. The first part trusts the target, the
-  second, the reverse cross-entropy, what the network itself says.
+  Wang et al. 2019, "Symmetric Cross Entropy for Robust Learning with Noisy Labels".
+
+  Args:
+    logits: predictions.
+    target: probabilities.
+    valid: entries that count.
+    delta: weight of the forward cross-entropy, which trusts the target.
+    rho: weight of the reverse cross-entropy, which trusts the prediction.
+    clip: smallest probability inside a logarithm.
   """
   probs = jax.nn.softmax(logits)
-  log_probs, log_target = (jnp.log(jnp.clip(p, clip, 1)) for p in (probs, target))
-  forward, reverse = -(target * log_probs).sum(-1), -(probs * log_target).sum(-1)
+  log_probs = jnp.log(jnp.clip(probs, clip, 1))
+  log_target = jnp.log(jnp.clip(target, clip, 1))
+  forward = -(target * log_probs).sum(-1)
+  reverse = -(probs * log_target).sum(-1)
   return valid_mean(delta * forward + rho * reverse, valid)
 
 
 def centroid_error(
   heads: Mapping[str, Array], target: Float[Array, 'b 2'], known: Bool[Array, ' b']
 ) -> Float[Array, '']:
-  """Squared errors of x and y, each times the probability that there is a cell, mean over known.
+  """Returns the sum of the squared errors of x and y, mean over patches with a known centroid.
 
-  `target` holds (y, x) in parts of the patch, 0 for background, of which the probability that it
-  is none thus takes care (Bashir et al. 2020).
+  Predictions are multiplied by the probability that there is a cell, so that they need not be 0
+  for background (Bashir et al. 2020, HydraMix-Net).
+
+  Args:
+    heads: predictions with 'class' (logits), 'x' and 'y'.
+    target: (y, x) as fractions of the sides of the patch; 0 for background.
+    known: patches that count.
   """
-  there = 1 - jax.nn.softmax(heads['class'])[:, BACKGROUND]
-  errors = [(heads[axis] * there - target[:, i]) ** 2 for i, axis in enumerate(('y', 'x'))]
-  return valid_mean(sum(errors), known)
+  cell_prob = 1 - jax.nn.softmax(heads['class'])[:, BACKGROUND]
+  y_error = (heads['y'] * cell_prob - target[:, 0]) ** 2
+  x_error = (heads['x'] * cell_prob - target[:, 1]) ** 2
+  return valid_mean(y_error + x_error, known)
 
 
 def kl_divergence(
@@ -123,13 +154,16 @@ def kl_divergence(
   valid: Bool[Array, '*n'],
   weight: Float[Array, '*n'] | Bool[Array, '*n'] | None = None,
 ) -> Float[Array, '']:
-  """KL(target || prediction) in nats, summed over classes, mean over ALL valid pixels."""
+  """Returns KL(target || prediction) in nats, summed over classes, mean over ALL valid pixels.
+
+  As in `cross_entropy`, pixels of weight 0 count in the mean.
+  """
   loss = optax.kl_divergence(jax.nn.log_softmax(logits), target)
   return valid_mean(loss if weight is None else loss * weight, valid)
 
 
 def entropy(logits: Float[Array, '*n k'], valid: Bool[Array, '*n']) -> Float[Array, '']:
-  """Entropy of the prediction in nats, mean over valid pixels."""
+  """Returns the entropy of the prediction in nats, mean over valid pixels."""
   return valid_mean(optax.softmax_cross_entropy(logits, jax.nn.softmax(logits)), valid)
 
 
@@ -140,18 +174,26 @@ def mutual_information(
   radius: int = 0,
   marginal: float = 1.0,
 ) -> Float[Array, '']:
-  """Minus the mutual information of two aligned predictions, in nats (Ji et al. 2019, IIC).
+  """Returns minus the mutual information of two aligned predictions, in nats.
 
   For each displacement of up to `radius` pixels along every axis: the joint distribution of the
   two, normalised and symmetrised, and -sum p (log p - marginal (log p_i + log p_j)); then the mean
-  over displacements (the uncollapsed form). Pixels that are not valid add nothing.
+  over displacements. Ji et al. 2019, "Invariant Information Clustering", the uncollapsed form.
+
+  Args:
+    probs: the first prediction.
+    other: the second prediction, on the same pixels.
+    valid: pixels that count.
+    radius: half side of the window of displacements, in pixels.
+    marginal: weight of the entropies of the marginals.
   """
-  seen = valid[..., None]
-  joint = _joint(jnp.where(seen, probs, 0), jnp.where(seen, other, 0), radius)
+  is_valid = valid[..., None]
+  joint = _joint(jnp.where(is_valid, probs, 0), jnp.where(is_valid, other, 0), radius)
   joint = joint / jnp.maximum(joint.sum((0, 1)), TINY)
   joint = (joint + joint.swapaxes(0, 1)) / 2
   log_joint = jnp.log(jnp.maximum(joint, TINY))
-  log_rows, log_columns = (jnp.log(jnp.maximum(joint.sum(a, keepdims=True), TINY)) for a in (1, 0))
+  log_rows = jnp.log(jnp.maximum(joint.sum(1, keepdims=True), TINY))
+  log_columns = jnp.log(jnp.maximum(joint.sum(0, keepdims=True), TINY))
   return -(joint * (log_joint - marginal * (log_rows + log_columns))).sum((0, 1)).mean()
 
 
@@ -168,20 +210,33 @@ def _joint(
     pixels = one.reshape(-1, k), two.reshape(-1, k)
     return jnp.matmul(pixels[0].T, pixels[1], precision='highest')[..., None]
   axes = tuple(range(1, len(space) + 1))
-  size = [fft.next_fast_len(side + radius, real=True) for side in space]  # no wrapping round
-  ones, twos = (jnp.fft.rfftn(x, size, axes) for x in (one, two))
-  spectrum = jnp.einsum('b...k,b...l->...kl', ones, twos.conj(), precision='highest')
-  every = jnp.fft.irfftn(spectrum, size, tuple(range(len(space))))
-  near = jnp.arange(-radius, radius + 1)
+  # Padded by the radius, so that displaced pixels do not wrap round to the other side.
+  size = [fft.next_fast_len(side + radius, real=True) for side in space]
+  spectrum_one = jnp.fft.rfftn(one, size, axes)
+  spectrum_two = jnp.fft.rfftn(two, size, axes)
+  spectrum = jnp.einsum(
+    'b...k,b...l->...kl', spectrum_one, spectrum_two.conj(), precision='highest'
+  )
+  sums = jnp.fft.irfftn(spectrum, size, tuple(range(len(space))))
+  # Negative displacements are at the end of each axis.
+  displacements = jnp.arange(-radius, radius + 1)
   for axis in range(len(space)):
-    every = jnp.take(every, near, axis, mode='wrap')
-  return jnp.moveaxis(every.reshape(-1, *every.shape[-2:]), 0, -1)
+    sums = jnp.take(sums, displacements, axis, mode='wrap')
+  return jnp.moveaxis(sums.reshape(-1, *sums.shape[-2:]), 0, -1)
 
 
 def ramp_up(step: Array | int, steps: int) -> Float[Array, '']:
-  """exp(-5 (1 - t)^2), t the share of `steps` that is done; 1 from there on (Laine & Aila 2017)."""
+  """Returns exp(-5 (1 - t)^2), t the fraction of `steps` that is done (Laine & Aila 2017).
+
+  It is 1 from there on, and always where `steps` is 0.
+  """
   done = jnp.clip(step / steps, 0, 1) if steps else jnp.ones(())
   return jnp.exp(-5 * (1 - done) ** 2)
+
+
+def linear_ramp_up(step: Array | int, steps: int) -> Float[Array, ''] | float:
+  """Returns the fraction of `steps` that is done, at most 1; 1 where `steps` is 0."""
+  return jnp.clip(step / steps, 0, 1) if steps else 1.0
 
 
 ANNEALINGS = {
@@ -189,23 +244,31 @@ ANNEALINGS = {
   'log': lambda done: 1 - jnp.exp(-5 * done),
   'exp': lambda done: jnp.exp(5 * (done - 1)),
 }
+"""Schedules of training-signal annealing: fraction of its steps -> `a` of `tsa_mask`."""
 
 
-def unknown(
+def tsa_mask(
   logits: Float[Array, '*n k'],
   labels: Int[Array, '*n'],
   annealing: str,
   step: Array | int,
   steps: int,
 ) -> Bool[Array, '*n']:
-  """Whether the true class has at most the probability a (1 - 1/k) + 1/k (Xie et al. 2020, TSA).
+  """Returns whether the true class has at most the probability a (1 - 1/k) + 1/k.
 
-  `a` grows from 0 to 1 over `steps`, by one of ANNEALINGS; from there on all pixels are due. An
-  IGNORE label counts as class 0.
+  Training-signal annealing (Xie et al. 2020, UDA): pixels that are classified better than that
+  teach nothing yet.
+
+  Args:
+    logits: predictions.
+    labels: class ids; IGNORE counts as class 0.
+    annealing: a key of ANNEALINGS, by which `a` grows from 0 to 1.
+    step: updates so far.
+    steps: updates after which the result is True everywhere.
   """
   probs = jax.nn.softmax(lax.stop_gradient(logits))
   k = logits.shape[-1]
-  true = jnp.where(labels == IGNORE, 0, labels)
-  known = jnp.take_along_axis(probs, true[..., None], -1)[..., 0]
-  share = ANNEALINGS[annealing](jnp.clip(step / max(steps, 1), 0, 1))
-  return (known <= share * (1 - 1 / k) + 1 / k) | (step >= steps)
+  labels = jnp.where(labels == IGNORE, 0, labels)
+  true_prob = jnp.take_along_axis(probs, labels[..., None], -1)[..., 0]
+  a = ANNEALINGS[annealing](jnp.clip(step / max(steps, 1), 0, 1))
+  return (true_prob <= a * (1 - 1 / k) + 1 / k) | (step >= steps)

@@ -1,29 +1,50 @@
-"""Learning from labels where in a patch its cell is: two numbers, beside the class.
+"""Learning from labels where in a patch the centroid of its cell is.
 
 The regression of HydraMix-Net (Bashir et al. 2020), for networks with heads 'x' and 'y'.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+from jaxtyping import Array
 
 from ssl_jax import losses
-from ssl_jax.types import CELLS, LossTransform, Term
-from ssl_jax.views import geometry
+from ssl_jax.types import (
+  CELLS,
+  Key,
+  LossTransform,
+  Metrics,
+  Outputs,
+  Step,
+  Teacher,
+  Term,
+  View,
+  Views,
+)
+from ssl_jax.views import labels
 
 TASKS = (CELLS,)
+LABELED = True
 
 
 def method(weight: float = 1.0, shown: Sequence[str] = ('labeled',)) -> LossTransform:
-  """Squared errors of x and y in parts of the patch, mean over patches and over `shown`."""
+  """Returns a method that regresses x and y, as fractions of the sides of a patch.
 
-  def ask(teacher, views, key, step):
-    def term(view):
-      target, known = geometry.centroids(view)
+  Args:
+    weight: weight of the mean squared error, shared equally by the views.
+    shown: names of views with labels.
+  """
 
-      def loss(heads):
+  def ask(
+    teacher: Teacher, views: Views, key: Key, step: Step
+  ) -> tuple[Mapping[str, Term], Metrics]:
+    def term(name: str, view: View) -> Term:
+      target, known = labels.centroids(view)
+
+      def loss(heads: Outputs) -> Array:
         return losses.centroid_error(heads, target, known)
 
-      return Term(view.image, loss, weight / len(shown), head=None)
+      return Term(view.image, loss, weight / len(shown), head=None, view=name)
 
-    return {name: term(views[name]) for name in shown}, {}
+    return {name: term(name, views[name]) for name in shown}, {}
 
   return ask

@@ -4,40 +4,63 @@ Chen et al. 2021, "Semi-Supervised Semantic Segmentation with Cross Pseudo Super
 `models/pair.py`, one network with two heads; the first predicts.
 """
 
+from collections.abc import Mapping
+
+from jaxtyping import Array
+
 from ssl_jax import losses
-from ssl_jax.types import LossTransform, Term
+from ssl_jax.types import Key, LossTransform, Metrics, Outputs, Step, Teacher, Term, Views
+from ssl_jax.views import labels
 
 NEEDS = ('supervised',)
 
 
 def method(
-  weight: float = 1.5, ramp: int = 0, view: str = 'weak', dice: float = 0.0
+  weight: float = 1.5, ramp_up_steps: int = 0, view: str = 'weak', dice: float = 0.0
 ) -> LossTransform:
-  """Each network's class is the other's label, on labeled and unlabeled images alike.
+  """Returns a method in which each network's class is the other's label, on all images.
 
-  The labels themselves teach the first network through `supervised`, and the second here, with
-  the same weight 1 and with `dice` as there.
+  The true labels teach the first network through `supervised`, and the second one here, with
+  weight 1.
+
+  Args:
+    weight: weight of the cross pseudo supervision.
+    ramp_up_steps: steps over which that weight rises; 0: it is there from the start.
+    view: the view of unlabeled images.
+    dice: weight of the soft Dice loss of the second network; give it that of `supervised`.
   """
 
-  def ask(teacher, views, key, step):
+  def ask(
+    teacher: Teacher, views: Views, key: Key, step: Step
+  ) -> tuple[Mapping[str, Term], Metrics]:
     labeled, unlabeled = views['labeled'], views[view]
-    now = weight * losses.ramp_up(step, ramp)
+    label = labels.labels_of(labeled)
+    ramped_weight = weight * losses.ramp_up(step, ramp_up_steps)
 
-    def cross(heads, valid):
-      one, two = heads['class'], heads['second']
-      return losses.cross_entropy(one, two.argmax(-1), valid) + losses.cross_entropy(
-        two, one.argmax(-1), valid
-      )
+    def cross(heads: Outputs, valid: Array) -> Array:
+      # The argmax has no gradient, so each network learns from the other's class alone.
+      first, second = heads['class'], heads['second']
+      first_loss = losses.cross_entropy(first, second.argmax(-1), valid)
+      second_loss = losses.cross_entropy(second, first.argmax(-1), valid)
+      return first_loss + second_loss
 
-    def second(logits):
-      total = losses.cross_entropy(logits, labeled.label)
-      return total + dice * losses.dice(logits, labeled.label) if dice else total
+    def cross_labeled(heads: Outputs) -> Array:
+      return cross(heads, labeled.valid)
+
+    def cross_unlabeled(heads: Outputs) -> Array:
+      return cross(heads, unlabeled.valid)
+
+    def second_supervised(logits: Outputs) -> Array:
+      total = losses.cross_entropy(logits, label)
+      if dice:
+        total = total + dice * losses.dice(logits, label)
+      return total
 
     return {
-      'second': Term(labeled.image, second, head='second'),
-      'labeled': Term(labeled.image, lambda heads: cross(heads, labeled.valid), now, head=None),
+      'second': Term(labeled.image, second_supervised, head='second', view='labeled'),
+      'labeled': Term(labeled.image, cross_labeled, ramped_weight, head=None, view='labeled'),
       'unlabeled': Term(
-        unlabeled.image, lambda heads: cross(heads, unlabeled.valid), now, head=None
+        unlabeled.image, cross_unlabeled, ramped_weight, head=None, view=view, unlabeled=True
       ),
     }, {}
 

@@ -1,21 +1,34 @@
-"""Entropy minimisation: be sure of unlabeled pixels, whatever they are.
+"""Entropy minimisation: predictions for unlabeled pixels should be certain.
 
 Grandvalet & Bengio 2004, "Semi-supervised Learning by Entropy Minimization".
 """
 
+from collections.abc import Mapping
+
+from jaxtyping import Array
+
 from ssl_jax import losses
-from ssl_jax.types import LossTransform, Term
+from ssl_jax.types import Key, LossTransform, Metrics, Outputs, Step, Teacher, Term, Views
 
 
-def method(weight: float = 0.1, ramp: int = 0) -> LossTransform:
-  """The entropy of the student's answer to the weak view, mean over valid pixels."""
+def method(weight: float = 0.1, ramp_up_steps: int = 0) -> LossTransform:
+  """Returns a method that lowers the entropy of the student's predictions for the weak view.
 
-  def ask(teacher, views, key, step):
+  Args:
+    weight: weight of the entropy in nats, mean over valid pixels.
+    ramp_up_steps: steps over which the weight rises; 0: it is there from the start.
+  """
+
+  def ask(
+    teacher: Teacher, views: Views, key: Key, step: Step
+  ) -> tuple[Mapping[str, Term], Metrics]:
     weak = views['weak']
 
-    def loss(logits):
+    def loss(logits: Outputs) -> Array:
       return losses.entropy(logits, weak.valid)
 
-    return {'unlabeled': Term(weak.image, loss, weight * losses.ramp_up(step, ramp))}, {}
+    ramped_weight = weight * losses.ramp_up(step, ramp_up_steps)
+    term = Term(weak.image, loss, ramped_weight, view='weak', unlabeled=True)
+    return {'unlabeled': term}, {}
 
   return ask

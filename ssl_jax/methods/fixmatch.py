@@ -1,40 +1,50 @@
-"""FixMatch: what the teacher is sure of in the weak view, the student must see in the strong one.
+"""FixMatch: the teacher's confident classes for the weak view are labels of the strong view.
 
 Sohn et al. 2020, "FixMatch: Simplifying Semi-Supervised Learning with Consistency and Confidence".
 """
 
+from collections.abc import Mapping
+
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from ssl_jax import losses
-from ssl_jax.types import LossTransform, Term
+from ssl_jax.types import Key, LossTransform, Metrics, Outputs, Step, Teacher, Term, Views
 from ssl_jax.views import geometry
 
 
 def method(
-  threshold: float = 0.95, weight: float = 1.0, ramp: int = 0, all_pixels: bool = False
+  threshold: float = 0.95, weight: float = 1.0, ramp_up_steps: int = 0, all_pixels: bool = False
 ) -> LossTransform:
-  """Cross-entropy with the teacher's class where its probability is at least `threshold`.
+  """Returns a method that learns the teacher's class wherever the teacher is confident.
 
-  The weight is ramped up over the first `ramp` steps (the paper has no ramp). `all_pixels` learns
-  from padding as well, and divides by all pixels, as some implementations do.
+  Args:
+    threshold: smallest probability of a class that is learned.
+    weight: weight of the cross-entropy, mean over all valid pixels (confident or not).
+    ramp_up_steps: steps over which the weight rises; 0, as in the paper: it is there at once.
+    all_pixels: learn from padding as well, and divide by all pixels, as some implementations do.
   """
 
-  def ask(teacher, views, key, step):
+  def ask(
+    teacher: Teacher, views: Views, key: Key, step: Step
+  ) -> tuple[Mapping[str, Term], Metrics]:
     weak, strong = views['weak'], views['strong']
     probs = teacher(weak.image)
     target, seen = geometry.warp(probs.argmax(-1), weak, strong)
-    sure, _ = geometry.warp(probs.max(-1) >= threshold, weak, strong)
+    confident, _ = geometry.warp(probs.max(-1) >= threshold, weak, strong)
     valid = seen & strong.valid
     if all_pixels:
+      # What a cut-out removed from the strong view still teaches nothing: it is no padding.
       padding = ~weak.valid
-      sure = sure & (strong.valid | padding)
+      confident = confident & (strong.valid | padding)
       valid = jnp.ones_like(valid)
 
-    def loss(logits):
-      return losses.cross_entropy(logits, target, valid, weight=sure)
+    def loss(logits: Outputs) -> Array:
+      return losses.cross_entropy(logits, target, valid, weight=confident)
 
-    trusted = losses.valid_mean(sure.astype('float32'), valid)
-    term = Term(strong.image, loss, weight * losses.ramp_up(step, ramp))
-    return {'unlabeled': term}, {'trusted': trusted}
+    mask_rate = losses.valid_mean(confident.astype('float32'), valid)
+    ramped_weight = weight * losses.ramp_up(step, ramp_up_steps)
+    term = Term(strong.image, loss, ramped_weight, view='strong', unlabeled=True)
+    return {'unlabeled': term}, {'mask_rate': mask_rate}
 
   return ask

@@ -1,89 +1,139 @@
-"""HydraMix-Net: MixMatch for patches of cells, with centroids and a loss that bears wrong labels.
+"""HydraMix-Net: MixMatch for patches of cells, with centroids and a noise-robust loss.
 
 Bashir et al. 2020, "HydraMix-Net: A Deep Multi-task Semi-supervised Learning Approach for Cell
 Detection and Classification".
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from ssl_jax import losses
 from ssl_jax.errors import UserError
-from ssl_jax.types import BACKGROUND, CELLS, IGNORE, LossTransform, Term
-from ssl_jax.views import geometry, mixup
+from ssl_jax.types import (
+  BACKGROUND,
+  CELLS,
+  IGNORE,
+  Key,
+  LossTransform,
+  Metrics,
+  Outputs,
+  Step,
+  Teacher,
+  Term,
+  Views,
+)
+from ssl_jax.views import labels, mixup
 
 REPLACES = ('supervised', 'centroids')
 TASKS = (CELLS,)
 
 
 def method(
-  guesses: Sequence[str] = ('weak', 'weak2'),
+  unlabeled_views: Sequence[str] = ('weak', 'weak2'),
   plain: str = 'plain',
   temperature: float = 0.5,
   alpha: float = 0.75,
   mu: float = 0.7,
   weight: float = 1.0,
-  unlabeled: float = 1.0,
-  ramp: int = 0,
+  lambda_u: float = 1.0,
+  ramp_up_steps: int = 0,
   symmetric: bool = True,
   delta: Sequence[float] = (1.0, 0.1),
   rho: Sequence[float] = (0.1, 1.0),
   clip: float = 1e-4,
 ) -> LossTransform:
-  """`mu` times the losses of classes plus 1 - `mu` times those of centroids, labeled and guessed.
+  """Returns a method that learns classes and centroids of labeled and unlabeled patches.
 
-  A class is guessed as in MixMatch, by the mean over the views `guesses`, sharpened; a centroid by
-  the view `plain` of the same image alone, and brought into each of them. Images and classes are
-  mixed by max(l, 1 - l), l ~ Beta(alpha, alpha); a centroid stays that of the image which has the
-  larger part. The loss of classes is the symmetric cross-entropy with `delta` and `rho` (labeled,
-  guessed) and `clip`; without `symmetric` cross-entropy, and squared error for guesses. That of
-  guesses has the weight `unlabeled`, which rises linearly over `ramp` steps.
+  A class is guessed as in MixMatch: the mean over `unlabeled_views`, sharpened. A centroid is
+  guessed from the view `plain` of the same image alone, and warped to each of them. Images and
+  classes are mixed with the weight max(l, 1 - l), l ~ Beta(alpha, alpha); the centroid stays that
+  of the image with the larger weight.
+
+  Args:
+    unlabeled_views: views of the same unlabeled patches.
+    plain: a view of them that is not augmented.
+    temperature: sharpens the guessed classes; 1 leaves them as they are.
+    alpha: of the Beta distribution.
+    mu: weight of the loss of classes; that of centroids has 1 - mu.
+    weight: weight of the losses of labeled patches.
+    lambda_u: weight of the losses of unlabeled patches.
+    ramp_up_steps: steps over which lambda_u rises linearly; 0: it is there from the start.
+    symmetric: use the symmetric cross-entropy; otherwise, as MixMatch, cross-entropy for labeled
+      and squared error for unlabeled patches.
+    delta: weights of the forward cross-entropy (labeled, unlabeled).
+    rho: weights of the reverse cross-entropy (labeled, unlabeled).
+    clip: smallest probability inside a logarithm.
+
+  Raises:
+    UserError: if `delta` or `rho` is no pair of weights.
   """
-
   for name, pair in (('delta', delta), ('rho', rho)):
     if len(pair) != 2 or min(pair) < 0:
-      raise UserError(f'methods.hydramix.{name}={pair} is no pair (labeled, guessed) of weights.')
+      raise UserError(f'methods.hydramix.{name}={pair} is no pair (labeled, unlabeled) of weights.')
 
-  def ask(teacher, views, key, step):
-    labeled, shown = views['labeled'], [views[name] for name in guesses]
-    told = labeled.label != IGNORE
-    at, seen = geometry.centroids(labeled)
-    said = teacher(views[plain].image, head=None)
-    there = (1 - said['class'][:, BACKGROUND])[:, None]
-    found = jnp.stack([said['y'], said['x']], -1)
-    moved = [geometry.warp_centroids(found, views[plain], view) for view in shown]
-    mean = jnp.stack([teacher(view.image) for view in shown]).mean(0)
+  def ask(
+    teacher: Teacher, views: Views, key: Key, step: Step
+  ) -> tuple[Mapping[str, Term], Metrics]:
+    labeled, plain_view = views['labeled'], views[plain]
+    unlabeled = [views[name] for name in unlabeled_views]
+    label = labels.labels_of(labeled)
+    has_label = label != IGNORE
+    labeled_centroid, labeled_known = labels.centroids(labeled)
+
+    # The guesses. A centroid counts as far as there is a cell; background has (0, 0).
+    predictions = teacher(plain_view.image, head=None)
+    cell_prob = (1 - predictions['class'][:, BACKGROUND])[:, None]
+    plain_centroid = jnp.stack([predictions['y'], predictions['x']], -1)
+    warped_centroids = [
+      labels.warp_centroids(plain_centroid, plain_view, view) for view in unlabeled
+    ]
+    mean = jnp.stack([teacher(view.image) for view in unlabeled]).mean(0)
     guess = losses.sharpen(mean, temperature)
 
-    images = jnp.concatenate([labeled.image, *(view.image for view in shown)])
-    target = [jax.nn.one_hot(labeled.label, guess.shape[-1]), *(guess for _ in shown)]
-    centroid = jnp.concatenate([at, *(there * point for point in moved)])
-    sure = jnp.ones(len(guess) * len(shown), bool)
-    valid, seen = (jnp.concatenate([known, sure]) for known in (told, seen))
+    # All examples: first the labeled patches, then each unlabeled view.
+    images = jnp.concatenate([labeled.image, *(view.image for view in unlabeled)])
+    targets = [jax.nn.one_hot(label, guess.shape[-1]), *(guess for _ in unlabeled)]
+    centroid = jnp.concatenate(
+      [labeled_centroid, *(cell_prob * warped for warped in warped_centroids)]
+    )
+    guessed = jnp.ones(len(guess) * len(unlabeled), bool)
+    valid = jnp.concatenate([has_label, guessed])
+    centroid_known = jnp.concatenate([labeled_known, guessed])
 
-    partner, share = mixup.partners(key, len(images), alpha)
-    images = mixup.mix(images, partner, share)
-    target = mixup.mix(jnp.concatenate(target), partner, share)
+    partner, mix_weight = mixup.partners(key, len(images), alpha)
+    images = mixup.mix(images, partner, mix_weight)
+    target = mixup.mix(jnp.concatenate(targets), partner, mix_weight)
     valid = valid & valid[partner]
 
-    def term(part, weight, guessed):
-      def loss(heads):
+    def term(part: slice, term_weight: Array | float, is_guess: bool) -> Term:
+      def loss(heads: Outputs) -> Array:
         given = heads['class'], target[part], valid[part]
         if symmetric:
-          classes = losses.symmetric_cross_entropy(*given, delta[guessed], rho[guessed], clip)
+          weights = delta[int(is_guess)], rho[int(is_guess)]
+          class_loss = losses.symmetric_cross_entropy(*given, *weights, clip)
+        elif is_guess:
+          class_loss = losses.squared_error(*given)
         else:
-          classes = (losses.squared_error if guessed else losses.soft_cross_entropy)(*given)
-        return mu * classes + (1 - mu) * losses.centroid_error(heads, centroid[part], seen[part])
+          class_loss = losses.soft_cross_entropy(*given)
+        centroid_loss = losses.centroid_error(heads, centroid[part], centroid_known[part])
+        return mu * class_loss + (1 - mu) * centroid_loss
 
-      return Term(images[part], loss, weight, head=None)
+      # Mixed images are those of no view.
+      return Term(images[part], loss, term_weight, head=None, unlabeled=is_guess)
 
-    done = jnp.clip(step / ramp, 0, 1) if ramp else 1.0
-    many = len(labeled.label)
+    ramped_lambda_u = lambda_u * losses.linear_ramp_up(step, ramp_up_steps)
     return {
-      'labeled': term(slice(many), weight, False),
-      'unlabeled': term(slice(many, None), unlabeled * done, True),
+      'labeled': term(slice(len(label)), weight, False),
+      'unlabeled': term(slice(len(label), None), ramped_lambda_u, True),
     }, {}
 
   return ask
+
+
+def control(mu: float = 0.7, **kwargs: Any) -> dict[str, dict[str, Any]]:
+  """Returns the methods of the supervised control: class and centroid of labeled patches alone."""
+  return {'supervised': {'weight': mu}, 'centroids': {'weight': 1 - mu}}

@@ -1,40 +1,53 @@
-"""IIC: clusters that an image and its turned copy agree on, without a label.
+"""IIC: clusters that an image and its transformed copy agree on, without a label.
 
 Ji et al. 2019, "Invariant Information Clustering for Unsupervised Image Classification and
 Segmentation"; the uncollapsed form.
 """
 
+from collections.abc import Mapping
+
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from ssl_jax import losses, parallel
-from ssl_jax.types import LossTransform, Term
+from ssl_jax.types import Key, LossTransform, Metrics, Outputs, Step, Teacher, Term, Views
 from ssl_jax.views import geometry
 
 
 def method(
   weight: float = 1.0, radius: int = 10, marginal: float = 1.0, over: str = ''
 ) -> LossTransform:
-  """Minus the mutual information of the answers to 'weak' and 'strong', on the pixels of 'weak'.
+  """Returns a method that maximises the mutual information of predictions for two views.
 
-  `radius` (pixels) is the half side of the window of displacements, `marginal` the weight of the
-  marginals' entropies. `over` names a head with more clusters than classes (`model.heads`), which
-  learns beside the main one in the same way.
+  The prediction for 'strong' is warped to the pixels of 'weak' and compared with the one there.
+
+  Args:
+    weight: weight of minus the mutual information in nats.
+    radius: half side in pixels of the window of displacements.
+    marginal: weight of the entropies of the marginals.
+    over: a head with more clusters than classes (a key of `config.heads`), which learns beside the
+      main one in the same way; '': none.
   """
 
-  def ask(teacher, views, key, step):
+  def ask(
+    teacher: Teacher, views: Views, key: Key, step: Step
+  ) -> tuple[Mapping[str, Term], Metrics]:
     weak, strong = views['weak'], views['strong']
+    # One loss needs both predictions, so both views are shown in one term.
     images = parallel.interleave([weak.image, strong.image])
 
-    def loss(heads):
+    def loss(heads: Outputs) -> Array:
       total = jnp.zeros(())
       for name in ('class', over) if over else ('class',):
-        one, two = parallel.separate(heads[name], [len(weak.image), len(strong.image)])
-        back, seen = geometry.warp(two, strong, weak)
-        probs = jax.nn.softmax(one), jax.nn.softmax(back)
-        total += losses.mutual_information(*probs, seen & weak.valid, radius, marginal)
+        counts = [len(weak.image), len(strong.image)]
+        weak_logits, strong_logits = parallel.separate(heads[name], counts)
+        aligned, seen = geometry.warp(strong_logits, strong, weak)
+        weak_probs, strong_probs = jax.nn.softmax(weak_logits), jax.nn.softmax(aligned)
+        valid = seen & weak.valid
+        total += losses.mutual_information(weak_probs, strong_probs, valid, radius, marginal)
       return total
 
-    return {'unlabeled': Term(images, loss, weight, head=None)}, {}
+    return {'unlabeled': Term(images, loss, weight, head=None, unlabeled=True)}, {}
 
   return ask

@@ -1,74 +1,104 @@
-"""MixMatch: guess by averaging, sharpen, and mix everything with everything.
+"""MixMatch: average and sharpen the guesses, then mix all examples with each other.
 
-Berthelot et al. 2019, "MixMatch: A Holistic Approach to Semi-Supervised Learning"; on pixels, whose
-targets mix as their images do.
+Berthelot et al. 2019, "MixMatch: A Holistic Approach to Semi-Supervised Learning"; per pixel: the
+targets of pixels are mixed as their images are.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from ssl_jax import losses
-from ssl_jax.types import IGNORE, LossTransform, Term
-from ssl_jax.views import geometry, mixup
+from ssl_jax.types import IGNORE, Key, LossTransform, Metrics, Outputs, Step, Teacher, Term, Views
+from ssl_jax.views import geometry, labels, mixup
 
 REPLACES = ('supervised',)
 
 
 def method(
-  guesses: Sequence[str] = ('weak', 'weak2'),
+  unlabeled_views: Sequence[str] = ('weak', 'weak2'),
   temperature: float = 0.5,
   alpha: float = 0.75,
   weight: float = 1.0,
-  unlabeled: float = 75.0,
-  ramp: int = 0,
+  lambda_u: float = 75.0,
+  ramp_up_steps: int = 0,
   dice: float = 0.0,
 ) -> LossTransform:
-  """Cross-entropy on mixed labeled pixels, `unlabeled` (linear ramp) times squared error on others.
+  """Returns a method that learns labels and guessed labels of mixed images.
 
-  `guesses` are views of the same unlabeled images. The teacher's answers to all of them, brought
-  onto each, are averaged and sharpened. Every image is mixed with one drawn from all, by max(l, 1 -
-  l), l ~ Beta(alpha, alpha). It has its own term for labels, to which `dice` adds so much soft Dice
-  (the paper has none; without it rare classes can get lost).
+  The teacher's probabilities for all `unlabeled_views`, warped to each of them, are averaged and
+  sharpened: the guesses. Every image is mixed with one drawn from all, labeled and unlabeled, with
+  the weight max(l, 1 - l), l ~ Beta(alpha, alpha).
+
+  Args:
+    unlabeled_views: views of the same unlabeled images.
+    temperature: sharpens the guesses; 1 leaves them as they are.
+    alpha: of the Beta distribution.
+    weight: weight of the cross-entropy on mixed labeled images.
+    lambda_u: weight of the squared error on mixed unlabeled images.
+    ramp_up_steps: steps over which lambda_u rises linearly; 0: it is there from the start.
+    dice: weight of the soft Dice loss on mixed labeled images (the paper has none; without it rare
+      classes can get lost).
   """
 
-  def ask(teacher, views, key, step):
-    shown = [views[name] for name in guesses]
-    answers = [teacher(view.image) for view in shown]
-    label = views['labeled'].label
-    classes = answers[0].shape[-1]
+  def ask(
+    teacher: Teacher, views: Views, key: Key, step: Step
+  ) -> tuple[Mapping[str, Term], Metrics]:
+    labeled = views['labeled']
+    unlabeled = [views[name] for name in unlabeled_views]
+    predictions = [teacher(view.image) for view in unlabeled]
+    label = labels.labels_of(labeled)
+    classes = predictions[0].shape[-1]
+
+    # Targets and validity: first of the labeled images, then of each unlabeled view.
     targets = [jax.nn.one_hot(label, classes)]
     valids = [label != IGNORE]
-    for view in shown:
-      brought = [geometry.warp(a, of, view) for a, of in zip(answers, shown, strict=True)]
-      seen = jnp.stack([seen for _, seen in brought])[..., None]
-      total = (jnp.stack([probs for probs, _ in brought]) * seen).sum(0)
+    for view in unlabeled:
+      warped = [
+        geometry.warp(probs, source, view)
+        for probs, source in zip(predictions, unlabeled, strict=True)
+      ]
+      seen = jnp.stack([seen for _, seen in warped])[..., None]
+      total = (jnp.stack([probs for probs, _ in warped]) * seen).sum(0)
+      # Each pixel is averaged over the views that saw it.
       mean = total / jnp.maximum(total.sum(-1, keepdims=True), losses.TINY)
       targets.append(losses.sharpen(mean, temperature))
       valids.append(seen.any(0)[..., 0] & view.valid)
-    everything = [views['labeled'].image, *(view.image for view in shown)]
-    images, target, valid = (jnp.concatenate(x) for x in (everything, targets, valids))
+    images = jnp.concatenate([labeled.image, *(view.image for view in unlabeled)])
+    target = jnp.concatenate(targets)
+    valid = jnp.concatenate(valids)
 
-    partner, share = mixup.partners(key, len(images), alpha)
-    images, target = (mixup.mix(x, partner, share) for x in (images, target))
+    partner, mix_weight = mixup.partners(key, len(images), alpha)
+    images = mixup.mix(images, partner, mix_weight)
+    target = mixup.mix(target, partner, mix_weight)
     valid = valid & valid[partner]
 
-    many = len(label)
-    of_labels, of_guesses = slice(many), slice(many, None)
+    is_labeled = slice(len(label))
+    is_unlabeled = slice(len(label), None)
 
-    def labeled(logits):
-      given = logits, target[of_labels], valid[of_labels]
+    def labeled_loss(logits: Outputs) -> Array:
+      given = logits, target[is_labeled], valid[is_labeled]
       total = losses.soft_cross_entropy(*given)
-      return total + dice * losses.soft_dice(*given) if dice else total
+      if dice:
+        total = total + dice * losses.soft_dice(*given)
+      return total
 
-    def guessed(logits):
-      return losses.squared_error(logits, target[of_guesses], valid[of_guesses])
+    def unlabeled_loss(logits: Outputs) -> Array:
+      return losses.squared_error(logits, target[is_unlabeled], valid[is_unlabeled])
 
-    done = jnp.clip(step / ramp, 0, 1) if ramp else 1.0
+    ramped_lambda_u = lambda_u * losses.linear_ramp_up(step, ramp_up_steps)
+    # Mixed images are those of no view.
     return {
-      'labeled': Term(images[of_labels], labeled, weight),
-      'unlabeled': Term(images[of_guesses], guessed, unlabeled * done),
+      'labeled': Term(images[is_labeled], labeled_loss, weight),
+      'unlabeled': Term(images[is_unlabeled], unlabeled_loss, ramped_lambda_u, unlabeled=True),
     }, {}
 
   return ask
+
+
+def control(weight: float = 1.0, dice: float = 0.0, **kwargs: Any) -> dict[str, dict[str, Any]]:
+  """Returns the methods of the supervised control: the same losses on images that are not mixed."""
+  return {'supervised': {'weight': weight, 'dice': dice}}

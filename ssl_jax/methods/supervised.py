@@ -1,12 +1,29 @@
-"""Learning from labels: cross-entropy, with soft Dice beside it where asked."""
+"""Learning from labels: cross-entropy, and the soft Dice loss if wanted."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+import jax.numpy as jnp
+from jaxtyping import Array
 
 from ssl_jax import losses
 from ssl_jax.errors import UserError
-from ssl_jax.types import CELLS, MASKS, LossTransform, Term
+from ssl_jax.types import (
+  CELLS,
+  MASKS,
+  Key,
+  LossTransform,
+  Metrics,
+  Outputs,
+  Step,
+  Teacher,
+  Term,
+  View,
+  Views,
+)
+from ssl_jax.views import labels
 
 TASKS = (MASKS, CELLS)
+LABELED = True
 
 
 def method(
@@ -15,36 +32,56 @@ def method(
   shown: Sequence[str] = ('labeled',),
   cross_entropy: float = 1.0,
   annealing: str = '',
-  annealed: int = 0,
+  tsa_steps: int = 0,
 ) -> LossTransform:
-  """Cross-entropy over what is labelled plus `dice` times the soft Dice loss, mean over `shown`.
+  """Returns a method that learns from the labels of the views `shown`.
 
-  Those views may hold masks that people drew, or that an earlier stage wrote (self-training, Yang
-  et al. 2022, arXiv:2106.05095). `annealing` ('linear', 'log' or 'exp', over the first `annealed`
-  steps) leaves out of the cross-entropy what the student knows already (UDA's training-signal
-  annealing, Xie et al. 2020).
+  Their labels may be drawn by people, or written by an earlier stage (self-training, Yang et al.
+  2022, arXiv:2106.05095).
+
+  Args:
+    weight: weight of the sum of all losses, shared equally by the views.
+    dice: weight of the soft Dice loss.
+    shown: names of views with labels.
+    cross_entropy: weight of the cross-entropy.
+    annealing: schedule of training-signal annealing, 'linear', 'log' or 'exp': pixels that the
+      student classifies well already are left out of the cross-entropy (UDA, Xie et al. 2020).
+    tsa_steps: number of steps after which all pixels count again.
+
+  Raises:
+    UserError: if the schedule is unknown, has no steps, or if `dice` is asked of cells.
   """
   if annealing not in ('', *losses.ANNEALINGS):
     raise UserError(
       f'methods.supervised.annealing={annealing!r} is not one of {", ".join(losses.ANNEALINGS)}.'
     )
-  if annealing and not annealed:
-    raise UserError('methods.supervised.annealing needs the number of steps it takes: annealed.')
+  if annealing and not tsa_steps:
+    raise UserError(
+      'methods.supervised.annealing needs the number of steps that it takes; set tsa_steps.'
+    )
 
-  def ask(teacher, views, key, step):
-    def term(view):
-      if dice and view.label.ndim == 1:
+  def ask(
+    teacher: Teacher, views: Views, key: Key, step: Step
+  ) -> tuple[Mapping[str, Term], Metrics]:
+    def term(name: str, view: View) -> Term:
+      label = labels.labels_of(view)
+      if dice and label.ndim == 1:
         raise UserError('methods.supervised.dice is for masks, and these are cells; set it to 0.')
 
-      def loss(logits):
-        total = 0.0
+      def loss(logits: Outputs) -> Array:
+        total = jnp.zeros(())
         if cross_entropy:
-          due = losses.unknown(logits, view.label, annealing, step, annealed) if annealing else None
-          total += cross_entropy * losses.cross_entropy(logits, view.label, due)
-        return total + dice * losses.dice(logits, view.label) if dice else total
+          # Without annealing every pixel with a label counts.
+          counted = None
+          if annealing:
+            counted = losses.tsa_mask(logits, label, annealing, step, tsa_steps)
+          total += cross_entropy * losses.cross_entropy(logits, label, counted)
+        if dice:
+          total += dice * losses.dice(logits, label)
+        return total
 
-      return Term(view.image, loss, weight / len(shown))
+      return Term(view.image, loss, weight / len(shown), view=name)
 
-    return {name: term(views[name]) for name in shown}, {}
+    return {name: term(name, views[name]) for name in shown}, {}
 
   return ask

@@ -1,14 +1,17 @@
-"""UDA: the student's answer to a strong view must be the teacher's to the weak one.
+"""UDA: the student's prediction for a strong view must be the teacher's for the weak one.
 
-Xie et al. 2020, "Unsupervised Data Augmentation for Consistency Training"; on pixels, with KL or
-mutual information, as in the microscopy study of system 2.
+Xie et al. 2020, "Unsupervised Data Augmentation for Consistency Training"; per pixel, with the KL
+divergence or with mutual information.
 """
 
+from collections.abc import Mapping
+
 import jax
+from jaxtyping import Array
 
 from ssl_jax import losses
 from ssl_jax.errors import UserError
-from ssl_jax.types import LossTransform, Term
+from ssl_jax.types import Key, LossTransform, Metrics, Outputs, Step, Teacher, Term, Views
 from ssl_jax.views import geometry
 
 
@@ -17,32 +20,47 @@ def method(
   temperature: float = 1.0,
   threshold: float = 0.0,
   weight: float = 1.0,
-  ramp: int = 0,
+  ramp_up_steps: int = 0,
   radius: int = 0,
   marginal: float = 1.0,
 ) -> LossTransform:
-  """Brings the strong view's answer back onto the weak view and compares it there.
+  """Returns a method that warps the strong view's prediction to the weak view and compares there.
 
-  'kl': KL from the teacher's answer, sharpened by `temperature`, where its confidence is above
-  `threshold`. 'iid': minus their mutual information, with `radius` and `marginal` as in IIC.
+  Args:
+    divergence: 'kl', the divergence of the prediction from the teacher's; or 'iid', minus the
+      mutual information of the two.
+    temperature: 'kl': sharpens the teacher's probabilities; 1 leaves them as they are.
+    threshold: pixels count where the teacher's confidence is above it.
+    weight: weight of the divergence.
+    ramp_up_steps: steps over which the weight rises; 0: it is there from the start.
+    radius: 'iid': as in iic.py.
+    marginal: 'iid': as in iic.py.
+
+  Raises:
+    UserError: if the divergence is unknown.
   """
   if divergence not in ('kl', 'iid'):
     raise UserError(f"methods.uda.divergence={divergence!r} is neither 'kl' nor 'iid'.")
 
-  def ask(teacher, views, key, step):
+  def ask(
+    teacher: Teacher, views: Views, key: Key, step: Step
+  ) -> tuple[Mapping[str, Term], Metrics]:
     weak, strong = views['weak'], views['strong']
     probs = teacher(weak.image)
-    target, sure = losses.sharpen(probs, temperature), probs.max(-1) > threshold
+    target = losses.sharpen(probs, temperature)
+    confident = probs.max(-1) > threshold
 
-    def loss(logits):
-      back, seen = geometry.warp(logits, strong, weak)
+    def loss(logits: Outputs) -> Array:
+      aligned, seen = geometry.warp(logits, strong, weak)
       valid = seen & weak.valid
       if divergence == 'kl':
-        return losses.kl_divergence(back, target, valid, weight=sure)
-      return losses.mutual_information(probs, jax.nn.softmax(back), valid & sure, radius, marginal)
+        return losses.kl_divergence(aligned, target, valid, weight=confident)
+      student_probs = jax.nn.softmax(aligned)
+      return losses.mutual_information(probs, student_probs, valid & confident, radius, marginal)
 
-    trusted = losses.valid_mean(sure.astype('float32'), weak.valid)
-    term = Term(strong.image, loss, weight * losses.ramp_up(step, ramp))
-    return {'unlabeled': term}, {'trusted': trusted}
+    mask_rate = losses.valid_mean(confident.astype('float32'), weak.valid)
+    ramped_weight = weight * losses.ramp_up(step, ramp_up_steps)
+    term = Term(strong.image, loss, ramped_weight, view='strong', unlabeled=True)
+    return {'unlabeled': term}, {'mask_rate': mask_rate}
 
   return ask

@@ -1,39 +1,67 @@
-"""UniMatch: two strong views and a weak one with dropped features must all agree with the teacher.
+"""UniMatch: two strong views, and the weak one with features dropped, agree with the teacher.
 
 Yang et al. 2023, "Revisiting Weak-to-Strong Consistency in Semi-Supervised Semantic Segmentation".
 """
 
+from collections.abc import Mapping
+
+from jaxtyping import Array
+
 from ssl_jax import losses
-from ssl_jax.types import LossTransform, Term
+from ssl_jax.types import Key, LossTransform, Metrics, Outputs, Step, Teacher, Term, Views
 from ssl_jax.views import geometry
 
 
 def method(
-  threshold: float = 0.95, weight: float = 1.0, ramp: int = 0, drop: float = 0.5
+  threshold: float = 0.95,
+  weight: float = 1.0,
+  ramp_up_steps: int = 0,
+  feature_dropout: float = 0.5,
 ) -> LossTransform:
-  """Half the weight on 'strong' and 'strong2', a quarter each; half on 'weak' without channels.
+  """Returns a method that learns the teacher's confident classes in three ways.
 
-  `drop` is the share of feature channels that the third stream does not see.
+  A quarter of the weight is on each of 'strong' and 'strong2', and half of it on 'weak' with
+  dropped features.
+
+  Args:
+    threshold: smallest probability of a class that is learned.
+    weight: weight of the three cross-entropies together.
+    ramp_up_steps: steps over which the weight rises; 0: it is there from the start.
+    feature_dropout: fraction of the feature channels that the third one does not see.
   """
 
-  def ask(teacher, views, key, step):
+  def ask(
+    teacher: Teacher, views: Views, key: Key, step: Step
+  ) -> tuple[Mapping[str, Term], Metrics]:
     weak = views['weak']
     probs = teacher(weak.image)
-    sure, target = probs.max(-1) >= threshold, probs.argmax(-1)
-    now = weight * losses.ramp_up(step, ramp)
+    confident = probs.max(-1) >= threshold
+    target = probs.argmax(-1)
+    ramped_weight = weight * losses.ramp_up(step, ramp_up_steps)
 
-    def term(view, share, **how):
-      carried, seen = geometry.warp(target, weak, view)
-      trusted, _ = geometry.warp(sure, weak, view)
+    def term(name: str, fraction: float, dropout: float = 0.0) -> Term:
+      view = views[name]
+      warped_target, seen = geometry.warp(target, weak, view)
+      warped_confident, _ = geometry.warp(confident, weak, view)
       valid = seen & view.valid
 
-      def loss(logits):
-        return losses.cross_entropy(logits, carried, valid, weight=trusted)
+      def loss(logits: Outputs) -> Array:
+        return losses.cross_entropy(logits, warped_target, valid, weight=warped_confident)
 
-      return Term(view.image, loss, share * now, **how)
+      return Term(
+        view.image,
+        loss,
+        fraction * ramped_weight,
+        feature_dropout=dropout,
+        view=name,
+        unlabeled=True,
+      )
 
-    terms = {name: term(views[name], 0.25) for name in ('strong', 'strong2')}
-    terms['features'] = term(weak, 0.5, drop=drop)
-    return terms, {'trusted': losses.valid_mean(sure.astype('float32'), weak.valid)}
+    terms = {
+      'strong': term('strong', 0.25),
+      'strong2': term('strong2', 0.25),
+      'features': term('weak', 0.5, feature_dropout),
+    }
+    return terms, {'mask_rate': losses.valid_mean(confident.astype('float32'), weak.valid)}
 
   return ask

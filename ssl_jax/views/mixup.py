@@ -1,4 +1,4 @@
-"""Mixing examples with each other (Zhang et al. 2018), as MixMatch does (Berthelot et al. 2019)."""
+"""Mixing of examples with each other (mixup, Zhang et al. 2018), as MixMatch does it."""
 
 import jax
 import jax.numpy as jnp
@@ -8,15 +8,18 @@ from ssl_jax.types import Key
 
 
 def partners(key: Key, count: int, alpha: float) -> tuple[Int[Array, ' b'], Float[Array, ' b']]:
-  """For each of `count` examples another, and its own share max(l, 1 - l), l ~ Beta(a, a)."""
-  key_partner, key_share = jax.random.split(key)
-  share = jax.random.beta(key_share, alpha, alpha, (count,))
-  return jax.random.permutation(key_partner, count), jnp.maximum(share, 1 - share)
+  """Draws for each of `count` examples a partner, and its own weight max(l, 1 - l).
+
+  l ~ Beta(alpha, alpha). With the larger of the two weights each example stays mostly itself.
+  """
+  key_partner, key_weight = jax.random.split(key)
+  weight = jax.random.beta(key_weight, alpha, alpha, (count,))
+  return jax.random.permutation(key_partner, count), jnp.maximum(weight, 1 - weight)
 
 
 def mix(
-  x: Shaped[Array, 'b *rest'], partner: Int[Array, ' b'], share: Float[Array, ' b']
+  x: Shaped[Array, 'b *rest'], partner: Int[Array, ' b'], weight: Float[Array, ' b']
 ) -> Float[Array, 'b *rest']:
-  """Each example times its share, and its partner times the rest."""
-  share = jnp.expand_dims(share, range(1, x.ndim))
-  return share * x + (1 - share) * x[partner]
+  """Returns each example times its weight plus its partner times the rest."""
+  weight = jnp.expand_dims(weight, range(1, x.ndim))
+  return weight * x + (1 - weight) * x[partner]

@@ -1,6 +1,6 @@
-"""What light, stain and focus do to an image: colour jitter, grey, blur.
+"""Changes of brightness, colour, sharpness and noise, as stains and microscopes make them.
 
-Images are [B, *space, C] in [0, 1] with any number of channels; hue, saturation and grey are
+Images are [B, *space, C] in [0, 1] with any number of channels; hue, saturation and grayscale are
 operations on RGB and leave other images as they are. Each function draws per example from one
 key, and computes all examples at once, selecting by `where`: a branch per example would run
 every branch anyway.
@@ -14,26 +14,35 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ssl_jax.types import Key
+from ssl_jax.views.recipes import Number
 
-Number = int | float
 Image = Float[Array, 'b *space c']
 Valid = Bool[Array, 'b *space']
 Plane = Float[Array, 'b *space']
 PerExample = Float[Array, ' b']
 
 LUMA = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in a grey level (ITU-R 601, as PIL's 'L')."""
 
 
 def _lift(per_example: Array, like: Array) -> Array:
+  """[B] with axes of length 1 appended, to broadcast against `like`."""
   return per_example.reshape((-1,) + (1,) * (like.ndim - 1))
 
 
+def _with_probability(key: Key, p: Number, changed: Image, image: Image) -> Image:
+  """Takes the changed image with probability p, for each example."""
+  return jnp.where(_lift(jax.random.bernoulli(key, p, image.shape[:1]), image), changed, image)
+
+
 def luma(planes: Sequence[Plane]) -> Plane:
-  """The grey level of red, green and blue planes (ITU-R 601, as PIL's 'L')."""
-  return sum(weight * plane for weight, plane in zip(LUMA, planes, strict=True))
+  """Returns the grey level of red, green and blue planes."""
+  red, green, blue = planes
+  return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
 
 
 def _blend(plane: Plane, other: Array | Number, factor: PerExample) -> Plane:
+  """Moves a plane away from `other` (factor above 1) or towards it (below 1)."""
   return jnp.clip(other + _lift(factor, plane) * (plane - other), 0, 1)
 
 
@@ -68,15 +77,18 @@ def adjust_hue(planes: Sequence[Plane], shift: PerExample, valid: Valid) -> list
   red, green, blue = planes
   top = jnp.maximum(jnp.maximum(red, green), blue)
   span = top - jnp.minimum(jnp.minimum(red, green), blue)
-  safe = jnp.where(span > 0, span, 1)
-  sextant = jnp.where(
+  safe_span = jnp.where(span > 0, span, 1)  # grey pixels have no hue
+  # The hue in sixths of the circle: 0 is red, 2 green, 4 blue.
+  hue = jnp.where(
     top == red,
-    (green - blue) / safe,
-    jnp.where(top == green, 2 + (blue - red) / safe, 4 + (red - green) / safe),
+    (green - blue) / safe_span,
+    jnp.where(top == green, 2 + (blue - red) / safe_span, 4 + (red - green) / safe_span),
   )
-  turned = sextant + 6 * _lift(shift, red)
+  turned = hue + 6 * _lift(shift, red)
 
   def channel(start: int) -> Plane:
+    # A channel is at the top for two sixths of the circle, at the bottom for two, and linear in
+    # between; red, green and blue start at different places.
     k = start + turned
     k = k - 6 * jnp.floor(k / 6)  # jnp.mod calls the exact fmod, several times slower
     return top - span * jnp.clip(jnp.minimum(k, 4 - k), 0, 1)
@@ -84,19 +96,21 @@ def adjust_hue(planes: Sequence[Plane], shift: PerExample, valid: Valid) -> list
   return [channel(start) for start in (5, 3, 1)]
 
 
-ADJUST = dict(
-  brightness=adjust_brightness,
-  contrast=adjust_contrast,
-  saturation=adjust_saturation,
-  hue=adjust_hue,
-)
+ADJUST = {
+  'brightness': adjust_brightness,
+  'contrast': adjust_contrast,
+  'saturation': adjust_saturation,
+  'hue': adjust_hue,
+}
+"""The adjustments of `jitter`; the order decides which random key each one gets."""
 
 
-def _span(name: str, knob: Number | Sequence[Number]) -> tuple[Number, Number]:
-  if isinstance(knob, Sequence):
-    low, high = knob
+def _range_of(name: str, amount: Number | Sequence[Number]) -> tuple[Number, Number]:
+  """The range that a factor (or a shift of the hue) is drawn from."""
+  if isinstance(amount, Sequence):
+    low, high = amount
     return low, high
-  return (-knob, knob) if name == 'hue' else (max(0.0, 1 - knob), 1 + knob)
+  return (-amount, amount) if name == 'hue' else (max(0.0, 1 - amount), 1 + amount)
 
 
 def jitter(
@@ -113,33 +127,41 @@ def jitter(
   """Changes brightness, contrast, saturation and hue, each example in its own random order.
 
   A number d draws a factor from U(max(0, 1 - d), 1 + d) (hue: a shift from U(-d, d) of the
-  circle), a pair (lo, hi) from U(lo, hi). An example is changed with probability p. Formulas
-  and order as torchvision's ColorJitter (contrast about the mean of the valid pixels).
+  circle), a pair (low, high) from U(low, high). An example is changed with probability p. Formulas
+  and order are torchvision's ColorJitter (contrast about the mean of the valid pixels).
   """
-  knobs = dict(brightness=brightness, contrast=contrast, saturation=saturation, hue=hue)
-  colour = image.shape[-1] == 3
-  knobs = {k: v for k, v in knobs.items() if v and (colour or k in ('brightness', 'contrast'))}
-  if not knobs:
+  amounts = {
+    'brightness': brightness,
+    'contrast': contrast,
+    'saturation': saturation,
+    'hue': hue,
+  }
+  is_rgb = image.shape[-1] == 3
+  ranges = {}
+  for name, amount in amounts.items():
+    if amount and (is_rgb or name in ('brightness', 'contrast')):
+      ranges[name] = _range_of(name, amount)
+  if not ranges:
     return image
   b = image.shape[0]
   key_p, key_order, *keys = jax.random.split(key, 2 + len(ADJUST))
-  keys = dict(zip(ADJUST, keys, strict=True))
-  amounts = {}
-  for name, knob in knobs.items():
-    low, high = _span(name, knob)
-    amounts[name] = jax.random.uniform(keys[name], (b,), minval=low, maxval=high)
-  order = jnp.argsort(jax.random.uniform(key_order, (b, len(knobs))), -1)
+  key_of = dict(zip(ADJUST, keys, strict=True))
+  factors = {}
+  for name, (low, high) in ranges.items():
+    factors[name] = jax.random.uniform(key_of[name], (b,), minval=low, maxval=high)
+  order = jnp.argsort(jax.random.uniform(key_order, (b, len(ranges))), -1)
   # Planes, not interleaved channels: what mixes channels then runs at full vector width.
   planes = [image[..., c] for c in range(image.shape[-1])]
-  for turn in range(len(knobs)):
+  for turn in range(len(ranges)):
     changed = planes
-    for which, (name, amount) in enumerate(amounts.items()):
-      mine = _lift(order[:, turn] == which, valid)
-      adjusted = ADJUST[name](planes, amount, valid)
-      changed = [jnp.where(mine, new, old) for new, old in zip(adjusted, changed, strict=True)]
+    for index, (name, factor) in enumerate(factors.items()):
+      # Every adjustment is computed, and taken by the examples whose turn it is.
+      is_next = _lift(order[:, turn] == index, valid)
+      adjusted = ADJUST[name](planes, factor, valid)
+      changed = [jnp.where(is_next, new, old) for new, old in zip(adjusted, changed, strict=True)]
     planes = changed
-  happens = _lift(jax.random.bernoulli(key_p, p, (b,)), image)
-  return jnp.where(happens, jnp.stack(planes, -1), image)
+  is_changed = _lift(jax.random.bernoulli(key_p, p, (b,)), image)
+  return jnp.where(is_changed, jnp.stack(planes, -1), image)
 
 
 def grayscale(key: Key, image: Image, valid: Valid, *, p: Number = 1.0) -> Image:
@@ -147,14 +169,14 @@ def grayscale(key: Key, image: Image, valid: Valid, *, p: Number = 1.0) -> Image
   if image.shape[-1] != 3:
     return image
   grey = luma([image[..., c] for c in range(3)])[..., None]
-  return jnp.where(_lift(jax.random.bernoulli(key, p, image.shape[:1]), image), grey, image)
+  return _with_probability(key, p, grey, image)
 
 
 def gaussian(image: Image, valid: Valid, sigma: PerExample, radius: int) -> Image:
-  """Blurs with a Gaussian of one sigma (pixels) per example, cut at `radius` pixels.
+  """Blurs with a Gaussian of one sigma (pixels) per example, cut off at `radius` pixels.
 
-  Shift and add along each axis. Pixels that are not valid, and those beyond the border, weigh
-  nothing: the weights that remain are scaled to sum to one.
+  Pixels that are not valid, and those beyond the border, weigh nothing: the remaining weights are
+  scaled to sum to one.
   """
   taps = jnp.arange(-radius, radius + 1)
   weights = jnp.exp(-0.5 * (taps / jnp.maximum(sigma, 1e-3)[:, None]) ** 2)
@@ -162,13 +184,16 @@ def gaussian(image: Image, valid: Valid, sigma: PerExample, radius: int) -> Imag
   planes = [image[..., c] * mask for c in range(image.shape[-1])]
 
   def smooth(plane: Plane) -> Plane:
+    # Shift and add along each axis, which is several times faster than a depthwise convolution.
     for axis in range(1, plane.ndim):
       length = plane.shape[axis]
-      wide = jnp.pad(plane, [(radius, radius) if a == axis else (0, 0) for a in range(plane.ndim)])
-      plane = sum(
-        _lift(weights[:, i], plane) * jax.lax.slice_in_dim(wide, i, i + length, axis=axis)
-        for i in range(2 * radius + 1)
-      )
+      padding = [(radius, radius) if a == axis else (0, 0) for a in range(plane.ndim)]
+      padded = jnp.pad(plane, padding)
+      total = jnp.zeros((), plane.dtype)
+      for i in range(2 * radius + 1):
+        shifted = jax.lax.slice_in_dim(padded, i, i + length, axis=axis)
+        total = total + _lift(weights[:, i], plane) * shifted
+      plane = total
     return plane
 
   total = smooth(mask)
@@ -185,18 +210,19 @@ def blur(
   sigma: Sequence[Number] = (0.1, 2.0),
   noise: Number = 0.0,
 ) -> Image:
-  """Blurs an example with probability p, by a Gaussian of sigma ~ U(lo, hi) pixels.
+  """Blurs an example with probability p, by a Gaussian of sigma ~ U(low, high) pixels.
 
-  Those blurred then get Gaussian noise of the deviation `noise` on every pixel and channel.
+  Blurred examples then get Gaussian noise of standard deviation `noise` on every pixel and channel.
   """
   key_p, key_sigma = jax.random.split(key)
   b = image.shape[0]
-  drawn = jax.random.uniform(key_sigma, (b,), minval=sigma[0], maxval=sigma[1])
-  blurred = gaussian(image, valid, drawn, radius=math.ceil(3 * sigma[1]))
+  drawn_sigma = jax.random.uniform(key_sigma, (b,), minval=sigma[0], maxval=sigma[1])
+  # Three standard deviations: what is cut off weighs 0.3 %.
+  blurred = gaussian(image, valid, drawn_sigma, radius=math.ceil(3 * sigma[1]))
   if noise:
-    drawn = jax.random.normal(jax.random.fold_in(key, 1), image.shape)
-    blurred = jnp.clip(blurred + noise * drawn, 0, 1)
-  return jnp.where(_lift(jax.random.bernoulli(key_p, p, (b,)), image), blurred, image)
+    drawn_noise = jax.random.normal(jax.random.fold_in(key, 1), image.shape)
+    blurred = jnp.clip(blurred + noise * drawn_noise, 0, 1)
+  return _with_probability(key_p, p, blurred, image)
 
 
 def noise(
@@ -208,41 +234,43 @@ def noise(
   mean: Sequence[Number] = (0.0, 0.0),
   std: Sequence[Number] = (0.0, 0.1),
 ) -> Image:
-  """Adds Gaussian noise with probability p; its mean and deviation are drawn for each example."""
+  """Adds Gaussian noise with probability p.
+
+  Its mean ~ U(mean) and its standard deviation ~ U(std) are drawn for each example.
+  """
   key_p, key_mean, key_std, key_noise = jax.random.split(key, 4)
-  centre, spread = (
-    _lift(jax.random.uniform(k, image.shape[:1], minval=low, maxval=high), image)
-    for k, (low, high) in ((key_mean, mean), (key_std, std))
-  )
-  noisy = jnp.clip(image + centre + spread * jax.random.normal(key_noise, image.shape), 0, 1)
-  return _happens(key_p, p, noisy, image)
+  b = image.shape[:1]
+  drawn_mean = _lift(jax.random.uniform(key_mean, b, minval=mean[0], maxval=mean[1]), image)
+  drawn_std = _lift(jax.random.uniform(key_std, b, minval=std[0], maxval=std[1]), image)
+  drawn_noise = jax.random.normal(key_noise, image.shape)
+  noisy = jnp.clip(image + drawn_mean + drawn_std * drawn_noise, 0, 1)
+  return _with_probability(key_p, p, noisy, image)
 
 
 def gamma(
   key: Key, image: Image, valid: Valid, *, p: Number = 1.0, power: Sequence[Number] = (0.5, 2.0)
 ) -> Image:
-  """Raises values to a power ~ U(lo, hi) with probability p, between an example's own ends."""
+  """Raises values to a power ~ U(low, high) with probability p.
+
+  Values are scaled to [0, 1] between the smallest and the largest valid one of their example, and
+  back.
+  """
   key_p, key_power = jax.random.split(key)
-  drawn = _lift(
-    jax.random.uniform(key_power, image.shape[:1], minval=power[0], maxval=power[1]), image
-  )
-  axes, inside = tuple(range(1, image.ndim)), valid[..., None]
-  low = jnp.where(inside, image, jnp.inf).min(axes, keepdims=True)
-  high = jnp.where(inside, image, -jnp.inf).max(axes, keepdims=True)
-  span = jnp.maximum(high - low, 1e-7)
-  bent = low + span * jnp.clip((image - low) / span, 0, 1) ** drawn
-  return _happens(key_p, p, bent, image)
+  drawn = jax.random.uniform(key_power, image.shape[:1], minval=power[0], maxval=power[1])
+  exponent = _lift(drawn, image)
+  axes = tuple(range(1, image.ndim))
+  is_valid = valid[..., None]
+  low = jnp.where(is_valid, image, jnp.inf).min(axes, keepdims=True)
+  high = jnp.where(is_valid, image, -jnp.inf).max(axes, keepdims=True)
+  span = jnp.maximum(high - low, 1e-7)  # an image of one value stays as it is
+  curved = low + span * jnp.clip((image - low) / span, 0, 1) ** exponent
+  return _with_probability(key_p, p, curved, image)
 
 
 def shift(
   key: Key, image: Image, valid: Valid, *, p: Number = 1.0, offset: Sequence[Number] = (0.0, 0.1)
 ) -> Image:
-  """Adds an offset ~ U(lo, hi) to all values with probability p."""
+  """Adds an offset ~ U(low, high) to all values of an example with probability p."""
   key_p, key_offset = jax.random.split(key)
   drawn = jax.random.uniform(key_offset, image.shape[:1], minval=offset[0], maxval=offset[1])
-  return _happens(key_p, p, jnp.clip(image + _lift(drawn, image), 0, 1), image)
-
-
-def _happens(key: Key, p: Number, changed: Image, image: Image) -> Image:
-  """Each example changed with probability p."""
-  return jnp.where(_lift(jax.random.bernoulli(key, p, image.shape[:1]), image), changed, image)
+  return _with_probability(key_p, p, jnp.clip(image + _lift(drawn, image), 0, 1), image)

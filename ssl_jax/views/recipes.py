@@ -1,144 +1,252 @@
-"""Recipes of views: which knobs there are, what they may be, and which view is made of which."""
+"""Recipes of views: which fields they have, what those may be, and in which order views are made.
+
+It imports no JAX, because the settings of a run are checked before anything is computed.
+"""
 
 import math
 import numbers
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, NamedTuple
 
+from ssl_jax import registry
 from ssl_jax.errors import UserError
-from ssl_jax.views.affine import Number
 
-Recipe = Any  # the knobs of a view: a dict or a ConfigDict (which is no Mapping)
+Number = int | float
+Recipe = Any  # the fields of a view: a dict or a ConfigDict (which is no Mapping)
 Recipes = Any  # names of views -> recipes, likewise
 
 
-def _number(value: Any, low: Number, high: Number) -> bool:
-  real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-  return real and math.isfinite(value) and low <= value <= high
+class Rule(NamedTuple):
+  """What the value of a field must be."""
+
+  accepts: Callable[[Any], bool]
+  words: str  # completes 'this value is not ...'
 
 
-def _pair(value: Any, low: Number, high: Number) -> bool:
+def _is_number(value: Any, low: Number, high: Number) -> bool:
+  """Whether a value is a finite number in [low, high]."""
+  if not isinstance(value, numbers.Real) or isinstance(value, bool):
+    return False
+  return math.isfinite(value) and low <= float(value) <= high
+
+
+def _is_pair(value: Any, low: Number, high: Number) -> bool:
+  """Whether a value is two numbers in [low, high], the smaller first."""
   if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
     return False
-  return all(_number(v, low, high) for v in value) and value[0] <= value[1]
+  return all(_is_number(number, low, high) for number in value) and value[0] <= value[1]
 
 
-# What a knob must be, and how to say so.
-_TINY, _INF = 1e-6, math.inf
-_PROBABILITY = (lambda v: _number(v, 0, 1), 'a probability in [0, 1]')
-_FACTOR = (
-  lambda v: _number(v, 0, _INF) or _pair(v, 0, _INF),
-  'a number >= 0 or a pair of factors 0 <= lo <= hi',
-)
-_SHIFT = (
-  lambda v: _number(v, 0, 0.5) or _pair(v, -0.5, 0.5),
-  'a number in [0, 0.5] or a pair -0.5 <= lo <= hi <= 0.5',
-)
-_PATCH = dict(
-  p=_PROBABILITY,
-  area=(lambda v: _pair(v, 0, 1), 'a pair of shares of the view, 0 <= lo <= hi <= 1'),
-  ratio=(lambda v: _pair(v, _TINY, _INF), 'a pair of height / width, 0 < lo <= hi'),
-)
-GEOMETRY = dict(
-  base=(lambda v: _number(v, 1, _INF), 'a number of pixels >= 1'),
-  scale=(lambda v: _pair(v, _TINY, _INF), 'a pair 0 < lo <= hi'),
-  rotate=(lambda v: _number(v, 0, 180), 'degrees in [0, 180] (180 is every angle)'),
-  rotate_p=_PROBABILITY,
-  shear=(lambda v: _number(v, 0, 1), 'a slope in [0, 1]'),
-  translate=(lambda v: _number(v, 0, 1), 'a share of the view in [0, 1]'),
-  flip=_PROBABILITY,
-  flip_vertical=_PROBABILITY,
-)
-CHOICE = dict(
-  prominence=dict(
-    least=(lambda v: _number(v, 0, 1), 'a share of the pixels in [0, 1]'),
-    tries=(lambda v: isinstance(v, int) and 0 < v <= 64, 'a number of crops from 1 to 64'),
-  )
-)
-PHOTOMETRIC = dict(
-  jitter=dict(p=_PROBABILITY, brightness=_FACTOR, contrast=_FACTOR, saturation=_FACTOR, hue=_SHIFT),
-  grayscale=_PROBABILITY,
-  randaugment=dict(
-    n=(lambda v: isinstance(v, int) and v > 0, 'a number of operations >= 1'),
-    p=_PROBABILITY,
-    magnitude=(lambda v: _pair(v, 1, 10), 'a pair of whole numbers 1 <= lo <= hi <= 10'),
-  ),
-  blur=dict(
-    p=_PROBABILITY,
-    sigma=(lambda v: _pair(v, 0, 100), 'a pair of pixels 0 <= lo <= hi'),
-    noise=(lambda v: _number(v, 0, 1), 'a deviation in [0, 1]'),
-  ),
-  noise=dict(
-    p=_PROBABILITY,
-    mean=(lambda v: _pair(v, -1, 1), 'a pair of means -1 <= lo <= hi <= 1'),
-    std=(lambda v: _pair(v, 0, 1), 'a pair of deviations 0 <= lo <= hi <= 1'),
-  ),
-  gamma=dict(
-    p=_PROBABILITY, power=(lambda v: _pair(v, _TINY, 10), 'a pair of powers 0 < lo <= hi')
-  ),
-  shift=dict(p=_PROBABILITY, offset=(lambda v: _pair(v, -1, 1), 'a pair -1 <= lo <= hi <= 1')),
-  cutout=_PATCH,
-  cutmix=_PATCH,
-)
+def _number(low: Number, high: Number, words: str) -> Rule:
+  return Rule(lambda value: _is_number(value, low, high), words)
 
 
-def _check(where: str, knobs: Any, rules: Mapping[str, Any], off: tuple = (None,)) -> None:
-  if not hasattr(knobs, 'items') or not knobs:
-    raise UserError(f'{where} must be a dict of knobs ({", ".join(rules)}), not {knobs!r}.')
-  for name, value in knobs.items():
-    if name not in rules:
-      raise UserError(f'{where} has no knob {name!r}; its knobs are {", ".join(rules)}.')
-    if value in off:
-      continue
-    if isinstance(rules[name], Mapping):
-      _check(f'{where}, {name},', value, rules[name])
-    elif not rules[name][0](value):
-      raise UserError(f'{where}: {name} must be {rules[name][1]}, not {value!r}.')
+def _pair(low: Number, high: Number, words: str) -> Rule:
+  return Rule(lambda value: _is_pair(value, low, high), words)
+
+
+def _whole(high: Number, words: str) -> Rule:
+  return Rule(lambda value: isinstance(value, int) and 0 < value <= high, words)
+
+
+_TINY = 1e-6  # stands for 'above 0', where a division by the value must stay finite
+_INF = math.inf
+_PROBABILITY = _number(0, 1, 'a probability in [0, 1]')
+_FACTOR = Rule(
+  lambda value: _is_number(value, 0, _INF) or _is_pair(value, 0, _INF),
+  'a number >= 0 or a pair of factors 0 <= low <= high',
+)
+_HUE = Rule(
+  lambda value: _is_number(value, 0, 0.5) or _is_pair(value, -0.5, 0.5),
+  'a number in [0, 0.5] or a pair -0.5 <= low <= high <= 0.5',
+)
+_BOX = {
+  'p': _PROBABILITY,
+  'area': _pair(0, 1, 'a pair of fractions of the view, 0 <= low <= high <= 1'),
+  'ratio': _pair(_TINY, _INF, 'a pair of height / width, 0 < low <= high'),
+}
+
+GEOMETRIC = {
+  'resize_long_side': _number(1, _INF, 'a number of pixels >= 1'),
+  'scale': _pair(_TINY, _INF, 'a pair 0 < low <= high'),
+  'rotate': _number(0, 180, 'a number of degrees in [0, 180] (180: every angle)'),
+  'rotate_p': _PROBABILITY,
+  'shear': _number(0, 1, 'a slope in [0, 1]'),
+  'translate': _number(0, 1, 'a fraction of the view in [0, 1]'),
+  'flip': _PROBABILITY,
+  'flip_vertical': _PROBABILITY,
+}
+"""Fields that move pixels; the arguments of affine.random_affine."""
+
+CROP_CHOICE = {
+  'prominence': {
+    'min_fraction': _number(0, 1, 'a fraction of the pixels in [0, 1]'),
+    'tries': _whole(64, 'a number of crops from 1 to 64'),
+  }
+}
+"""Fields that choose one of several random crops."""
+
+PHOTOMETRIC = {
+  'jitter': {
+    'p': _PROBABILITY,
+    'brightness': _FACTOR,
+    'contrast': _FACTOR,
+    'saturation': _FACTOR,
+    'hue': _HUE,
+  },
+  'grayscale': _PROBABILITY,
+  'randaugment': {
+    'n': _whole(_INF, 'a number of operations >= 1'),
+    'p': _PROBABILITY,
+    'magnitude': _pair(1, 10, 'a pair of whole numbers 1 <= low <= high <= 10'),
+  },
+  'blur': {
+    'p': _PROBABILITY,
+    'sigma': _pair(0, 100, 'a pair of pixels 0 <= low <= high'),
+    'noise': _number(0, 1, 'a standard deviation in [0, 1]'),
+  },
+  'noise': {
+    'p': _PROBABILITY,
+    'mean': _pair(-1, 1, 'a pair of means -1 <= low <= high <= 1'),
+    'std': _pair(0, 1, 'a pair of standard deviations 0 <= low <= high <= 1'),
+  },
+  'gamma': {
+    'p': _PROBABILITY,
+    'power': _pair(_TINY, 10, 'a pair of powers 0 < low <= high'),
+  },
+  'shift': {
+    'p': _PROBABILITY,
+    'offset': _pair(-1, 1, 'a pair -1 <= low <= high <= 1'),
+  },
+  'cutout': _BOX,
+  'cutmix': _BOX,
+}
+"""Fields that change values of pixels; this is the order in which they are applied."""
 
 
 def geometric_ops(recipe: Recipe) -> dict[str, Any]:
-  """The knobs of geometry that are on."""
-  moves = {name: recipe[name] for name in GEOMETRY if recipe.get(name)}
-  if tuple(moves.get('scale', ())) == (1, 1):
-    del moves['scale']
+  """Returns the fields of a recipe that move pixels and are on, as arguments of random_affine."""
+  ops = {name: recipe[name] for name in GEOMETRIC if recipe.get(name)}
+  if tuple(ops.get('scale', ())) == (1, 1):
+    del ops['scale']
+  # A rotation needs both an angle and a probability; rotate_p alone does nothing.
   if recipe.get('rotate_p') == 0 or not recipe.get('rotate'):
-    moves = {name: value for name, value in moves.items() if not name.startswith('rotate')}
-  return moves
+    ops.pop('rotate', None)
+    ops.pop('rotate_p', None)
+  return ops
 
 
 def check_recipes(recipes: Recipes, streams: Collection[str]) -> list[str]:
-  """The names of the views in the order in which they are made; `streams` are names.
+  """Returns the names of the views in the order in which they are made.
 
-  The order in `recipes` does not matter. A name that is both a stream and a view means the
-  stream. Raises UserError: one sentence that names the view and the knob.
+  The order of `recipes` itself does not matter. A name that is both a view and a stream means the
+  stream wherever it is a `source`.
+
+  Args:
+    recipes: names of views -> their recipes.
+    streams: names of the streams that there are.
+
+  Raises:
+    UserError: with all that is wrong, one line a problem.
+  """
+  if problems := recipe_problems(recipes, streams):
+    raise UserError('\n'.join(problems))
+  order, _ = _order(recipes, streams)
+  return order
+
+
+def recipe_problems(recipes: Recipes, streams: Collection[str]) -> list[str]:
+  """Returns all that is wrong with recipes, one sentence a problem.
+
+  Fields are judged first; how views are made of each other only where all fields are right.
   """
   known = [*sorted(streams), *(name for name in recipes if name not in streams)]
+  source = Rule(lambda value: value in known, ' or '.join(known))
+  rules = {'source': source, **GEOMETRIC, **CROP_CHOICE, **PHOTOMETRIC}
+  problems = []
   for name, recipe in recipes.items():
-    rules = dict(of=(lambda v: v in known, ' or '.join(known)), **GEOMETRY, **CHOICE, **PHOTOMETRIC)
-    _check(f'View {name!r}', recipe, rules, off=(None, 0))
-    if not recipe.get('of'):
-      raise UserError(f'View {name!r} needs `of`, what it is made of: {" or ".join(known)}.')
+    where = f'views.{name}'
+    field_problems = _field_problems(where, recipe, rules, off=(None, 0))
+    problems += field_problems
+    if hasattr(recipe, 'get') and recipe and not recipe.get('source'):
+      problems.append(f'{where} has no source; name what it is made of: {" or ".join(known)}.')
+  if problems:
+    return problems
+
+  order, stuck = _order(recipes, streams)
+  if stuck:
+    views = ', '.join(f'views.{name}' for name in stuck)
+    problems.append(
+      f'{views}: the sources lead in a circle; make one of them from a stream '
+      f'({", ".join(sorted(streams))}).'
+    )
+  return problems + _composition_problems(recipes, streams, order)
+
+
+def _field_problems(
+  where: str, fields: Any, rules: Mapping[str, Any], off: tuple[Any, ...] = (None,)
+) -> list[str]:
+  """What is wrong with the fields of a recipe, or of one augmentation in it.
+
+  Values in `off` switch a field off. Inside an augmentation that is None alone: blur's sigma may
+  not be 0, for example.
+  """
+  if not hasattr(fields, 'items') or not fields:
+    return [f'{where}={fields!r} is not a dict of fields; it may have {", ".join(rules)}.']
+  problems = []
+  for name, value in fields.items():
+    rule = rules.get(name)
+    if rule is None:
+      guess = registry.nearest(name, rules)
+      problems.append(f'{where}.{name} is no field{guess}; it may have {", ".join(rules)}.')
+    elif value in off:
+      continue
+    elif isinstance(rule, Mapping):
+      problems += _field_problems(f'{where}.{name}', value, rule)
+    elif not rule.accepts(value):
+      problems.append(f'{where}.{name}={value!r} is not {rule.words}.')
+  return problems
+
+
+def _order(recipes: Recipes, streams: Collection[str]) -> tuple[list[str], list[str]]:
+  """The views in an order in which each follows its source, and those that have no such place."""
   order: list[str] = []
-  painted: dict[str, set[str]] = {name: set() for name in streams}
-  while len(order) < len(recipes):
+  while True:
     made = {*streams, *order}
-    ready = [n for n, r in recipes.items() if n not in order and r['of'] in made]
+    waiting = [name for name in recipes if name not in order]
+    ready = [name for name in waiting if recipes[name]['source'] in made]
     if not ready:
-      stuck = ', '.join(repr(n) for n in recipes if n not in order)
-      raise UserError(f'Views {stuck} are made `of` each other; one must be of a stream.')
+      return order, waiting
     order += ready
+
+
+def _composition_problems(
+  recipes: Recipes, streams: Collection[str], order: Sequence[str]
+) -> list[str]:
+  """What is wrong with views that are made of other views."""
+  problems = []
+  # For each view the photometric fields of it and of all views that it is made of.
+  photometric: dict[str, set[str]] = {}
   for name in order:
-    recipe, parent = recipes[name], recipes[name]['of']
-    before = set() if parent in streams else painted[parent]
-    mine = {knob for knob in PHOTOMETRIC if recipe.get(knob)}
-    if recipe.get('prominence') and parent not in streams:
-      raise UserError(f'View {name!r}: prominence chooses crops of a stream, not of {parent!r}.')
-    if before and geometric_ops(recipe):
-      raise UserError(
-        f'View {name!r}: {next(iter(geometric_ops(recipe)))} would resample the original images and '
-        f'lose what {", ".join(sorted(before))} did to {parent!r}; make it of an earlier view.'
+    recipe = recipes[name]
+    source = recipe['source']
+    inherited = set() if source in streams else photometric[source]
+    added = {field for field in PHOTOMETRIC if recipe.get(field)}
+    if recipe.get('prominence') and source not in streams:
+      problems.append(
+        f'views.{name}.prominence chooses crops of a stream, and {source!r} is a view; '
+        f'move it there.'
       )
-    if 'cutmix' in before & mine:
-      raise UserError(f'View {name!r}: cutmix of {parent!r}, which is already a CutMix.')
-    painted[name] = before | mine
-  return order
+    ops = geometric_ops(recipe)
+    if inherited and ops:
+      # Pixels are read once, from the original images: what was done to values would be lost.
+      problems.append(
+        f'views.{name}.{next(iter(ops))} would read the original images again and lose '
+        f'{", ".join(sorted(inherited))} of {source!r}; make it of an earlier view.'
+      )
+    if 'cutmix' in inherited & added:
+      problems.append(
+        f'views.{name}.cutmix: {source!r} is a CutMix already; leave one of them out.'
+      )
+    photometric[name] = inherited | added
+  return problems
