@@ -1,50 +1,69 @@
-"""What would a good engineer change in the paper's FixMatch? Its knobs one by one, then together.
+"""Which changes improve the paper's FixMatch? Its hyperparameters one by one, then all together.
 
-Zheng 1 at 15 labels, the network of wbc_study.py. 'fixmatch' is the paper's: unlabeled images in
-the order of their list, padding counted as pixels. Half an hour on two cores.
-Run:  python main.py --config=configs/fixmatch_knobs.py; python -m ssl_jax.table runs/fixmatch_knobs
+Data: Zheng 1 with 15 labels. 'fixmatch' is the paper's: unlabeled images in the order of their
+list, padding counted as pixels.
+Run:  python main.py --config=configs/fixmatch_knobs.py
+      python -m ssl_jax.table runs/fixmatch_knobs
+Time: half an hour on two cores, with the small network of wbc_study.py.
 """
 
-from configs import fixmatch_zheng1
-from configs._wbc_small import AVERAGE, CUTMIX, FREE, small_network
+from configs.lib import white_blood_cells
+from ssl_jax import settings
 
-WEAK = fixmatch_zheng1.fixmatch_lisc.WEAK
+CHANGES = {  # stage: the fields in which it differs from the paper's FixMatch
+  'shuffled': {'shuffle_unlabeled': True},
+  'valid-pixels': {'methods.fixmatch.all_pixels': False},
+  'cutmix': {'views.strong.cutmix': white_blood_cells.CUTMIX},
+  'no-colours': {
+    'views.strong': dict(source='weak', cutout=white_blood_cells.strong('zheng1')['cutout'])
+  },
+  'average': {'teacher': 'ema', 'ema_decay': 0.97},
+  'ramp': {'methods.fixmatch.ramp_up_steps': 150},
+  'dice': {'methods.supervised.dice': 1.0},
+  'rotations': {
+    'views.labeled': dict(source='labeled', **white_blood_cells.FREE),
+    'views.weak': dict(source='unlabeled', **white_blood_cells.FREE),
+  },
+}
+# The loss on labels has the weight 1 that supervised training has in the paper.
+CONTROL = {'methods.supervised.weight': 1.0}
 
 
 def get_config():
-  """The page of Zheng 1 with a small network and one stage for each knob."""
-  config = fixmatch_zheng1.get_config().unlock()
-  small_network(config)
-  config.update(size=96, steps=300, eval_every=300, shuffle_unlabeled=False)
-  config.data.labeled, config.batch = 15, dict(labeled=4, unlabeled=4)
-  config.methods.supervised.update(dice=0.0)
-  config.methods.fixmatch.update(all_pixels=True, ramp=0)
-  paint = {knob: v for knob, v in config.views.strong.to_dict().items() if knob != 'of'}
+  """The page; any field can be set from the shell, as in --config.steps=100."""
+  # Data, views and FixMatch of the paper, with a small network and batch.
+  config = white_blood_cells.page('zheng1')
+  white_blood_cells.add_fixmatch(config, 'zheng1')
+  white_blood_cells.use_small_unet(config)
+  config.data.labeled = 15
+  config.batch = dict(labeled=4, unlabeled=4)
+  config.shuffle_unlabeled = False
+  config.methods.fixmatch.all_pixels = True
+  config.steps = 300
+  config.eval_every = 300
 
-  def views(weak, **strong):
-    unlabeled = dict(weak=dict(of='unlabeled', **weak), strong=dict(of='weak', **strong))
-    return dict(views=dict(labeled=dict(of='labeled', **weak), **unlabeled))
+  # All changes at once; CutMix takes the place of the colours and of the cut-out.
+  everything = {}
+  for fields in CHANGES.values():
+    everything |= fields
+  del everything['views.strong.cutmix']
+  everything['views.strong'] = dict(source='weak', cutmix=white_blood_cells.CUTMIX)
 
-  one = {
-    'shuffled': {'shuffle_unlabeled': True},
-    'valid-pixels': {'methods.fixmatch.all_pixels': False},
-    'cutmix': views(WEAK, **paint, cutmix=CUTMIX),
-    'no-colours': views(WEAK, cutout=paint['cutout']),
-    'average': AVERAGE,
-    'ramp': {'methods.fixmatch.ramp': 150},
-    'dice': {'methods.supervised.dice': 1.0},
-    'rotations': views(FREE, **paint),
-  }
-  every = {field: value for knob in one.values() for field, value in knob.items()}
-  every |= views(FREE, cutmix=CUTMIX)
-  dice = dict(methods=dict(supervised=dict(dice=1.0)))
-  knobs = {'control': dict(methods=dict(supervised=dict())), 'fixmatch': {}, **one, 'all': every}
-  knobs['all-control'] = AVERAGE | views(FREE) | dice
-  pairs = [(name, 'fixmatch', 'to the paper') for name in (*one, 'all')]
-  pairs += [('fixmatch', 'control', 'to a control'), ('all', 'all-control', 'to a control')]
-  config.table = tuple(
-    dict(table='Zheng 1, 15 labels', row=name, column=column, stage=name, control=control)
-    for name, control, column in pairs
+  # Stages: FixMatch and its control, each change, and all changes with a control of their own.
+  config.stages = (
+    dict(name='control', control_of='fixmatch', **CONTROL),
+    dict(name='fixmatch'),
+    *(dict(name=name, **fields) for name, fields in CHANGES.items()),
+    dict(name='all', **everything),
+    dict(name='all-control', control_of='all', **CONTROL),
   )
-  config.stages = tuple(dict(name=name, **knob) for name, knob in knobs.items())
-  return config.lock()
+
+  # Table: each change against the paper's FixMatch, and both against a control.
+  pairs = [(name, 'fixmatch', 'to the paper') for name in (*CHANGES, 'all')]
+  pairs.append(('fixmatch', 'control', 'to a control'))
+  pairs.append(('all', 'all-control', 'to a control'))
+  config.table = tuple(
+    dict(table='Zheng 1, 15 labels', row=stage, column=column, stage=stage, control=control)
+    for stage, control, column in pairs
+  )
+  return settings.complete(config)

@@ -1,43 +1,57 @@
-"""FixMatch on made-up blood cells: 8 labeled images, 128 without labels, a verdict in minutes.
+"""FixMatch on synthetic blood cells: 8 labeled images, 128 without labels, a verdict in minutes.
 
-Data: synthetic, made on the fly; its numbers say nothing about real cells.
+Data: made by the program; the numbers say nothing about real cells.
 Run:  python main.py
+Time: two minutes of training on two CPU cores.
+Score: "No difference shown for fixmatch: +2.93 [-4.91, +10.78] points of test mIoU against the
+supervised control", over three seeds (README).
 """
 
-from ml_collections import ConfigDict
-from ml_collections.config_dict import placeholder
+from ssl_jax import settings
 
 WEAK = dict(scale=(0.8, 1.25), flip=0.5, flip_vertical=0.5)
-SUPERVISED = dict(weight=1.0, dice=1.0)
 
 
 def get_config():
-  """One page; every field can be set from the shell, as in --config.steps=100."""
-  config = ConfigDict()
-  config.update(seed=0, replicas=3, together=placeholder(bool), shuffle_unlabeled=True)
-  config.update(steps=300, snapshots=1, select='last')
-  config.update(eval_every=150, checkpoint_every=100, log_every=10, tensorboard=False)
-  config.data = dict(name='synthetic', labeled=8, unlabeled=128, val=0, test=64, size=64, seed=0)
-  config.update(batch=dict(labeled=8, unlabeled=8), size=64, normalize='data')
+  """The page; any field can be set from the shell, as in --config.steps=100."""
+  config = settings.defaults()
+
+  # Data: 8 images with masks to learn from, 128 without, and 64 with masks to test on.
+  config.data = dict(name='synthetic', labeled=8, unlabeled=128, test=64, size=64)
+  config.batch = dict(labeled=8, unlabeled=8)
+  config.crop_size = (64, 64)
+
+  # Views: the teacher sees the weak view of an unlabeled image, the student the strong one.
   config.views = dict(
-    labeled=dict(of='labeled', **WEAK),
-    weak=dict(of='unlabeled', **WEAK),
+    labeled=dict(source='labeled', **WEAK),
+    weak=dict(source='unlabeled', **WEAK),
     strong=dict(
-      of='weak',
+      source='weak',
       jitter=dict(p=0.8, brightness=0.5, contrast=0.5, saturation=0.5, hue=0.1),
       blur=dict(p=0.5, sigma=(0.1, 2.0)),
       cutmix=dict(p=0.5, area=(0.1, 0.4)),
     ),
   )
-  fixmatch = dict(threshold=0.95, weight=1.0, ramp=150)
-  config.methods = dict(supervised=SUPERVISED, fixmatch=fixmatch)
-  config.update(teacher='average', average=0.99, precision='float32')
-  config.model = dict(name='unet', widths=(8, 16, 32, 64), dropout=0.0)
-  config.optimizer = dict(name='adam', lr=3e-3, momentum=0.9, weight_decay=1e-4, clip=0.0)
-  config.schedule = dict(name='cosine')
+
+  # Methods: their losses are added up. The moving average of the student teaches and predicts.
+  config.methods = dict(
+    supervised=dict(weight=1.0, dice=1.0),
+    fixmatch=dict(threshold=0.95, weight=1.0, ramp_up_steps=150),
+  )
+  config.teacher = 'ema'
+  config.ema_decay = 0.99
+
+  # Network and optimizer.
+  config.model = dict(name='unet', widths=(8, 16, 32, 64))
+  config.optimizer.lr = 3e-3
+  config.schedule.name = 'cosine'
+  config.steps = 300
+  config.eval_every = 150
+
+  # Stages: the same training without the unlabeled images, FixMatch, and their comparison.
   config.stages = (
-    dict(name='control', methods=dict(supervised=SUPERVISED)),
+    dict(name='control', control_of='fixmatch'),
     dict(name='fixmatch'),
     dict(name='verdict', run='compare', of='fixmatch', against='control'),
   )
-  return config.lock()
+  return settings.complete(config)

@@ -1,32 +1,44 @@
-"""HydraMix-Net on your own cells: images with marked cells in, a network that finds them out.
+r"""HydraMix-Net on your own cells: images with marked cells in, detected and classified cells out.
 
 Data: a folder with images/ and points/ (NAME.csv for NAME.png: x from the left, y from the top, in
-pixels, and class), and one with images alone. Without --config.data.test=DIR (like labeled) a
-quarter of the labeled images is kept for the test. README tells the rest.
-Run:  python main.py --config=configs/your_cells.py \\
+pixels, and class), and a folder with images alone. A quarter of the labeled images is kept for the
+test, unless --config.data.test=DIR (laid out like `labeled`) gives others. README says more.
+Run:  python main.py --config=configs/your_cells.py \
         --config.data.labeled=DIR --config.data.unlabeled=DIR
 """
 
-from ml_collections.config_dict import placeholder
-
-from configs._cells import CONTROL, HYDRAMIX, page
+from configs.lib import cells
+from ssl_jax import settings
 
 
 def get_config():
-  """One page; any field can be set from the shell: --config.data.size=31 --config.size=31."""
-  config = page()
-  config.update(steps=2000, eval_every=500, checkpoint_every=100)
-  config.data = dict(name='points', labeled=placeholder(str), unlabeled=placeholder(str))
-  config.data.update(val=placeholder(str), test=placeholder(str), classes=placeholder(tuple))
-  config.data.update(labels=placeholder(int), holdout=0.25, seed=0)
-  config.data.update(size=41, jitter=6, background=1.0, clear=10.0, balance='labeled')
-  config.update(teacher='average', average=0.99)
-  config.model.update(depth=10, width=2)
-  config.methods = dict(hydramix=HYDRAMIX | dict(ramp=500))
+  """The page; for patches of 31 pixels: --config.data.size=31 --config.crop_size='(31,31)'."""
+  config = cells.page()
+
+  # Data: --config.data.labeled and .unlabeled name your folders; .val, .test and .classes may.
+  # Patches are `size` pixels a side, their cell up to `jitter` pixels off the middle. As many
+  # patches (times `background`) show no cell within `min_distance` pixels.
+  config.data = dict(
+    name='points', size=41, jitter=6, background=1.0, min_distance=10.0, test_fraction=0.25
+  )
+
+  # Methods: as on configs/lib/cells.py. The moving average of the student teaches and predicts.
+  config.methods.hydramix.ramp_up_steps = 500
+  config.teacher = 'ema'
+  config.ema_decay = 0.99
+
+  # Network and optimizer.
+  config.model.depth = 10
+  config.steps = 2000
+  config.eval_every = 500
+  config.checkpoint_every = 100
+
+  # Stages: the same network on the labels alone, HydraMix-Net, their comparison, and the cells
+  # that HydraMix-Net detects in the whole test images.
   config.stages = (
-    dict(name='control', **CONTROL),
+    dict(name='control', control_of='hydramix'),
     dict(name='hydramix'),
     dict(name='verdict', run='compare', of='hydramix', against='control'),
     dict(name='cells', run='detect', of='hydramix', stride=8),
   )
-  return config.lock()
+  return settings.complete(config)

@@ -1,35 +1,49 @@
-"""Your own images with gaps in their masks: cells that nobody drew. Do they come back?
+r"""Your own images whose masks have gaps: are the objects that nobody drew found?
 
-Data: a folder with images/ and masks/ (class ids, or 0 and 255) in which many things are drawn and
-some are not. Two networks learn from them, label crops of the same images together, and two new
-ones learn from both; what was drawn stays. --config.data.missing.share=0.3 takes more away to see
-how much of it is found again. A quarter of the images is kept for the test (data.test=DIR: others,
-whose masks should have no gaps, or a network that fills them is scored as wrong).
+Data: a folder with images/ and masks/ (class ids, or 0 and 255) in which many objects are drawn and
+some are not. A quarter of the images is kept for the test, unless --config.data.test=DIR gives
+others; test masks should have no gaps, or a network that fills them is scored as wrong.
+--config.data.drop_instances.fraction=0.3 takes more objects out of the training masks, to measure
+how many of them are found again.
 Run:  python main.py --config=configs/your_gaps.py --config.data.labeled=DIR
 """
 
-from ml_collections import ConfigDict
-from ml_collections.config_dict import placeholder
-
-from configs import _rounds
+from configs.lib import rounds
+from ssl_jax import settings
 
 
 def get_config():
-  """A page, round 0 and as many later rounds as `prominence` has more numbers."""
-  config = ConfigDict()
-  config.update(seed=0, replicas=3, together=placeholder(bool), shuffle_unlabeled=True)
-  config.update(steps=1000, snapshots=1, select='last', tensorboard=False, precision='float32')
-  config.update(eval_every=500, checkpoint_every=100, log_every=10, normalize='data')
-  config.data = dict(name='folder', labeled=placeholder(str), val=placeholder(str), scale=1.0)
-  config.data.update(test=placeholder(str), classes=placeholder(int), holdout=0.25, seed=0)
-  config.data.update(missing=dict(share=0.0, seed=0, least=16))
-  config.update(batch=dict(labeled=8), views=dict(labeled=_rounds.CROP), size=128)
+  """The page: round 0, and a later round for each further number of `prominence`."""
+  config = settings.defaults()
+
+  # Data: --config.data.labeled names your folder; .val, .test and .classes may be given.
+  config.data = dict(
+    name='folder', test_fraction=0.25, drop_instances=dict(fraction=0.0, seed=0, min_pixels=16)
+  )
+  config.batch = dict(labeled=8)
+  config.crop_size = (128, 128)
+
+  # Views: crops in which enough is drawn. Later rounds add a view of their own.
+  prominence = (0.02, 0.01)  # fraction of a crop that must be marked, by round
+  config.views = dict(labeled=rounds.labeled_view(prominence[0]))
+
+  # Methods: the moving average of the student predicts.
   config.methods = dict(supervised=dict(weight=1.0, dice=1.0, shown=('labeled',)))
-  config.update(teacher='average', average=0.99)
+  config.teacher = 'ema'
+  config.ema_decay = 0.99
+
+  # Network and optimizer.
   config.model = dict(name='prominence_unet', widths=(32, 64, 128), stem=16, dropout=0.1)
-  config.optimizer = dict(name='adam', lr=3e-3, momentum=0.9, weight_decay=1e-4, clip=1.0)
-  config.schedule = dict(name='cosine', warmup=20)
-  knobs = dict(members=2, prominence=(0.02, 0.01), union=True, inertia=0.99)
-  knobs |= dict(pairs=400, buffer=200, renew=0.02)
-  config.stages = (*_rounds.first(**knobs), *_rounds.later('real', **knobs))
-  return config.lock()
+  config.optimizer.lr = 3e-3
+  config.optimizer.clip = 1.0
+  config.schedule.update(name='cosine', warmup=20)
+
+  # Stages: two networks learn from the masks as they are and label crops of the same images
+  # together; two new ones learn from both. What was drawn stays.
+  config.stages = (
+    *rounds.first(members=2),
+    *rounds.later(
+      'real', members=2, prominence=prominence, pairs=400, buffer=200, renew=0.02, inertia=0.99
+    ),
+  )
+  return settings.complete(config)

@@ -1,41 +1,56 @@
-"""Your own volumes (CT, MRI, ...): two folders of NIfTI files in, masks, a table and a verdict out.
+r"""Mean teacher on your own volumes (CT, MRI, ...): NIfTI in, masks, a table and a verdict out.
 
-Data: a folder with images/ and masks/ (.nii.gz, class ids) and one with images alone. A volume is
-resampled to `data.spacing` (mm along x, y, z) and scaled by `data.window` (raw values that become 0
-and 1; of CT: --config.data.window='(-300,300)'), or without it by its own percentiles; `data.above`
-crops to what is brighter. `size` is the window in voxels (z, y, x).
-Run:  python main.py --config=configs/your_volumes.py \\
+Data: a folder with images/ and masks/ (.nii.gz, class ids) and a folder with images alone. A
+volume is resampled to `data.spacing` (mm along x, y, z) and scaled by `data.window` (raw values
+that become 0 and 1; for CT --config.data.window='(-300,300)'), or without a window by its own
+percentiles. `data.foreground_threshold` crops it to what is brighter.
+Run:  python main.py --config=configs/your_volumes.py \
         --config.data.labeled=DIR --config.data.unlabeled=DIR
 """
 
-from ml_collections.config_dict import placeholder
+from configs.lib import volumes
+from ssl_jax import settings
 
-from configs import _volumes
-
-WEAK = dict(_volumes.TURN, rotate=15.0, scale=(0.85, 1.2))
+WEAK = dict(rotate=15.0, scale=(0.85, 1.2), **volumes.FLIPS)
 
 
 def get_config():
-  """One page; every field can be set from the shell, as in --config.steps=100."""
-  config = _volumes.page()
-  config.data = dict(name='nifti', labeled=placeholder(str), unlabeled=placeholder(str))
-  config.data.update(val=placeholder(str), test=placeholder(str), classes=placeholder(int))
-  config.data.update(labels=placeholder(int), holdout=0.25, seed=0, cache=placeholder(str))
-  config.data.update(spacing=(1.0, 1.0, 1.0), window=placeholder(tuple), clip=True)
-  config.data.update(above=placeholder(float), percentiles=(0.5, 99.5))
-  config.update(steps=4000, eval_every=2000, checkpoint_every=100, log_every=20)
-  config.update(batch=dict(labeled=2, unlabeled=2), size=(64, 64, 64))
-  config.update(teacher='average', average=0.99)
-  config.model = dict(name='nnunet', widths=(16, 32, 64, 128), residual=True, dropout=0.0)
-  config.optimizer.update(lr=3e-3, clip=1.0)
-  labeled = dict(of='labeled', **WEAK, **_volumes.PAINT)
-  weak, strong = dict(of='unlabeled', **WEAK), dict(of='weak', **_volumes.PAINT)
-  config.views = dict(labeled=labeled, weak=weak, strong=strong)
-  config.methods.mean_teacher = dict(weight=10.0, ramp=2000)
-  control = dict(batch=dict(labeled=2), views=dict(labeled=labeled))
-  control |= dict(methods=dict(supervised=_volumes.SUPERVISED))
-  verdict = dict(name='verdict', run='compare', of='mean-teacher', against='control')
-  networks = dict(name='control', **control), dict(name='mean-teacher')
-  organs = _volumes.organs(['control', 'mean-teacher'], overlap=0.5, blend='gaussian')
-  config.stages = (*networks, verdict, *organs)
-  return config.lock()
+  """The page; any field can be set from the shell, as in --config.steps=100."""
+  config = volumes.page()
+
+  # Data: --config.data.labeled and .unlabeled name your folders; .val, .test and .classes may.
+  config.data = dict(
+    name='nifti', spacing=(1.0, 1.0, 1.0), clip=True, percentiles=(0.5, 99.5), test_fraction=0.25
+  )
+  config.batch = dict(labeled=2, unlabeled=2)
+  config.crop_size = (64, 64, 64)  # voxels along z, y, x
+
+  # Views: teacher and student see the same crop, the student with changed intensities.
+  config.views = dict(
+    labeled=dict(source='labeled', **WEAK, **volumes.INTENSITY),
+    weak=dict(source='unlabeled', **WEAK),
+    strong=dict(source='weak', **volumes.INTENSITY),
+  )
+
+  # Methods: their losses are added up. The moving average of the student teaches and predicts.
+  config.methods.mean_teacher = dict(weight=10.0, ramp_up_steps=2000)
+  config.teacher = 'ema'
+  config.ema_decay = 0.99
+
+  # Network and optimizer.
+  config.model = dict(name='nnunet', widths=(16, 32, 64, 128), residual=True)
+  config.optimizer.lr = 3e-3
+  config.optimizer.clip = 1.0
+  config.steps = 4000
+  config.eval_every = 2000
+  config.log_every = 20
+
+  # Stages: a control without the unlabeled volumes, mean teacher, their comparison, and both
+  # networks' masks for the whole test volumes.
+  config.stages = (
+    dict(name='control', control_of='mean-teacher'),
+    dict(name='mean-teacher'),
+    dict(name='verdict', run='compare', of='mean-teacher', against='control'),
+    *volumes.organs(['control', 'mean-teacher'], overlap=0.5, blend='gaussian'),
+  )
+  return settings.complete(config)

@@ -1,0 +1,1 @@
+"""Pages, one experiment each: python main.py --config=configs/PAGE.py."""

@@ -1,0 +1,1 @@
+"""What several pages share: data, views, networks, and lists of stages."""

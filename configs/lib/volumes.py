@@ -1,0 +1,69 @@
+"""What the pages of volumes share: views and optimizer of Gao et al., and rounds of pseudo-labels.
+
+Gao, Xu, Fei, "A Pseudo-labeling Approach to Semi-supervised Organ Segmentation" (FLARE22).
+"""
+
+from ssl_jax import settings
+
+INTENSITY = dict(
+  blur=dict(p=0.1, sigma=(0.5, 1.15)),
+  noise=dict(p=0.1, mean=(0.0, 0.5), std=(0.0, 1.0)),
+  gamma=dict(p=0.1, power=(0.5, 2.5)),
+  shift=dict(p=0.1, offset=(0.0, 0.3)),
+)
+"""Changes of intensity of a view."""
+
+FLIPS = dict(flip=0.2, flip_vertical=0.2)
+
+
+def page():
+  """A page without data, views, network and stages; half of all crops show an organ."""
+  config = settings.defaults()
+  config.methods = dict(supervised=dict(weight=1.0, dice=1.0, shown=('labeled',)))
+  config.foreground_prob = 0.5
+  config.optimizer.lr = 1e-4
+  config.optimizer.weight_decay = 0.0
+  config.schedule.name = 'poly'
+  return config
+
+
+def fine_tuning(rounds, teacher, steps, lr, batch, min_voxels, agreement):
+  """Stages: the unlabeled volumes are labeled, and `teacher` fine-tuned on them, `rounds` times.
+
+  Only volumes with `min_voxels` voxels of each organ are learned from, and from the second round on
+  only those whose labels stayed as they were (a Dice of `agreement`). The network of each round
+  labels for the next. The control is fine-tuned for as long on drawn masks alone, with as many
+  volumes a step.
+  """
+  fields = {
+    'init_from': teacher,
+    'steps': steps,
+    'eval_every': steps,
+    'optimizer.lr': lr,
+    'batch': batch,
+    'views': {stream: dict(source=stream) for stream in batch},  # no augmentations
+    'methods.supervised.shown': tuple(batch),
+  }
+  volumes_a_step = sum(batch.values())
+  stages = [{'name': 'control', 'control_of': 'tuned1', 'batch.labeled': volumes_a_step}]
+  source = teacher
+  stable = {}
+  for number in range(1, rounds + 1):
+    labels = f'labels{number}'
+    tuned = f'tuned{number}'
+    label = dict(of=source, min_voxels=min_voxels, scales=(1.0,), flip=False, **stable)
+    stages.append(dict(name=labels, run='pseudo_label', **label))
+    stages.append(dict(name=tuned, pseudo=labels, **fields))
+    source = tuned
+    stable = dict(stable=labels, agreement=agreement)
+  return stages
+
+
+def verdict(name, of):
+  """A stage that compares a fine-tuned network with the control, which sees more drawn masks."""
+  return dict(name=name, run='compare', of=of, against='control', differences=('batch.labeled',))
+
+
+def organs(names, **fields):
+  """Stages that segment the whole test volumes with each of the networks `names`."""
+  return [dict(name=f'{name}-organs', run='segment', of=name, **fields) for name in names]
