@@ -44,7 +44,7 @@ def measure(side: int, window: int, batch: int, widths: list[int]) -> dict[str, 
   with resource_meter.ResourceMeter() as meter:
     pass
   before, start = meter.cost['peak_mib'], time.perf_counter()
-  found = sliding_window.slide(
+  found = sliding_window.predict_volume(
     lambda shown: np.asarray(answer(shown)), volume, (window,) * 3, batch=batch
   )
   assert found.shape == shape

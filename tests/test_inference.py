@@ -10,7 +10,7 @@ from ssl_jax.inference.images import (
   predict_tiled,
   resize,
 )
-from ssl_jax.inference.sliding_window import Windowed
+from ssl_jax.inference.sliding_window import WindowedPredictor
 
 
 def _local(images):
@@ -33,10 +33,10 @@ def _image(*size, seed=0):
 
 def test_every_image_comes_back_at_its_own_size_and_place():
   images = [_image(*size, seed=i) for i, size in enumerate([(30, 41), (64, 64), (5, 7), (33, 40)])]
-  answers = dict(predict_many(_local, images, batch=2))
-  assert sorted(answers) == [0, 1, 2, 3]
+  predictions = dict(predict_many(_local, images, batch=2))
+  assert sorted(predictions) == [0, 1, 2, 3]
   for index, image in enumerate(images):
-    np.testing.assert_allclose(answers[index][..., 0], image[..., 0])
+    np.testing.assert_allclose(predictions[index][..., 0], image[..., 0])
 
 
 def test_few_shapes_are_compiled():
@@ -53,39 +53,39 @@ def test_large_images_go_fewer_at_a_time():
 @pytest.mark.parametrize('size', [(200, 90), (64, 300), (65, 64)])
 def test_tiles_equal_the_whole_for_a_local_operator(size):
   image = _image(*size)
-  found = predict_tiled(_local, image, budget=64 * 64)
-  np.testing.assert_allclose(found[..., 0], image[..., 0], rtol=1e-5)
-  np.testing.assert_allclose(found.sum(-1), 1, rtol=1e-5)
+  probs = predict_tiled(_local, image, budget=64 * 64)
+  np.testing.assert_allclose(probs[..., 0], image[..., 0], rtol=1e-5)
+  np.testing.assert_allclose(probs.sum(-1), 1, rtol=1e-5)
   assert all(np.prod(shape[1:3]) <= 64 * 64 for shape in seen)
   assert len(seen) > 1
 
 
 def test_only_images_over_the_budget_are_tiled():
   images = [_image(64, 64), _image(64, 65)]
-  answers = dict(predict_many(_local, images, batch=1, budget=64 * 64))
+  predictions = dict(predict_many(_local, images, batch=1, budget=64 * 64))
   assert seen[0] == (1, 64, 64, 3)
   assert len(seen) == 3  # one whole, two tiles
-  np.testing.assert_allclose(answers[1][..., 0], images[1][..., 0], rtol=1e-5)
+  np.testing.assert_allclose(predictions[1][..., 0], images[1][..., 0], rtol=1e-5)
 
 
 def test_borders_of_tiles_weigh_little():
   """Where a tile's border meets another tile's middle, the middle wins."""
 
   def spoilt(images):
-    answer = np.zeros((*images.shape[:3], 2), np.float32)
-    answer[..., 0] = 1
-    answer[:, :, :2] = answer[:, :, -2:] = (0, 1)
-    return answer
+    probs = np.zeros((*images.shape[:3], 2), np.float32)
+    probs[..., 0] = 1
+    probs[:, :, :2] = probs[:, :, -2:] = (0, 1)
+    return probs
 
-  found = predict_tiled(spoilt, _image(64, 200), budget=64 * 64)
-  assert found[:, 2:-2].argmax(-1).max() == 0
+  probs = predict_tiled(spoilt, _image(64, 200), budget=64 * 64)
+  assert probs[:, 2:-2].argmax(-1).max() == 0
 
 
 def test_averaging_keeps_what_does_not_depend_on_scale_or_side():
   images = [np.full((*size, 3), 0.25, np.float32) for size in [(30, 41), (64, 64), (5, 7)]]
-  answers = dict(predict_averaged(_local, images, together=2))
-  assert sorted(answers) == [0, 1, 2]
-  for index, probs in answers.items():
+  predictions = dict(predict_averaged(_local, images, chunk=2))
+  assert sorted(predictions) == [0, 1, 2]
+  for index, probs in predictions.items():
     assert probs.shape == (*images[index].shape[:-1], 2)
     np.testing.assert_allclose(probs, np.float32([0.25, 0.75]) + 0 * probs, atol=1e-6)
 
@@ -114,34 +114,34 @@ def test_resize_aligns_corners():
 def test_volumes_go_one_by_one_as_they_are():
   rng = np.random.default_rng(0)
   volumes = [rng.uniform(size=(*s, 3)).astype(np.float32) for s in ((9, 20, 17), (80, 33, 16))]
-  answers = dict(predict_many(_local, volumes, batch=2, budget=100))
+  predictions = dict(predict_many(_local, volumes, batch=2, budget=100))
   for index, volume in enumerate(volumes):
-    np.testing.assert_allclose(answers[index][..., 0], volume[..., 0], rtol=1e-5)
+    np.testing.assert_allclose(predictions[index][..., 0], volume[..., 0], rtol=1e-5)
   assert seen == [(1, *volume.shape) for volume in volumes]
 
 
 def test_averaging_over_scales_works_on_volumes():
   volume = np.full((8, 12, 10, 1), 0.25, np.float32)
-  ((_, found),) = predict_averaged(_local, [volume], scales=(1.0, 1.5))
-  assert found.shape[:3] == (8, 12, 10)
-  np.testing.assert_allclose(found[..., 0], 0.25, rtol=1e-5)
+  ((_, probs),) = predict_averaged(_local, [volume], scales=(1.0, 1.5))
+  assert probs.shape[:3] == (8, 12, 10)
+  np.testing.assert_allclose(probs[..., 0], 0.25, rtol=1e-5)
 
 
-@pytest.mark.parametrize('knobs', [{}, {'scales': (1.0, 1.5)}, {'flip': True}])
-def test_labels_are_the_likeliest_classes_and_how_sure(knobs):
+@pytest.mark.parametrize('kwargs', [{}, {'scales': (1.0, 1.5)}, {'flip': True}])
+def test_labels_are_the_likeliest_classes_and_their_probabilities(kwargs):
   images = [_image(30, 41), _image(64, 64, seed=1)]
-  averaged = dict(predict_averaged(_local, images, **{'scales': (1.0,), 'flip': False, **knobs}))
-  for index, ids, sure in predict_labels(_local, images, **knobs):
+  averaged = dict(predict_averaged(_local, images, **{'scales': (1.0,), 'flip': False, **kwargs}))
+  for index, ids, confidence in predict_labels(_local, images, **kwargs):
     np.testing.assert_array_equal(ids, averaged[index].argmax(-1))
-    np.testing.assert_array_equal(sure, averaged[index].max(-1))
+    np.testing.assert_array_equal(confidence, averaged[index].max(-1))
 
 
 @pytest.mark.parametrize('flip', [False, True])
 def test_labels_of_volumes_come_from_windows(flip):
   rng = np.random.default_rng(0)
   volumes = [rng.uniform(size=(*s, 3)).astype(np.float32) for s in ((9, 20, 17), (30, 8, 16))]
-  found = list(predict_labels(Windowed(_local, (8, 8, 8)), volumes, flip=flip))
-  assert [index for index, *_ in found] == [0, 1]
-  for index, ids, _ in found:
+  probs = list(predict_labels(WindowedPredictor(_local, (8, 8, 8)), volumes, flip=flip))
+  assert [index for index, *_ in probs] == [0, 1]
+  for index, ids, _ in probs:
     np.testing.assert_array_equal(ids, (volumes[index][..., 0] < 0.5).astype(np.uint8))
   assert set(seen) == {(1, 8, 8, 8, 3)}

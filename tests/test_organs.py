@@ -6,13 +6,13 @@ import nibabel
 import numpy as np
 import pytest
 
-from ssl_jax.data.volume_preprocessing import Preparation
+from ssl_jax.data.volume_preprocessing import VolumePreprocessing
 from ssl_jax.evaluation import organs, resource_meter
 from ssl_jax.inference import volumes
 from ssl_jax.io import nifti
 
-HOW = Preparation(spacing=(1.0, 1.0, 1.0), window=(0.0, 100.0), above=0.0)
-WINDOWS = volumes.Windows((8, 8, 8))
+HOW = VolumePreprocessing(spacing=(1.0, 1.0, 1.0), window=(0.0, 100.0), foreground_threshold=0.0)
+WINDOWS = volumes.WindowSettings((8, 8, 8))
 
 
 def _volume(tmp_path, shape=(14, 12, 10)):
@@ -23,17 +23,19 @@ def _volume(tmp_path, shape=(14, 12, 10)):
   return nifti.read_volume(tmp_path / 'a.nii.gz')
 
 
-def bright(shown):
-  organ = (shown > 0.5).astype(np.float32)
+def bright(windows):
+  organ = (windows > 0.5).astype(np.float32)
   return np.concatenate([1 - organ, organ], -1)
 
 
 def test_an_organ_is_found_on_the_volumes_own_grid(tmp_path):
   volume = _volume(tmp_path)
-  found = volumes.segment(bright, volume, HOW, WINDOWS)
-  assert found.ids.shape == volume.voxels.shape
-  assert not found.coarser
-  scores = organs.measure((volume.voxels > 50).astype(np.uint8), found.ids, volume.spacing, 'bo')
+  segmentation = volumes.segment_volume(bright, volume, HOW, WINDOWS)
+  assert segmentation.ids.shape == volume.voxels.shape
+  assert not segmentation.coarser
+  scores = organs.organ_scores(
+    (volume.voxels > 50).astype(np.uint8), segmentation.ids, volume.spacing, 'bo'
+  )
   assert scores['dsc'] > 90  # halfway between voxels it may round
 
 
@@ -41,41 +43,43 @@ def test_where_memory_ends_voxels_become_coarser(tmp_path):
   volume = _volume(tmp_path)
   sizes = []
 
-  def answer(shown):
-    sizes.append(shown.shape)
-    return bright(shown)
+  def predict_fn(windows):
+    sizes.append(windows.shape)
+    return bright(windows)
 
-  found = volumes.segment(answer, volume, HOW, WINDOWS._replace(most=500))
-  assert found.coarser
-  assert found.ids.shape == volume.voxels.shape
+  segmentation = volumes.segment_volume(predict_fn, volume, HOW, WINDOWS._replace(max_voxels=500))
+  assert segmentation.coarser
+  assert segmentation.ids.shape == volume.voxels.shape
   fewer = len(sizes)
-  volumes.segment(answer, volume, HOW, WINDOWS)
+  volumes.segment_volume(predict_fn, volume, HOW, WINDOWS)
   assert len(sizes) - fewer > fewer
 
   calls = []
 
-  def exhausted(shown):
-    calls.append(shown.shape)
+  def exhausted(windows):
+    calls.append(windows.shape)
     if len(calls) == 1:
       raise MemoryError
-    return bright(shown)
+    return bright(windows)
 
-  assert volumes.segment(exhausted, volume, HOW, WINDOWS).coarser
+  assert volumes.segment_volume(exhausted, volume, HOW, WINDOWS).coarser
 
 
 def test_another_fault_is_not_taken_for_a_lack_of_memory(tmp_path):
-  def broken(shown):
+  def broken(windows):
     raise ZeroDivisionError
 
   with pytest.raises(ZeroDivisionError):
-    volumes.segment(broken, _volume(tmp_path), HOW, WINDOWS)
+    volumes.segment_volume(broken, _volume(tmp_path), HOW, WINDOWS)
 
 
 def test_scores_by_hand():
-  truth, found = np.zeros((2, 10, 10, 10), np.uint8)
-  truth[2:6, 2:6, 2:6], found[2:6, 2:6, 3:7] = 1, 1
+  truth, predicted = np.zeros((2, 10, 10, 10), np.uint8)
+  truth[2:6, 2:6, 2:6], predicted[2:6, 2:6, 3:7] = 1, 1
   truth[8, 8, 8] = 2  # missed; the third class is in neither
-  scores = organs.measure(truth, found, (1.0, 1.0, 1.0), ('none', 'a', 'b', 'c'), tolerance=1.0)
+  scores = organs.organ_scores(
+    truth, predicted, (1.0, 1.0, 1.0), ('none', 'a', 'b', 'c'), tolerance=1.0
+  )
   assert scores['dsc/a'] == pytest.approx(75)
   assert scores['nsd/a'] == 100
   assert scores['hd95/a'] == pytest.approx(1)
@@ -100,7 +104,7 @@ def test_the_table_has_a_line_for_each_organ():
   ]
   costs = [dict.fromkeys(organs.COSTS, 1.0), dict.fromkeys(organs.COSTS, 4.0)]
   rows = [row | cost for row, cost in zip(rows, costs, strict=True)]
-  lines = organs.table(rows, ('none', 'a')).splitlines()
+  lines = organs.organ_table(rows, ('none', 'a')).splitlines()
   assert lines[2] == '| a | 70.00 ± 10.00 | 80.00 ± 10.00 | 2.0 (n=1) |'
   assert lines[3].startswith('| mean | 70.00')
   assert lines[7] == '| running time, s | 2.5 | 4.0 |'

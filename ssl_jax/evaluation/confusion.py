@@ -1,88 +1,122 @@
-"""Scores, all read from one summed confusion matrix: of pixels, or of patches of cells."""
+"""Scores, all computed from one summed confusion matrix: of pixels, or of patches of cells."""
 
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Bool, Float, Integer, Num
 
 from ssl_jax.types import CELLS, IGNORE, MASKS
 
 Numbers = np.ndarray | np.number
 
-TOGETHER = 2**20
-"""Pixels that are counted together, so that counting those of a volume takes no memory."""
+CHUNK = 2**20
+"""Pixels that are counted together, so that counting those of a volume takes little memory."""
 
 
-def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-  """Pixel counts [classes, classes] (row: truth, column: prediction); IGNORE does not count."""
-  counts, (truth, predicted) = np.zeros(classes**2, np.int64), (truth.ravel(), predicted.ravel())
-  for here in (slice(at, at + TOGETHER) for at in range(0, truth.size, TOGETHER)):
-    known = truth[here] != IGNORE
-    said = predicted[here][known].astype(np.int64)
-    counts += np.bincount(classes * truth[here][known].astype(np.int64) + said, None, classes**2)
-  return counts.reshape(classes, classes)
+def confusion_matrix(
+  truth: Integer[np.ndarray, '*space'],
+  predicted: Integer[np.ndarray, '*space'],
+  num_classes: int,
+) -> Integer[np.ndarray, 'k k']:
+  """Returns counts of pixels (rows: truth, columns: prediction), those of truth IGNORE left out."""
+  truth, predicted = truth.ravel(), predicted.ravel()
+  counts = np.zeros(num_classes**2, np.int64)
+  for start in range(0, truth.size, CHUNK):
+    chunk = slice(start, start + CHUNK)
+    known = truth[chunk] != IGNORE
+    rows = truth[chunk][known].astype(np.int64)
+    columns = predicted[chunk][known].astype(np.int64)
+    counts += np.bincount(num_classes * rows + columns, None, num_classes**2)
+  return counts.reshape(num_classes, num_classes)
 
 
-def _ratio(part: Numbers, whole: Numbers) -> Numbers:
+def _ratio(part: Numbers, whole: Numbers) -> np.ndarray:
+  """The quotient; NaN where `whole` is 0."""
   return np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=whole > 0)
 
 
-def iou(matrix: np.ndarray) -> np.ndarray:
-  """Intersection over union per class of [..., classes, classes]; NaN for a class seen nowhere."""
-  hits = np.diagonal(matrix, axis1=-2, axis2=-1).astype(float)
+def _hits(matrix: Num[np.ndarray, '*n k k']) -> Float[np.ndarray, '*n k']:
+  """The correct predictions of each class."""
+  return np.diagonal(matrix, axis1=-2, axis2=-1).astype(float)
+
+
+def iou(matrix: Num[np.ndarray, '*n k k']) -> Float[np.ndarray, '*n k']:
+  """Returns the intersection over union of each class in 0..1; NaN for a class that is nowhere."""
+  hits = _hits(matrix)
   return _ratio(hits, matrix.sum(-1) + matrix.sum(-2) - hits)
 
 
-def mean_iou(matrix: np.ndarray) -> Numbers:
-  """Mean of the classes' IoU in percent; a class absent from truth and prediction is left out."""
-  values = iou(matrix)
-  seen = ~np.isnan(values)
-  return 100 * _ratio(np.where(seen, values, 0).sum(-1), seen.sum(-1))
+def mean_iou(matrix: Num[np.ndarray, '*n k k']) -> Numbers:
+  """Returns the mean IoU of the classes in percent.
+
+  A class that neither truth nor prediction holds is left out of the mean.
+  """
+  return _mean_where_known(iou(matrix))
 
 
-def scores(matrix: np.ndarray, names: Sequence[str]) -> dict[str, float]:
-  """All scores in percent: miou, accuracy, dice (mean), and of each class <score>/<class>.
+def _mean_where_known(values: Float[np.ndarray, '*n k']) -> Numbers:
+  """Means over classes in percent, with classes whose value is NaN left out."""
+  known = ~np.isnan(values)
+  return 100 * _ratio(np.where(known, values, 0).sum(-1), known.sum(-1))
 
-  Those are iou (the Jaccard index), dice, precision and recall. A class absent from both truth and
-  prediction has no score of its own and is in no mean.
+
+def scores(matrix: Num[np.ndarray, 'k k'], names: Sequence[str]) -> dict[str, float]:
+  """Returns miou, dice (mean), accuracy, and iou, dice, precision and recall of each class.
+
+  All are in percent; those of a class are called <score>/<class>. A class that neither truth nor
+  prediction holds has no scores of its own and is in no mean.
   """
   hits = np.diagonal(matrix).astype(float)
-  dices = 100 * _ratio(2 * hits, matrix.sum(0) + matrix.sum(1))
-  ious = 100 * iou(matrix)
-  seen = ~np.isnan(ious)
-  each = {'iou': ious, 'dice': dices}
-  each |= {name: 100 * _overlaps(matrix)[name] for name in ('precision', 'recall')}
+  dice = 100 * _ratio(2 * hits, matrix.sum(0) + matrix.sum(1))
+  jaccard = 100 * iou(matrix)
+  overlaps = _overlaps(matrix)
+  known = ~np.isnan(jaccard)
   total = matrix.sum()
-  return {
+  figures = {
     'miou': float(mean_iou(matrix)),
-    'dice': float(dices[seen].mean()) if seen.any() else float('nan'),
+    'dice': float(dice[known].mean()) if known.any() else float('nan'),
     'accuracy': float(100 * hits.sum() / total) if total else float('nan'),
-    **{
-      f'{score}/{name}': float(value)
-      for score, values in each.items()
-      for name, value, known in zip(names, values, seen, strict=True)
-      if known
-    },
   }
+  by_class = {
+    'iou': jaccard,
+    'dice': dice,
+    'precision': 100 * overlaps['precision'],
+    'recall': 100 * overlaps['recall'],
+  }
+  return figures | _by_class(by_class, names, known)
 
 
-def per_image(matrices: np.ndarray, names: Sequence[str]) -> dict[str, float]:
-  """Means over images of [images, k, k], in percent: <score>_per_image/<class>, background not.
+def _by_class(
+  values: dict[str, np.ndarray], names: Sequence[str], known: Bool[np.ndarray, ' k']
+) -> dict[str, float]:
+  """Figures <score>/<class> of the known classes."""
+  figures = {}
+  for score, of_classes in values.items():
+    for name, value, is_known in zip(names, of_classes, known, strict=True):
+      if is_known:
+        figures[f'{score}/{name}'] = float(value)
+  return figures
 
-  The scores are dice, jaccard, precision and recall; 0 / 0 counts as 1 where neither truth nor
-  prediction of an image holds the class.
+
+def per_image(matrices: Num[np.ndarray, 'n k k'], names: Sequence[str]) -> dict[str, float]:
+  """Returns means over images in percent: <score>_per_image/<class>, without the background.
+
+  The scores are dice, jaccard, precision and recall. Where neither truth nor prediction of an image
+  holds the class, its score is 100.
   """
-  return {
-    f'{score}_per_image/{name}': float(100 * value)
-    for score, values in _overlaps(matrices).items()
-    for name, value in zip(names[1:], values.mean(0)[1:], strict=True)
-  }
+  figures = {}
+  for score, values in _overlaps(matrices).items():
+    for name, value in zip(names[1:], values.mean(0)[1:], strict=True):
+      figures[f'{score}_per_image/{name}'] = float(100 * value)
+  return figures
 
 
-def _overlaps(matrix: np.ndarray) -> dict[str, np.ndarray]:
-  """Dice, Jaccard index, precision and recall per class of [..., k, k], in 0..1."""
-  hits = np.diagonal(matrix, axis1=-2, axis2=-1).astype(float)
-  told, true = matrix.sum(-2), matrix.sum(-1)
-  both, neither = told + true, told + true == 0
+def _overlaps(matrix: Num[np.ndarray, '*n k k']) -> dict[str, Float[np.ndarray, '*n k']]:
+  """Dice, Jaccard index, precision and recall of each class in 0..1; 0 / 0 counts as 1."""
+  hits = _hits(matrix)
+  predicted, true = matrix.sum(-2), matrix.sum(-1)
+  both = predicted + true
+  neither = both == 0
 
   def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.where(neither, 1.0, part / np.maximum(whole, 1))
@@ -90,43 +124,43 @@ def _overlaps(matrix: np.ndarray) -> dict[str, np.ndarray]:
   return {
     'dice': ratio(2 * hits, both),
     'jaccard': ratio(hits, both - hits),
-    'precision': ratio(hits, told),
+    'precision': ratio(hits, predicted),
     'recall': ratio(hits, true),
   }
 
 
-def balanced_accuracy(matrix: np.ndarray) -> Numbers:
-  """Mean recall of the classes of [..., classes, classes] in percent; those without truth left out.
+def balanced_accuracy(matrix: Num[np.ndarray, '*n k k']) -> Numbers:
+  """Returns the mean recall of the classes in percent, those without truth left out.
 
-  It is the accuracy that a test set with equally many of each class would have.
+  It is the accuracy on a test set with equally many examples of each class.
   """
-  each = _ratio(np.diagonal(matrix, axis1=-2, axis2=-1).astype(float), matrix.sum(-1))
-  seen = ~np.isnan(each)
-  return 100 * _ratio(np.where(seen, each, 0).sum(-1), seen.sum(-1))
+  return _mean_where_known(_ratio(_hits(matrix), matrix.sum(-1)))
 
 
-def cell_scores(matrix: np.ndarray, names: Sequence[str]) -> dict[str, float]:
-  """Of patches, in percent: balanced_accuracy, accuracy, recall/<class>, precision/<class>."""
+def cell_scores(matrix: Num[np.ndarray, 'k k'], names: Sequence[str]) -> dict[str, float]:
+  """Returns scores of patches in percent.
+
+  They are balanced_accuracy, accuracy, recall/<class> and precision/<class>; a class without truth
+  has no recall, and one that was never predicted no precision.
+  """
   hits = np.diagonal(matrix).astype(float)
-  sides = {'recall': matrix.sum(1), 'precision': matrix.sum(0)}
-  parts = {part: 100 * _ratio(hits, side) for part, side in sides.items()}
-  return {
+  figures = {
     'balanced_accuracy': float(balanced_accuracy(matrix)),
     'accuracy': float(100 * hits.sum() / max(matrix.sum(), 1)),
-    **{
-      f'{part}/{name}': float(value)
-      for part, values in parts.items()
-      for name, value in zip(names, values, strict=True)
-      if not np.isnan(value)
-    },
   }
+  for score, totals in (('recall', matrix.sum(1)), ('precision', matrix.sum(0))):
+    values = 100 * _ratio(hits, totals)
+    figures |= _by_class({score: values}, names, ~np.isnan(values))
+  return figures
 
 
 PRIMARY_METRIC = {MASKS: ('miou', mean_iou), CELLS: ('balanced_accuracy', balanced_accuracy)}
-"""By task the figure that a run is judged by, and how it is read from summed matrices."""
+"""By task the figure that a run is judged by, and the function that reads it from a matrix."""
+
 DISPLAY_NAME = {'miou': 'mIoU', 'balanced_accuracy': 'balanced accuracy'}
+"""What these figures are called in sentences and on axes."""
 
 
-def absent_classes(matrix: np.ndarray, names: Sequence[str]) -> list[str]:
-  """Classes that neither truth nor prediction holds, and that no mean can count."""
+def absent_classes(matrix: Num[np.ndarray, 'k k'], names: Sequence[str]) -> list[str]:
+  """Returns the classes that neither truth nor prediction holds, which no mean can count."""
   return [name for name, value in zip(names, iou(matrix), strict=True) if np.isnan(value)]

@@ -1,8 +1,9 @@
-"""Scores of detected cells against annotated points: matching, counts, F1."""
+"""Scores of detected cells against annotated points: matching, counts and F1."""
 
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Integer, Num
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
@@ -10,49 +11,76 @@ from ssl_jax.inference.detection import Cells
 from ssl_jax.types import IGNORE
 
 
-def match_points(found: np.ndarray, truth: np.ndarray, distance: float) -> list[tuple[int, int]]:
-  """One-to-one pairs of points at most `distance` apart: as many as can be, then the closest."""
-  if not len(found) or not len(truth):
+def match_points(
+  detected: Num[np.ndarray, 'n 2'], annotated: Num[np.ndarray, 'm 2'], distance: float | int
+) -> list[tuple[int, int]]:
+  """Returns one-to-one pairs of indices of points that are at most `distance` apart.
+
+  There are as many pairs as possible, and of all such pairings it is the one with the smallest sum
+  of distances.
+  """
+  if not len(detected) or not len(annotated):
     return []
-  apart = cdist(found, truth)
-  near = apart <= distance
-  far = 1 + distance * (min(apart.shape) + 1)  # one more pair outweighs all distances
-  chosen = linear_sum_assignment(np.where(near, apart, far))
-  return [(i, j) for i, j in zip(*chosen, strict=True) if near[i, j]]
+  distances = cdist(detected, annotated)
+  near = distances <= distance
+  # One more pair is worth more than all distances together.
+  too_far = 1 + distance * (min(distances.shape) + 1)
+  chosen = linear_sum_assignment(np.where(near, distances, too_far))
+  return [(int(i), int(j)) for i, j in zip(*chosen, strict=True) if near[i, j]]
 
 
 def tp_fp_fn(
-  cells: Cells, at: np.ndarray, classes: np.ndarray, names: Sequence[str], distance: float
-) -> np.ndarray:
-  """Hits, false and missed [classes, 3] against the points of an image.
+  cells: Cells,
+  points: Num[np.ndarray, 'm 2'],
+  classes: Integer[np.ndarray, ' m'],
+  names: Sequence[str],
+  distance: float | int,
+) -> Integer[np.ndarray, 'classes 3']:
+  """Returns the true positives, false positives and false negatives of an image, class by class.
 
-  Row 0 is that of cells of whatever class. A point of unknown class counts there; found under some
-  class, it is neither a hit nor false.
+  Row 0 counts cells of any class. An annotated point of unknown class (IGNORE) counts there; a cell
+  detected on it under some class is neither a true nor a false positive of that class.
+
+  Args:
+    cells: that were detected.
+    points: annotated rows and columns.
+    classes: their ids.
+    names: of all classes, the background first.
+    distance: pixels within which a cell is a hit.
   """
   counts = np.zeros((len(names), 3), np.int64)
-  counts[0] = _tally(len(match_points(cells.at, at, distance)), len(cells.at), len(at))
-  for number in range(1, len(names)):
-    mine, true = cells.at[cells.classes == number], at[classes == number]
-    hits = match_points(mine, true, distance)
-    others = np.delete(mine, [i for i, _ in hits], axis=0)
-    unknown = len(match_points(others, at[classes == IGNORE], distance))
-    counts[number] = _tally(len(hits), len(mine) - unknown, len(true))
+  hits = len(match_points(cells.points, points, distance))
+  counts[0] = (hits, len(cells.points) - hits, len(points) - hits)
+  for class_id in range(1, len(names)):
+    detected = cells.points[cells.classes == class_id]
+    annotated = points[classes == class_id]
+    pairs = match_points(detected, annotated, distance)
+    unmatched = np.delete(detected, [i for i, _ in pairs], axis=0)
+    unknown = len(match_points(unmatched, points[classes == IGNORE], distance))
+    hits = len(pairs)
+    counts[class_id] = (hits, len(detected) - unknown - hits, len(annotated) - hits)
   return counts
 
 
-def _tally(hits: int, found: int, true: int) -> tuple[int, int, int]:
-  return hits, found - hits, true - hits
+def f1_scores(counts: Integer[np.ndarray, 'classes 3'], names: Sequence[str]) -> dict[str, float]:
+  """Returns detection_f1, _precision and _recall of any class, f1/<class>, and their mean f1.
 
-
-def f1_scores(counts: np.ndarray, names: Sequence[str]) -> dict[str, float]:
-  """In percent: detection_f1, _precision and _recall (any class), f1/<class>, and their mean f1."""
-  hits, false, missed = counts.T.astype(float)
-  each = 100 * 2 * hits / np.maximum(2 * hits + false + missed, 1)
-  true = hits + missed > 0
-  return {
-    'detection_f1': float(each[0]),
-    'detection_precision': float(100 * hits[0] / max(hits[0] + false[0], 1)),
-    'detection_recall': float(100 * hits[0] / max(hits[0] + missed[0], 1)),
-    'f1': float(each[1:][true[1:]].mean()) if true[1:].any() else float('nan'),
-    **{f'f1/{names[i]}': float(each[i]) for i in range(1, len(names)) if true[i]},
+  All are in percent, from the counts of tp_fp_fn summed over images; a class that was not annotated
+  has no f1 and is not in the mean.
+  """
+  true_positives, false_positives, false_negatives = counts.T.astype(float)
+  errors = false_positives + false_negatives
+  f1 = 100 * 2 * true_positives / np.maximum(2 * true_positives + errors, 1)
+  num_annotated = true_positives + false_negatives
+  num_detected = true_positives + false_positives
+  annotated = num_annotated > 0
+  figures = {
+    'detection_f1': float(f1[0]),
+    'detection_precision': float(100 * true_positives[0] / max(num_detected[0], 1)),
+    'detection_recall': float(100 * true_positives[0] / max(num_annotated[0], 1)),
+    'f1': float(f1[1:][annotated[1:]].mean()) if annotated[1:].any() else float('nan'),
   }
+  for class_id in range(1, len(names)):
+    if annotated[class_id]:
+      figures[f'f1/{names[class_id]}'] = float(f1[class_id])
+  return figures

@@ -1,21 +1,108 @@
-"""Figures of what was found, drawn as PNG files; no display, and no state of pyplot, is touched."""
+"""Draws results as PNG files; no display, and no state of pyplot, is touched."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer, Num, UInt8
 
-from ssl_jax.io.images import PALETTE, overlay, to_channels, to_uint8
+from ssl_jax.evaluation.image_grid import DPI, Colour, Mark, Panel, draw_grid
+from ssl_jax.io.images import PALETTE, to_channels, to_uint8
+from ssl_jax.io.overlays import class_colour
 from ssl_jax.types import BACKGROUND, IGNORE
 
-INK = [tuple(colour / 255) for colour in PALETTE[[6, 5, 3, 7, 1, 2, 4]]]
-"""Colours of lines, on white."""
+LINE_COLOURS = [tuple(colour / 255) for colour in PALETTE[[6, 5, 3, 7, 1, 2, 4]]]
+"""Colours of lines and bars, on white."""
+
+SMALL, LARGE = 140 * 140, 440 * 440
+"""Pixels of the page that a patch covers, and an image that is shown as it is."""
+
+
+def beside(
+  path: Path,
+  rows: Sequence[Sequence[UInt8[np.ndarray, '_ _ 3']]],
+  titles: Sequence[str],
+  row_names: Sequence[str] = (),
+  row_scores: Sequence[Sequence[str]] = (),
+  classes: Sequence[str] = (),
+  unknown: bool = False,
+) -> None:
+  """Draws rows of RGB images as they are.
+
+  Args:
+    path: of the PNG.
+    rows: of images.
+    titles: above the columns.
+    row_names: at the left of each row.
+    row_scores: for each row a text under each of its images ('' for none).
+    classes: names, the background first; their colours are the legend.
+    unknown: whether the legend has the colour of IGNORE as well.
+  """
+  panels = [[Panel(image) for image in row] for row in rows]
+  colours = legend(classes, unknown)
+  draw_grid(path, panels, titles, row_names, row_scores, colours, LARGE)
+
+
+def picture(
+  path: Path,
+  rows: Sequence[Sequence[np.ndarray | None]],
+  titles: Sequence[str],
+  row_names: Sequence[str] = (),
+  row_scores: Sequence[Sequence[str]] = (),
+  classes: Sequence[str] = (),
+) -> None:
+  """Draws rows of [image, mask, mask, ...]: the image, then each mask laid over it.
+
+  Of volumes it shows the slice of which the first mask marks most.
+
+  Args:
+    path: of the PNG.
+    rows: an image [H, W, C] or volume [z, y, x, C], and class ids; None leaves a cell empty.
+    titles: above the columns.
+    row_names: at the left of each row, say the image's.
+    row_scores: for each row a text under each of its images ('' for none).
+    classes: names, the background first; their colours are the legend.
+  """
+  panels, names, unknown = [], list(row_names), False
+  for i, (image, *masks) in enumerate(rows):
+    assert image is not None  # only masks may be missing
+    if names and image.ndim == 4:
+      names[i] += f', slice {marked_slice(image, *masks)}'
+    image, *masks = in_plane(image, *masks)
+    rgb = to_channels(to_uint8(image), 3)
+    panels.append([Panel(rgb), *(None if mask is None else Panel(rgb, mask) for mask in masks)])
+    unknown = unknown or any(mask is not None and (mask == IGNORE).any() for mask in masks)
+  draw_grid(path, panels, titles, names, row_scores, legend(classes, unknown))
+
+
+def legend(classes: Sequence[str], unknown: bool = False) -> dict[str, Colour]:
+  """Returns the colours of the classes but the background, which has none; empty without classes.
+
+  With `unknown` there is one more, for pixels or cells whose class nobody has said.
+  """
+  colours = {name: class_colour(class_id) for class_id, name in enumerate(classes) if class_id}
+  if colours and unknown:
+    colours['unknown'] = class_colour(IGNORE)
+  return colours
+
+
+def marked_slice(volume: np.ndarray, *masks: np.ndarray | None) -> int:
+  """Returns the index of the slice [z] of which the first mask there is marks most."""
+  first = next((mask for mask in masks if mask is not None), np.zeros(volume.shape[:3]))
+  return int(((first != BACKGROUND) & (first != IGNORE)).sum((1, 2)).argmax())
+
+
+def in_plane(image: np.ndarray, *masks: np.ndarray | None) -> list[Any]:
+  """Returns an image and its masks as they are; of a volume and its masks the marked slice."""
+  if image.ndim == 3:
+    return [image, *masks]
+  z = marked_slice(image, *masks)
+  return [image[z], *(None if mask is None else mask[z] for mask in masks)]
 
 
 def _axes(rows: int, columns: int, width: float, height: float) -> tuple[Any, np.ndarray]:
-  """A figure and its panels, each of so many inches."""
+  """A figure and its plots, each of so many inches."""
   from matplotlib.figure import Figure
 
   figure = Figure(figsize=(width * columns, height * rows + 0.3), layout='constrained')
@@ -25,65 +112,26 @@ def _axes(rows: int, columns: int, width: float, height: float) -> tuple[Any, np
 def _save(figure: Any, path: Path) -> None:
   from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-  Path(path).parent.mkdir(parents=True, exist_ok=True)
-  FigureCanvasAgg(figure).print_figure(Path(path), dpi=110, format='png')
+  path.parent.mkdir(parents=True, exist_ok=True)
+  FigureCanvasAgg(figure).print_figure(path, dpi=DPI, format='png')
 
 
-def beside(path: Path, rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str]) -> None:
-  """Draws rows of RGB images as they are; `titles` head the columns."""
-  figure, axes = _axes(len(rows), len(titles), 4.0, 4.0)
-  for line, row in zip(axes, rows, strict=True):
-    for axis, image in zip(line, row, strict=True):
-      axis.axis('off')
-      axis.imshow(image, interpolation='nearest')
-  for title, axis in zip(titles, axes[0], strict=True):
-    axis.set_title(title, fontsize=10)
-  _save(figure, path)
-
-
-def flat(image: np.ndarray, *masks: np.ndarray | None) -> list[np.ndarray | None]:
-  """An image and its masks; of a volume [z, y, x, C] the slice of which the first marks most."""
-  if image.ndim == 3:
-    return [image, *masks]
-  first = next((mask for mask in masks if mask is not None), np.zeros(image.shape[:3]))
-  at = int(((first != BACKGROUND) & (first != IGNORE)).sum((1, 2)).argmax())
-  return [image[at], *(None if mask is None else mask[at] for mask in masks)]
-
-
-def picture(path: Path, rows: Sequence[Sequence[np.ndarray | None]], titles: Sequence[str]) -> None:
-  """Draws rows of [image, mask, mask, ...] as a PNG: the image, then each mask laid over it.
-
-  A mask may be None (an empty cell); `titles` head the columns. Of volumes a slice is shown.
-  """
-  columns = max(len(row) for row in rows)
-  figure, axes = _axes(len(rows), columns, 2.6, 2.6)
-  for axis in axes.flat:
-    axis.axis('off')
-  for row, line in zip(rows, axes, strict=True):
-    image, *masks = flat(*row)
-    shown = [to_channels(to_uint8(image), 3)]
-    shown += [None if mask is None else overlay(image, mask) for mask in masks]
-    for panel, axis in zip(shown, line, strict=False):
-      if panel is not None:
-        axis.imshow(panel, interpolation='nearest')
-  for title, axis in zip(titles, axes[0], strict=False):
-    axis.set_title(title, fontsize=10)
-  _save(figure, path)
-
-
-def confusion(
-  path: Path, matrices: Mapping[str, Int[np.ndarray, 'k k']], classes: Sequence[str]
+def confusion_matrices(
+  path: Path, matrices: Mapping[str, Integer[np.ndarray, 'k k']], classes: Sequence[str]
 ) -> None:
-  """A panel for each system: which part of a class (rows, the truth) was called what (columns)."""
+  """Draws a confusion matrix for each system: rows are the truth, columns the predictions.
+
+  A cell has the fraction of its row, and the count.
+  """
   side = 1.2 + 0.62 * len(classes)
   figure, axes = _axes(1, len(matrices), side, side)
   for axis, (title, matrix) in zip(axes[0], matrices.items(), strict=True):
-    share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-    axis.imshow(share, cmap='Blues', vmin=0, vmax=1)
-    for (row, column), value in np.ndenumerate(share):
-      ink = 'white' if value > 0.6 else 'black'
-      count = f'{value:.0%}\n{matrix[row, column]}'
-      axis.text(column, row, count, ha='center', va='center', fontsize=7, color=ink)
+    fractions = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    axis.imshow(fractions, cmap='Blues', vmin=0, vmax=1)
+    for (row, column), fraction in np.ndenumerate(fractions):
+      colour = 'white' if fraction > 0.6 else 'black'
+      text = f'{fraction:.0%}\n{matrix[row, column]}'
+      axis.text(column, row, text, ha='center', va='center', fontsize=7, color=colour)
     axis.set_xticks(range(len(classes)), classes, rotation=40, ha='right', fontsize=8)
     axis.set_yticks(range(len(classes)), classes, fontsize=8)
     axis.set(xlabel='predicted', ylabel='truth')
@@ -92,51 +140,55 @@ def confusion(
 
 
 def centroids(path: Path, points: Mapping[str, Float[np.ndarray, 'n 2']], side: int) -> None:
-  """A panel for each of truth and systems: where in a patch of `side` pixels its cell is (x, y)."""
+  """Draws a plot for the truth and for each system: where in a patch its cell is.
+
+  Args:
+    path: of the PNG.
+    points: by title, x and y in pixels from the patch's top left corner.
+    side: of a patch in pixels.
+  """
   figure, axes = _axes(1, len(points), 2.6, 2.6)
-  for axis, (title, at) in zip(axes[0], points.items(), strict=True):
-    size = min(max(3000 / max(len(at), 1), 3), 30)
-    axis.scatter(at[:, 0], at[:, 1], s=size, alpha=0.3, color=INK[0], linewidths=0)
+  for axis, (title, xy) in zip(axes[0], points.items(), strict=True):
+    size = min(max(3000 / max(len(xy), 1), 3), 30)
+    axis.scatter(xy[:, 0], xy[:, 1], s=size, alpha=0.3, color=LINE_COLOURS[0], linewidths=0)
     axis.set(xlim=(0, side), ylim=(side, 0), aspect='equal', xlabel='x', ylabel='y')
     axis.set_title(title, fontsize=10)
   _save(figure, path)
 
 
-class Shown(NamedTuple):
-  """A patch, the true place and class of its cell, and those that a system gives it."""
+class Patch(NamedTuple):
+  """A patch, and where its cell is: the truth, and the prediction of a system."""
 
-  image: np.ndarray
-  truth: tuple[float, float] | None  # x, y; None where there is none
-  found: tuple[float, float] | None
-  title: str
+  image: Num[np.ndarray, 'h w c']
+  truth: tuple[float, float] | None  # x, y in pixels from the corner; None where there is none
+  predicted: tuple[float, float] | None
+  title: str  # one or more lines
 
 
-def patches(path: Path, rows: Mapping[str, Sequence[Shown]]) -> None:
-  """A row of patches for each system: + is the truth, o what it says."""
-  figure, axes = _axes(len(rows), max(map(len, rows.values())), 1.3, 1.6)
-  for axis in axes.flat:
-    axis.axis('off')
-  for line, (system, row) in zip(axes, rows.items(), strict=True):
-    for axis, patch in zip(line, row, strict=False):
-      axis.imshow(to_channels(to_uint8(patch.image), 3), interpolation='nearest')
-      for at, sign in ((patch.truth, '+'), (patch.found, 'o')):
-        if at is not None:
-          pen = dict(color='yellow', markerfacecolor='none', markersize=7)
-          axis.plot(at[0] - 0.5, at[1] - 0.5, sign, **pen)
-      axis.set_title(patch.title, fontsize=6)
-    line[0].text(0, -0.02, system, transform=line[0].transAxes, fontsize=7, va='top')
-  _save(figure, path)
+def patches(path: Path, rows: Mapping[str, Sequence[Patch]]) -> None:
+  """Draws a row of patches for each system: + is the truth, o the prediction."""
+  panels = []
+  for row in rows.values():
+    panels.append([])
+    for patch in row:
+      points = (('+', patch.truth), ('o', patch.predicted))
+      marks = [Mark(*point, sign) for sign, point in points if point is not None]
+      panels[-1].append(Panel(to_channels(to_uint8(patch.image), 3), marks=marks))
+  titles = [[patch.title for patch in row] for row in rows.values()]
+  signs = {'truth': '+', 'predicted': 'o'}
+  draw_grid(path, panels, (), list(rows), titles, signs, SMALL)
 
 
 def bars(path: Path, groups: Mapping[str, Mapping[str, float]], y: str) -> None:
-  """A group of bars for each split, a bar for each score of 0 to 100."""
-  names = [*next(iter(groups.values()))]
+  """Draws a group of bars for each split, a bar for each score of 0 to 100; `y` is the axis."""
+  names = list(next(iter(groups.values())))
   figure, axes = _axes(1, 1, 1.5 + 1.3 * len(groups), 3.2)
   axis, width = axes[0, 0], 0.8 / len(names)
   for i, name in enumerate(names):
     heights = [scores[name] for scores in groups.values()]
-    at = np.arange(len(groups)) + (i - (len(names) - 1) / 2) * width
-    drawn = axis.bar(at, heights, width, color=INK[i % len(INK)], label=name)
+    centres = np.arange(len(groups)) + (i - (len(names) - 1) / 2) * width
+    colour = LINE_COLOURS[i % len(LINE_COLOURS)]
+    drawn = axis.bar(centres, heights, width, color=colour, label=name)
     axis.bar_label(drawn, fmt='%.0f', fontsize=7)
   axis.set_xticks(range(len(groups)), list(groups))
   axis.set(ylim=(0, 108), ylabel=y)
@@ -156,16 +208,26 @@ class Line(NamedTuple):
 def curves(
   path: Path, lines: Mapping[str, Line], x: str, y: str, log: bool = False, title: str = ''
 ) -> None:
-  """A line and its interval for each system."""
+  """Draws a line and its interval for each system.
+
+  Args:
+    path: of the PNG.
+    lines: by system.
+    x: what the x axis is called.
+    y: what the y axis is called.
+    log: whether x is shown on a logarithmic scale.
+    title: above the plot.
+  """
   figure, axes = _axes(1, 1, 5.0, 3.5)
   axis = axes[0, 0]
-  for (system, line), ink in zip(lines.items(), INK * len(lines), strict=False):
-    axis.plot(line.x, line.y, 'o-', color=ink, label=system, markersize=3)
-    axis.fill_between(line.x, line.low, line.high, color=ink, alpha=0.15, linewidth=0)
+  for i, (system, line) in enumerate(lines.items()):
+    colour = LINE_COLOURS[i % len(LINE_COLOURS)]
+    axis.plot(line.x, line.y, 'o-', color=colour, label=system, markersize=3)
+    axis.fill_between(line.x, line.low, line.high, color=colour, alpha=0.15, linewidth=0)
   if log:
     axis.set_xscale('log')
-    every = sorted({value for line in lines.values() for value in line.x})
-    axis.set_xticks(every, [f'{value:g}' for value in every])
+    values = sorted({value for line in lines.values() for value in line.x})
+    axis.set_xticks(values, [f'{value:g}' for value in values])
     axis.minorticks_off()
   axis.set(xlabel=x, ylabel=y, title=title)
   axis.grid(alpha=0.3)

@@ -1,64 +1,81 @@
-"""Measures of organs in whole volumes: overlap, surfaces, tables."""
+"""Scores of organs in whole volumes: overlap, surfaces, and the table of a test set."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Integer
 
 from ssl_jax.evaluation import surface_distance
 
 TOLERANCE = 2.0
-"""mm within which surfaces agree (FLARE22)."""
+"""Millimetres within which surfaces agree (FLARE22)."""
 
-
-COSTS = {  # what a ResourceMeter finds, and its words in a table
+COSTS = {
   'seconds': 'running time, s',
   'peak_mib': 'peak of memory, MiB',
   'memory_area': 'area under memory over time, MiB s',
   'processor_area': 'area under processor use over time, % s',
 }
+"""What a ResourceMeter measures, and its words in a table."""
 
 
-def measure(
-  truth: UInt8[np.ndarray, 'x y z'],
-  found: UInt8[np.ndarray, 'x y z'],
-  spacing: Sequence[float],
+def organ_scores(
+  truth: Integer[np.ndarray, 'x y z'],
+  predicted: Integer[np.ndarray, 'x y z'],
+  spacing: Sequence[float | int],
   classes: Sequence[str],
-  tolerance: float = TOLERANCE,
+  tolerance: float | int = TOLERANCE,
 ) -> dict[str, float]:
-  """dsc/<organ> and nsd/<organ> in percent, hd95/<organ> in mm, and the means of the first two.
+  """Returns dsc/<organ> and nsd/<organ> in percent, hd95/<organ> in mm, and the means dsc and nsd.
 
-  An organ that is in neither has 100, 100 and 0; one that is in one only 0, 0 and infinity, which
-  is in no mean.
+  An organ that is in neither volume has 100, 100 and 0; one that is in only one has 0, 0 and
+  infinity.
+
+  Args:
+    truth: class ids.
+    predicted: class ids.
+    spacing: sides of a voxel in mm.
+    classes: names, the background first.
+    tolerance: mm within which surfaces agree for nsd.
   """
-  scores = {}
-  for i, name in enumerate(classes[1:], start=1):
-    true, said = truth == i, found == i
-    total = int(true.sum() + said.sum())
-    between = surface_distance.surfaces(true, said, spacing)
-    scores[f'dsc/{name}'] = 200.0 * int((true & said).sum()) / total if total else 100.0
-    scores[f'nsd/{name}'] = 100 * surface_distance.surface_dice(between, tolerance)
-    scores[f'hd95/{name}'] = surface_distance.hausdorff(between)
+  figures = {}
+  for class_id, name in enumerate(classes[1:], start=1):
+    true, found = truth == class_id, predicted == class_id
+    total = int(true.sum() + found.sum())
+    common = int((true & found).sum())
+    between = surface_distance.surfaces(true, found, spacing)
+    figures[f'dsc/{name}'] = 200.0 * common / total if total else 100.0
+    figures[f'nsd/{name}'] = 100 * surface_distance.surface_dice(between, tolerance)
+    figures[f'hd95/{name}'] = surface_distance.hausdorff(between)
   for score in ('dsc', 'nsd'):
-    scores[score] = float(np.mean([scores[f'{score}/{name}'] for name in classes[1:]]))
-  return scores
+    figures[score] = float(np.mean([figures[f'{score}/{name}'] for name in classes[1:]]))
+  return figures
 
 
-def table(rows: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> str:
-  """Markdown: DSC, NSD (percent) and HD95 (mm) per organ, then what a case took, over cases."""
+def organ_table(cases: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> str:
+  """Returns a Markdown table of cases: the scores of each organ, then the costs of a case.
+
+  DSC and NSD (percent) are given as mean and standard deviation over cases, HD95 (mm) as the mean
+  over the n cases in which it is finite.
+  """
   lines = ['| organ | DSC % | NSD % | HD95 mm |', '|---|---|---|---|']
-  for name in (*classes[1:], None):
-    said = [_spread([row[f'{s}/{name}' if name else s] for row in rows]) for s in ('dsc', 'nsd')]
-    far = [row[f'hd95/{name}'] for row in rows if np.isfinite(row.get(f'hd95/{name}', np.inf))]
-    hd95 = f'{np.mean(far):.1f} (n={len(far)})' if far else ''
-    lines.append(f'| {name or "mean"} | {said[0]} | {said[1]} | {hd95} |')
-  lines += ['', f'| of {len(rows)} cases | mean | most |', '|---|---|---|']
+  for name in classes[1:]:
+    dsc = _mean_and_std([case[f'dsc/{name}'] for case in cases])
+    nsd = _mean_and_std([case[f'nsd/{name}'] for case in cases])
+    distances = [case.get(f'hd95/{name}', np.inf) for case in cases]
+    finite = [distance for distance in distances if np.isfinite(distance)]
+    hd95 = f'{np.mean(finite):.1f} (n={len(finite)})' if finite else ''
+    lines.append(f'| {name} | {dsc} | {nsd} | {hd95} |')
+  dsc = _mean_and_std([case['dsc'] for case in cases])
+  nsd = _mean_and_std([case['nsd'] for case in cases])
+  lines.append(f'| mean | {dsc} | {nsd} |  |')
+  lines += ['', f'| of {len(cases)} cases | mean | most |', '|---|---|---|']
   for cost, words in COSTS.items():
-    values = [row[cost] for row in rows]
+    values = [case[cost] for case in cases]
     lines.append(f'| {words} | {np.mean(values):.1f} | {np.max(values):.1f} |')
   return '\n'.join(lines) + '\n'
 
 
-def _spread(values: Sequence[float]) -> str:
+def _mean_and_std(values: Sequence[float]) -> str:
   return f'{np.mean(values):.2f} ± {np.std(values):.2f}'

@@ -2,57 +2,65 @@
 
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+import psutil
 from jaxtyping import Float
 
 PERIOD = 0.1
-"""Seconds between two looks at what is used."""
+"""Seconds between two measurements."""
+
+MIB = 2**20
 
 
 class ResourceMeter:
-  """Looks at memory and processor while something runs: `with ResourceMeter() as meter: ...; meter.cost`.
+  """Measures while something runs: `with ResourceMeter() as meter: ...`, then `meter.cost`.
 
-  Memory is that of the device, or, on a CPU, of the process. `cost` has the seconds, the peak in
-  MiB, and the areas under the curves of memory (MiB s) and of processor use (percent s; a core that
-  is busy throughout counts 100 percent).
+  Memory is that of the device or, on a CPU, of the process.
   """
 
-  def __enter__(self) -> 'ResourceMeter':
-    self._looks: list[tuple[float, float, float]] = [self._resample()]
+  def __init__(self):
+    self._process = psutil.Process()
+    self._samples: list[tuple[float, float, float]] = []  # s, MiB, s of processor time
     self._ended = threading.Event()
     self._thread = threading.Thread(target=self._watch, daemon=True)
+
+  def __enter__(self) -> 'ResourceMeter':
+    self._samples.append(self._sample())
     self._thread.start()
     return self
 
   def __exit__(self, *error: Any) -> None:
     self._ended.set()
     self._thread.join()
-    self._looks.append(self._resample())
+    self._samples.append(self._sample())
 
   def _watch(self) -> None:
     while not self._ended.wait(PERIOD):
-      self._looks.append(self._resample())
+      self._samples.append(self._sample())
 
-  def _resample(self) -> tuple[float, float, float]:
-    """Seconds, MiB, and seconds of processor time."""
+  def _sample(self) -> tuple[float, float, float]:
+    """Seconds, MiB of memory, and seconds of processor time."""
     stats = jax.local_devices()[0].memory_stats()
-    used = stats['bytes_in_use'] if stats else _resident()
-    return time.perf_counter(), used / 2**20, time.process_time()
+    used = stats['bytes_in_use'] if stats else self._process.memory_info().rss
+    return time.perf_counter(), used / MIB, time.process_time()
 
   @property
-  def trace(self) -> Float[np.ndarray, 'looks 3']:
-    """Seconds since the beginning, MiB, and percent of a core since the look before."""
-    times, memory, processor = np.array(self._looks).T
+  def trace(self) -> Float[np.ndarray, 'samples 3']:
+    """Seconds since the beginning, MiB, and percent of a core since the sample before."""
+    times, memory, processor = np.array(self._samples).T
     busy = 100 * np.diff(processor) / np.maximum(np.diff(times), 1e-9)
     return np.stack([times - times[0], memory, [0.0, *busy]], axis=1)
 
   @property
   def cost(self) -> dict[str, float]:
-    """What was used since the beginning."""
+    """The seconds, the peak of memory in MiB, and the areas under memory and processor use.
+
+    memory_area is in MiB s, processor_area in percent s: a core that is busy throughout counts 100
+    percent.
+    """
     times, memory, busy = self.trace.T
     return {
       'seconds': float(times[-1]),
@@ -60,9 +68,3 @@ class ResourceMeter:
       'memory_area': float(np.trapezoid(memory, times)),
       'processor_area': float(busy[1:] @ np.diff(times)),
     }
-
-
-def _resident() -> float:
-  """Bytes of memory that the process holds."""
-  pages = int(Path('/proc/self/statm').read_text().split()[1])
-  return pages * 4096.0

@@ -1,13 +1,14 @@
-"""Differences between two systems, with the interval that makes them believable."""
+"""Differences between two systems, with the intervals that say how far to trust them."""
 
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Num
 from scipy import stats
 
-FEWEST = 6
-"""Test images below which redrawing them shows nothing: even if all agree, chance is above 5 %."""
+MIN_IMAGES = 6
+"""Fewest test images for a bootstrap interval: if all of fewer agree, chance is still above 5 %."""
 
 
 class Difference(NamedTuple):
@@ -23,8 +24,11 @@ class Difference(NamedTuple):
     return f'{self.mean:+.2f} [{self.low:+.2f}, {self.high:+.2f}]'
 
 
-def of_mean(values: np.ndarray) -> tuple[float, float, float]:
-  """The mean of n values and its 95 % interval by Student's t; no interval (NaN) where n is 1."""
+def mean_interval(values: Num[np.ndarray, ' n']) -> tuple[float, float, float]:
+  """Returns the mean of n values and its 95 % interval by Student's t.
+
+  The ends of the interval are NaN where n is 1.
+  """
   values, n = np.asarray(values, float), len(values)
   mean = float(values.mean())
   spread = values.std(ddof=1) if n > 1 else np.nan
@@ -32,29 +36,39 @@ def of_mean(values: np.ndarray) -> tuple[float, float, float]:
   return mean, mean - half, mean + half
 
 
-def over_seeds(ours: np.ndarray, control: np.ndarray) -> Difference:
-  """Student's t interval of the paired differences of n >= 2 seeds."""
-  difference = np.asarray(ours) - np.asarray(control)
-  return Difference(*of_mean(difference), f'{len(difference)} seeds, paired')
+def difference_over_seeds(
+  ours: Num[np.ndarray, ' n'], control: Num[np.ndarray, ' n']
+) -> Difference:
+  """Returns the mean of the paired differences of n >= 2 seeds, with Student's t interval."""
+  differences = np.asarray(ours) - np.asarray(control)
+  return Difference(*mean_interval(differences), f'{len(differences)} seeds, paired')
 
 
-def over_images(
-  ours: np.ndarray,
-  control: np.ndarray,
-  score: Callable[[np.ndarray], np.ndarray],
+def difference_over_images(
+  ours: Num[np.ndarray, 'n k k'],
+  control: Num[np.ndarray, 'n k k'],
+  score: Callable[[np.ndarray], np.ndarray | np.number],
   draws: int = 2000,
 ) -> Difference:
-  """Bootstrap interval for one seed: test images [n, k, k] are redrawn, the same for both.
+  """Returns the difference of one seed, with a bootstrap interval over test images.
 
-  `score` reads summed confusion matrices [..., k, k]. The interval tells how much the choice of
-  test images matters; it cannot tell how much another seed would change.
+  The interval says how much the choice of test images matters; it cannot say how much another seed
+  would change.
+
+  Args:
+    ours: confusion matrices of the test images.
+    control: those of the same images by the other system.
+    score: a score of summed confusion matrices [..., k, k].
+    draws: times that n images are drawn with replacement, the same for both.
   """
   n = len(ours)
   counts = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=draws)
-  redrawn = [score(np.tensordot(counts, m, axes=1)) for m in (ours, control)]
-  low, high = np.nanpercentile(redrawn[0] - redrawn[1], [2.5, 97.5])
+  drawn_ours = score(np.tensordot(counts, ours, axes=1))
+  drawn_control = score(np.tensordot(counts, control, axes=1))
+  low, high = np.nanpercentile(drawn_ours - drawn_control, [2.5, 97.5])
   mean = float(score(ours.sum(0)) - score(control.sum(0)))
-  return Difference(mean, float(low), float(high), f'1 seed, {n} test images redrawn', n >= FEWEST)
+  source = f'1 seed, {n} test images redrawn'
+  return Difference(mean, float(low), float(high), source, n >= MIN_IMAGES)
 
 
 def verdict(
@@ -63,16 +77,16 @@ def verdict(
   metric: str = 'mIoU',
   against: str = 'the supervised control',
 ) -> str:
-  """One sentence that says whether `name` helped, and how sure that is."""
-  what = f'{difference} points of test {metric} against {against}'
+  """Returns one sentence that says whether `name` helps, and how sure that is."""
+  points = f'{difference} points of test {metric} against {against}'
   ending = f'({difference.source}; 95 % interval)'
   if not difference.enough:
     return (
-      f'Too few test images to say whether {name} helps: {what} {ending}; give {FEWEST} or more, '
-      f'or several seeds (replicas=3).'
+      f'Too few test images to say whether {name} helps: {points} {ending}; give {MIN_IMAGES} or '
+      f'more, or train several seeds (num_seeds=3).'
     )
   if difference.low > 0:
-    return f'{name} helps: {what} {ending}.'
+    return f'{name} helps: {points} {ending}.'
   if difference.high < 0:
-    return f'{name} HURTS: {what} {ending}.'
-  return f'No difference shown for {name}: {what} {ending}; the interval holds 0.'
+    return f'{name} HURTS: {points} {ending}.'
+  return f'No difference shown for {name}: {points} {ending}; the interval includes 0.'

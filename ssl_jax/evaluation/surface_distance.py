@@ -1,8 +1,9 @@
 """Distances between the surfaces of two masks in millimetres: NSD and HD95.
 
-The surface of a mask is that of marching cubes between its voxels' centres; each cube that it
-crosses counts with the area of its piece, at the place of the cube (Nikolov et al. 2018,
-arXiv:1809.04430, as in DeepMind's surface-distance).
+The surface of a mask is that of marching cubes between the centres of its voxels. Each cube of 2 x
+2 x 2 voxels that it crosses is one element of the surface: it lies at the position of the cube and
+counts with the area of the surface inside it (Nikolov et al. 2018, arXiv:1809.04430, as in
+DeepMind's surface-distance).
 """
 
 import functools
@@ -14,67 +15,78 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from scipy import ndimage
 
-CORNERS = tuple(itertools.product((0, 1), repeat=3))
-"""Of a cube of 2 x 2 x 2 voxels; corner i is bit 7 - i of its code."""
-
-Edge = tuple[tuple[int, ...], tuple[int, ...]]
+Corner = tuple[int, ...]
+Edge = tuple[Corner, Corner]
 Triangle = tuple[int, int, int]
+
+CORNERS: tuple[Corner, ...] = tuple(itertools.product((0, 1), repeat=3))
+"""The corners of a cube of 2 x 2 x 2 voxels; corner i is bit 7 - i of the cube's code."""
 
 
 class Surfaces(NamedTuple):
-  """From each element of a surface the distance to the other surface, and the element's area."""
+  """The elements of two surfaces: distances to the other surface, and areas."""
 
-  to_found: Float[np.ndarray, ' n']  # mm, from the truth
+  to_predicted: Float[np.ndarray, ' n']  # mm, from the truth
   areas: Float[np.ndarray, ' n']  # mm2, of the truth
-  to_truth: Float[np.ndarray, ' m']
-  found_areas: Float[np.ndarray, ' m']
+  to_truth: Float[np.ndarray, ' m']  # mm, from the prediction
+  predicted_areas: Float[np.ndarray, ' m']  # mm2
 
 
-def _faces() -> list[list[tuple[int, ...]]]:
-  """The corners of each face of the cube, in turn around it."""
-  found = []
-  for axis, side in itertools.product(range(3), (0, 1)):
-    turn = ((0, 0), (0, 1), (1, 1), (1, 0))
-    found.append([tuple(np.insert(pair, axis, side).tolist()) for pair in turn])
-  return found
+def _faces() -> list[list[Corner]]:
+  """The four corners of each face of the cube, in turn around it."""
+  around = ((0, 0), (0, 1), (1, 1), (1, 0))
+  return [
+    [tuple(np.insert(pair, axis, side).tolist()) for pair in around]
+    for axis in range(3)
+    for side in (0, 1)
+  ]
 
 
-def _loops(inside: dict) -> list[list[Edge]]:
+def _loops(inside: dict[Corner, bool]) -> list[list[Edge]]:
   """The closed lines in which the surface meets the faces of a cube, as the edges they cross.
 
-  Where a face is crossed four times, the corners of the rarer kind are cut off one by one.
+  Where a face is crossed four times, its two corners of the rarer kind are cut off one by one.
   """
+  links = _links(inside)
+  loops, left = [], set(links)
+  while left:
+    loop = [min(left)]
+    while ahead := [edge for edge in links[loop[-1]] if edge in left and edge not in loop]:
+      loop.append(ahead[0])
+    loops.append(loop)
+    left -= set(loop)
+  return loops
+
+
+def _links(inside: dict[Corner, bool]) -> dict[Edge, list[Edge]]:
+  """For each edge that the surface crosses the edges it is joined to, across the edge's faces."""
   rare = sum(inside.values()) <= 4
   links: dict[Edge, list[Edge]] = {}
   for face in _faces():
-    edges = [tuple(sorted((face[i], face[(i + 1) % 4]))) for i in range(4)]
-    crossed = [i for i in range(4) if inside[face[i]] != inside[face[(i + 1) % 4]]]
-    pairs = [(edges[crossed[0]], edges[crossed[1]])] if len(crossed) == 2 else []
-    if len(crossed) == 4:
+    neighbours = [(face[i], face[(i + 1) % 4]) for i in range(4)]
+    edges = [(min(pair), max(pair)) for pair in neighbours]
+    crossed = [i for i, (a, b) in enumerate(neighbours) if inside[a] != inside[b]]
+    pairs = []
+    if len(crossed) == 2:
+      pairs = [(edges[crossed[0]], edges[crossed[1]])]
+    elif len(crossed) == 4:
       pairs = [(edges[i - 1], edges[i]) for i in range(4) if inside[face[i]] == rare]
     for one, other in pairs:
       links.setdefault(one, []).append(other)
       links.setdefault(other, []).append(one)
-  found, left = [], set(links)
-  while left:
-    loop = [min(left)]
-    while ahead := [edge for edge in links[loop[-1]] if edge in left - {*loop}]:
-      loop.append(ahead[0])
-    found.append(loop)
-    left -= {*loop}
-  return found
-
-
-def _middles(loop: Sequence[Edge]) -> Float[np.ndarray, 'k 3']:
-  return np.array(loop, float).mean(1)
+  return links
 
 
 def _area(points: np.ndarray, triangles: Sequence[Triangle]) -> float:
-  sides = [(points[j] - points[i], points[k] - points[i]) for i, j, k in triangles]
-  return sum(float(np.linalg.norm(np.cross(*pair))) for pair in sides) / 2
+  """The area of triangles, given as indices of points [n, 3]."""
+  area = 0.0
+  for i, j, k in triangles:
+    area += float(np.linalg.norm(np.cross(points[j] - points[i], points[k] - points[i])))
+  return area / 2
 
 
 def _triangulations(corners: Sequence[int]) -> list[list[Triangle]]:
+  """All ways to cut a polygon into triangles by its diagonals."""
   if len(corners) < 3:
     return [[]]
   first, last = corners[0], corners[-1]
@@ -87,83 +99,119 @@ def _triangulations(corners: Sequence[int]) -> list[list[Triangle]]:
 
 
 @functools.cache
-def _pieces() -> list[list[Float[np.ndarray, '3 3']]]:
-  """For each of the 256 codes the triangles of its piece, in voxels.
+def _elements() -> list[list[Float[np.ndarray, '3 3']]]:
+  """For each of the 256 codes of a cube the triangles of the surface inside it, in voxels.
 
   A bent loop has many triangulations; the one of largest area is taken, as is usual.
   """
-  found = []
+  elements = []
   for code in range(256):
     inside = {corner: bool(code >> (7 - i) & 1) for i, corner in enumerate(CORNERS)}
     triangles = []
     for loop in _loops(inside):
-      points = _middles(loop)
-      best = max(_triangulations(range(len(loop))), key=lambda t, p=points: round(_area(p, t), 9))
-      triangles += [points[list(corners)] for corners in best]
-    found.append(triangles)
-  return found
+      points = np.array(loop, float).mean(1)  # the middles of the crossed edges
+      candidates = _triangulations(range(len(loop)))
+      # Rounded, so that of equal areas the first is taken on every machine.
+      areas = [round(_area(points, candidate), 9) for candidate in candidates]
+      largest = candidates[areas.index(max(areas))]
+      triangles += [points[list(triangle)] for triangle in largest]
+    elements.append(triangles)
+  return elements
 
 
 @functools.cache
 def element_areas(spacing: tuple[float, float, float]) -> Float[np.ndarray, '256']:
-  """The area in mm2 of the piece of surface in a cube, by the cube's code."""
+  """Returns the area in mm2 of the surface inside a cube, by the cube's code.
+
+  `spacing` are the sides of a voxel in mm.
+  """
   mm = np.array(spacing, float)
-  return np.array([sum(_area(t * mm, [(0, 1, 2)]) for t in each) for each in _pieces()])
+  areas = []
+  for triangles in _elements():
+    areas.append(sum(_area(triangle * mm, [(0, 1, 2)]) for triangle in triangles))
+  return np.array(areas, float)
 
 
-def codes(mask: Bool[np.ndarray, 'x y z']) -> UInt8[np.ndarray, 'i j k']:
-  """The code of each cube of 2 x 2 x 2 voxels, one more along each axis than there are voxels."""
-  wide = np.pad(mask, 1).astype(np.uint8)
-  found = np.zeros([n + 1 for n in mask.shape], np.uint8)
+def cube_codes(mask: Bool[np.ndarray, 'x y z']) -> UInt8[np.ndarray, 'i j k']:
+  """Returns the code of each cube of 2 x 2 x 2 voxels: which of its corners are in the mask.
+
+  There is one cube more along each axis than there are voxels.
+  """
+  padded = np.pad(mask, 1).astype(np.uint8)
+  size = [n + 1 for n in mask.shape]
+  codes = np.zeros(size, np.uint8)
   for i, corner in enumerate(CORNERS):
-    shifted = wide[tuple(slice(c, c + n) for c, n in zip(corner, found.shape, strict=True))]
-    found |= shifted << (7 - i)
-  return found
+    shifted = padded[tuple(slice(c, c + n) for c, n in zip(corner, size, strict=True))]
+    codes |= shifted << (7 - i)
+  return codes
 
 
 def surfaces(
   truth: Bool[np.ndarray, 'x y z'],
-  found: Bool[np.ndarray, 'x y z'],
+  predicted: Bool[np.ndarray, 'x y z'],
   spacing: Sequence[float | int],
 ) -> Surfaces:
-  """Distances between the surfaces of two masks of `spacing` mm; infinite where one has none."""
-  spacing = tuple(float(mm) for mm in spacing)
-  box = ndimage.find_objects((truth | found).astype(np.uint8))
-  if not box:
+  """Returns the elements of the surfaces of two masks whose voxels have sides of `spacing` mm.
+
+  Distances are infinite where the other mask is empty.
+  """
+  x, y, z = (float(mm) for mm in spacing)
+  boxes = ndimage.find_objects((truth | predicted).astype(np.uint8))
+  if not boxes:
     return Surfaces(*(np.zeros(0) for _ in range(4)))
-  each = [codes(mask[box[0]]) for mask in (truth, found)]
-  borders = [(code != 0) & (code != 255) for code in each]
-  areas = [element_areas(spacing)[code[at]] for code, at in zip(each, borders, strict=True)]
-  far = [
-    ndimage.distance_transform_edt(~at, sampling=spacing) if at.any() else np.full(at.shape, np.inf)
-    for at in borders
-  ]
-  return Surfaces(far[1][borders[0]], areas[0], far[0][borders[1]], areas[1])
+  true_codes, predicted_codes = (cube_codes(mask[boxes[0]]) for mask in (truth, predicted))
+  # A cube with all corners inside (255) or outside (0) has no surface in it.
+  true_border = (true_codes != 0) & (true_codes != 255)
+  predicted_border = (predicted_codes != 0) & (predicted_codes != 255)
+  areas = element_areas((x, y, z))
+  return Surfaces(
+    to_predicted=_distances_to(predicted_border, (x, y, z))[true_border],
+    areas=areas[true_codes[true_border]],
+    to_truth=_distances_to(true_border, (x, y, z))[predicted_border],
+    predicted_areas=areas[predicted_codes[predicted_border]],
+  )
+
+
+def _distances_to(
+  border: Bool[np.ndarray, 'i j k'], spacing: Sequence[float]
+) -> Float[np.ndarray, 'i j k']:
+  """The distance in mm of each cube to the nearest one of a border."""
+  if not border.any():
+    return np.full(border.shape, np.inf)
+  return np.asarray(ndimage.distance_transform_edt(~border, sampling=spacing))
 
 
 def surface_dice(between: Surfaces, tolerance: float | int) -> float:
-  """NSD: the part of both surfaces that is within `tolerance` mm of the other; 1 where none is."""
-  total = between.areas.sum() + between.found_areas.sum()
+  """Returns NSD in 0..1: the fraction of both surfaces within `tolerance` mm of the other.
+
+  It is 1 where both masks are empty.
+  """
+  total = between.areas.sum() + between.predicted_areas.sum()
   if not total:
     return 1.0
-  near = between.areas[between.to_found <= tolerance].sum()
-  return float((near + between.found_areas[between.to_truth <= tolerance].sum()) / total)
+  near = between.areas[between.to_predicted <= tolerance].sum()
+  near = near + between.predicted_areas[between.to_truth <= tolerance].sum()
+  return float(near / total)
 
 
 def hausdorff(between: Surfaces, percent: float | int = 95) -> float:
-  """HD95 in mm: the distance within which `percent` of each surface is of the other.
+  """Returns HD95 in mm: the distance within which `percent` of each surface is of the other.
 
-  0 where both have no surface, infinite where one has none.
+  It is 0 where both masks are empty, and infinite where one is.
   """
-  if not len(between.areas) and not len(between.found_areas):
+  if not len(between.areas) and not len(between.predicted_areas):
     return 0.0
-  if not len(between.areas) or not len(between.found_areas):
+  if not len(between.areas) or not len(between.predicted_areas):
     return float('inf')
-  sides = ((between.to_found, between.areas), (between.to_truth, between.found_areas))
-  return max(_percentile(*side, percent / 100) for side in sides)
+  return max(
+    _percentile(between.to_predicted, between.areas, percent / 100),
+    _percentile(between.to_truth, between.predicted_areas, percent / 100),
+  )
 
 
-def _percentile(distances: np.ndarray, areas: np.ndarray, part: float) -> float:
+def _percentile(distances: np.ndarray, areas: np.ndarray, fraction: float) -> float:
+  """The distance within which this fraction of the area lies."""
   order = np.argsort(distances)
-  reached = np.cumsum(areas[order]) / areas.sum()
-  return float(distances[order][min(np.searchsorted(reached, part), len(order) - 1)])
+  cumulative = np.cumsum(areas[order]) / areas.sum()
+  position = min(int(np.searchsorted(cumulative, fraction)), len(order) - 1)
+  return float(distances[order][position])

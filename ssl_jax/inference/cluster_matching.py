@@ -1,67 +1,79 @@
-"""Clusters that were found without labels are given to classes, by labels of training images."""
+"""Matches clusters, which were learnt without labels, to classes by labels of training images."""
 
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Num
 from scipy.optimize import linear_sum_assignment
 
-from ssl_jax.data import dataset_stats
+from ssl_jax.data.dataset_stats import to_float
 from ssl_jax.errors import UserError
 from ssl_jax.inference.images import predict_many
 from ssl_jax.io.run_log import replace_text
 from ssl_jax.types import IGNORE, PredictFn, Source
 
 FILE = 'clusters.json'
-Table = Float[np.ndarray, 'clusters classes']
+
+Table = Num[np.ndarray, 'clusters classes']
+"""Pixels that a cluster and a class share; or 1 where a cluster means a class, else 0."""
 
 
 def one_to_one(counts: Table) -> Table:
-  """Each class has the cluster that makes most pixels right in all; others stay without."""
+  """Gives each class one cluster, such that most pixels in all are right (Hungarian method).
+
+  Clusters beyond the number of classes mean no class.
+  """
   table = np.zeros_like(counts, float)
   table[linear_sum_assignment(counts, maximize=True)] = 1
   return table
 
 
 def overlap(counts: Table) -> Table:
-  """Each cluster means the class that it overlaps most; an empty one the most frequent class."""
+  """Gives each cluster the class that it overlaps most; an empty one the most frequent class."""
   rows = np.where(counts.sum(1, keepdims=True) > 0, counts, counts.sum(0))
   return np.eye(counts.shape[1])[rows.argmax(1)]
 
 
-HOW: dict[str, Callable[[Table], Table]] = {'one-to-one': one_to_one, 'overlap': overlap}
+RULES: dict[str, Callable[[Table], Table]] = {'one-to-one': one_to_one, 'overlap': overlap}
+"""What `match.how` may be in a config."""
 
 
-def match_clusters(probabilities: PredictFn, training: Source, classes: int, how: str) -> Table:
-  """Which class a cluster means, 0 or 1 each, by labeled training images; never by the test's."""
+def match_clusters(predict_fn: PredictFn, training: Source, num_classes: int, how: str) -> Table:
+  """Returns which class each cluster means (1, else 0), by labels of training images.
+
+  Labels of test images are never used for it.
+  """
   records = [training[i] for i in range(len(training))]
   counts: np.ndarray | float = 0.0
-  for index, probs in predict_many(
-    probabilities, (dataset_stats.unit(r['image']) for r in records)
-  ):
-    label, cluster = records[index]['label'].ravel(), probs.argmax(-1).ravel()
+  for index, probs in predict_many(predict_fn, (to_float(record['image']) for record in records)):
+    label = records[index]['label'].ravel()
+    cluster = probs.argmax(-1).ravel()
     known = label != IGNORE
-    pairs = cluster[known].astype(np.int64) * classes + label[known]
-    shape = probs.shape[-1], classes
-    counts = counts + np.bincount(pairs, minlength=np.prod(shape)).reshape(shape)
-  return HOW[how](counts)
+    pairs = cluster[known].astype(np.int64) * num_classes + label[known]
+    shape = (probs.shape[-1], num_classes)
+    counts = counts + np.bincount(pairs, minlength=int(np.prod(shape))).reshape(shape)
+  return RULES[how](np.asarray(counts))
 
 
-def as_classes(probabilities: PredictFn, table: Table) -> PredictFn:
-  """PredictFn of classes: each is the sum of its clusters'."""
+def as_classes(predict_fn: PredictFn, table: Table) -> PredictFn:
+  """Returns a predict function whose class probabilities are the sums of the class's clusters."""
   table = table.astype(np.float32)
-  return lambda images: np.asarray(probabilities(images)) @ table
+  return lambda images: np.asarray(predict_fn(images)) @ table
 
 
-def write(folder: Path, table: Table) -> None:
-  """Keeps the table beside a seed's checkpoints."""
+def write_table(folder: Path, table: Table) -> None:
+  """Writes the table beside a seed's checkpoints."""
   replace_text(folder / FILE, json.dumps(table.tolist()))
 
 
-def read(folder: Path) -> Table:
-  """The table of a seed; raises UserError where training has not come to its end."""
+def read_table(folder: Path) -> Table:
+  """Returns the table of a seed.
+
+  Raises:
+    UserError: if there is none, because its training has not finished.
+  """
   path = folder / FILE
   if not path.exists():
     raise UserError(f'{path} is missing: clusters are matched to classes when training ends.')

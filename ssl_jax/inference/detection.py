@@ -1,4 +1,4 @@
-"""Cells in whole images: windows slide over them, each answers for what lies near its middle."""
+"""Finds cells in whole images: sliding windows, each of which votes for a cell near its centre."""
 
 import csv
 import io
@@ -6,107 +6,120 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageDraw
+from jaxtyping import Float, Integer, Num
 from scipy.spatial import KDTree
 
-from ssl_jax.evaluation.evaluate import predict_patches
-from ssl_jax.io import images
-from ssl_jax.types import BACKGROUND, IGNORE, PredictFn
+from ssl_jax.inference.patches import predict_patches
+from ssl_jax.types import BACKGROUND, PredictFn
 
-WINDOWS = 256
+BATCH = 256
 """Windows that go through the network together."""
 
 
 class Cells(NamedTuple):
-  """What was found in an image."""
+  """The cells detected in an image."""
 
-  at: np.ndarray  # [n, 2] row and column, as an index of a pixel
-  classes: np.ndarray  # [n] ids
-  scores: np.ndarray  # [n] mean probability that there is a cell, of the windows that voted for it
+  points: Float[np.ndarray, 'n 2']  # row and column, as indices of pixels
+  classes: Integer[np.ndarray, ' n']  # ids
+  scores: Float[np.ndarray, ' n']  # mean probability of a cell, over the windows that voted for it
 
 
-def slide(
-  answer: PredictFn,
-  image: np.ndarray,
+def detect_cells(
+  predict_fn: PredictFn,
+  image: Num[np.ndarray, 'h w c'],
   size: int,
   stride: int = 8,
-  score: float = 0.5,
-  radius: float = 12.0,
+  score: float | int = 0.5,
+  radius: float | int = 12.0,
 ) -> Cells:
-  """The cells of an image [H, W, C] in [0, 1], by windows of `size` pixels, `stride` apart.
+  """Returns the cells of an image.
 
-  A window votes for a cell that it places at most `stride` pixels from its middle, on either axis,
-  and of which it is at least `score` sure. Votes are joined and the weaker of close ones go (see
-  `cluster_votes`). Beyond the border the image is mirrored.
+  A window votes for a cell that it places at most `stride` pixels from its own centre on either
+  axis, so that each cell has votes of the windows around it alone. Beyond the border the image is
+  mirrored.
+
+  Args:
+    predict_fn: gives a dict with 'class', and 'x' and 'y' as fractions of a window's side.
+    image: in [0, 1].
+    size: side of the windows in pixels, that of the patches in training.
+    stride: pixels between the centres of neighbouring windows.
+    score: lowest probability of a cell with which a window votes.
+    radius: pixels; of cells closer than this one is kept (see cluster_votes).
   """
   half = size // 2
   padded = np.pad(image, [(half, size), (half, size), (0, 0)], mode='symmetric')
-  rows, columns = (np.arange(_first(n, stride), n, stride) for n in image.shape[:2])
-  middles = np.stack(np.meshgrid(rows, columns, indexing='ij'), -1).reshape(-1, 2)
-  places, answers = [], []
-  for start in range(0, len(middles), WINDOWS):
-    here = middles[start : start + WINDOWS]
-    shown = np.stack([padded[r : r + size, c : c + size] for r, c in here])
-    probs, parts = predict_patches(answer, shown, WINDOWS)
-    beside = parts[:, ::-1] * size - 0.5 - half  # of the pixel in the middle; rows first
-    kept = (1 - probs[:, BACKGROUND] >= score) & (np.abs(beside) <= stride).all(-1)
-    places.append((here + beside)[kept])
-    answers.append(probs[kept])
-  at, probs = np.concatenate(places), np.concatenate(answers)
-  inside = ((at >= -0.5) & (at <= np.array(image.shape[:2]) - 0.5)).all(-1)
-  return cluster_votes(at[inside], probs[inside], radius)
+  rows, columns = (np.arange(_first_centre(n, stride), n, stride) for n in image.shape[:2])
+  centres = np.stack(np.meshgrid(rows, columns, indexing='ij'), -1).reshape(-1, 2)
+  all_points, all_probs = [], []
+  for start in range(0, len(centres), BATCH):
+    batch = centres[start : start + BATCH]
+    windows = np.stack([padded[r : r + size, c : c + size] for r, c in batch])
+    probs, fractions = predict_patches(predict_fn, windows, BATCH)
+    # x, y from the window's edge become rows, columns from the pixel at its centre.
+    offsets = fractions[:, ::-1] * size - 0.5 - half
+    is_cell = 1 - probs[:, BACKGROUND] >= score
+    votes = is_cell & (np.abs(offsets) <= stride).all(-1)
+    all_points.append((batch + offsets)[votes])
+    all_probs.append(probs[votes])
+  points, probs = np.concatenate(all_points), np.concatenate(all_probs)
+  inside = ((points >= -0.5) & (points <= np.array(image.shape[:2]) - 0.5)).all(-1)
+  return cluster_votes(points[inside], probs[inside], radius)
 
 
-def _first(length: int, stride: int) -> int:
-  """Where windows begin, so that they leave the same margin at both ends."""
+def _first_centre(length: int, stride: int) -> int:
+  """Where the centres begin, so that they leave the same margin at both ends of an axis."""
   return ((length - 1) % stride) // 2
 
 
-def cluster_votes(at: np.ndarray, probs: np.ndarray, radius: float) -> Cells:
-  """The cells that votes [n, 2] with probabilities [n, k] are for.
+def cluster_votes(
+  points: Float[np.ndarray, 'n 2'], probs: Float[np.ndarray, 'n k'], radius: float | int
+) -> Cells:
+  """Returns the cells that windows have voted for.
 
-  Each vote is joined with those within half the `radius`: their mean place, weighed by how sure
-  they are of a cell, their mean certainty, and the class that has most of their probability. Then
-  those closer than `radius` to one with more certainty in all go (non-maximum suppression).
+  Each vote is joined with those within half the `radius`: their mean position, weighted by the
+  probability of a cell, their mean probability, and the class with the highest summed probability.
+  Then, of cells closer than `radius`, the one with the highest summed probability is kept.
+
+  Args:
+    points: row and column that each vote is for.
+    probs: class probabilities of each vote; the first is that of the background.
+    radius: in pixels.
   """
-  if not len(at):
+  if not len(points):
     return Cells(np.zeros((0, 2)), np.zeros(0, int), np.zeros(0))
-  sure = 1 - probs[:, BACKGROUND]
-  near = KDTree(at).query_ball_point(at, radius / 2)
-  places = np.stack([np.average(at[own], axis=0, weights=sure[own]) for own in near])
-  classes = np.stack([np.delete(probs[own].sum(0), BACKGROUND) for own in near]).argmax(-1) + 1
-  scores = np.array([sure[own].mean() for own in near])
-  kept = non_max_suppression(places, np.array([sure[own].sum() for own in near]), radius)
-  return Cells(places[kept], classes[kept], scores[kept])
+  confidence = 1 - probs[:, BACKGROUND]
+  positions, classes, scores, weights = [], [], [], []
+  for neighbours in KDTree(points).query_ball_point(points, radius / 2):
+    votes = confidence[neighbours]
+    positions.append(np.average(points[neighbours], axis=0, weights=votes))
+    classes.append(np.delete(probs[neighbours].sum(0), BACKGROUND).argmax() + 1)
+    scores.append(votes.mean())
+    weights.append(votes.sum())
+  kept = non_max_suppression(np.stack(positions), np.array(weights), radius)
+  return Cells(np.stack(positions)[kept], np.array(classes)[kept], np.array(scores)[kept])
 
 
-def non_max_suppression(at: np.ndarray, weights: np.ndarray, radius: float) -> list[int]:
-  """Non-maximum suppression: indices of those that have none heavier closer than `radius`."""
-  tree, gone, kept = KDTree(at), np.zeros(len(at), bool), []
+def non_max_suppression(
+  points: Float[np.ndarray, 'n 2'], weights: Float[np.ndarray, ' n'], radius: float | int
+) -> list[int]:
+  """Returns the indices of the points that have none of higher weight closer than `radius`."""
+  tree = KDTree(points)
+  suppressed = np.zeros(len(points), bool)
+  kept = []
   for index in np.argsort(-weights, kind='stable'):
-    if not gone[index]:
+    if not suppressed[index]:
       kept.append(int(index))
-      gone[tree.query_ball_point(at[index], np.nextafter(radius, 0))] = True
+      # query_ball_point includes its radius; a point exactly that far away is not closer.
+      suppressed[tree.query_ball_point(points[index], np.nextafter(radius, 0))] = True
   return kept
 
 
-def as_csv(cells: Cells, names: Sequence[str]) -> str:
-  """x (from the left edge) and y (from the top) in pixels, class and score; a line for each."""
+def cells_to_csv(cells: Cells, names: Sequence[str]) -> str:
+  """Returns a line for each cell: x and y in pixels from the top left corner, class and score."""
   text = io.StringIO()
   table = csv.writer(text)
   table.writerow(['x', 'y', 'class', 'score'])
-  for (row, column), number, score in zip(*cells, strict=True):
-    table.writerow([f'{column + 0.5:.2f}', f'{row + 0.5:.2f}', names[number], f'{score:.4f}'])
+  for (row, column), class_id, score in zip(*cells, strict=True):
+    # The centre of the first pixel has the index 0 and is half a pixel from the edge.
+    table.writerow([f'{column + 0.5:.2f}', f'{row + 0.5:.2f}', names[class_id], f'{score:.4f}'])
   return text.getvalue()
-
-
-def draw(image: np.ndarray, at: np.ndarray, classes: np.ndarray, radius: int = 6) -> np.ndarray:
-  """The image with a ring of its class's colour around each cell; grey where it is unknown."""
-  shown = Image.fromarray(images.to_channels(images.to_uint8(image), 3))
-  pen = ImageDraw.Draw(shown)
-  for (row, column), number in zip(at, classes, strict=True):
-    place = (1 + (number - 1) % (len(images.PALETTE) - 1)) if number != IGNORE else None
-    colour = images.GREY if place is None else images.PALETTE[place]
-    box = (column - radius, row - radius, column + radius, row + radius)
-    pen.ellipse(box, outline=tuple(colour.tolist()), width=2)
-  return np.asarray(shown)

@@ -1,35 +1,52 @@
 """Predictions for patches that are labeled as a whole."""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
-from ssl_jax.data.dataset_stats import unit
-from ssl_jax.types import PredictFn, Source
+from ssl_jax.data.dataset_stats import to_float
+from ssl_jax.types import PredictFn, Record, Source
 
-PATCHES = 128
+BATCH = 128
 """Patches that go through a network together."""
 
 
-def answered(answer: PredictFn, source: Source) -> Iterator[tuple[dict, np.ndarray, tuple]]:
-  """Each patch, the probabilities of its class, and x and y in parts of it."""
-  for start in range(0, len(source), PATCHES):
-    records = [source[i] for i in range(start, min(start + PATCHES, len(source)))]
-    shown = np.stack([unit(record['image']) for record in records])
-    for record, probs, at in zip(records, *predict_patches(answer, shown, PATCHES), strict=True):
-      yield record, probs, tuple(at)
+class Prediction(NamedTuple):
+  """What a network predicts of one patch."""
+
+  record: Record  # the patch, as its source gives it
+  probs: Float[np.ndarray, ' classes']
+  x: np.floating  # of its cell, as a fraction of the patch's side
+  y: np.floating
+
+
+def predict_source(predict_fn: PredictFn, source: Source) -> Iterator[Prediction]:
+  """Yields the prediction for each patch of a source, in order."""
+  for start in range(0, len(source), BATCH):
+    records = [source[i] for i in range(start, min(start + BATCH, len(source)))]
+    images = np.stack([to_float(record['image']) for record in records])
+    probabilities, points = predict_patches(predict_fn, images, BATCH)
+    for record, probs, (x, y) in zip(records, probabilities, points, strict=True):
+      yield Prediction(record, probs, x, y)
 
 
 def predict_patches(
-  answer: PredictFn, patches: np.ndarray, batch: int
-) -> tuple[np.ndarray, np.ndarray]:
-  """PredictFn [n, k], and x and y [n, 2] in parts of the patch, of at most `batch` patches.
+  predict_fn: PredictFn, patches: Float[np.ndarray, 'n h w c'], batch: int
+) -> tuple[Float[np.ndarray, 'n classes'], Float[np.ndarray, 'n 2']]:
+  """Returns the class probabilities of patches, and x and y of their cells.
 
-  A network that does not say where a cell is means the middle. Batches are filled up to `batch`, so
-  that one program serves all.
+  x and y are fractions of the patch's sides; a network that has no such heads means the middle.
+
+  Args:
+    predict_fn: gives a dict with 'class' and perhaps 'x' and 'y'.
+    patches: at most `batch` images in [0, 1].
+    batch: size that the batch is filled up to, so that one compiled program serves all.
   """
-  filled = np.pad(patches, [(0, batch - len(patches)), (0, 0), (0, 0), (0, 0)], mode='edge')
-  said = answer(filled)
+  missing = batch - len(patches)
+  filled = np.pad(patches, [(0, missing), (0, 0), (0, 0), (0, 0)], mode='edge')
+  outputs = predict_fn(filled)
   middle = np.full(batch, 0.5)
-  at = np.stack([said.get('x', middle), said.get('y', middle)], -1)
-  return said['class'][: len(patches)], at[: len(patches)]
+  points = np.stack([outputs.get('x', middle), outputs.get('y', middle)], -1)
+  return outputs['class'][: len(patches)], points[: len(patches)]

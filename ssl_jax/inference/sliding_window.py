@@ -1,8 +1,9 @@
-"""Class ids of a whole volume from windows, in memory that the window bounds.
+"""Predictions of whole volumes from overlapping windows, in memory that the window bounds.
 
-Windows go along the first axis. Of the probabilities only the slab that the next windows can still
-reach is kept; what they have passed is a class id. So the device holds a batch of windows, and the
-host the ids (one byte a voxel) and one slab: window x side x side x classes float32.
+Windows move along the first axis. Of the summed probabilities only the slab that later windows can
+still reach is kept; what they have left behind is reduced to class ids. So the device holds one
+batch of windows, and the host the ids (one byte per voxel) and one slab of float32 with the size
+window x side x side x classes.
 """
 
 import itertools
@@ -15,110 +16,142 @@ from jaxtyping import Float, UInt8
 from ssl_jax.types import PredictFn
 
 OVERLAP = 0.25
+"""Fraction of a window that neighbouring windows share."""
+
 BLENDS = ('constant', 'gaussian')
+"""How the probabilities of overlapping windows are weighted."""
+
 SIGMA = 1 / 8
-"""Of the Gaussian weight, in sides of the window (nnU-Net)."""
+"""Standard deviation of the Gaussian weight, as a fraction of the window's side (nnU-Net)."""
 
 
-def starts(length: int, window: int, overlap: float) -> list[int]:
-  """First voxels of the windows that cover `length`; neighbours share `overlap` or more."""
+def window_starts(length: int, window: int, overlap: float) -> list[int]:
+  """Returns the first voxels of windows that cover an axis of `length` voxels.
+
+  They are evenly spaced, and neighbours share at least the fraction `overlap` of a window.
+  """
   if length <= window:
     return [0]
   count = int(np.ceil((length - window) / (window * (1 - overlap)))) + 1
   return np.linspace(0, length - window, count).round().astype(int).tolist()
 
 
-def weights(window: Sequence[int], blend: str) -> Float[np.ndarray, 'i j k']:
-  """What a voxel's answer counts, by its place in the window."""
+def blend_weights(window: Sequence[int], blend: str) -> Float[np.ndarray, 'i j k']:
+  """Returns the weight of each voxel of a window, by its position in the window."""
   if blend == 'constant':
     return np.ones(window, np.float32)
-  each = [np.arange(side) - (side - 1) / 2 for side in window]
-  curves = [np.exp(-0.5 * (x / (SIGMA * len(x))) ** 2) for x in each]
-  whole = curves[0][:, None, None] * curves[1][None, :, None] * curves[2][None, None, :]
-  return np.maximum(whole, 1e-4).astype(np.float32)
+  offsets = [np.arange(side) - (side - 1) / 2 for side in window]
+  curves = [np.exp(-0.5 * (x / (SIGMA * len(x))) ** 2) for x in offsets]
+  product = curves[0][:, None, None] * curves[1][None, :, None] * curves[2][None, None, :]
+  # Corners keep a small weight, so that a voxel that only they cover is still divided by a number.
+  return np.maximum(product, 1e-4).astype(np.float32)
 
 
-def slide(
-  answer: PredictFn,
+def predict_volume(
+  predict_fn: PredictFn,
   volume: Float[np.ndarray, 'x y z c'],
   window: Sequence[int],
   overlap: float = OVERLAP,
   blend: str = 'constant',
   batch: int = 1,
 ) -> UInt8[np.ndarray, 'x y z']:
-  """Class ids of a volume; `batch` windows are answered together, which changes no id.
+  """Returns the class ids of a volume.
 
-  A volume smaller than the window is padded with zeros. Every call of `answer` is of one shape.
+  Args:
+    predict_fn: gives the class probabilities of windows; all its calls have one shape.
+    volume: intensities in [0, 1]; padded with zeros where it is smaller than the window.
+    window: size in voxels, in the axes of the volume.
+    overlap: fraction of a window that neighbours share.
+    blend: one of BLENDS.
+    batch: windows that are predicted together; it changes no id.
   """
-  found = np.zeros(volume.shape[:3], np.uint8)
-  for here, sums in _slabs(answer, volume, window, overlap, blend, batch):
-    found[here] = sums.argmax(-1)
-  return found
+  ids = np.zeros(volume.shape[:3], np.uint8)
+  for planes, sums in _summed_slabs(predict_fn, volume, window, overlap, blend, batch):
+    ids[planes] = sums.argmax(-1)
+  return ids
 
 
-class Windowed(NamedTuple):
-  """PredictFn [B, x, y, z, classes] of whole volumes [B, x, y, z, C], from windows.
+class WindowedPredictor(NamedTuple):
+  """A PredictFn [B, x, y, z, classes] of whole volumes [B, x, y, z, C], computed from windows.
 
-  A network is asked about pieces of the size that it has learnt from, wherever it answers: with
-  instance norm it says something else of larger ones. Where class ids will do, `labels` needs less
-  memory.
+  The network only ever sees windows of the size that it was trained on: with instance norm its
+  outputs depend on the size. Where class ids are enough, `labels` needs less memory.
   """
 
-  answer: PredictFn
+  predict_fn: PredictFn
   window: Sequence[int]
 
   def __call__(self, volumes: Float[np.ndarray, 'b x y z c']) -> Float[np.ndarray, 'b x y z k']:
+    """Returns the class probabilities of volumes of one size."""
     if volumes.shape[1:4] == tuple(self.window):
-      return np.asarray(self.answer(volumes))
-    return np.stack([self._whole(volume) for volume in volumes])
+      return np.asarray(self.predict_fn(volumes))
+    return np.stack([self._probabilities(volume) for volume in volumes])
 
   def labels(
     self, volume: Float[np.ndarray, 'x y z c']
   ) -> tuple[UInt8[np.ndarray, 'x y z'], Float[np.ndarray, 'x y z']]:
-    """Class ids of a volume and their probabilities, in the memory of these two and one slab."""
-    found = np.zeros(volume.shape[:3], np.uint8)
-    sure = np.zeros(volume.shape[:3], np.float32)
-    for here, sums in self._slabs(volume):
-      found[here] = sums.argmax(-1)
-      sure[here] = sums.max(-1) / sums.sum(-1)
-    return found, sure
+    """Returns the class ids of a volume and their probabilities, with one slab in memory."""
+    ids = np.zeros(volume.shape[:3], np.uint8)
+    confidence = np.zeros(volume.shape[:3], np.float32)
+    for planes, sums in self._slabs(volume):
+      ids[planes] = sums.argmax(-1)
+      confidence[planes] = sums.max(-1) / sums.sum(-1)
+    return ids, confidence
 
-  def _whole(self, volume: Float[np.ndarray, 'x y z c']) -> Float[np.ndarray, 'x y z k']:
-    return np.concatenate([s / s.sum(-1, keepdims=True) for _, s in self._slabs(volume)])
+  def _probabilities(self, volume: Float[np.ndarray, 'x y z c']) -> Float[np.ndarray, 'x y z k']:
+    slabs = [sums / sums.sum(-1, keepdims=True) for _, sums in self._slabs(volume)]
+    return np.concatenate(slabs)
 
-  def _slabs(self, volume: Float[np.ndarray, 'x y z c']) -> Iterator[tuple[slice, np.ndarray]]:
-    return _slabs(self.answer, volume, self.window, OVERLAP, 'constant', 1)
+  def _slabs(
+    self, volume: Float[np.ndarray, 'x y z c']
+  ) -> Iterator[tuple[slice, Float[np.ndarray, 'd y z k']]]:
+    return _summed_slabs(self.predict_fn, volume, self.window, OVERLAP, 'constant', 1)
 
 
-def _slabs(
-  answer: PredictFn,
+def _summed_slabs(
+  predict_fn: PredictFn,
   volume: Float[np.ndarray, 'x y z c'],
   window: Sequence[int],
   overlap: float,
   blend: str,
   batch: int,
 ) -> Iterator[tuple[slice, Float[np.ndarray, 'd y z k']]]:
-  """Yields along the first axis where, and the weighted sums of the probabilities there."""
-  shape = volume.shape[:3]
-  margin = [(0, max(w - n, 0)) for w, n in zip(window, shape, strict=True)]
-  padded = np.pad(volume, [*margin, (0, 0)]) if any(m for _, m in margin) else volume
-  space = padded.shape[:3]
-  first, *across = (starts(n, w, overlap) for n, w in zip(space, window, strict=True))
-  weight = weights(window, blend)[..., None]
-  own = tuple(slice(n) for n in shape[1:])
+  """Yields slices of the first axis, and the weighted sums of the probabilities in them."""
+  size = volume.shape[:3]
+  padded = _pad_to_window(volume, window)
+  starts = [window_starts(n, w, overlap) for n, w in zip(padded.shape[:3], window, strict=True)]
+  corners = list(itertools.product(starts[1], starts[2]))
+  weight = blend_weights(window, blend)[..., None]
   slab = None
-  for at, following in zip(first, [*first[1:], space[0]], strict=True):
-    places = [*itertools.product(*across)]
-    for group in (places[i : i + batch] for i in range(0, len(places), batch)):
-      cuts = [tuple(slice(s, s + w) for s, w in zip(g, window[1:], strict=True)) for g in group]
-      shown = np.stack([padded[(slice(at, at + window[0]), *cut)] for cut in cuts])
-      shown = np.pad(shown, [(0, batch - len(group)), *[(0, 0)] * 4], mode='edge')
-      for cut, probs in zip(cuts, np.asarray(answer(shown)), strict=False):
-        if slab is None:
-          slab = np.zeros((window[0], *space[1:], probs.shape[-1]), np.float32)
+  next_starts = [*starts[0][1:], padded.shape[0]]
+  for start, next_start in zip(starts[0], next_starts, strict=True):
+    for first in range(0, len(corners), batch):
+      cuts = [
+        (slice(row, row + window[1]), slice(column, column + window[2]))
+        for row, column in corners[first : first + batch]
+      ]
+      planes = slice(start, start + window[0])
+      windows = np.stack([padded[(planes, *cut)] for cut in cuts])
+      # The last batch is filled up: one shape, one compilation.
+      windows = np.pad(windows, [(0, batch - len(cuts)), *[(0, 0)] * 4], mode='edge')
+      for cut, probs in zip(cuts, np.asarray(predict_fn(windows)), strict=False):
+        if slab is None:  # only now is the number of classes known
+          slab = np.zeros((window[0], *padded.shape[1:3], probs.shape[-1]), np.float32)
         slab[(slice(None), *cut)] += weight * probs
-    done = min(following, shape[0]) - at
-    yield slice(at, at + done), slab[(slice(done), *own)]
-    done = following - at
-    slab[: len(slab) - done] = slab[done:]
-    slab[len(slab) - done :] = 0
+    assert slab is not None  # there is at least one window
+    finished = min(next_start, size[0]) - start
+    yield slice(start, start + finished), slab[:finished, : size[1], : size[2]]
+    # No later window reaches these planes: the rest moves to the front.
+    passed = next_start - start
+    slab[: len(slab) - passed] = slab[passed:]
+    slab[len(slab) - passed :] = 0
+
+
+def _pad_to_window(
+  volume: Float[np.ndarray, 'x y z c'], window: Sequence[int]
+) -> Float[np.ndarray, 'i j k c']:
+  """The volume, with zeros behind it where it is smaller than the window."""
+  margin = [(0, max(w - n, 0)) for w, n in zip(window, volume.shape[:3], strict=True)]
+  if not any(after for _, after in margin):
+    return volume
+  return np.pad(volume, [*margin, (0, 0)])

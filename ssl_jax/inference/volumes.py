@@ -1,5 +1,6 @@
-"""Organs in whole volumes, on the volumes' own grids: found, measured, and what it cost."""
+"""Class ids of whole volumes, on the volumes' own grids."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -7,65 +8,78 @@ import numpy as np
 from jaxtyping import UInt8
 from scipy import ndimage
 
-from ssl_jax.data.volume_preprocessing import Preparation
+from ssl_jax.data.volume_preprocessing import VolumePreprocessing
 from ssl_jax.inference import sliding_window
 from ssl_jax.io import nifti
 from ssl_jax.types import PredictFn
 
 COARSER = 2.0
-"""How many times longer voxels get where a volume does not fit into memory (Gao et al. 2022)."""
+"""Factor on the voxels' sides where a volume does not fit into memory (Gao et al. 2022)."""
 
 
-class Windows(NamedTuple):
-  """How a volume goes through a network; `most` of its prepared voxels fit into memory (0: any).
+class WindowSettings(NamedTuple):
+  """How a volume goes through a network."""
 
-  With `largest` only the largest connected piece of each organ is kept.
-  """
-
-  size: tuple[int, int, int]  # z, y, x
-  overlap: float = sliding_window.OVERLAP
-  blend: str = 'constant'
-  batch: int = 1
-  most: int = 0
-  largest: bool = False
+  size: Sequence[int]  # voxels: z, y, x
+  overlap: float = sliding_window.OVERLAP  # fraction of a window that neighbours share
+  blend: str = 'constant'  # one of sliding_window.BLENDS
+  batch: int = 1  # windows that are predicted together
+  max_voxels: int = 0  # prepared voxels that fit into memory; 0: as many as do
+  largest: bool = False  # whether only the largest connected component of each organ is kept
 
 
-class Found(NamedTuple):
-  """Class ids on a volume's own grid, and whether it had to be made coarser."""
+class Segmentation(NamedTuple):
+  """Class ids on a volume's own grid, and whether it had to be predicted at coarser voxels."""
 
   ids: UInt8[np.ndarray, 'x y z']
   coarser: bool
 
 
-def segment(answer: PredictFn, volume: nifti.Volume, how: Preparation, windows: Windows) -> Found:
-  """The class ids of a volume; once more with coarser voxels where memory runs out."""
-  place = how.place(volume)
-
-  def at(coarser: float) -> np.ndarray:
-    image = how.image(volume, place, coarser)
-    if windows.most and image.size > windows.most and coarser == 1:
-      raise MemoryError
-    knobs = windows.size, windows.overlap, windows.blend, windows.batch
-    ids = how.back(sliding_window.slide(answer, image, *knobs), place)
-    return largest_components(ids) if windows.largest else ids
-
+def segment_volume(
+  predict_fn: PredictFn,
+  volume: nifti.Volume,
+  preprocessing: VolumePreprocessing,
+  windows: WindowSettings,
+) -> Segmentation:
+  """Returns the class ids of a volume; with COARSER voxels where memory runs out."""
   try:
-    return Found(at(1.0), False)
+    return Segmentation(_segment_at(1.0, predict_fn, volume, preprocessing, windows), False)
   except (MemoryError, jax.errors.JaxRuntimeError) as error:
     if isinstance(error, jax.errors.JaxRuntimeError) and 'RESOURCE_EXHAUSTED' not in str(error):
       raise
-  return Found(at(COARSER), True)
+  # Outside of the except block, so that the failed attempt's arrays are released first.
+  return Segmentation(_segment_at(COARSER, predict_fn, volume, preprocessing, windows), True)
+
+
+def _segment_at(
+  coarser: float,
+  predict_fn: PredictFn,
+  volume: nifti.Volume,
+  preprocessing: VolumePreprocessing,
+  windows: WindowSettings,
+) -> UInt8[np.ndarray, 'x y z']:
+  """Class ids from voxels whose sides are `coarser` times as long as in training."""
+  placement = preprocessing.placement(volume)
+  image = preprocessing.image(volume, placement, coarser)
+  if windows.max_voxels and image.size > windows.max_voxels and coarser == 1:
+    raise MemoryError
+  ids = sliding_window.predict_volume(
+    predict_fn, image, windows.size, windows.overlap, windows.blend, windows.batch
+  )
+  native = preprocessing.restore(ids, placement)
+  return largest_components(native) if windows.largest else native
 
 
 def largest_components(ids: UInt8[np.ndarray, 'x y z']) -> UInt8[np.ndarray, 'x y z']:
-  """The ids with background in place of all but the largest piece of each class.
+  """Returns the ids with only the largest connected component of each class kept.
 
-  Voxels of a piece share faces; of pieces of one size the first is kept.
+  Voxels are connected by their faces; of components of equal size the first is kept.
   """
   kept = np.zeros_like(ids)
   for organ, box in enumerate(ndimage.find_objects(ids), start=1):
-    if box is not None:
-      pieces, count = ndimage.label(ids[box] == organ)
-      sizes = np.bincount(pieces.ravel(), minlength=count + 1)[1:]
-      kept[box][pieces == sizes.argmax() + 1] = organ
+    if box is None:
+      continue
+    components, count = ndimage.label(ids[box] == organ)
+    sizes = np.bincount(components.ravel(), minlength=count + 1)[1:]
+    kept[box][components == sizes.argmax() + 1] = organ
   return kept

@@ -1,144 +1,193 @@
-"""What a network says of a folder of images, written into another: masks, volumes, or cells."""
+"""Writes predictions for a folder of images into another one: masks, volumes, or cells."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Num
 from tqdm import tqdm
 
 from ssl_jax.data import dataset_stats
-from ssl_jax.data.volume_preprocessing import Preparation
+from ssl_jax.data.dataset_stats import DatasetStats
+from ssl_jax.data.volume_preprocessing import VolumePreprocessing
 from ssl_jax.errors import UserError
 from ssl_jax.inference import detection, volumes
 from ssl_jax.inference.images import BUDGET, predict_many
-from ssl_jax.inference.volumes import Windows
-from ssl_jax.io import images, nifti
+from ssl_jax.inference.volumes import WindowSettings
+from ssl_jax.io import images, nifti, overlays
 from ssl_jax.io.run_log import replace_text
 from ssl_jax.types import PredictFn
 
 
 def write_masks(
-  probabilities: PredictFn,
-  facts: dataset_stats.DatasetStats,
+  predict_fn: PredictFn,
+  stats: DatasetStats,
   folder: Path,
   out: Path,
   resume: bool = False,
   budget: int = BUDGET,
 ) -> list[str]:
-  """Writes out/masks/NAME.png (class ids, native size) and out/overlays/NAME.png.
+  """Writes out/masks/NAME.png (class ids at native size) and out/overlays/NAME.png.
 
-  To `resume` is to leave out what is there already. Returns one sentence per image that could not
-  be read; the others are done all the same.
+  Returns one sentence for each image that could not be read; the others are done all the same.
+
+  Args:
+    predict_fn: gives class probabilities.
+    stats: of the training data, as which the images are prepared.
+    folder: images to predict.
+    out: folder to write to.
+    resume: whether images that have an overlay already are skipped.
+    budget: pixels; larger images are cut into tiles.
+
+  Raises:
+    UserError: if the folder is missing or holds no image.
   """
-  _make(out, 'masks', 'overlays')
-  readable = _Readable(folder, facts, out / 'overlays' if resume else None)
-  answers = predict_many(probabilities, (ready for _, ready in readable), budget=budget)
-  for position, probs in tqdm(answers, total=len(readable.paths), unit=' images', desc='predict'):
+  _make_folders(out, 'masks', 'overlays')
+  readable = _ReadableImages(folder, stats, out / 'overlays' if resume else None)
+  predictions = predict_many(predict_fn, (image for _, image in readable), budget=budget)
+  bar = tqdm(predictions, total=len(readable.paths), unit=' images', desc='predict')
+  for position, probs in bar:
     name, original = readable.take(position)
-    if probs.shape[:2] != original.shape[:2]:  # training saw its images scaled
-      probs = images.resized(probs, original.shape[:2], smooth=True)
+    if probs.shape[:2] != original.shape[:2]:  # training saw its images at another scale
+      probs = images.resize(probs, original.shape[:2], smooth=True)
     mask = probs.argmax(-1).astype(np.uint8)
     images.write_mask(out / 'masks' / f'{name}.png', mask)
-    shown = images.overlay(images.to_uint8(original), mask)
-    images.write_image(out / 'overlays' / f'{name}.png', shown)
+    overlay = images.overlay(images.to_uint8(original), mask)
+    images.write_image(out / 'overlays' / f'{name}.png', overlay)
   return readable.refused
 
 
 def write_volumes(
-  probabilities: PredictFn,
-  facts: dataset_stats.DatasetStats,
-  windows: Windows,
+  predict_fn: PredictFn,
+  stats: DatasetStats,
+  windows: WindowSettings,
   folder: Path,
   out: Path,
   resume: bool = False,
 ) -> list[str]:
-  """Writes out/masks/NAME.nii.gz, class ids on each volume's own grid, with its header.
+  """Writes out/masks/NAME.nii.gz: class ids on each volume's own grid, with its header.
 
-  To `resume` is to leave out what is there already. Returns one sentence per volume that could not
-  be read; the others are done all the same.
+  Returns one sentence for each volume that could not be read; the others are done all the same.
+
+  Args:
+    predict_fn: gives class probabilities of windows.
+    stats: of the training data; it has the `preprocessing` of volumes.
+    windows: how a volume goes through the network.
+    folder: volumes to predict.
+    out: folder to write to.
+    resume: whether volumes that have a mask already are skipped.
+
+  Raises:
+    UserError: if the folder is missing or holds no volume, or the network was trained on images.
   """
-  _make(out, 'masks')
-  how, refused = Preparation(**facts.preparation), []
+  if stats.preprocessing is None:
+    raise UserError('This network was trained on images, not on volumes; give it images.')
+  _make_folders(out, 'masks')
+  preprocessing = VolumePreprocessing(**stats.preprocessing)
+  refused = []
   for path in tqdm(nifti.list_volumes(folder), unit=' volumes', desc='predict'):
-    written = out / 'masks' / f'{volumes.name_of(path)}.nii.gz'
-    if resume and written.exists():
+    mask_path = out / 'masks' / f'{nifti.name_of(path)}.nii.gz'
+    if resume and mask_path.exists():
       continue
     try:
       volume = nifti.read_volume(path)
     except UserError as error:
       refused.append(str(error))
       continue
-    found = volumes.segment(probabilities, volume, how, windows)
-    if found.coarser:
-      said = f'its voxels were made {volumes.COARSER:g} times longer'
-      print(f'{path} is more than memory, or --budget, allows: {said}.')
-    nifti.write_labels(written, found.ids, volume.like)
+    segmentation = volumes.segment_volume(predict_fn, volume, preprocessing, windows)
+    if segmentation.coarser:
+      print(
+        f'{path} does not fit into memory (or --budget): it was predicted with voxels '
+        f'{volumes.COARSER:g} times as long.'
+      )
+    nifti.write_labels(mask_path, segmentation.ids, volume.like)
   return refused
 
 
 def write_cells(
-  answer: PredictFn,
-  facts: dataset_stats.DatasetStats,
+  predict_fn: PredictFn,
+  stats: DatasetStats,
   size: int,
   folder: Path,
   out: Path,
   resume: bool = False,
-  **knobs: float,
+  stride: int = 8,
+  score: float | int = 0.5,
+  radius: float | int = 12.0,
 ) -> list[str]:
-  """Writes out/points/NAME.csv (x, y, class, score) and out/overlays/NAME.png, a ring a cell.
+  """Writes out/points/NAME.csv (x, y, class, score), and out/overlays/NAME.png with rings.
 
-  `size` is that of the patches, `knobs` are those of detect.slide; to `resume` is to leave out what
-  is there already. Returns one sentence per image that could not be read; the others are done all
-  the same.
+  Returns one sentence for each image that could not be read; the others are done all the same.
+
+  Args:
+    predict_fn: gives the class of patches, and where in them their cell is.
+    stats: of the training data, as which the images are prepared.
+    size: side of the patches in pixels.
+    folder: images to predict.
+    out: folder to write to.
+    resume: whether images that have an overlay already are skipped.
+    stride: see detection.detect_cells.
+    score: see detection.detect_cells.
+    radius: see detection.detect_cells.
+
+  Raises:
+    UserError: if the folder is missing or holds no image.
   """
-  _make(out, 'points', 'overlays')
-  readable = _Readable(folder, facts, out / 'overlays' if resume else None)
-  for position, ready in tqdm(readable, total=len(readable.paths), unit=' images', desc='predict'):
-    cells = detection.slide(answer, ready, size, **knobs)
+  _make_folders(out, 'points', 'overlays')
+  readable = _ReadableImages(folder, stats, out / 'overlays' if resume else None)
+  bar = tqdm(readable, total=len(readable.paths), unit=' images', desc='predict')
+  for position, image in bar:
+    cells = detection.detect_cells(predict_fn, image, size, stride, score, radius)
     name, original = readable.take(position)
-    replace_text(out / 'points' / f'{name}.csv', detection.as_csv(cells, facts.classes))
-    shown = detection.draw(original, cells.at, cells.classes)
-    images.write_image(out / 'overlays' / f'{name}.png', shown)
+    csv_path = out / 'points' / f'{name}.csv'
+    replace_text(csv_path, detection.cells_to_csv(cells, stats.classes))
+    overlay = overlays.draw_cells(original, cells.points, cells.classes)
+    images.write_image(out / 'overlays' / f'{name}.png', overlay)
   return readable.refused
 
 
-def _make(out: Path, *kinds: str) -> None:
-  for kind in kinds:
-    (out / kind).mkdir(parents=True, exist_ok=True)
+def _make_folders(out: Path, *names: str) -> None:
+  for name in names:
+    (out / name).mkdir(parents=True, exist_ok=True)
 
 
-class _Readable:
-  """The images of a folder that can be read, as training saw its own; the others are refused.
+class _ReadableImages:
+  """The readable images of a folder, prepared as in training; the others are refused.
 
-  Left out are those of which there is a picture in `but`.
+  Skips images of which there is a picture in the folder `done`.
   """
 
-  def __init__(self, folder: Path, facts: dataset_stats.DatasetStats, but: Path | None):
-    paths, self.refused, self._facts = images.list_images(folder), [], facts
-    pairs = zip(output_names(paths), paths, strict=True)
-    left = [(n, p) for n, p in pairs if but is None or not (but / f'{n}.png').exists()]
-    self._names, self.paths = [name for name, _ in left], [path for _, path in left]
-    self._waiting: dict[int, tuple[str, np.ndarray]] = {}
+  def __init__(self, folder: Path, stats: DatasetStats, done: Path | None):
+    self.refused: list[str] = []  # a sentence for each image that cannot be read
+    self.paths: list[Path] = []
+    self._names: list[str] = []
+    self._stats = stats
+    self._originals: dict[int, tuple[str, np.ndarray]] = {}
+    paths = images.list_images(folder)
+    for name, path in zip(output_names(paths), paths, strict=True):
+      if done is None or not (done / f'{name}.png').exists():
+        self._names.append(name)
+        self.paths.append(path)
 
-  def __iter__(self) -> Iterator[tuple[int, np.ndarray]]:
+  def __iter__(self) -> Iterator[tuple[int, Num[np.ndarray, 'h w c']]]:
     position = 0
     for name, path in zip(self._names, self.paths, strict=True):
       try:
         original = images.read_image(path)
-        ready = dataset_stats.prepared(original, self._facts, str(path))
+        prepared = dataset_stats.preprocess_image(original, self._stats, str(path))
       except UserError as error:
         self.refused.append(str(error))
         continue
-      self._waiting[position] = name, original
-      yield position, ready
+      self._originals[position] = name, original
+      yield position, prepared
       position += 1
 
-  def take(self, position: int) -> tuple[str, np.ndarray]:
-    """The name and the pixels of the image that was yielded at a position; once."""
-    return self._waiting.pop(position)
+  def take(self, position: int) -> tuple[str, Num[np.ndarray, 'h w c']]:
+    """Returns the name and the pixels of the image yielded at a position, and forgets them."""
+    return self._originals.pop(position)
 
 
 def output_names(paths: list[Path]) -> list[str]:
-  """Stems, or whole file names where two images share a stem (a.png and a.jpg)."""
+  """Returns stems, or whole file names where two images share a stem (a.png and a.jpg)."""
   stems = [path.stem for path in paths]
-  return [p.stem if stems.count(p.stem) == 1 else p.name for p in paths]
+  return [path.stem if stems.count(path.stem) == 1 else path.name for path in paths]

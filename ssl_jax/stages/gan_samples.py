@@ -3,49 +3,60 @@
 import functools
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Float, UInt8
 
 from ssl_jax import parallel
-from ssl_jax.data import stream as data
+from ssl_jax.data.stream import Stream
 from ssl_jax.evaluation import figures
 from ssl_jax.io import images
+from ssl_jax.settings import Inputs
 from ssl_jax.views import make_views
 
-COLUMNS, SHOWN = 4, 16
-"""Images in a row of a grid, and on it."""
+COLUMNS = 4
+"""Images in a row of a grid."""
+
+SAMPLES = 16
+"""Images in a grid."""
 
 
-def real(config: Mapping, streams: Mapping[str, data.Stream], count: int) -> np.ndarray:
-  """So many images of the view 'real', in [0, 1]: a training would see others."""
+def real_images(
+  inputs: Inputs, streams: Mapping[str, Stream], count: int
+) -> Float[np.ndarray, 'n h w c']:
+  """Returns so many images of the view 'real', in [0, 1], drawn apart from those of a training."""
 
   @functools.partial(jax.jit, out_shardings=parallel.replicated())
-  def make(batch, key):
-    return make_views.make_views(config['views'], batch, config['size'], key)['real'].image
+  def make(batch: Any, key: jax.Array) -> jax.Array:
+    return make_views.make_views(inputs.views, batch, inputs.crop_size, key)['real'].image
 
-  found, step = [], 0
-  while sum(map(len, found)) < count:
+  batches, step = [], 0
+  while sum(map(len, batches)) < count:
     batch = {name: stream[step] for name, stream in streams.items()}
-    found.append(np.asarray(make(parallel.shard(batch), jax.random.key(step))))
+    batches.append(np.asarray(make(parallel.shard(batch), jax.random.key(step))))
     step += 1
-  return np.concatenate(found)[:count]
+  return np.concatenate(batches)[:count]
 
 
-def grid(path: Path, painted: np.ndarray, real: np.ndarray) -> None:
-  """Draws painted images on the left and real ones on the right, as many of each."""
+def draw_grid(
+  path: Path, generated: Float[np.ndarray, 'n h w c'], real: Float[np.ndarray, 'n h w c']
+) -> None:
+  """Draws generated images on the left and as many real ones on the right."""
   if parallel.is_main():
-    figures.beside(path, [[_tiled(painted), _tiled(real)]], ['generated', 'real'])
+    figures.beside(path, [[_tiled(generated), _tiled(real)]], ['generated', 'real'])
 
 
-def _tiled(found: np.ndarray) -> np.ndarray:
-  """Images [n, H, W, C] in [0, 1] in rows of COLUMNS, as one of RGB; a line of white between."""
-  edged = np.pad(found, [(0, 0), (0, 1), (0, 1), (0, 0)], constant_values=1.0)
+def _tiled(samples: Float[np.ndarray, 'n h w c']) -> UInt8[np.ndarray, 'H W 3']:
+  """Images in [0, 1] in rows of COLUMNS, as one RGB image with white lines between."""
+  edged = np.pad(samples, [(0, 0), (0, 1), (0, 1), (0, 0)], constant_values=1.0)
   rows = [np.concatenate([*edged[i : i + COLUMNS]], 1) for i in range(0, len(edged), COLUMNS)]
-  whole = np.concatenate([row for row in rows if row.shape == rows[0].shape])
-  return images.to_channels((np.clip(whole, 0, 1) * 255 + 0.5).astype(np.uint8), 3)
+  # A last row that is not full is left out.
+  grid = np.concatenate([row for row in rows if row.shape == rows[0].shape])
+  return images.to_channels((np.clip(grid, 0, 1) * 255 + 0.5).astype(np.uint8), 3)
 
 
-def variety(found: np.ndarray) -> float:
-  """How much images differ from each other: a pixel's deviation, mean over pixels."""
-  return float(found.std(0).mean())
+def variety(samples: Float[np.ndarray, 'n h w c']) -> float:
+  """Returns how much images differ: the standard deviation of a pixel, mean over pixels."""
+  return float(samples.std(0).mean())

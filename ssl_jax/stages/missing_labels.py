@@ -1,4 +1,4 @@
-"""What a network makes of its own training images, whose masks may lack instances."""
+"""What a network predicts of its own training images, whose masks may lack instances."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,82 +6,109 @@ from pathlib import Path
 import numpy as np
 
 from ssl_jax import parallel
-from ssl_jax.data import dataset_stats
-from ssl_jax.evaluation import figures
-from ssl_jax.evaluation.evaluate import Evaluation, evaluate
+from ssl_jax.data.dataset_stats import DatasetStats
+from ssl_jax.evaluation import confusion, figures
+from ssl_jax.evaluation.evaluate import MATRICES_FILE, Evaluation, evaluate
 from ssl_jax.io import images, mask_store
-from ssl_jax.stages.seed_scores import keep
-from ssl_jax.types import IGNORE, PredictFn, Source, Splits
+from ssl_jax.stages.seed_scores import write_evaluation
+from ssl_jax.types import IGNORE, Figures, PredictFn, Source, Splits
 
 ROWS = 3
 """Images that a picture shows."""
+
 BARS = ('dice', 'jaccard', 'precision', 'recall')
+"""Scores that bars.png shows."""
+
 COVERED = 0.5
-"""The part of an instance's pixels by which it counts as found."""
+"""Fraction of an instance's pixels from which on it counts as found."""
 
 
-def score(
-  answer: PredictFn, found: Splits, facts: dataset_stats.DatasetStats, folder: Path
-) -> dict[str, float]:
-  """Scores on training images, in percent: train/..., complete/... and removed/...
+def score(predict_fn: PredictFn, splits: Splits, stats: DatasetStats, folder: Path) -> Figures:
+  """Returns scores on training images in percent: train/..., complete/... and removed/...
 
-  `train` is against the masks that were learnt from, `complete` against those without gaps.
+  `train` is against the masks that the network learnt from, `complete` against those with all
+  instances, where the data set has them.
   """
-  given = evaluate(answer, found.labeled, facts.classes)
-  scores = keep(given, folder, 'train', facts.classes)
-  if found.complete is None:
+  by_given_masks = evaluate(predict_fn, splits.labeled, stats.classes)
+  scores = write_evaluation(by_given_masks, folder, 'train', stats.classes)
+  if splits.complete is None:
     return scores
-  whole = evaluate(answer, found.complete, facts.classes)
-  scores |= keep(whole, folder, 'complete', facts.classes)
-  return scores | filled_in(whole, found.complete)
+  by_complete_masks = evaluate(predict_fn, splits.complete, stats.classes)
+  scores |= write_evaluation(by_complete_masks, folder, 'complete', stats.classes)
+  return scores | recovered(by_complete_masks, splits.complete)
 
 
-def filled_in(found: Evaluation, complete: Source) -> dict[str, float]:
-  """How much of the removed instances is found, in percent: pixels (recall) and instances (found).
+def recovered(evaluation: Evaluation, complete: Source) -> dict[str, float]:
+  """Returns how much of the removed instances was predicted nevertheless, in percent.
 
-  An instance counts as found where at least half of its pixels have its class. kept/recall is the
-  recall of what was not removed. No figure where nothing was removed.
+  removed/recall is of pixels, removed/found of instances, which count as found where at least half
+  of their pixels have the right class; kept/recall is the recall of what was not removed. There is
+  no figure where nothing was removed.
   """
-  gone, kept, instances = [], [], []
-  for record in (complete[i] for i in range(len(complete))):
-    label, removed = record['label'], record['removed']
-    right = found.masks[record['name']] == label
-    here = removed > 0
-    gone.append(right[here])
-    kept.append(right[(label > 0) & (label != IGNORE) & ~here])
-    hits = np.bincount(removed[here], right[here], minlength=1)[1:]
-    instances.append(hits / np.maximum(np.bincount(removed[here], minlength=1)[1:], 1))
-  gone, kept, instances = map(np.concatenate, (gone, kept, instances))
-  if not len(gone):
+  of_removed, of_kept, of_instances = [], [], []
+  for i in range(len(complete)):
+    record = complete[i]
+    label, removed = np.asarray(record['label']), record['removed']
+    right = evaluation.masks[record['name']] == label
+    is_removed = removed > 0
+    is_kept = (label > 0) & (label != IGNORE) & ~is_removed
+    of_removed.append(right[is_removed])
+    of_kept.append(right[is_kept])
+    # Instances are numbered from 1.
+    hits = np.bincount(removed[is_removed], right[is_removed], minlength=1)[1:]
+    sizes = np.bincount(removed[is_removed], minlength=1)[1:]
+    of_instances.append(hits / np.maximum(sizes, 1))
+  removed_pixels = np.concatenate(of_removed)
+  kept_pixels = np.concatenate(of_kept)
+  instances = np.concatenate(of_instances)
+  if not len(removed_pixels):
     return {}
-  return {
-    'removed/recall': float(100 * gone.mean()),
+  result = {
+    'removed/recall': float(100 * removed_pixels.mean()),
     'removed/found': float(100 * (instances >= COVERED).mean()),
     'removed/instances': float(len(instances)),
-    **({'kept/recall': float(100 * kept.mean())} if len(kept) else {}),
   }
+  if len(kept_pixels):
+    result['kept/recall'] = float(100 * kept_pixels.mean())
+  return result
 
 
-def draw(folder: Path, done: Mapping[int, Mapping], found: Splits, first: Path) -> None:
-  """Draws bars.png (means over seeds, by split) and picture.png (training images, first seed)."""
+def draw(folder: Path, done: Mapping[int, Figures], splits: Splits, first: Path) -> None:
+  """Draws bars.png (scores by split, means over seeds) and picture.png (some training images).
+
+  Args:
+    folder: to draw into.
+    done: the figures of each seed.
+    splits: of the data set.
+    first: folder of the first seed, whose masks the picture shows.
+  """
   if not parallel.is_main():
     return
-  splits = [s for s in ('train', 'complete', 'val', 'test') if f'{s}/miou' in done[min(done)]]
-  each = {s: {bar: _over_seeds(done, s, bar) for bar in BARS} for s in splits}
-  figures.bars(folder / 'bars.png', each, 'mean over images, %')
-  rows = []
-  for i in np.unique(np.linspace(0, len(found.labeled) - 1, ROWS).astype(int)):
-    record = found.labeled[int(i)]
-    mask = mask_store.read(first / 'train', record['name'])
-    image, label, mask = figures.flat(record['image'], record['label'], mask)
-    image = images.to_channels(images.to_uint8(image), 3)
-    rows.append([image, images.coloured(label), images.coloured(mask), images.overlay(image, mask)])
-  titles = ['image', 'mask it learnt from', 'output', 'overlay']
-  figures.beside(folder / 'picture.png', rows, titles)
+  scored = [s for s in ('train', 'complete', 'val', 'test') if f'{s}/miou' in done[min(done)]]
+  groups = {split: {bar: _mean_score(done, split, bar) for bar in BARS} for split in scored}
+  figures.bars(folder / 'bars.png', groups, 'mean over images, %')
+  judge = 'complete' if 'complete' in scored else 'train'
+  miou = confusion.mean_iou(np.load(first / judge / MATRICES_FILE)['matrices'])
+  rows, names, scores = [], [], []
+  for i in np.unique(np.linspace(0, len(splits.labeled) - 1, ROWS).astype(int)):
+    record = splits.labeled[int(i)]
+    predicted = mask_store.read_mask(first / 'train', record['name'])
+    label = np.asarray(record['label'])
+    image, label, mask = figures.in_plane(record['image'], label, predicted)
+    rgb = images.to_channels(images.to_uint8(image), 3)
+    overlay = images.overlay(rgb, mask)
+    rows.append([rgb, images.colorize(label), images.colorize(mask), overlay])
+    names.append(record['name'])
+    scores.append(['', '', f'mIoU {np.asarray(miou)[i]:.1f} % ({judge})', ''])
+  titles = ['image', 'mask it learnt from', 'prediction', 'prediction over the image']
+  figures.beside(folder / 'picture.png', rows, titles, names, scores, splits.classes)
   print(f'Pictures: {folder}/picture.png, bars.png')
 
 
-def _over_seeds(done: Mapping[int, Mapping], split: str, bar: str) -> float:
+def _mean_score(done: Mapping[int, Figures], split: str, bar: str) -> float:
   """The mean of a score per image, over seeds and classes."""
   start = f'{split}/{bar}_per_image/'
-  return float(np.mean([v for own in done.values() for n, v in own.items() if n.startswith(start)]))
+  values = []
+  for of_seed in done.values():
+    values += [value for name, value in of_seed.items() if name.startswith(start)]
+  return float(np.mean(values))

@@ -1,9 +1,9 @@
-"""What a stage is done with, image by image, so that a killed one goes on with the next."""
+"""Records the images that a stage is done with, so that a killed one goes on with the next."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
@@ -11,45 +11,65 @@ from ssl_jax import parallel
 from ssl_jax.errors import Stopped
 from ssl_jax.io.run_log import replace_text
 
+Prediction = TypeVar('Prediction')
+
 
 class Journal:
   """cases.jsonl in the folder of a seed: a line for each of the images `indices` that is done.
 
-  `waiting` are those that have had no line when the journal was opened.
+  `waiting` are those that had no line when the journal was opened.
   """
 
   def __init__(self, folder: Path, indices: Iterable[int]):
-    self._path, self._lines = folder / 'cases.jsonl', {}
-    for text in self._path.read_text().splitlines() if self._path.exists() else ():
-      try:
-        index, line = json.loads(text)
-      except json.JSONDecodeError:
-        break  # the line that a kill cut short
-      self._lines[index] = line
-    kept = (json.dumps(pair) + '\n' for pair in self._lines.items())
-    replace_text(self._path, ''.join(kept))
-    parallel.barrier(str(self._path))  # nobody reads what is written from here on
+    self._path = folder / 'cases.jsonl'
+    self._lines = _read_lines(self._path)
+    # Without what a kill cut short.
+    replace_text(self._path, ''.join(json.dumps(pair) + '\n' for pair in self._lines.items()))
+    # From here on nobody reads what is written: all processes have the same images waiting.
+    parallel.barrier(str(self._path))
     self.waiting: Sequence[int] = [index for index in indices if index not in self._lines]
 
   def through(
-    self, answers: Iterable, stop: Callable[[], bool], name: str, unit: str = 'images'
-  ) -> Iterator:
-    """Goes through the answers for the waiting images, with a bar; raises Stopped when asked to."""
-    before = len(self._lines)
-    shown = dict(total=before + len(self.waiting), initial=before, unit=f' {unit}', desc=name)
-    for answer in tqdm(answers, **shown):
+    self,
+    predictions: Iterable[Prediction],
+    stop: Callable[[], bool],
+    name: str,
+    unit: str = 'images',
+  ) -> Iterator[Prediction]:
+    """Yields the predictions for the waiting images, with a progress bar.
+
+    Raises:
+      Stopped: if `stop` says so after an image.
+    """
+    done = len(self._lines)
+    total = done + len(self.waiting)
+    for prediction in tqdm(predictions, total=total, initial=done, unit=f' {unit}', desc=name):
       if stop():
         raise Stopped(f'{name}: stopped and saved; the same command goes on.')
-      yield answer
+      yield prediction
 
   def write(self, index: int, line: Mapping[str, Any]) -> None:
-    """Adds a line; what else belongs to the image has been written before."""
+    """Adds the line of an image; what else belongs to the image must be written before it."""
     text = json.dumps([index, line])
     self._lines[index] = json.loads(text)[1]  # as a later process will read it
     if parallel.is_main():
       with self._path.open('a') as file:
         file.write(text + '\n')
 
-  def lines(self) -> dict[int, dict]:
-    """What is known of each image, in the order of the indices."""
+  def lines(self) -> dict[int, dict[str, Any]]:
+    """Returns the line of each image that is done, in the order of the indices."""
     return dict(sorted(self._lines.items()))
+
+
+def _read_lines(path: Path) -> dict[int, dict[str, Any]]:
+  """The lines of a journal, up to the first that a kill cut short."""
+  lines: dict[int, dict[str, Any]] = {}
+  if not path.exists():
+    return lines
+  for text in path.read_text().splitlines():
+    try:
+      index, line = json.loads(text)
+    except json.JSONDecodeError:
+      break
+    lines[index] = line
+  return lines

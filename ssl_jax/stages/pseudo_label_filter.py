@@ -14,33 +14,33 @@ from ssl_jax.types import IGNORE
 
 
 class Filter(NamedTuple):
-  """Left out is an image of which an organ is too small, or whose labels have changed too much.
-
-  `least` pixels (voxels) of every class but the background are asked for (Gao et al. 2022: 2000);
-  `agreement` is the Dice in 0..1, mean over those classes, with the labels that an earlier stage
-  wrote in `before` (its folder of the same seed); an image that it left out does not agree.
-  """
+  """Leaves out images in which an organ is too small, or whose labels have changed too much."""
 
   classes: Sequence[str]
-  least: int = 0
-  before: Path | None = None
-  agreement: float = 0.0
+  min_voxels: int = 0  # of every class but the background (Gao et al. 2022: 2000)
+  before: Path | None = None  # an earlier stage's folder of the same seed
+  agreement: float = 0.0  # least Dice in 0..1 with its labels, mean over the classes
 
   def passes(self, mask: UInt8[np.ndarray, '*space'], name: str) -> bool:
-    """Whether the labels of an image are kept."""
-    counts = np.bincount(mask[mask != IGNORE], minlength=len(self.classes))[1:]
-    if counts.size and counts.min() < self.least:
-      return False
-    return self.before is None or self._agreement(mask, name) >= self.agreement
+    """Returns whether the labels of an image are kept.
 
-  def _agreement(self, mask: np.ndarray, name: str) -> float:
+    An image that the earlier stage left out is left out again.
+    """
+    counts = np.bincount(mask[mask != IGNORE], minlength=len(self.classes))[1:]
+    if counts.size and counts.min() < self.min_voxels:
+      return False
+    if self.before is None:
+      return True
     try:
-      earlier = mask_store.read(self.before, name)
+      earlier = mask_store.read_mask(self.before, name)
     except UserError:
-      return -1.0
-    matrix = confusion.confusion_matrix(
-      earlier, np.where(mask == IGNORE, 0, mask), len(self.classes)
-    )
+      return False
+    return self._dice(earlier, mask) >= self.agreement
+
+  def _dice(self, earlier: UInt8[np.ndarray, '*space'], mask: UInt8[np.ndarray, '*space']) -> float:
+    """The Dice in 0..1 of two masks, mean over the classes but the background."""
+    known = np.where(mask == IGNORE, 0, mask)
+    matrix = confusion.confusion_matrix(earlier, known, len(self.classes))
     scores = confusion.per_image(matrix[None], self.classes)
-    each = [scores[f'dice_per_image/{name}'] for name in self.classes[1:]]
-    return float(np.mean(each)) / 100
+    dice = [scores[f'dice_per_image/{name}'] for name in self.classes[1:]]
+    return float(np.mean(dice)) / 100

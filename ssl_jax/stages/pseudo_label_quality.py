@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Integer
 
 from ssl_jax.evaluation import confusion
 from ssl_jax.io.run_log import replace_text
@@ -17,62 +18,90 @@ EDGES = np.array([0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0])
 
 
 class Quality:
-  """Counts pixels of pseudo-labels, image by image, and holds them against the hidden truth."""
+  """Counts the pixels of pseudo-labels image by image, and compares them with the hidden truth."""
 
   def __init__(self, classes: Sequence[str], truth: Source | None):
-    self.classes, self.truth = classes, truth
-    self.pixels, self.kept, self.sure = 0, 0, 0.0
-    self.matrix = np.zeros((len(classes), len(classes)), np.int64)
-    self.bins = np.zeros((len(EDGES) - 1, len(classes), 2), np.int64)  # told class; right, all
+    self._classes = classes
+    self._truth = truth
+    self._pixels = 0
+    self._labeled = 0
+    self._confidence = 0.0
+    self._matrix = np.zeros((len(classes), len(classes)), np.int64)
+    # Bin of confidence, predicted class; how many are right, and all.
+    self._bins = np.zeros((len(EDGES) - 1, len(classes), 2), np.int64)
 
-  def count(self, index: int, mask: np.ndarray, confidence: np.ndarray) -> dict[str, Any]:
-    """What `add` wants to know of one image, ready for JSON.
+  def count(
+    self,
+    index: int,
+    mask: Integer[np.ndarray, '*space'],
+    confidence: Float[np.ndarray, '*space'],
+  ) -> dict[str, Any]:
+    """Returns what `add` needs to know of one image, ready for JSON.
 
-    `mask` are its class ids [*space] (IGNORE: not told), `confidence` the teacher's certainty.
+    Args:
+      index: of the image in the truth.
+      mask: class ids of its pseudo-labels; IGNORE where it has none.
+      confidence: probability of the class that each pixel was given.
     """
-    told = mask != IGNORE
-    counts = {'pixels': mask.size, 'told': int(told.sum()), 'sure': float(confidence.sum())}
-    if self.truth is None:
+    labeled = mask != IGNORE
+    counts: dict[str, Any] = {
+      'pixels': mask.size,
+      'labeled': int(labeled.sum()),
+      'confidence': float(confidence.sum()),
+    }
+    if self._truth is None:
       return counts
-    label = self.truth[index]['label']
-    known = told & (label != IGNORE)
-    place = np.clip(np.searchsorted(EDGES, confidence[known], 'right') - 1, 0, len(EDGES) - 2)
-    at, size = place * len(self.classes) + mask[known], self.bins[..., 0].size
-    each = [np.bincount(x, minlength=size) for x in (at[label[known] == mask[known]], at)]
-    matrix = confusion.confusion_matrix(label[known], mask[known], len(self.classes))
-    bins = np.stack(each, -1).reshape(self.bins.shape)
+    label = np.asarray(self._truth[index]['label'])
+    known = labeled & (label != IGNORE)
+    true, predicted = label[known], mask[known]
+    matrix = confusion.confusion_matrix(true, predicted, len(self._classes))
+    bins = self._count_bins(true, predicted, confidence[known])
     return counts | {'matrix': matrix.tolist(), 'bins': bins.tolist()}
+
+  def _count_bins(
+    self, true: np.ndarray, predicted: np.ndarray, confidence: np.ndarray
+  ) -> Integer[np.ndarray, 'bins classes 2']:
+    """Numbers of pixels by bin of confidence and predicted class: the right ones, and all."""
+    place = np.clip(np.searchsorted(EDGES, confidence, 'right') - 1, 0, len(EDGES) - 2)
+    cell = place * len(self._classes) + predicted
+    size = self._bins[..., 0].size
+    right = np.bincount(cell[true == predicted], minlength=size)
+    total = np.bincount(cell, minlength=size)
+    return np.stack([right, total], -1).reshape(self._bins.shape)
 
   def add(self, counts: Mapping[str, Any]) -> None:
     """Adds the counts of an image."""
-    self.pixels += counts['pixels']
-    self.kept += counts['told']
-    self.sure += counts['sure']
+    self._pixels += counts['pixels']
+    self._labeled += counts['labeled']
+    self._confidence += counts['confidence']
     if 'matrix' in counts:
-      self.matrix += np.array(counts['matrix'])
-      self.bins += np.array(counts['bins'])
+      self._matrix += np.array(counts['matrix'])
+      self._bins += np.array(counts['bins'])
 
   def write(self, folder: Path) -> dict[str, float]:
-    """Writes quality.csv where the truth is known; figures in percent."""
+    """Returns figures labels/... in percent, and writes quality.csv where the truth is known."""
     figures = {
-      'labels/coverage': 100 * self.kept / max(self.pixels, 1),
-      'labels/confidence': 100 * self.sure / max(self.pixels, 1),
+      'labels/coverage': 100 * self._labeled / max(self._pixels, 1),
+      'labels/confidence': 100 * self._confidence / max(self._pixels, 1),
     }
-    if not self.matrix.any():  # no truth is known, or nothing was told
+    if not self._matrix.any():  # no truth is known, or no pixel has a label
       return figures
-    scores = confusion.scores(self.matrix, self.classes)
+    scores = confusion.scores(self._matrix, self._classes)
     figures |= {f'labels/{name}': scores[name] for name in ('miou', 'accuracy')}
-    for i, name in enumerate(self.classes):
-      if told := self.matrix[:, i].sum():
-        figures[f'labels/precision/{name}'] = float(100 * self.matrix[i, i] / told)
+    for class_id, name in enumerate(self._classes):
+      if predicted := self._matrix[:, class_id].sum():
+        precision = 100 * self._matrix[class_id, class_id] / predicted
+        figures[f'labels/precision/{name}'] = float(precision)
     replace_text(folder / 'quality.csv', self._table())
     return figures
 
   def _table(self) -> str:
+    """A calibration table: how often labels of a class and a bin of confidence are right."""
     text = io.StringIO()
     table = csv.writer(text)
     table.writerow(['class', 'confidence_from', 'confidence_to', 'pixels', 'precision'])
-    for i, name in enumerate(self.classes):
-      for low, high, (right, told) in zip(EDGES, EDGES[1:], self.bins[:, i], strict=False):
-        table.writerow([name, low, high, told, f'{100 * right / told:.2f}' if told else ''])
+    for class_id, name in enumerate(self._classes):
+      for place, (right, total) in enumerate(self._bins[:, class_id]):
+        precision = f'{100 * right / total:.2f}' if total else ''
+        table.writerow([name, EDGES[place], EDGES[place + 1], total, precision])
     return text.getvalue()

@@ -8,7 +8,7 @@ from ssl_jax.stages.progress_log import Journal
 
 
 def _write(path, text, fails=False):
-  with atomic.whole(path) as part:
+  with atomic.replacing(path) as part:
     part.write_text(text)
     assert part.name.endswith(path.name)  # writers go by the ending
     if fails:
@@ -21,7 +21,7 @@ def test_a_file_is_the_old_one_or_the_new(tmp_path):
   with pytest.raises(KeyboardInterrupt):
     _write(path, 'ne', fails=True)
   assert path.read_text() == 'old'
-  assert [found.name for found in tmp_path.iterdir()] == [path.name]
+  assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
 def _go_through(journal, stop):

@@ -1,4 +1,4 @@
-"""How far images are from others: the kernel by hand, and which layer is looked at."""
+"""How far images are from others: the kernel by hand, and which layer gives the features."""
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +36,7 @@ def test_features_are_those_of_the_coarsest_layer():
   images = np.random.default_rng(0).uniform(size=(5, 32, 32, 1)).astype(np.float32)
   variables = network.init(jax.random.key(0), jnp.asarray(images), train=False)
   features = kernel_distance.encoder_features(network, variables, lambda x: x)
-  found = features(images, batch=4)
-  assert found.shape == (5, 16)
-  np.testing.assert_allclose(features(images[4:], batch=4), found[4:], rtol=1e-5)
-  assert found.std(0).max() > 0
+  computed = features(images, batch=4)
+  assert computed.shape == (5, 16)
+  np.testing.assert_allclose(features(images[4:], batch=4), computed[4:], rtol=1e-5)
+  assert computed.std(0).max() > 0

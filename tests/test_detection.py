@@ -10,8 +10,10 @@ from conftest import tiny_cells, write_discs
 from ssl_jax import predict
 from ssl_jax.datasets import points
 from ssl_jax.errors import UserError
+from ssl_jax.evaluation import detection as detection_scores
 from ssl_jax.inference import detection
 from ssl_jax.inference.detection import Cells
+from ssl_jax.io import overlays
 from ssl_jax.run import run
 from ssl_jax.stages import compare, score
 from ssl_jax.types import IGNORE
@@ -22,18 +24,18 @@ NAMES = ('background', 'blue', 'red')
 def oracle(patches):
   """Knows a disc by its colour: where the middle of the nearest one is, and of which class."""
   side = patches.shape[1]
-  said = {'class': np.tile([0.9, 0.05, 0.05], (len(patches), 1)), 'x': np.zeros(len(patches))}
-  said['y'] = said['x'].copy()
+  outputs = {'class': np.tile([0.9, 0.05, 0.05], (len(patches), 1)), 'x': np.zeros(len(patches))}
+  outputs['y'] = outputs['x'].copy()
   rows, columns = np.mgrid[:side, :side]
   for i, patch in enumerate(patches):
     apart = np.hypot(rows - side // 2, columns - side // 2)
     disc = (np.abs(patch[..., 0] - patch[..., 2]) > 0.35) & (apart < 9)
     if disc.sum() > 60:
       red = patch[disc][:, 0].mean() > 0.5
-      said['class'][i] = [0.02, 0.08, 0.9] if red else [0.02, 0.9, 0.08]
-      said['y'][i] = (rows[disc].mean() + 0.5) / side
-      said['x'][i] = (columns[disc].mean() + 0.5) / side
-  return said
+      outputs['class'][i] = [0.02, 0.08, 0.9] if red else [0.02, 0.9, 0.08]
+      outputs['y'][i] = (rows[disc].mean() + 0.5) / side
+      outputs['x'][i] = (columns[disc].mean() + 0.5) / side
+  return outputs
 
 
 @pytest.mark.parametrize('stride', [4, 5])
@@ -41,20 +43,20 @@ def test_discs_are_found_where_they_are(tmp_path, stride):
   write_discs(tmp_path, images=4)
   whole = points.load(labeled=tmp_path, size=21, jitter=3).whole
   record = whole[0]
-  cells = detection.slide(oracle, record['image'] / 255, 21, stride=stride, radius=8)
-  assert len(cells.at) == len(record['points'])
-  pairs = detection.match_points(cells.at, record['points'], 1.0)
-  assert len(pairs) == len(cells.at)
-  for found, true in pairs:
-    assert record['classes'][true] in (IGNORE, cells.classes[found])
-  counts = detection.tp_fp_fn(cells, record['points'], record['classes'], NAMES, 6.0)
+  cells = detection.detect_cells(oracle, record['image'] / 255, 21, stride=stride, radius=8)
+  assert len(cells.points) == len(record['points'])
+  pairs = detection_scores.match_points(cells.points, record['points'], 1.0)
+  assert len(pairs) == len(cells.points)
+  for detected, true in pairs:
+    assert record['classes'][true] in (IGNORE, cells.classes[detected])
+  counts = detection_scores.tp_fp_fn(cells, record['points'], record['classes'], NAMES, 6.0)
   assert (counts[:, 1:] == 0).all()
-  scores = detection.f1_scores(counts, NAMES)
+  scores = detection_scores.f1_scores(counts, NAMES)
   assert scores['f1'] == scores['detection_f1'] == scores['f1/red'] == 100
 
 
-def test_a_window_answers_for_cells_near_its_middle_and_of_which_it_is_sure():
-  def answer(patches):
+def test_a_window_votes_for_cells_near_its_centre_and_with_high_probability():
+  def predict_fn(patches):
     n = len(patches)
     return {
       'class': np.tile([0.4, 0.6], (n, 1)),
@@ -62,14 +64,17 @@ def test_a_window_answers_for_cells_near_its_middle_and_of_which_it_is_sure():
       'y': np.full(n, 0.5),
     }
 
+  def detect(image, stride, **kwargs):
+    return detection.detect_cells(predict_fn, image, 21, stride, radius=1, **kwargs)
+
   image = np.zeros((64, 64, 3), np.float32)
-  assert len(detection.slide(answer, image, 21, stride=4, radius=1).at) == 0  # 5 pixels beside
-  found = detection.slide(answer, image, 21, stride=8, radius=1)
-  assert len(found.at) == 8 * 7  # the last in each row is put outside of the image
-  np.testing.assert_allclose(sorted(set(found.at[:, 0])), 3 + 8 * np.arange(8), atol=1e-5)
-  np.testing.assert_allclose(sorted(set(found.at[:, 1])), 3 + 8 * np.arange(7) + 5, atol=1e-5)
-  assert len(detection.slide(answer, image, 21, stride=8, radius=1, score=0.7).at) == 0
-  assert len(detection.slide(answer, image[:, :60], 21, stride=8, radius=1).at) == 8 * 7
+  assert len(detect(image, 4).points) == 0  # 5 pixels beside
+  cells = detect(image, 8)
+  assert len(cells.points) == 8 * 7  # the last in each row is put outside of the image
+  np.testing.assert_allclose(sorted(set(cells.points[:, 0])), 3 + 8 * np.arange(8), atol=1e-5)
+  np.testing.assert_allclose(sorted(set(cells.points[:, 1])), 3 + 8 * np.arange(7) + 5, atol=1e-5)
+  assert len(detect(image, 8, score=0.7).points) == 0
+  assert len(detect(image[:, :60], 8).points) == 8 * 7
 
 
 def test_of_close_cells_the_surest_is_kept():
@@ -82,25 +87,21 @@ def test_votes_are_joined_by_hand():
   at = np.array([[10.0, 10], [10, 13], [10, 20], [40, 40]])
   probs = np.array([[0.2, 0.8, 0], [0.4, 0.1, 0.5], [0.3, 0, 0.7], [0.1, 0.2, 0.7]])
   cells = detection.cluster_votes(at, probs, 8.0)  # the first two are one cell, joined within 4
-  order = np.argsort(cells.at[:, 1])
-  np.testing.assert_allclose(cells.at[order[0]], [10, (0.8 * 10 + 0.6 * 13) / 1.4])
+  order = np.argsort(cells.points[:, 1])
+  np.testing.assert_allclose(cells.points[order[0]], [10, (0.8 * 10 + 0.6 * 13) / 1.4])
   assert cells.classes[order].tolist() == [1, 2, 2]  # 0.9 of class 1 against 0.5
   np.testing.assert_allclose(cells.scores[order], [0.7, 0.7, 0.9])
-  assert len(detection.cluster_votes(at, probs, 9.0).at) == 2  # the third is 8.7 pixels beside
-  assert len(detection.cluster_votes(at[:0], probs[:0], 8.0).at) == 0
+  assert len(detection.cluster_votes(at, probs, 9.0).points) == 2  # the third is 8.7 pixels beside
+  assert len(detection.cluster_votes(at[:0], probs[:0], 8.0).points) == 0
 
 
 def test_pairs_are_as_many_as_can_be_then_the_closest():
-  found, truth = np.array([[0.0, 0], [0, 4]]), np.array([[0.0, 3], [0, 8]])
-  assert detection.match_points(found, truth, 5.0) == [
-    (0, 0),
-    (1, 1),
-  ]  # not (1, 0) alone, which is closer
-  assert detection.match_points(found, truth, 3.5) == [(1, 0)] or detection.match_points(
-    found, truth, 3.5
-  ) == [(0, 0)]
-  assert detection.match_points(found, truth, 2.0) == [(1, 0)]
-  assert detection.match_points(found, np.zeros((0, 2)), 5.0) == []
+  detected, annotated = np.array([[0.0, 0], [0, 4]]), np.array([[0.0, 3], [0, 8]])
+  match = detection_scores.match_points
+  assert match(detected, annotated, 5.0) == [(0, 0), (1, 1)]  # not (1, 0) alone, which is closer
+  assert match(detected, annotated, 3.5) in ([(1, 0)], [(0, 0)])
+  assert match(detected, annotated, 2.0) == [(1, 0)]
+  assert match(detected, np.zeros((0, 2)), 5.0) == []
 
 
 def test_hits_false_and_missed_by_hand():
@@ -111,37 +112,35 @@ def test_hits_false_and_missed_by_hand():
     np.array([1, 1, 1, 2, 1]),
     np.full(5, 0.9),
   )
-  counts = detection.tp_fp_fn(cells, at, truth_classes, NAMES, 6.0)
+  counts = detection_scores.tp_fp_fn(cells, at, truth_classes, NAMES, 6.0)
   assert counts[0].tolist() == [3, 2, 1]  # any class: three cells, two too many, one missed
   assert counts[1].tolist() == [1, 2, 0]  # of four one hits, one lies on a cell nobody named
   assert counts[2].tolist() == [0, 1, 2]
-  scores = detection.f1_scores(counts, NAMES)
+  scores = detection_scores.f1_scores(counts, NAMES)
   assert scores['detection_f1'] == pytest.approx(100 * 6 / 9)
   assert scores['detection_precision'] == pytest.approx(60)
   assert scores['detection_recall'] == pytest.approx(75)
   assert scores['f1/blue'] == pytest.approx(50)
   assert scores['f1'] == pytest.approx(25)
-  nothing = detection.f1_scores(np.zeros((3, 3), int), NAMES)
+  nothing = detection_scores.f1_scores(np.zeros((3, 3), int), NAMES)
   assert nothing['detection_f1'] == 0
   assert np.isnan(nothing['f1'])
 
 
 def test_a_csv_of_cells_can_be_read_as_points(tmp_path):
   cells = Cells(np.array([[10.25, 20.5]]), np.array([2]), np.array([0.75]))
-  assert detection.as_csv(cells, NAMES).splitlines() == [
-    'x,y,class,score',
-    '21.00,10.75,red,0.7500',
-  ]
+  lines = detection.cells_to_csv(cells, NAMES).splitlines()
+  assert lines == ['x,y,class,score', '21.00,10.75,red,0.7500']
   write_discs(tmp_path)
-  (tmp_path / 'points' / 'disc0.csv').write_text(detection.as_csv(cells, NAMES))
-  splits = points.load(labeled=tmp_path, size=15, jitter=3, holdout=0)
+  (tmp_path / 'points' / 'disc0.csv').write_text(detection.cells_to_csv(cells, NAMES))
+  splits = points.load(labeled=tmp_path, size=15, jitter=3, test_fraction=0)
   window = splits.labeled.windows[0]
   assert (window.point, window.label) == ((10.25, 20.5), 2)
 
 
 def test_rings_have_the_colour_of_their_class():
   image = np.zeros((40, 40, 3), np.uint8)
-  drawn = detection.draw(image, np.array([[20.0, 20], [8, 8]]), np.array([1, IGNORE]))
+  drawn = overlays.draw_cells(image, np.array([[20.0, 20], [8, 8]]), np.array([1, IGNORE]))
   assert drawn[20, 14].any()
   assert not drawn[20, 20].any()
   assert len(set(drawn[8, 2].tolist())) == 1  # grey
@@ -225,7 +224,7 @@ def test_predict_writes_points_and_goes_on_past_a_broken_file(learnt, tmp_path, 
     with (tmp_path / 'out' / 'points' / f'{name}.csv').open(newline='') as file:
       found = [(float(row['x']), float(row['y'])) for row in csv.DictReader(file)]
     hits += len(
-      detection.match_points(np.array(found), np.array([mark[:2] for mark in marks]), 6.0)
+      detection_scores.match_points(np.array(found), np.array([mark[:2] for mark in marks]), 6.0)
     )
     assert (tmp_path / 'out' / 'overlays' / f'{name}.png').exists()
   assert hits > 0.6 * sum(map(len, images.values()))

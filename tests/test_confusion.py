@@ -23,7 +23,7 @@ def test_large_images_are_counted_part_by_part(monkeypatch):
   truth, guess = rng.integers(0, 3, (2, 11, 13)).astype(np.uint8)
   truth[3] = IGNORE
   whole = confusion.confusion_matrix(truth, guess, 3)
-  monkeypatch.setattr(confusion, 'TOGETHER', 10)
+  monkeypatch.setattr(confusion, 'CHUNK', 10)
   np.testing.assert_array_equal(confusion.confusion_matrix(truth, guess, 3), whole)
   assert whole.sum() == 10 * 13
   assert whole[1, 2] == ((truth == 1) & (guess == 2)).sum()

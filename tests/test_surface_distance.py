@@ -17,7 +17,7 @@ def box(corner, sides, shape=(20, 20, 20)):
   return mask
 
 
-def test_flat_and_cut_pieces_have_their_areas():
+def test_flat_and_cut_cubes_have_their_areas():
   areas = surface_distance.element_areas((1.0, 2.0, 3.0))
   assert areas[0] == areas[255] == 0
   assert areas[0b11110000] == pytest.approx(6)  # a wall across the first axis
@@ -31,9 +31,9 @@ def test_flat_and_cut_pieces_have_their_areas():
 
 def test_the_area_of_a_ball_is_about_that_of_a_ball():
   for spacing in ((1.0, 1.0, 1.0), (0.8, 0.8, 1.0)):
-    found = surface_distance.surfaces(*[ball(10, (19, 17, 14), spacing)] * 2, spacing)
-    assert found.areas.sum() == pytest.approx(4 * np.pi * 100, rel=0.1)  # steps make it rougher
-    assert not found.to_found.any()
+    between = surface_distance.surfaces(*[ball(10, (19, 17, 14), spacing)] * 2, spacing)
+    assert between.areas.sum() == pytest.approx(4 * np.pi * 100, rel=0.1)  # steps make it rougher
+    assert not between.to_predicted.any()
 
 
 @pytest.mark.parametrize(
@@ -47,8 +47,8 @@ def test_the_area_of_a_ball_is_about_that_of_a_ball():
 def test_two_balls_are_as_far_apart_as_the_surface_distance_package_says(spacing, dices, distance):
   pair = ball(9, (18, 15, 13), spacing), ball(7.5, (19, 15, 12), spacing)
   between = surface_distance.surfaces(*pair, spacing)
-  found = [surface_distance.surface_dice(between, tolerance) for tolerance in (0.5, 1, 2)]
-  np.testing.assert_allclose(found, dices, atol=1e-6)
+  computed = [surface_distance.surface_dice(between, tolerance) for tolerance in (0.5, 1, 2)]
+  np.testing.assert_allclose(computed, dices, atol=1e-6)
   assert surface_distance.hausdorff(between) == pytest.approx(distance, abs=1e-5)
 
 

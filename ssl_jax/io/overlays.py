@@ -1,0 +1,43 @@
+"""Cells drawn onto images, and the colours of classes."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, Integer, Num, UInt8
+from PIL import Image, ImageDraw
+
+from ssl_jax.io import images
+from ssl_jax.types import IGNORE
+
+
+def class_colour(class_id: int) -> tuple[int, int, int]:
+  """Returns the RGB colour 0..255 of a class; grey for IGNORE, and black for the background.
+
+  There are as many colours as the palette has; further classes begin again with the first.
+  """
+  if class_id == IGNORE:
+    colour = images.GREY
+  elif class_id == 0:
+    colour = images.PALETTE[0]
+  else:
+    colour = images.PALETTE[1 + (class_id - 1) % (len(images.PALETTE) - 1)]
+  red, green, blue = colour.tolist()
+  return red, green, blue
+
+
+def draw_cells(
+  image: Num[np.ndarray, 'h w c'],
+  points: Float[np.ndarray, 'n 2'],
+  classes: Integer[np.ndarray, ' n'] | Sequence[int],
+  radius: int = 6,
+) -> UInt8[np.ndarray, 'h w 3']:
+  """Returns the image as RGB with a ring around each cell, in the colour of its class.
+
+  `points` are rows and columns, as indices of pixels; a ring is grey where the class is IGNORE.
+  """
+  drawing = Image.fromarray(images.to_channels(images.to_uint8(image), 3))
+  pen = ImageDraw.Draw(drawing)
+  for (row, column), class_id in zip(points, classes, strict=True):
+    box = (column - radius, row - radius, column + radius, row + radius)
+    pen.ellipse(box, outline=class_colour(int(class_id)), width=2)
+  return np.asarray(drawing)
