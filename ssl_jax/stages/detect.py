@@ -165,7 +165,12 @@ def _draw(path: Path, results: Sequence[_Result], classes: Sequence[str]) -> Non
   """Draws annotated and detected cells side by side, an image a row."""
   rows = [result.pictures for result in results]
   names = [result.name for result in results]
-  figures.beside(path, rows, ['annotated', 'detected'], names, classes=classes, unknown=True)
+  scores = []
+  for result in results:
+    f1 = detection_scores.f1_scores(result.counts, classes)['detection_f1']
+    scores.append(['', f'F1 of any class {f1:.1f} %'])
+  titles = ['annotated', 'detected']
+  figures.beside(path, rows, titles, names, scores, classes, unknown=True)
 
 
 def _write_counts(path: Path, results: Sequence[_Result], classes: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from ssl_jax import build, parallel, run_folder
 from ssl_jax.data import dataset_stats
 from ssl_jax.errors import UserError
-from ssl_jax.evaluation import figures
+from ssl_jax.evaluation import confusion, figures
 from ssl_jax.inference.images import predict_labels
 from ssl_jax.inference.trained_networks import Ensemble
 from ssl_jax.io import mask_store
@@ -181,14 +181,28 @@ def _draw(
   """Draws the masks of highest and of lowest confidence, beside the hidden truth where known."""
   order = sorted(rows, key=lambda row: -float(row.confidence))
   lowest = max(len(order) - count, count)  # no mask is drawn twice
-  table = []
-  names = []
+  table, names, scores = [], [], []
   for row in [*order[:count], *order[lowest:]]:
-    truth = [] if splits.truth is None else [np.asarray(splits.truth[row.index]['label'])]
+    image = unlabeled[row.index]['image']
     mask = mask_store.read_mask(folder, row.name)
-    table.append([unlabeled[row.index]['image'], *truth, mask])
+    confidence = f'confidence {float(row.confidence):.1%}'
+    if splits.truth is None:
+      table.append([image, mask])
+      scores.append(['', confidence])
+    else:
+      truth = np.asarray(splits.truth[row.index]['label'])
+      table.append([image, truth, mask])
+      scores.append(['', '', f'{confidence}, mIoU {_miou(truth, mask, len(splits.classes)):.1f} %'])
+    names.append(row.name)
   titles = ['image', *(['hidden truth'] if splits.truth is not None else []), 'pseudo-label']
-  figures.picture(folder / 'picture.png', table, titles, names, classes=splits.classes)
+  figures.picture(folder / 'picture.png', table, titles, names, scores, splits.classes)
+
+
+def _miou(truth: np.ndarray, mask: np.ndarray, num_classes: int) -> float:
+  """The mean IoU in percent of a mask, over the pixels that it labels."""
+  labeled = mask != IGNORE
+  matrix = confusion.confusion_matrix(truth[labeled], mask[labeled], num_classes)
+  return float(confusion.mean_iou(matrix))
 
 
 def _write_rows(folder: Path, rows: Sequence[_Row]) -> None:
