@@ -21,20 +21,29 @@ from ssl_jax.errors import UserError
 
 
 def start() -> None:
-  """Joins the other processes, if the environment announces any.
+  """Joins the other processes of a run, if the environment announces any.
 
-  JAX_COORDINATOR_ADDRESS with JAX_NUM_PROCESSES and JAX_PROCESS_ID, or a Slurm job or TPU pod.
+  It does so with JAX_COORDINATOR_ADDRESS (and JAX_NUM_PROCESSES and JAX_PROCESS_ID), in a Slurm job
+  of several tasks, and on a TPU pod. Must come before anything else that uses JAX.
   """
   if jax.distributed.is_initialized():
     return
-  env, numbers = os.environ, {'num_processes': 'JAX_NUM_PROCESSES', 'process_id': 'JAX_PROCESS_ID'}
-  many = int(env.get('SLURM_NTASKS', 1)) > 1 or ',' in env.get('TPU_WORKER_HOSTNAMES', '')
-  if many or 'JAX_COORDINATOR_ADDRESS' in env:
-    jax.distributed.initialize(**{k: int(env[v]) for k, v in numbers.items() if v in env})
+  slurm_tasks = int(os.environ.get('SLURM_NTASKS', 1))
+  tpu_pod = ',' in os.environ.get('TPU_WORKER_HOSTNAMES', '')
+  if slurm_tasks > 1 or tpu_pod or 'JAX_COORDINATOR_ADDRESS' in os.environ:
+    # What the environment does not say, JAX finds out itself (Slurm, TPU).
+    jax.distributed.initialize(
+      num_processes=_int_from_environment('JAX_NUM_PROCESSES'),
+      process_id=_int_from_environment('JAX_PROCESS_ID'),
+    )
+
+
+def _int_from_environment(name: str) -> int | None:
+  return int(os.environ[name]) if name in os.environ else None
 
 
 def barrier(name: str) -> None:
-  """Waits until every process has come here."""
+  """Waits until every process has called this with the same name."""
   if jax.process_count() > 1:
     multihost_utils.sync_global_devices(name)
 
@@ -45,79 +54,91 @@ def _mesh() -> jax.sharding.Mesh:
 
 
 def data_sharding() -> NamedSharding:
-  """Split along the first axis."""
+  """Returns the sharding of a batch: split over all devices along the first axis."""
   return NamedSharding(_mesh(), PartitionSpec('data'))
 
 
 def replicated() -> NamedSharding:
-  """A copy on every device."""
+  """Returns the sharding of parameters: a copy on every device."""
   return NamedSharding(_mesh(), PartitionSpec())
 
 
 def check_batch(name: str, size: int) -> None:
-  """Raises UserError if a batch cannot be split evenly over the devices."""
+  """Checks that the batch of a stream splits evenly over the devices.
+
+  Raises:
+    UserError: if it does not.
+  """
   devices = jax.device_count()
   if size % devices:
-    raise UserError(f'batch.{name}={size} cannot be split over {devices} devices; '
-                    f'make it a multiple of {devices}.')  # fmt: skip
+    raise UserError(
+      f'batch.{name}={size} cannot be split over {devices} devices; '
+      f'make it a multiple of {devices}.'
+    )
 
 
 def process_rows(batch: int) -> range:
-  """The rows of a global batch that this process loads."""
+  """Returns the rows of a global batch that this process loads."""
   share = batch // jax.process_count()
-  return range(jax.process_index() * share, (jax.process_index() + 1) * share)
+  first = jax.process_index() * share
+  return range(first, first + share)
 
 
 def shard(batch: Any, seeds: int = 1) -> Any:
   """Puts this process's rows of a batch on its devices, as global arrays split by example.
 
-  With several seeds their axis comes first, and every device has all of it.
+  With several seeds their axis comes first and is not split.
   """
-  split = data_sharding() if seeds == 1 else NamedSharding(_mesh(), PartitionSpec(None, 'data'))
-  put = functools.partial(jax.make_array_from_process_local_data, split)
+  sharding = data_sharding()
+  if seeds > 1:
+    sharding = NamedSharding(_mesh(), PartitionSpec(None, 'data'))
+  put = functools.partial(jax.make_array_from_process_local_data, sharding)
   return jax.tree.map(put, batch)
 
 
 def jit_init(init: Callable) -> Callable:
-  """Compiles `init(key, images)`; the state stands whole on every device."""
+  """Compiles `init(key, images)`; every device gets a copy of the whole state."""
   return jax.jit(init, out_shardings=replicated())
 
 
 def jit_update(update: Callable, seeds: int = 1) -> Callable:
-  """Compiles `update(state, batch, key)`; the state stays whole on every device.
+  """Compiles `update(state, batch, key)`; every device keeps a copy of the whole state.
 
   With several seeds all three arguments have a leading axis of that length: one program trains all.
+  The buffers of the given state are reused for the new one, so it must not be used again.
   """
   mapped = update if seeds == 1 else jax.vmap(update)
   return jax.jit(mapped, out_shardings=replicated(), donate_argnums=0)
 
 
 def stack(trees: Sequence[Any]) -> Any:
-  """The trees of several seeds as one with a leading axis; that of one seed as it is."""
+  """Joins the trees of several seeds into one with a leading axis; that of one seed is returned."""
   if len(trees) == 1:
     return trees[0]
   return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
 def unstack(tree: Any, seeds: int) -> list[Any]:
-  """The inverse of `stack`."""
+  """Returns the trees that `stack` joined."""
   if seeds == 1:
     return [tree]
   return [jax.tree.map(lambda leaf, i=i: leaf[i], tree) for i in range(seeds)]
 
 
 def jit_predict(predict: Callable) -> Callable:
-  """Compiles `predict(state, images)` for host images; the answers come back to the host."""
+  """Compiles `predict(state, images)`, for images and predictions that are NumPy arrays."""
   compiled = jax.jit(predict)
   devices = jax.device_count()
 
-  def call(state: Any, images: np.ndarray) -> np.ndarray:
-    if jax.process_count() > 1:  # every process predicts every image
-      whole = jax.make_array_from_process_local_data(replicated(), images)
-      return jax.tree.map(np.asarray, compiled(state, whole))
+  def call(state: Any, images: np.ndarray) -> Any:
+    if jax.process_count() > 1:
+      # Each process has all images and predicts them all: only the devices of one process may hold
+      # what it reads back.
+      images_everywhere = jax.make_array_from_process_local_data(replicated(), images)
+      return jax.tree.map(np.asarray, compiled(state, images_everywhere))
     padding = [(0, -len(images) % devices)] + [(0, 0)] * (images.ndim - 1)
-    answers = compiled(state, shard(np.pad(images, padding, mode='edge')))
-    return jax.tree.map(lambda x: np.asarray(x)[: len(images)], answers)
+    predictions = compiled(state, shard(np.pad(images, padding, mode='edge')))
+    return jax.tree.map(lambda x: np.asarray(x)[: len(images)], predictions)
 
   return call
 
@@ -125,8 +146,9 @@ def jit_predict(predict: Callable) -> Callable:
 def interleave(batches: Sequence[jax.Array]) -> jax.Array:
   """Joins batches into one, a few rows of each in turn.
 
-  A plain concatenation would move most rows to another device. The pattern depends on the sizes
-  alone, never on the number of devices, so that dropout's mask meets the same example replicated.
+  A plain concatenation would move most rows to another device. The order depends on the sizes
+  alone, never on the number of devices, so that dropout draws the same for the same example on any
+  number.
   """
   blocks = math.gcd(*(len(x) for x in batches))
   parts = [x.reshape(blocks, len(x) // blocks, *x.shape[1:]) for x in batches]
@@ -135,12 +157,12 @@ def interleave(batches: Sequence[jax.Array]) -> jax.Array:
 
 
 def separate(joined: Any, sizes: Sequence[int]) -> list[Any]:
-  """The inverse of `interleave`, for a tree of arrays with the joined first axis."""
+  """Splits a tree of interleaved arrays into one tree for each of the batches of these sizes."""
   blocks = math.gcd(*sizes)
-  cuts = np.cumsum([size // blocks for size in sizes])[:-1]
+  ends = np.cumsum([size // blocks for size in sizes])[:-1]
 
   def split(x: jax.Array) -> list[jax.Array]:
-    parts = jnp.split(x.reshape(blocks, -1, *x.shape[1:]), cuts, axis=1)
+    parts = jnp.split(x.reshape(blocks, -1, *x.shape[1:]), ends, axis=1)
     return [part.reshape(-1, *part.shape[2:]) for part in parts]
 
   leaves, tree = jax.tree.flatten(joined)
@@ -148,17 +170,17 @@ def separate(joined: Any, sizes: Sequence[int]) -> list[Any]:
 
 
 def has_accelerator() -> bool:
-  """Whether the devices are something else than CPUs."""
+  """Returns whether the devices are something else than CPUs."""
   return jax.default_backend() != 'cpu'
 
 
 def is_main() -> bool:
-  """True on the one process that writes files."""
+  """Returns whether this is the one process that writes files."""
   return jax.process_index() == 0
 
 
 def should_stop(asked: bool, step: int) -> bool:
-  """Whether to stop now: asked here, or, on many hosts, agreed by all at the same step."""
+  """Returns whether to stop now: asked here, or, on many hosts, agreed by all at the same step."""
   if jax.process_count() == 1:
     return asked
   return multihost_utils.reached_preemption_sync_point(step)

@@ -9,48 +9,41 @@ from pathlib import Path
 
 from absl import logging
 
-from ssl_jax import build
-from ssl_jax.data import dataset_stats
+from ssl_jax import build, registry, run_folder
+from ssl_jax.data.dataset_stats import DatasetStats
 from ssl_jax.errors import UserError
 from ssl_jax.inference import sliding_window, write_predictions
 from ssl_jax.inference.images import BUDGET
-from ssl_jax.inference.trained_networks import Ensemble, Network, read_config
-from ssl_jax.inference.volumes import Windows
+from ssl_jax.inference.trained_networks import Ensemble, TrainedNetwork
+from ssl_jax.inference.volumes import WindowSettings
+from ssl_jax.settings import Settings
 from ssl_jax.types import CELLS, PredictFn
 
 
-def network_folder(run: Path) -> Path:
-  """The folder in a run, or in one of its stages, of the network it is about; of the first seed."""
-  if not (run / 'config.json').exists():
-    raise UserError(f'{run} holds no config.json, so it is no run; give the --workdir of one.')
-  config = read_config(run)
-  stage = run / build.trained_stage(config)
-  return build.seed_folders(stage if stage.is_dir() else run)[0]
-
-
-def seed_folder(run: Path) -> Path:
-  """The folder of the network that a run, one of its stages, or one seed's folder is about."""
-  return run if (run / 'checkpoints').is_dir() else network_folder(run)
-
-
-def load(run: Path) -> tuple[PredictFn, dataset_stats.DatasetStats]:
+def load(run: Path) -> tuple[PredictFn, DatasetStats, Settings]:
   """The trained network of a run, of one of its stages, or of one seed's folder.
 
   Of a stage that scored several networks it is their mean, of the first seed.
+
+  Raises:
+    UserError: if the folder holds no trained network.
   """
-  if (own := build.own_of(run)).get('run') == 'score':
-    ensemble = Ensemble(run.parent, own['of'])
+  plugins = run_folder.plugins_of(run)
+  if plugins and Path(plugins).is_dir():  # most predictions need none: a network alone is built
+    registry.add_plugins(plugins)
+  if (entry := run_folder.stage_entry(run)).get('run') == 'score':
+    ensemble = Ensemble(run.parent, entry['of'])
     seed = ensemble.seeds()[0]
-    return ensemble.at(seed)[0], ensemble.facts(seed)
-  folder = seed_folder(run)
-  config = read_config(folder)
-  if config is None or not (folder / 'data.json').exists():
+    return ensemble.predict_fn(seed)[0], ensemble.stats(seed), ensemble.settings[0]
+  folder = run_folder.network_folder(run)
+  settings = run_folder.read_settings(folder)
+  if not (folder / run_folder.STATS).exists():
     raise UserError(f'{run} holds no trained network yet; has its training begun?')
-  facts = build.read_stats(folder)
-  answer, step = Network(config, facts).at(folder, config['select'])
-  if config['select'] == 'last' and step < config['steps']:
-    print(f'Note: this network was trained for {step} of {config["steps"]} steps.')
-  return answer, facts
+  stats = run_folder.read_stats(folder)
+  predict_fn, step = TrainedNetwork(settings, stats).predict_fn(folder, settings.checkpoint)
+  if settings.checkpoint == 'last' and step < settings.steps:
+    print(f'Note: this network was trained for {step} of {settings.steps} steps.')
+  return predict_fn, stats, settings
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -98,31 +91,33 @@ def main(arguments: list[str] | None = None) -> int:
     if not (asked.stride > 0 and asked.radius > 0 and 0 <= asked.score <= 1):
       raise UserError('--stride and --radius are above 0, --score is in 0..1.')
     build.keep_compiled()
-    answer, facts = load(asked.run)
+    predict_fn, stats, settings = load(asked.run)
     where = asked.images, asked.out, asked.resume
-    if facts.preparation is not None:
-      size = read_config(seed_folder(asked.run))['size']
+    if stats.preprocessing is not None:
       most = int(asked.budget * 1e6) if asked.budget != parser.get_default('budget') else 0
-      windows = Windows(size, asked.overlap, asked.blend, asked.batch, most, asked.largest)
-      refused = write_predictions.write_volumes(answer, facts, windows, *where)
-    elif facts.task == CELLS:
+      windows = WindowSettings(
+        settings.crop_size, asked.overlap, asked.blend, asked.batch, most, asked.largest
+      )
+      refused = write_predictions.write_volumes(predict_fn, stats, windows, *where)
+    elif stats.task == CELLS:
       knobs = dict(stride=asked.stride, score=asked.score, radius=asked.radius)
-      size = read_config(seed_folder(asked.run))['size'][0]
-      refused = write_predictions.write_cells(answer, facts, size, *where, **knobs)
+      refused = write_predictions.write_cells(
+        predict_fn, stats, settings.crop_size[0], *where, **knobs
+      )
     else:
-      refused = write_predictions.write_masks(answer, facts, *where, int(asked.budget * 1e6))
+      refused = write_predictions.write_masks(predict_fn, stats, *where, int(asked.budget * 1e6))
   except (UserError, OSError) as error:
     print(f'ssl_jax: {error}', file=sys.stderr)
     return 1
   except KeyboardInterrupt:
     print('ssl_jax: interrupted; the same command with --resume goes on.', file=sys.stderr)
     return 1
-  if facts.task == CELLS:
+  if stats.task == CELLS:
     print(f'Cells (x, y, class, score): {asked.out / "points"}')
-    print('Classes: ' + ', '.join(facts.classes[1:]))
+    print('Classes: ' + ', '.join(stats.classes[1:]))
   else:
     print(f'Masks (pixel = class id): {asked.out / "masks"}')
-    print('Classes: ' + ', '.join(f'{i} {name}' for i, name in enumerate(facts.classes)))
+    print('Classes: ' + ', '.join(f'{i} {name}' for i, name in enumerate(stats.classes)))
   for sentence in refused:
     print(f'Skipped: {sentence}', file=sys.stderr)
   return 1 if refused else 0

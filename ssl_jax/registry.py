@@ -1,53 +1,310 @@
-"""Look-up by file name: a method, model, data set or stage is found because its file is there."""
+"""Look-up by file name: a method, model, data set or stage is found because its file is there.
 
+Names and parameters are read from the source text, so that a page, the command line and the
+documentation know them without importing JAX. Only `find` imports a file.
+"""
+
+import ast
+import difflib
+import functools
+import importlib
 import importlib.util
-import inspect
-import pkgutil
-from collections.abc import Callable, Iterable, Mapping
+import sys
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from ssl_jax.errors import UserError
 
 EXPORTS = {'methods': 'method', 'models': 'Model', 'datasets': 'load', 'stages': 'stage'}
-KEYS = {'methods': 'methods.{}', 'models': 'model', 'datasets': 'data'}
-"""Where a config has the knobs of each kind."""
+"""What a file of each kind exports."""
+
+NOT_CONFIGURED = {
+  'methods': (),
+  'models': ('num_classes', 'dtype'),
+  'datasets': (),
+  'stages': ('settings', 'folder', 'stop'),
+}
+"""Parameters that the program gives, and no config sets."""
+
+_PACKAGE = Path(__file__).parent
+_plugin_folders: list[Path] = []
+
+
+class Unknown:
+  """The default of a parameter whose value the source text alone does not tell."""
+
+  def __init__(self, text: str):
+    self.text = text
+
+  def __repr__(self) -> str:
+    return self.text
+
+
+class Parameter(NamedTuple):
+  """One keyword argument of what a file exports."""
+
+  annotation: str
+  default: Any = None
+  required: bool = False
+
+
+def add_plugins(folder: str | Path | None) -> None:
+  """Makes the methods/, models/, datasets/ and stages/ of a folder known beside ours.
+
+  Raises:
+    UserError: if the folder has none of these, or a file in it has the name of one of ours.
+  """
+  if folder is None:
+    return
+  path = Path(folder).expanduser().resolve()
+  if path in _plugin_folders:
+    return
+  if not any((path / kind).is_dir() for kind in EXPORTS):
+    raise UserError(
+      f'plugins={str(folder)!r}: {path} holds none of {", ".join(f"{kind}/" for kind in EXPORTS)}; '
+      f'give the folder that does.'
+    )
+  for kind in EXPORTS:
+    for file in (path / kind).glob('*.py'):
+      if (_PACKAGE / kind / file.name).exists() and file.stem != '__init__':
+        raise UserError(f'{file} has the name of a file in ssl_jax/{kind}; rename yours.')
+  _plugin_folders.append(path)
+
+
+def _path_of(kind: str, name: str) -> Path | None:
+  """The file that exports a part of this name; None where there is none."""
+  if not str(name).isidentifier():
+    return None
+  for folder in (_PACKAGE, *_plugin_folders):
+    path = folder / kind / f'{name}.py'
+    if path.is_file() and _exported(kind, path) is not None:
+      return path
+  return None
+
+
+@functools.cache
+def _exported(kind: str, path: Path) -> ast.FunctionDef | ast.ClassDef | None:
+  """The definition of what a file exports; None where it is a helper of other files."""
+  for node in ast.parse(path.read_text()).body:
+    if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == EXPORTS[kind]:
+      return node
+  return None
 
 
 def known(kind: str) -> list[str]:
   """Names of all methods, models, data sets or stages, in alphabetical order."""
-  package = importlib.import_module(f'ssl_jax.{kind}')
-  names = sorted(m.name for m in pkgutil.iter_modules(package.__path__))
-  modules = ((name, importlib.import_module(f'ssl_jax.{kind}.{name}')) for name in names)
-  return [name for name, module in modules if hasattr(module, EXPORTS[kind])]
+  names = []
+  for folder in (_PACKAGE, *_plugin_folders):
+    for path in (folder / kind).glob('*.py'):
+      if _exported(kind, path) is not None:
+        names.append(path.stem)
+  return sorted(names)
+
+
+def path(kind: str, name: str) -> Path:
+  """The file of a part.
+
+  Raises:
+    UserError: if there is none; it lists the known names, the nearest first.
+  """
+  found = _path_of(kind, name)
+  if found is None:
+    names = known(kind)
+    raise UserError(
+      f'There is no {name!r} in {kind}{nearest(str(name), names)}; '
+      f'the known ones are {", ".join(names)}.'
+    )
+  return found
 
 
 def find(kind: str, name: str) -> ModuleType:
-  """The module `ssl_jax/<kind>/<name>.py`; an unknown name lists the known ones."""
-  if str(name).isidentifier() and importlib.util.find_spec(f'ssl_jax.{kind}.{name}'):
-    module = importlib.import_module(f'ssl_jax.{kind}.{name}')
-    if hasattr(module, EXPORTS[kind]):
-      return module
-  raise UserError(f'There is no {name!r} in {kind}; the known ones are {", ".join(known(kind))}.')
+  """Imports the file of a part.
 
-
-def build(kind: str, name: str, knobs: Mapping[str, Any], **given: Any) -> Any:
-  """Calls what `find(kind, name)` exports with the knobs of a config; a wrong knob is named."""
-  make = getattr(find(kind, name), EXPORTS[kind])
-  check_kwargs(make, knobs, KEYS[kind].format(name), given)
-  return make(**given, **knobs)
-
-
-def check_kwargs(make: Callable, knobs: Mapping, where: str, given: Iterable = ()) -> None:
-  """Raises UserError naming a knob that `make` does not take, or one that it lacks.
-
-  `where` is the knobs' place in the config; `given` are arguments that come from elsewhere.
+  Raises:
+    UserError: if there is none.
   """
-  hidden = {'parent', 'name', *given}  # what Flax adds, and what is not the user's to set
-  accepted = [p for p in inspect.signature(make).parameters if p not in hidden]
-  for knob in knobs:
-    if knob not in accepted:
-      raise UserError(f'config.{where} has no knob {knob!r}; it has {", ".join(accepted)}.')
-  for name, parameter in inspect.signature(make).parameters.items():
-    if parameter.default is parameter.empty and name not in {*hidden, *knobs}:
-      raise UserError(f'config.{where} lacks {name!r}: give it as --config.{where}.{name}=...')
+  file = path(kind, name)
+  if file.is_relative_to(_PACKAGE):
+    return importlib.import_module(f'ssl_jax.{kind}.{name}')
+  module_name = f'ssl_jax_plugins.{kind}.{name}'
+  if module_name not in sys.modules:
+    spec = importlib.util.spec_from_file_location(module_name, file)
+    if spec is None or spec.loader is None:
+      raise UserError(f'{file} cannot be imported as Python.')
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module  # dataclasses and Flax look their module up there
+    spec.loader.exec_module(module)
+  return sys.modules[module_name]
+
+
+def parameters(kind: str, name: str) -> dict[str, Parameter]:
+  """The keyword arguments of a part that a config may set, in their order.
+
+  Raises:
+    UserError: if there is no such part.
+  """
+  file = path(kind, name)
+  node = _exported(kind, file)
+  found = _of_class(node) if isinstance(node, ast.ClassDef) else _of_function(node)
+  return {name: p for name, p in found.items() if name not in NOT_CONFIGURED[kind]}
+
+
+def _of_class(node: ast.ClassDef) -> dict[str, Parameter]:
+  """The fields of a Flax module."""
+  fields = {}
+  for line in node.body:
+    if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name):
+      fields[line.target.id] = _parameter(line.annotation, line.value)
+  return fields
+
+
+def _of_function(node: ast.FunctionDef | None) -> dict[str, Parameter]:
+  if node is None:
+    return {}
+  arguments = node.args
+  positional = [*arguments.posonlyargs, *arguments.args]
+  missing = [None] * (len(positional) - len(arguments.defaults))
+  found = {}
+  for argument, default in zip(positional, [*missing, *arguments.defaults], strict=True):
+    found[argument.arg] = _parameter(argument.annotation, default)
+  for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
+    found[argument.arg] = _parameter(argument.annotation, default)
+  return found
+
+
+def _parameter(annotation: ast.expr | None, default: ast.expr | None) -> Parameter:
+  text = ast.unparse(annotation) if annotation is not None else 'Any'
+  if default is None:
+    return Parameter(text, required=True)
+  try:
+    # 1 / 3 is no literal, so the expression is evaluated; names in it are unknown here.
+    value = eval(compile(ast.Expression(default), '<default>', 'eval'), {'__builtins__': {}})
+  except (NameError, AttributeError, TypeError):
+    value = Unknown(ast.unparse(default))
+  return Parameter(text, value)
+
+
+def build(kind: str, name: str, kwargs: Mapping[str, Any], **given: Any) -> Any:
+  """Calls what the file of a part exports, with the keyword arguments of a config.
+
+  Raises:
+    UserError: if there is no such part, or it lacks an argument or has one too many.
+  """
+  if problems := kwargs_problems(kind, name, kwargs):
+    raise UserError('\n'.join(problems))
+  make = getattr(find(kind, name), EXPORTS[kind])
+  return make(**given, **kwargs)
+
+
+def place(kind: str, name: str) -> str:
+  """Where a config has the keyword arguments of a part: 'methods.fixmatch', 'model', 'data'."""
+  return {'methods': f'methods.{name}', 'models': 'model', 'datasets': 'data'}.get(
+    kind, f'stages.{name}'
+  )
+
+
+def kwargs_problems(
+  kind: str, name: str, kwargs: Mapping[str, Any], where: str | None = None
+) -> list[str]:
+  """What is wrong with keyword arguments of a part, one sentence each: names and types.
+
+  `where` is their place in the config, if it is another than `place` says.
+  """
+  accepted = parameters(kind, name)
+  where = where or place(kind, name)
+  problems = []
+  for key, value in kwargs.items():
+    if key not in accepted:
+      problems.append(
+        f'{where}.{key} is no field of {name}{nearest(key, accepted)}; '
+        f'it has {", ".join(accepted) or "none"}.'
+      )
+    elif not fits(value, accepted[key].annotation):
+      problems.append(f'{where}.{key}={value!r} is not of the type {accepted[key].annotation}.')
+  for key, parameter in accepted.items():
+    if parameter.required and key not in kwargs:
+      problems.append(f'{where}.{key} is not given; set it with --config.{where}.{key}=...')
+  return problems
+
+
+def call_problems(make: Callable, kwargs: Mapping[str, Any], where: str) -> list[str]:
+  """As kwargs_problems, for a function that is no plug-in."""
+  code = make.__code__
+  accepted = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+  return [
+    f'{where}.{key} is no field{nearest(key, accepted)}; it may be {", ".join(accepted)}.'
+    for key in kwargs
+    if key not in accepted
+  ]
+
+
+SYNONYMS = {
+  'learning_rate': 'lr',
+  'batch_size': 'batch',
+  'iterations': 'steps',
+  'max_steps': 'steps',
+  'size': 'crop_size',
+  'patch_size': 'crop_size',
+  'replicas': 'num_seeds',
+  'seeds': 'num_seeds',
+  'together': 'vmap_seeds',
+  'average': 'ema_decay',
+  'ema': 'ema_decay',
+  'of': 'source',
+  'base': 'resize_long_side',
+  'ramp': 'ramp_up_steps',
+  'holdout': 'test_fraction',
+  'labels': 'num_labeled',
+  'missing': 'drop_instances',
+  'beta1': 'b1',
+}
+"""Words that people use for fields that are spelt in another way."""
+
+
+def nearest(word: str, names: Collection[str]) -> str:
+  """' (did you mean ...?)' with the name that is most like a misspelt one; '' where none is."""
+  synonym = SYNONYMS.get(word)
+  if synonym in names:
+    return f' (did you mean {synonym}?)'
+  matches = difflib.get_close_matches(word, list(names), n=1, cutoff=0.6)
+  return f' (did you mean {matches[0]}?)' if matches else ''
+
+
+def fits(value: Any, annotation: str) -> bool:
+  """Whether a value of a config is of the type that an annotation spells; True if it is unknown."""
+  return _fits(value, ast.parse(annotation, mode='eval').body)
+
+
+def _fits(value: Any, node: ast.expr) -> bool:
+  if isinstance(node, ast.BinOp):
+    return _fits(value, node.left) or _fits(value, node.right)
+  if isinstance(node, ast.Constant) and isinstance(node.value, str):
+    return fits(value, node.value)
+  if isinstance(node, ast.Constant):
+    return value is node.value
+  if isinstance(node, ast.Subscript):
+    name = ast.unparse(node.value)
+    if name in ('Sequence', 'tuple', 'list', 'Iterable'):
+      item = node.slice.elts[0] if isinstance(node.slice, ast.Tuple) else node.slice
+      return isinstance(value, list | tuple) and all(_fits(part, item) for part in value)
+    if name == 'Literal':
+      return value in ast.literal_eval(f'({ast.unparse(node.slice)},)')
+    return isinstance(value, Mapping) if name in ('Mapping', 'dict') else True
+  return _is_a(value, ast.unparse(node))
+
+
+def _is_a(value: Any, name: str) -> bool:
+  """Whether a value is of a plain type; a whole number is a float, and a bool is no number."""
+  number = isinstance(value, int | float) and not isinstance(value, bool)
+  checks = {
+    'bool': isinstance(value, bool),
+    'int': number and isinstance(value, int),
+    'float': number,
+    'str': isinstance(value, str),
+    'Path': isinstance(value, str | Path),
+    'tuple': isinstance(value, list | tuple),
+    'Mapping': isinstance(value, Mapping),
+  }
+  return checks.get(name, True)

@@ -2,129 +2,125 @@
 
 import contextlib
 import fnmatch
-import inspect
 import json
 import shutil
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 from ml_collections import ConfigDict
 
-from ssl_jax import build, parallel, registry
+from ssl_jax import build, parallel, parse_settings, registry, run_folder, stage_list
 from ssl_jax.errors import UserError
 from ssl_jax.evaluation import confusion
-from ssl_jax.io.run_log import begun, read_done, replace_text, write_done
-from ssl_jax.types import StageSpec
-from ssl_jax.validate import check_stages, require, stages_read, validate
+from ssl_jax.io.run_log import has_begun, read_done, replace_text, write_done
+from ssl_jax.stage_list import StageSpec
+from ssl_jax.validate import stages_read, validate
 
 
 def run(
-  config: Mapping | ConfigDict, workdir: str | Path, only: str = '*', command: str = ''
-) -> dict | None:
-  """Runs a config (ConfigDict or dict) in a folder and returns its final figures.
+  config: Mapping | ConfigDict,
+  workdir: str | Path,
+  only: str = '*',
+  command: str = '',
+  overrides: Sequence[str] = (),
+) -> dict[str, Any] | None:
+  """Runs a config in a folder and returns its final figures.
 
-  The same call goes on where an earlier one was stopped. Stages that have come to nothing yet may
-  be changed, and others added; a folder in which one has begun under another config is refused.
-  `only` is a pattern of stage names, or several with commas between, to do a part of a long list;
-  the figures are None until all is done. `command` is what a shell would call, kept with the run.
+  The same call resumes a run that was stopped. Stages that have not begun may be changed, and
+  others added; a folder in which a stage has begun under another config is refused.
+
+  Args:
+    config: a page's ConfigDict, or a dict.
+    workdir: the run folder.
+    only: pattern of stage names, or several with commas between, to do a part of a long list.
+    command: what a shell would call, kept with the run.
+    overrides: dotted names of fields that were set from the shell; those that no stage would
+      see are refused.
+
+  Returns:
+    The figures of all stages; None until all are done.
+
+  Raises:
+    UserError: for whatever is wrong with config, data or folder; nothing has begun then.
+    Stopped: if training was asked to stop, after it has saved.
   """
   build.keep_compiled()
   parallel.start()
-  config = plain(config)
+  page = stage_list.plain(config)
+  if page.get('plugins'):
+    # The run folder must find them from wherever it is asked later.
+    page['plugins'] = str(Path(page['plugins']).expanduser().resolve())
+  registry.add_plugins(page.get('plugins'))
   with _asked_to_stop() as stop:
-    plans = _plans(config)
-    for plan in plans:
-      validate(plan.config)
+    specs = stage_list.resolve(page)
+    notes = stage_list.reach(page, overrides)
+    validate(specs)
     workdir = Path(workdir)
-    check_stages(plans)
-    asked = [
-      plan for plan in plans if any(fnmatch.fnmatchcase(plan.name, p) for p in only.split(','))
-    ]
-    _check_asked(asked, only, workdir)
-    for note in dict.fromkeys(n for plan in asked for n in build.splits(plan.config['data']).notes):
-      print(f'Data: {note}.')
-    _refuse_other(workdir, plans)
-    _claim(workdir, config, command)
-    for plan in asked:
-      folder = workdir / plan.name
-      if read_done(folder) is not None:
-        print(f'{folder} is done.')
-        if (folder / 'verdict.txt').exists():
-          print((folder / 'verdict.txt').read_text().strip())
-        continue
-      replace_text(folder / 'config.json', json.dumps(plan.config, indent=1))
-      stage = registry.find('stages', plan.kind).stage
-      write_done(folder, stage(plan.config, folder, stop, **plan.own))
-  if left := [plan.name for plan in plans if read_done(workdir / plan.name) is None]:
-    print(f'{len(left)} of {len(plans)} stages are still to do, {left[0]} first.')
+    asked = _asked(specs, only, workdir)
+    for spec in asked:
+      notes += [f'Data: {note}' for note in build.splits(spec.settings.data).notes]
+    for note in dict.fromkeys(notes):
+      print(f'{note}.')
+    _refuse_other(workdir, specs)
+    _claim(workdir, page, command)
+    for spec in asked:
+      _do(spec, workdir, stop)
+  if left := [spec.name for spec in specs if read_done(workdir / spec.name) is None]:
+    print(f'{len(left)} of {len(specs)} stages are still to do, {left[0]} first.')
     return None
-  done = _summary(workdir, [plan.name for plan in plans], config)
+  done = _summary(workdir, [spec.name for spec in specs], page)
   write_done(workdir, done)
-  _say(done, workdir, config['select'])
+  _print_summary(done, workdir, specs)
   return done
 
 
-def _check_asked(asked: list[StageSpec], only: str, workdir: Path) -> None:
-  """Raises UserError where a stage asked for reads one that is neither done nor asked for."""
+def _do(spec: StageSpec, workdir: Path, stop: Callable[[], bool]) -> None:
+  """Does a stage, unless it is done already."""
+  folder = workdir / spec.name
+  if read_done(folder) is not None:
+    print(f'{folder} is done.')
+    return
+  if spec.name:
+    tree = parse_settings.to_dict(spec.settings)
+    replace_text(folder / run_folder.CONFIG, json.dumps(tree, indent=1))
+  stage = registry.find('stages', spec.run).stage
+  write_done(folder, stage(spec.settings, folder, stop, **spec.stage_kwargs))
+
+
+def _asked(specs: Sequence[StageSpec], only: str, workdir: Path) -> list[StageSpec]:
+  """The stages that `only` names.
+
+  Raises:
+    UserError: if there is none, or one reads a stage that is neither done nor asked for.
+  """
+  patterns = only.split(',')
+  asked = []
+  for spec in specs:
+    if any(fnmatch.fnmatchcase(spec.name, pattern) for pattern in patterns):
+      asked.append(spec)
   if not asked:
-    raise UserError(f'--only={only} is the name of no stage; it may hold *, ? and commas.')
-  names = {plan.name for plan in asked}
-  for plan in asked:
-    for name in stages_read(plan):
+    names = [spec.name for spec in specs]
+    raise UserError(
+      f'--only={only} is the name of no stage{registry.nearest(only, names)}; '
+      f'it may hold *, ? and commas.'
+    )
+  names = {spec.name for spec in asked}
+  for spec in asked:
+    for name in stages_read(spec):
       if name not in names and read_done(workdir / name) is None:
-        raise UserError(f'--only={only}: {plan.name} needs {name}, which is not done; do it first.')
-
-
-def plain(config: Mapping | ConfigDict) -> dict:
-  """A config as nested dicts and tuples, whatever it was made of; a missing field is named."""
-  config = config.to_dict() if isinstance(config, ConfigDict) else config
-  config = build.tuples(json.loads(json.dumps(config)))
-  require(config)
-  return _sized(config)
-
-
-def _sized(config: dict) -> dict:
-  """The config with its size as a tuple of sides."""
-  size = config['size']
-  return config | {'size': (size, size) if isinstance(size, int) else size}
-
-
-def _plans(config: dict) -> list[StageSpec]:
-  return [_plan(stage, config) for stage in config['stages'] or ({'name': ''},)]
-
-
-def _plan(stage: Mapping, config: dict) -> StageSpec:
-  """What a dict of `config.stages` asks for."""
-  kind = stage.get('run', 'train')
-  own = [
-    p.name
-    for p in inspect.signature(registry.find('stages', kind).stage).parameters.values()
-    if p.kind == p.KEYWORD_ONLY
-  ]
-  staged = config
-  for key, value in stage.items():
-    if key not in {'name', 'run', *own}:
-      staged = _replace(staged, key.split('.'), value, f'stages.{stage["name"]}: {key}')
-  return StageSpec(
-    stage['name'], kind, _sized(staged), {key: stage[key] for key in own if key in stage}
-  )
-
-
-def _replace(tree: dict, path: list[str], value: object, where: str) -> dict:
-  """The tree with one field changed; 'methods.fixmatch.weight' reaches inside."""
-  if path[0] not in tree:
-    raise UserError(f'{where} is no field of the config; its fields are {", ".join(tree)}.')
-  inner = _replace(tree[path[0]], path[1:], value, where) if path[1:] else value
-  return {**tree, path[0]: inner}
+        raise UserError(f'--only={only}: {spec.name} needs {name}, which is not done; do it first.')
+  return asked
 
 
 @contextlib.contextmanager
 def _asked_to_stop() -> Iterator[Callable[[], bool]]:
   """Turns SIGTERM and Ctrl-C into a question that the training loop asks after each step."""
-  asked = []
+  asked: list[int] = []
 
-  def ask(number, frame) -> None:
+  def ask(number: int, frame: FrameType | None) -> None:
     if asked:  # impatient
       raise KeyboardInterrupt
     asked.append(number)
@@ -141,44 +137,42 @@ def _asked_to_stop() -> Iterator[Callable[[], bool]]:
       signal.signal(number, handler)
 
 
-def _refuse_other(workdir: Path, plans: list[StageSpec]) -> None:
-  """Raises UserError if a stage in the folder has come to anything under another config.
+def _refuse_other(workdir: Path, specs: Sequence[StageSpec]) -> None:
+  """Clears away what a kill left of stages that came to nothing and are to be others now.
 
-  What a kill has left of one that came to nothing, and is to be another now, is cleared away.
+  Raises:
+    UserError: if a stage in the folder has come to anything under another config.
   """
-  path = workdir / 'config.json'
-  if not path.exists():
+  page = run_folder.read_page(workdir)
+  if page is None:
     return
-  now = {plan.name: _content(plan) for plan in plans}
-  for plan in _plans(build.tuples(json.loads(path.read_text()))):
-    folder = workdir / plan.name
-    if plan.name in now:
-      different = _first_difference(_content(plan), now[plan.name], plan.name)
+  try:
+    before = stage_list.resolve(page)
+  except UserError as error:
+    raise UserError(
+      f'{workdir} holds a run of another version ({str(error).splitlines()[0]}); '
+      f'use another --workdir, or delete the folder.'
+    ) from error
+  now = {spec.name: _content(spec) for spec in specs}
+  for spec in before:
+    folder = workdir / spec.name
+    if spec.name in now:
+      different = _first_difference(_content(spec), now[spec.name], spec.name)
     else:
-      different = f'its stage {plan.name!r} is there no more'
-    if different and begun(folder):
+      different = f'its stage {spec.name!r} is there no more'
+    if different and has_begun(folder):
       raise UserError(
         f'{workdir} holds a run of another config: {different}; '
         f'use another --workdir, or delete the folder.'
       )
-    if different and plan.name and parallel.is_main():
+    if different and spec.name and parallel.is_main():
       shutil.rmtree(folder, ignore_errors=True)
 
 
-def _content(plan: StageSpec) -> dict:
+def _content(spec: StageSpec) -> dict[str, Any]:
   """All that a stage's result depends on."""
-  own = {key: value for key, value in plan.config.items() if key not in ('stages', 'table')}
-  return json.loads(json.dumps({**own, 'run': plan.kind, **plan.own}))
-
-
-def _claim(workdir: Path, config: dict, command: str) -> None:
-  """Makes the folder this config's."""
-  try:
-    replace_text(workdir / 'config.json', json.dumps(config, indent=1))
-    if command:
-      replace_text(workdir / 'command.txt', command + '\n')
-  except OSError as error:
-    raise UserError(f'{workdir} cannot be written ({error}); choose another --workdir.') from error
+  tree = parse_settings.to_dict(spec.settings) | {'run': spec.run, **spec.stage_kwargs}
+  return json.loads(json.dumps(tree))
 
 
 def _first_difference(then: object, now: object, key: str = '') -> str | None:
@@ -192,16 +186,49 @@ def _first_difference(then: object, now: object, key: str = '') -> str | None:
   return None if then == now else f'{key} was {then!r}, now it is {now!r}'
 
 
-def _summary(workdir: Path, names: list[str], config: Mapping) -> dict:
+def _claim(workdir: Path, page: Mapping[str, Any], command: str) -> None:
+  """Makes the folder this config's.
+
+  Raises:
+    UserError: if it cannot be written.
+  """
+  try:
+    replace_text(workdir / run_folder.CONFIG, json.dumps(page, indent=1))
+    if command:
+      replace_text(workdir / run_folder.COMMAND, command + '\n')
+  except OSError as error:
+    raise UserError(f'{workdir} cannot be written ({error}); choose another --workdir.') from error
+
+
+def _summary(workdir: Path, names: Sequence[str], page: Mapping[str, Any]) -> dict[str, Any]:
   """All stages' figures, `stage/figure`; those of the network that the run is about also plain."""
-  done = read_done(workdir / build.trained_stage(config)) or {}
-  each = {name: read_done(workdir / name) for name in names if name}
-  return done | {f'{name}/{key}': value for name, s in each.items() for key, value in s.items()}
+  done = dict(read_done(workdir / run_folder.trained_stage(page)) or {})
+  for name in names:
+    if name:
+      figures = read_done(workdir / name) or {}
+      done |= {f'{name}/{key}': value for key, value in figures.items()}
+  return done
 
 
-def _say(done: Mapping, workdir: Path, select: str) -> None:
-  for name in ('val', 'test'):
-    for figure, spoken in confusion.DISPLAY_NAME.items():
-      if f'{name}/{figure}' in done:
-        print(f'{name} {spoken} {done[f"{name}/{figure}"]:.2f} % at the {select} step.')
+def _print_summary(done: Mapping[str, Any], workdir: Path, specs: Sequence[StageSpec]) -> None:
+  """The last lines: every trained network's score, the verdicts, and where to look."""
+  trained = [spec for spec in specs if spec.run == 'train']
+  for spec in trained if len(trained) <= 10 else ():
+    prefix = f'{spec.name}/' if spec.name else ''
+    for split in ('val', 'test'):
+      for metric, display_name in confusion.DISPLAY_NAME.items():
+        value = done.get(f'{prefix}{split}/{metric}')
+        if value is not None:
+          seeds = spec.settings.num_seeds
+          over = f', mean of {seeds} seeds' if seeds > 1 else ''
+          print(
+            f'{spec.name or "network"}: {split} {display_name} {value:.2f} % '
+            f'(its {spec.settings.checkpoint} checkpoint{over})'
+          )
   print(f'All figures: {workdir / "done.json"}')
+  for spec in specs:
+    verdict = workdir / spec.name / run_folder.VERDICT
+    if spec.run == 'compare' and verdict.exists():
+      print(
+        f'\nVerdict ({verdict.parent / "picture.png"} shows it):\n{verdict.read_text().strip()}'
+      )

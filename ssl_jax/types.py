@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, Required, TypedDict, runtime_checkable
 
 import jax
 import numpy as np
@@ -25,16 +25,19 @@ NUMBERS = ('x', 'y')
 Key = jax.Array
 Step = Array | int
 Metrics = Mapping[str, Array]
+Figures = dict[str, float | int]
+"""Figures of a stage or a seed by name, as done.json keeps them; `steps` is a whole number."""
+
 Variables = Mapping[str, Any]
 Outputs = Any
 """What a network says of a batch: logits [B, *space, classes], or a dict of such heads."""
 
 
 PredictFn = Callable[[np.ndarray], Any]
-"""Images [B, *space, C] in [0, 1] -> class probabilities [B, *space, classes], as arrays of the host.
+"""Images [B, *space, C] in [0, 1] -> class probabilities [B, *space, classes], on the host.
 
-For patches a dict with 'class' [B, classes] and perhaps 'x' and 'y' [B]. Volumes may be of any size if
-it is a `sliding_window.Windowed`.
+For patches a dict with 'class' [B, classes] and perhaps 'x' and 'y' [B]. Volumes may be of any size
+if it is a `sliding_window.WindowedPredictor`.
 """
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -69,15 +72,6 @@ class View(struct.PyTreeNode):
 Views = Mapping[str, View]
 
 
-class StageSpec(NamedTuple):
-  """A stage that a run is to do."""
-
-  name: str  # of its folder
-  kind: str  # stages/<kind>.py
-  config: Mapping  # the run's, with what the stage replaces
-  own: Mapping  # parameters of the stage function itself
-
-
 class Term(NamedTuple):
   """One question put to the student, and how its answer is scored."""
 
@@ -98,17 +92,17 @@ LossTransform = Callable[[Teacher, Views, Key, Step], tuple[Mapping[str, Term], 
 
 
 class TrainState(struct.PyTreeNode):
-  """All that changes while a network learns."""
+  """Everything that changes during training."""
 
-  step: Array
+  step: Array  # updates taken so far
   student: Variables  # {'params', 'batch_stats'}
-  average: Variables | None  # moving average of the student; None where nobody asks for it
+  ema: Variables | None  # exponential moving average of the student; None where it is not kept
   opt_state: optax.OptState
 
   def starting_from(self, weights: Variables) -> 'TrainState':
-    """This fresh state with other weights, and with an average (if it has one) that equals them."""
-    average = None if self.average is None else jax.tree.map(lambda x: x.copy(), weights)
-    return self.replace(student=weights, average=average)
+    """Returns this fresh state with other weights, which its moving average (if kept) copies."""
+    ema = None if self.ema is None else jax.tree.map(lambda x: x.copy(), weights)
+    return self.replace(student=weights, ema=ema)
 
 
 class Learner(NamedTuple):
@@ -119,22 +113,40 @@ class Learner(NamedTuple):
   predict: Callable[[TrainState, Array], Outputs]  # state, images in [0, 1] -> what it says
 
 
+class Record(TypedDict, total=False):
+  """One item of a Source: an image, a patch of one, or a volume.
+
+  All records have an image and a name. Records of labeled sources have a label; the other keys
+  belong to patches of marked cells, to volumes, and to data sets with incomplete masks.
+  """
+
+  image: Required[np.ndarray]  # [*space, C]: uint8, uint16, or float32 in [0, 1]
+  name: Required[str]
+  label: np.ndarray | np.int32  # [*space] uint8 class ids, IGNORE: unknown; of a patch: one id
+  point: np.ndarray  # of a patch: [2] float32 row and column of its cell; NaN where there is none
+  of: str  # of a patch: the name of the image that it was cut from
+  points: np.ndarray  # of an image of marked cells: [n, 2] row and column of each
+  classes: np.ndarray  # and [n] their class ids
+  file: str  # of a volume: the file that it was read from
+  mask_file: str  # of a labeled volume: the file of its mask
+  foreground: np.ndarray  # of a labeled volume: flat indices of its foreground voxels
+  removed: np.ndarray  # [H, W] numbers of the instances that the training mask lacks; 0 elsewhere
+
+
 @runtime_checkable
 class Source(Protocol):
-  """Random access to images; the same index always gives the same record."""
+  """Random access to records; the same index always gives the same record."""
 
   def __len__(self) -> int: ...
 
-  def __getitem__(self, index: int) -> Mapping[str, np.ndarray | str]: ...
+  def __getitem__(self, index: int) -> Record: ...
 
 
 class Splits(NamedTuple):
-  """A data set, as its loader hands it over.
+  """A data set, as its loader returns it.
 
-  Records hold 'image' ([H, W, C], uint8, uint16 or float32 in [0, 1]; C is the same throughout),
-  'name', and, except in `unlabeled`, 'label' ([H, W] uint8 class ids, IGNORE where unknown). Where
-  the task is CELLS they are patches: 'label' is one id, 'point' the row and column of the cell (NaN
-  for none), 'of' the name of the image that it was cut from.
+  All images have the same number of channels. Records of `unlabeled` have no label. Where the task
+  is CELLS the records are patches, cut around marked cells and from the background.
   """
 
   labeled: Source
@@ -142,12 +154,13 @@ class Splits(NamedTuple):
   val: Source | None
   test: Source | None
   classes: tuple[str, ...]  # names; the position is the class id
-  notes: tuple[str, ...] = ()  # what the loader found and a person should know
+  notes: tuple[str, ...] = ()  # what the loader found and the user should know
   intensity: tuple[float, float] | None = None  # the raw values that became 0 and 1; None for 8-bit
   truth: Source | None = None  # `unlabeled` with labels: to judge pseudo-labels, never to train
-  digest: str = ''  # another one wherever an image, a mask or the split is
+  digest: str = ''  # content hash; changes if images, masks or splits change
   task: str = MASKS
-  whole: Source | None = None  # of CELLS, test images with 'points' [n, 2] and 'classes' [n]
-  complete: Source | None = None  # `labeled` before masks got gaps, 'removed': ids of what is gone
-  scale: float = 1.0  # how much smaller than the files the images are
-  preparation: Mapping | None = None  # of volumes, the knobs of preparation.Preparation
+  whole: Source | None = None  # of CELLS: whole test images, with all points and their classes
+  complete: Source | None = None  # `labeled` with its removed instances, and which these are
+  scale: float = 1.0  # size of the images relative to their files
+  preprocessing: Mapping[str, Any] | None = None  # of volumes: fields of VolumePreprocessing
+  synthetic: bool = False  # whether the images are made by a program, which a verdict must say

@@ -1,204 +1,188 @@
-"""Refuses a config that cannot mean what its author hopes, in one sentence."""
+"""Refuses stages that cannot mean what their author hopes, before the first begins.
+
+settings.py knows the fixed fields; here the parts are asked about theirs: methods, views, network,
+data set, and what a stage needs of earlier ones.
+"""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ssl_jax import build, parallel, registry
 from ssl_jax.errors import UserError
-from ssl_jax.inference import cluster_matching
-from ssl_jax.training import optimizers
-from ssl_jax.training.checkpoint import SELECTABLE
-from ssl_jax.types import MASKS, Splits, StageSpec
+from ssl_jax.settings import Settings, range_text
+from ssl_jax.stage_list import StageSpec
+from ssl_jax.types import MASKS, Splits
 from ssl_jax.views import recipes
 
-CHOICES = {
-  'teacher': ('student', 'average'),
-  'precision': ('float32', 'bfloat16'),
-  'normalize': ('data', 'minmax', 'imagenet'),
-  'select': ('last', *SELECTABLE),
-  'schedule.name': tuple(optimizers.SCHEDULES),
-  'optimizer.name': optimizers.OPTIMIZERS,
-}
-
-REQUIRED = (
-  *('seed', 'replicas', 'steps', 'eval_every', 'checkpoint_every', 'log_every', 'tensorboard'),
-  'snapshots',
-  *('select', 'shuffle_unlabeled'),
-  *('data.name', 'batch', 'size', 'normalize', 'views', 'methods', 'teacher', 'average'),
-  *('model.name', 'precision', 'optimizer.name', 'optimizer.lr', 'schedule.name', 'stages'),
-)
-
-RANGES = {  # inclusive, of whole numbers where the limits are; a knob left out has its default
-  'seed': (0, 2**31 - 1),
-  'replicas': (1, 1000),
-  'steps': (1, 10**9),
-  'eval_every': (1, 10**9),
-  'checkpoint_every': (1, 10**9),
-  'log_every': (1, 10**9),
-  'snapshots': (1, 1000),
-  'average': (0.0, 1.0),
-  'foreground': (0.0, 1.0),
-  'data.seed': (0, 2**31 - 1),
-  'optimizer.lr': (0.0, math.inf),
-  'optimizer.momentum': (0.0, 1.0),
-  'optimizer.weight_decay': (0.0, math.inf),
-  'optimizer.head': (0.0, math.inf),
-  'optimizer.clip': (0.0, math.inf),
-  'schedule.warmup': (0, 10**9),
-}
-OF_METHODS = {  # of any method that has a knob of this name
+METHOD_RANGES: dict[str, tuple[float, float]] = {
   'weight': (0.0, math.inf),
   'dice': (0.0, math.inf),
   'threshold': (0.0, 1.0),
-  'ramp': (0, 10**9),
-  'unlabeled': (0.0, math.inf),
+  'ramp_up_steps': (0, 10**9),
+  'tsa_steps': (0, 10**9),
+  'lambda_u': (0.0, math.inf),
   'mu': (0.0, 1.0),
   'temperature': (1e-6, math.inf),
   'alpha': (1e-6, math.inf),
   'clip': (1e-12, 1.0),
+  'feature_dropout': (0.0, 1.0),
 }
+"""Ranges (inclusive) of arguments of methods, by name; a method of one's own may use the names."""
 
 
-def _get(config: Mapping, key: str) -> Any:
-  value: Any = config
-  for part in key.split('.'):
-    if not isinstance(value, Mapping) or part not in value:
-      return None
-    value = value[part]
-  return value
+def validate(specs: Sequence[StageSpec]) -> None:
+  """Checks all stages of a run, the data they need included.
+
+  Raises:
+    UserError: with all that is wrong, a line each. Data are read only if the fields are right.
+  """
+  problems: list[str] = []
+  for spec in specs:
+    problems += settings_problems(spec.settings)
+    where = f'stages.{spec.name}'
+    problems += registry.kwargs_problems('stages', spec.run, spec.stage_kwargs, where)
+  _raise(problems)
+  _raise(_input_problems(specs))
+  _raise(_data_problems(specs))
 
 
-def require(config: Mapping) -> None:
-  """Raises UserError naming the first field that a config lacks, or a stage of no good name."""
-  for key in REQUIRED:
-    if _get(config, key) is None:
-      raise UserError(f'The config lacks {key}; configs/quickstart.py shows one that has it.')
-  names = [stage.get('name', '') for stage in config['stages']]
-  for name, stage in zip(names, config['stages'], strict=True):
-    if not name or not all(c.isalnum() or c in '_-' for c in name) or names.count(name) > 1:
-      raise UserError(f'stages: {name!r} is no good name; use letters, digits, _ and -, each once.')
-    registry.find('stages', stage.get('run', 'train'))
-  for cell in config.get('table', ()):
-    for key in ('stage', 'control'):
-      if cell.get(key) and cell[key] not in names:
-        raise UserError(f'table: {key}={cell[key]!r} is the name of no stage.')
+def _raise(problems: Iterable[str]) -> None:
+  """Raises UserError with the problems, each once: stages share most of their settings."""
+  unique = list(dict.fromkeys(problems))
+  if unique:
+    raise UserError('\n'.join(unique))
 
 
-def _without(knobs: Mapping, *names: str) -> dict:
-  return {name: value for name, value in knobs.items() if name not in names}
+def settings_problems(settings: Settings) -> list[str]:
+  """What is wrong with the parts that the settings of a stage name, one sentence each."""
+  problems: list[str] = []
+  for kind, part in (('datasets', settings.data), ('models', settings.model)):
+    problems += _collect(registry.kwargs_problems, kind, part.name, part.kwargs)
+  for name, kwargs in settings.methods.items():
+    found = _collect(registry.kwargs_problems, 'methods', name, kwargs)
+    found += _range_problems(name, kwargs)
+    # A method may refuse values by itself; better now than after hours of earlier stages.
+    problems += found or _collect(_try, registry.build, 'methods', name, kwargs)
+  problems += _combination_problems(settings.methods)
+  problems += recipes.recipe_problems(settings.views, set(settings.batch))
+  for name, size in settings.batch.items():
+    problems += _collect(_try, parallel.check_batch, name, size)
+  if settings.match:
+    heads = ('class', *(settings.heads or ()))
+    if settings.match.head not in heads:
+      problems.append(f'match.head={settings.match.head!r} is not one of {", ".join(heads)}.')
+  rates = settings.model.kwargs.get('dropout', ())
+  for rate in rates if isinstance(rates, tuple) else (rates,):
+    if isinstance(rate, int | float) and not 0 <= rate <= 1:
+      problems.append(f'model.dropout={rate} is not in 0..1.')
+  return problems
 
 
-def validate(config: Mapping) -> None:
-  """Raises UserError naming the first key whose value is missing, out of range or unknown."""
-  for key, choices in CHOICES.items():
-    if _get(config, key) not in choices:
-      raise UserError(f'{key}={_get(config, key)!r} is not one of {", ".join(choices)}.')
-  for key, (low, high) in RANGES.items():
-    _check_range(key, _get(config, key), low, high)
-  for name, size in config['batch'].items():
-    _check_range(f'batch.{name}', size, 1, 10**6)
-    parallel.check_batch(name, size)
-  if not (len(config['size']) in (2, 3) and min(config['size']) >= 8):
-    raise UserError(f'size={config["size"]} is not two or three sides of at least 8 pixels.')
-  if config['teacher'] == 'average' and not config['average']:
-    raise UserError("teacher='average' needs a decay; set average to 0.99, say.")
-  if not config['methods'] or not isinstance(config['methods'], Mapping):
-    raise UserError('methods is no dict with a method in it; say dict(supervised=dict()).')
-  for name, knobs in config['methods'].items():
-    registry.check_kwargs(registry.find('methods', name).method, knobs, f'methods.{name}')
-    for knob, (low, high) in OF_METHODS.items():
-      _check_range(f'methods.{name}.{knob}', knobs.get(knob), low, high)
-    registry.build('methods', name, knobs)  # it may refuse them, before hours of earlier stages
-  registry.check_kwargs(optimizers.make, _without(config['optimizer'], 'name'), 'optimizer')
-  shape = optimizers.SCHEDULES[config['schedule']['name']]
-  knobs = _without(config['schedule'], 'name', 'warmup')
-  registry.check_kwargs(shape, knobs, 'schedule', given=('lr', 'steps'))
-  registry.find('models', config['model']['name'])
-  registry.find('datasets', config['data']['name'])
-  recipes.check_recipes(config['views'], set(config['batch']))
-  for name, outputs in (config.get('heads') or {}).items():
-    _check_range(f'heads.{name}', outputs, 1, 10**4)
-  if match := config.get('match'):
-    heads = ('class', *(config.get('heads') or ()))
-    for knob, choices in (('head', heads), ('how', tuple(cluster_matching.HOW))):
-      if match.get(knob) not in choices:
-        raise UserError(f'match.{knob}={match.get(knob)!r} is not one of {", ".join(choices)}.')
-  _check_sum(config['methods'])
-  dropout = config['model'].get('dropout') or ()
-  for rate in dropout if isinstance(dropout, tuple) else (dropout,):
-    _check_range('model.dropout', rate, 0.0, 1.0)
+def _collect(ask: Callable[..., list[str]], *arguments: Any) -> list[str]:
+  """The problems that a function returns, or the one that it raises."""
+  try:
+    return ask(*arguments)
+  except UserError as error:
+    return str(error).splitlines()
 
 
-def _check_sum(methods: Mapping) -> None:
+def _try(call: Callable[..., Any], *arguments: Any) -> list[str]:
+  call(*arguments)
+  return []
+
+
+def _range_problems(method: str, kwargs: Mapping[str, Any]) -> list[str]:
+  problems = []
+  for key, value in kwargs.items():
+    if key not in METHOD_RANGES or not isinstance(value, int | float):
+      continue
+    low, high = METHOD_RANGES[key]
+    if not low <= value <= high:
+      problems.append(
+        f'methods.{method}.{key}={value} is not in the range {range_text(low, high)}.'
+      )
+  return problems
+
+
+def _combination_problems(methods: Mapping[str, Any]) -> list[str]:
   """A method file may say which others it NEEDS beside it, and which it REPLACES."""
+  problems = []
   for name in methods:
+    if name not in registry.known('methods'):
+      continue
     module = registry.find('methods', name)
     for other in getattr(module, 'REPLACES', ()):
       if other in methods:
-        raise UserError(f'methods: {name} does what {other} does; take one of them away.')
+        problems.append(f'methods: {name} does what {other} does; take one of them away.')
     for other in getattr(module, 'NEEDS', ()):
       if other not in methods:
-        raise UserError(f'methods: {name} works beside {other}; add it.')
+        problems.append(f'methods: {name} works beside {other}; add it.')
+  return problems
 
 
-def _check_range(key: str, value: Any, low: float, high: float) -> None:
-  if value is None:
-    return
-  kinds, kind = ((int,), 'whole number') if isinstance(low, int) else ((int, float), 'number')
-  if not isinstance(value, kinds) or isinstance(value, bool):
-    raise UserError(f'{key}={value!r} is not a {kind}.')
-  if not low <= value <= high:
-    raise UserError(f'{key}={value} is not in {low}..{high}.')
+def stages_read(spec: StageSpec) -> dict[str, tuple[str, tuple[str, ...]]]:
+  """The stages that a stage reads: name -> the argument that names it, and the kinds it may be."""
+  inputs: dict[str, tuple[str, tuple[str, ...]]] = {}
+  for key, kind in registry.find('stages', spec.run).INPUT_STAGES.items():
+    named = spec.stage_kwargs.get(key) or ()
+    if isinstance(named, Mapping):
+      named = tuple(named.values())
+    for name in (named,) if isinstance(named, str) else named:
+      inputs[name] = (key, (kind,) if isinstance(kind, str) else kind)
+  return inputs
 
 
-def check_stages(plans: Sequence[StageSpec]) -> None:
-  """Raises UserError for a stage that cannot do its work, before the first begins.
-
-  A stage file's INPUT_STAGES says which of its parameters name earlier stages, and of what kind; its
-  `check` asks for whatever else it needs.
-  """
+def _input_problems(specs: Sequence[StageSpec]) -> list[str]:
+  """A stage reads only stages that stand before it, and of the kind that it can read."""
+  problems = []
   earlier: dict[str, StageSpec] = {}
-  for plan in plans:
-    module = registry.find('stages', plan.kind)
-    where = f'stages.{plan.name}'
-    registry.check_kwargs(module.stage, plan.own, where, given=('config', 'folder', 'stop'))
-    found = build.splits(plan.config['data'])
-    _check_task(plan, found)
-    for name, (key, kind) in stages_read(plan).items():
-      kinds = (kind,) if isinstance(kind, str) else kind
-      if name not in earlier or earlier[name].kind not in kinds:
-        known = ', '.join(n for n, p in earlier.items() if p.kind in kinds) or 'none'
-        said = ' or '.join(kinds)
-        raise UserError(f'{where}: {key}={name!r} is no {said} stage before it; there is {known}.')
-    module.check(plan, earlier, found)
-    earlier[plan.name] = plan
-
-
-def _check_task(plan: StageSpec, found: Splits) -> None:
-  """A stage, method or model file may say which TASKS it is for; without that it is for masks."""
-  parts = [('stages', plan.kind)]
-  if plan.kind == 'train':
-    parts += [('models', plan.config['model']['name'])]
-    parts += [('methods', name) for name in plan.config['methods']]
-  for kind, name in parts:
-    fitting = [n for n in registry.known(kind) if found.task in _tasks(kind, n)]
-    if name not in fitting:
-      raise UserError(
-        f'stages.{plan.name}: {name} (of {kind}) is not for {found.task}, which data.name='
-        f'{plan.config["data"]["name"]} has; {", ".join(fitting)} are.'
+  for spec in specs:
+    for name, (key, kinds) in stages_read(spec).items():
+      if name in earlier and earlier[name].run in kinds:
+        continue
+      fitting = [other.name for other in earlier.values() if other.run in kinds]
+      guess = registry.nearest(name, fitting)
+      problems.append(
+        f'stages.{spec.name}: {key}={name!r} is no {" or ".join(kinds)} stage before it{guess}; '
+        f'there is {", ".join(fitting) or "none"}.'
       )
+    earlier[spec.name] = spec
+  return problems
+
+
+def _data_problems(specs: Sequence[StageSpec]) -> list[str]:
+  """What the stages themselves say of their data, and of the stages they read."""
+  problems = []
+  earlier: dict[str, StageSpec] = {}
+  for spec in specs:
+    splits = build.splits(spec.settings.data)
+    found = _task_problems(spec, splits)
+    if not found:
+      check = registry.find('stages', spec.run).check
+      found = _collect(_try, check, spec, earlier, splits)
+    problems += found
+    earlier[spec.name] = spec
+  return problems
+
+
+def _task_problems(spec: StageSpec, splits: Splits) -> list[str]:
+  """A stage, method or model file may say which TASKS it is for; without that it is for masks."""
+  parts = [('stages', spec.run)]
+  if spec.run == 'train':
+    parts += [('models', spec.settings.model.name)]
+    parts += [('methods', name) for name in spec.settings.methods]
+  problems = []
+  for kind, name in parts:
+    if splits.task in _tasks(kind, name):
+      continue
+    fitting = [other for other in registry.known(kind) if splits.task in _tasks(kind, other)]
+    problems.append(
+      f'stages.{spec.name}: {name} (of {kind}) is not for {splits.task}, which data.name='
+      f'{spec.settings.data.name} has; {", ".join(fitting)} are.'
+    )
+  return problems
 
 
 def _tasks(kind: str, name: str) -> tuple[str, ...]:
   return getattr(registry.find(kind, name), 'TASKS', (MASKS,))
-
-
-def stages_read(plan: StageSpec) -> dict[str, tuple[str, str | tuple[str, ...]]]:
-  """The stages that a stage reads: name -> the parameter that names it, and the kinds it may be."""
-  found = {}
-  for key, kind in registry.find('stages', plan.kind).INPUT_STAGES.items():
-    named = plan.own.get(key) or ()
-    named = named.values() if isinstance(named, Mapping) else named
-    found |= {name: (key, kind) for name in ((named,) if isinstance(named, str) else named)}
-  return found

@@ -1,4 +1,8 @@
-"""Networks that a run has trained, found again by their folders."""
+"""Networks that a run has trained, found again by their folders.
+
+A network is rebuilt from its settings without its methods, so a run that used a method which is
+no longer there still predicts.
+"""
 
 import functools
 import json
@@ -8,119 +12,151 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from ssl_jax import build, parallel
-from ssl_jax.data import dataset_stats
+from ssl_jax import build, parallel, parse_settings, run_folder
+from ssl_jax.data.dataset_stats import DatasetStats
 from ssl_jax.errors import UserError
 from ssl_jax.inference import cluster_matching, sliding_window
+from ssl_jax.settings import Inputs, Learning, Match, Settings
 from ssl_jax.training.checkpoint import Checkpoints
 from ssl_jax.types import Learner, PredictFn, TrainState
 
 
-def read_config(folder: Path) -> dict | None:
-  """The config of a training stage, from its folder or that of one of its seeds."""
-  paths = (folder / 'config.json', folder.parent / 'config.json')
-  path = next((path for path in paths if path.exists()), None)
-  return None if path is None else build.tuples(json.loads(path.read_text()))
+def state_predict_fn(predict: Callable, state: TrainState, crop_size: Sequence[int]) -> PredictFn:
+  """The predictions of a state; for volumes in windows of the size that it was trained on."""
+  predict_fn = functools.partial(predict, state)
+  if len(crop_size) == 3:
+    return sliding_window.WindowedPredictor(predict_fn, crop_size)
+  return predict_fn
 
 
-def state_predict_fn(predict: Callable, state: TrainState, size: Sequence[int]) -> PredictFn:
-  """What the network of a state says; of volumes in windows of the `size` that it learns from."""
-  answer = functools.partial(predict, state)
-  return sliding_window.Windowed(answer, size) if len(size) == 3 else answer
-
-
-def _mean(answers: Sequence[PredictFn]) -> PredictFn:
-  """What several say on average; of volumes window by window where all take the same windows."""
-  windows = {getattr(answer, 'window', None) for answer in answers}
+def _mean(predict_fns: Sequence[PredictFn]) -> PredictFn:
+  """The mean of several predictions; of volumes window by window where all take the same ones."""
+  windows = {getattr(predict_fn, 'window', None) for predict_fn in predict_fns}
   if len(windows) == 1 and None not in windows:
-    return answers[0]._replace(answer=_mean([answer.answer for answer in answers]))
-  return lambda images: np.mean([answer(images) for answer in answers], 0)
+    return predict_fns[0]._replace(predict_fn=_mean([f.predict_fn for f in predict_fns]))
+  return lambda images: np.mean([predict_fn(images) for predict_fn in predict_fns], 0)
 
 
-class Network:
-  """The network of a config; compiled once for all the states it is asked for.
+def build_network(settings: Settings, stats: DatasetStats) -> Learner:
+  """The learner of a training stage, as far as restoring and predicting need it."""
+  learning, inputs = settings.part(Learning), settings.part(Inputs)
+  return build.learner(learning, inputs, settings.steps, stats, methods=False)
 
-  `build_learner` makes the learner of config and facts.
+
+def build_gan(settings: Settings, stats: DatasetStats) -> Learner:
+  """The learner of a `train_gan` stage, whose predictions are generated images."""
+  if settings.gan is None:
+    raise UserError('The config has no `gan`; configs/gan_self_training_em.py shows one.')
+  learning, inputs = settings.part(Learning), settings.part(Inputs)
+  return build.gan_learner(settings.gan, learning, inputs, settings.steps, stats)
+
+
+class TrainedNetwork:
+  """The network of a training stage; compiled once for all states that it is asked for.
+
+  `make` builds its learner from settings and statistics of the data.
   """
 
   def __init__(
     self,
-    config: Mapping,
-    facts: dataset_stats.DatasetStats,
-    build_learner: Callable[[Mapping, dataset_stats.DatasetStats], Learner] = build.learner,
+    settings: Settings,
+    stats: DatasetStats,
+    make: Callable[[Settings, DatasetStats], Learner] = build_network,
   ):
-    learner = build_learner(config, facts)
-    example = np.zeros((1, *config['size'], facts.channels), np.float32)
+    learner = make(settings, stats)
+    example = np.zeros((1, *settings.crop_size, stats.channels), np.float32)
     self._init = functools.partial(parallel.jit_init(learner.init), jax.random.key(0), example)
     self._predict = parallel.jit_predict(learner.predict)
-    self._size = config['size']
-    self._matched = bool(config.get('match'))
+    self._crop_size = settings.crop_size
+    self._matched = settings.match is not None
 
-  def at(self, folder: Path, step: int | str = 'last') -> tuple[PredictFn, int]:
-    """What it says after a step of the seed in `folder`, and that step.
+  def predict_fn(self, folder: Path, step: int | str = 'last') -> tuple[PredictFn, int]:
+    """The predict function of a checkpoint of the seed in `folder`, and its step.
 
-    `step` may be 'last', or what `select` may be, of those that were kept. Where the network finds
-    clusters, they are those classes to which the end of the training gave them.
+    `step` may be 'last', or what `checkpoint` may be, of those that were kept. Where the network
+    finds clusters, they are the classes to which the end of the training matched them.
+
+    Raises:
+      UserError: if there is no such checkpoint.
     """
-    answer, number = self.plain(folder, step)
+    predict_fn, number = self.cluster_predict_fn(folder, step)
     if self._matched:
-      answer = cluster_matching.as_classes(answer, cluster_matching.read(folder))
-    return answer, number
+      predict_fn = cluster_matching.as_classes(predict_fn, cluster_matching.read_table(folder))
+    return predict_fn, number
 
-  def plain(self, folder: Path, step: int | str = 'last') -> tuple[PredictFn, int]:
-    """The same with clusters left as they are."""
+  def cluster_predict_fn(self, folder: Path, step: int | str = 'last') -> tuple[PredictFn, int]:
+    """As predict_fn, with clusters left as they are."""
     state = self.state(folder, step)
-    return state_predict_fn(self._predict, state, self._size), int(state.step)
+    return state_predict_fn(self._predict, state, self._crop_size), int(state.step)
 
   def state(self, folder: Path, step: int | str = 'last') -> TrainState:
-    """All that was kept of that step."""
+    """The whole state of a checkpoint.
+
+    Raises:
+      UserError: if there is no such checkpoint, or it is of another network.
+    """
     checkpoints = Checkpoints(folder / 'checkpoints', read_only=True)
     number = checkpoints.find(step)
-    if number is None:
+    state = None if number is None else checkpoints.restore(self._init(), number)
+    if state is None:
       raise UserError(f'{folder} holds no checkpoint of its {step} step; has it got that far?')
-    return checkpoints.restore(self._init(), number)
+    return state
 
 
 class Ensemble:
-  """Networks of several training stages of one run, whose answers are averaged, seed by seed."""
+  """Networks of several training stages of one run, averaged seed by seed."""
 
   def __init__(self, run: Path, stages: str | Sequence[str]):
     stages = (stages,) if isinstance(stages, str) else stages
     self._folders = [run / stage for stage in stages]
-    self.settings = [read_config(folder) for folder in self._folders]
-    self._networks: dict[str, Network] = {}
+    self.settings = [run_folder.read_settings(folder) for folder in self._folders]
+    self._networks: dict[str, TrainedNetwork] = {}
 
   def seeds(self) -> list[int]:
     """The seeds that each of the stages has trained."""
-    return [*build.folders_of_seeds(self.settings[0], self._folders[0])]
+    return list(run_folder.folders_of_seeds(self.settings[0], self._folders[0]))
 
   def members(self, seed: int) -> list[Path]:
     """The folders of the networks of a seed."""
     pairs = zip(self.settings, self._folders, strict=True)
-    return [build.folders_of_seeds(own, folder)[seed] for own, folder in pairs]
+    return [run_folder.folders_of_seeds(settings, folder)[seed] for settings, folder in pairs]
 
-  def facts(self, seed: int) -> dataset_stats.DatasetStats:
-    """What was found in the data when they were trained."""
-    return build.read_stats(self.members(seed)[0])
+  def stats(self, seed: int) -> DatasetStats:
+    """The statistics of the data when they were trained."""
+    return run_folder.read_stats(self.members(seed)[0])
 
-  def at(self, seed: int, select: str | None = None) -> tuple[PredictFn, int]:
-    """The mean of what they say, and the steps of the first; `select` replaces their own."""
-    said = [
-      self._network(own, folder).at(folder, select or own['select'])
-      for own, folder in zip(self.settings, self.members(seed), strict=True)
-    ]
-    if len(said) == 1:
-      return said[0]
-    return _mean([answer for answer, _ in said]), said[0][1]
+  def predict_fn(self, seed: int, checkpoint: str | None = None) -> tuple[PredictFn, int]:
+    """The mean of their predictions, and the step of the first; `checkpoint` replaces their own.
 
-  def plain(self, seed: int, select: str, match: Mapping) -> tuple[PredictFn, int]:
-    """What the first of them says through the head of a `match`, with its clusters as such."""
-    folder, settings = self.members(seed)[0], self.settings[0] | {'match': match}
-    return self._network(settings, folder).plain(folder, select)
+    Raises:
+      UserError: if there is no such checkpoint.
+    """
+    members = []
+    for settings, folder in zip(self.settings, self.members(seed), strict=True):
+      network = self._network(settings, folder)
+      members.append(network.predict_fn(folder, checkpoint or settings.checkpoint))
+    if len(members) == 1:
+      return members[0]
+    return _mean([predict_fn for predict_fn, _ in members]), members[0][1]
 
-  def _network(self, settings: Mapping, folder: Path) -> Network:
+  def cluster_predict_fn(self, seed: int, checkpoint: str, match: Match) -> tuple[PredictFn, int]:
+    """The predictions of the first through the head of `match`, with its clusters as they are.
+
+    Raises:
+      UserError: if there is no such checkpoint.
+    """
+    folder = self.members(seed)[0]
+    settings = _with_match(self.settings[0], match)
+    return self._network(settings, folder).cluster_predict_fn(folder, checkpoint)
+
+  def _network(self, settings: Settings, folder: Path) -> TrainedNetwork:
     """Compiled once for members of one config."""
-    key = json.dumps(settings)
+    key = json.dumps(parse_settings.to_dict(settings))
     if key not in self._networks:
-      self._networks[key] = Network(settings, build.read_stats(folder))
+      self._networks[key] = TrainedNetwork(settings, run_folder.read_stats(folder))
     return self._networks[key]
+
+
+def _with_match(settings: Settings, match: Match) -> Settings:
+  tree: Mapping = parse_settings.to_dict(settings)
+  return parse_settings.parse({**tree, 'match': {'head': match.head, 'how': match.how}})

@@ -1,29 +1,27 @@
-"""The loop: batches in, a state out; it can be killed at any moment and goes on where it was."""
+"""The training loop: batches in, a state out; a killed run resumes from its last checkpoint."""
 
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
-from ssl_jax import parallel
-from ssl_jax.data import stream as data
+from ssl_jax import parallel, settings
+from ssl_jax.data.stream import Stream, batches
 from ssl_jax.errors import Stopped, UserError
 from ssl_jax.io.run_log import RunLog
 from ssl_jax.training import collapse
 from ssl_jax.training.checkpoint import Checkpoints
 from ssl_jax.training.learner import first_nonfinite
+from ssl_jax.training.progress import Progress
 from ssl_jax.types import Learner, TrainState
 
 Evaluate = Callable[[TrainState, bool], dict[str, float]]
 """A state -> its scores; all of them, or (False) only those by which the best is found."""
 
-
-KNOBS = ('steps', 'eval_every', 'checkpoint_every', 'log_every', 'tensorboard', 'snapshots')
-"""Fields of a config that `train` takes as they are."""
+INIT_KEY = 2**31 - 1
+"""Folded into a seed's key for its initial weights: no step of a training has this number."""
 
 
 class SeedRun:
@@ -36,15 +34,23 @@ class SeedRun:
   def __init__(
     self,
     number: int,
-    streams: Mapping[str, data.Stream],
+    streams: Mapping[str, Stream],
     folder: Path,
     begin: Callable[[TrainState], TrainState] = lambda state: state,
     drawn: int | None = None,
   ):
-    self.number, self.streams, self.folder, self.begin = number, streams, folder, begin
+    self.number = number
+    self.streams = streams
+    self.folder = folder
+    self.begin = begin
     self.key = jax.random.key(number if drawn is None else drawn)
     self.checkpoints: Checkpoints
-    self.record: RunLog
+    self.log: RunLog
+
+
+def no_alarm(figures: Mapping[str, float]) -> list[str]:
+  """Finds nothing wrong."""
+  return []
 
 
 def train(
@@ -54,143 +60,210 @@ def train(
   example: np.ndarray,
   evaluate: Evaluate,
   *,
+  loop: settings.Loop,
   label: str,
-  steps: int,
-  eval_every: int,
-  checkpoint_every: int,
-  log_every: int,
-  snapshots: int = 1,
   best: Sequence[str] = (),
-  alarm: Callable[[Mapping[str, float]], list[str]] = lambda figures: [],
-  tensorboard: bool = False,
+  alarm: Callable[[Mapping[str, float]], list[str]] = no_alarm,
   stop: Callable[[], bool] = lambda: False,
 ) -> list[TrainState]:
-  """Trains to `steps` updates, from the latest checkpoints of the seeds' folders if there are any.
+  """Trains to `loop.steps` updates, from the seeds' latest common checkpoint if there is one.
 
-  `update` is the compiled `learner.update`, mapped over states, batches and keys where there are
-  several seeds; `example` is one image [1, *size, C]. The checkpoints that end `snapshots` equal
-  parts of the steps are kept, and those with the `best` of these figures. What `alarm` says of the
-  figures of a window is told, once a seed, when training should have settled. Raises Stopped, after
-  a save, once `stop()` is true, and UserError where a loss or the gradient is not finite.
+  The checkpoints at the ends of `loop.num_snapshots` equal parts of the steps are kept.
+
+  Args:
+    learner: gives the initial state.
+    update: the compiled `learner.update`, mapped over states, batches and keys where there are
+      several seeds.
+    seeds: the seeds that train together.
+    example: one image [1, *crop_size, C].
+    evaluate: scores a state.
+    loop: how long to train, and how often to evaluate, save and log.
+    label: what the training is called on the screen.
+    best: figures of which the checkpoint with the best is kept.
+    alarm: says what is wrong with the figures of a window of steps; told once a seed, when
+      training should have settled.
+    stop: asked after each step whether to save and stop.
+
+  Returns:
+    The state of each seed.
+
+  Raises:
+    Stopped: after a save, once `stop()` is true.
+    UserError: if a loss or the gradient is not finite.
   """
-  kept = [round(steps * part / snapshots) for part in range(1, snapshots + 1)]
+  parts = loop.num_snapshots
+  kept = [round(loop.steps * part / parts) for part in range(1, parts + 1)]
   for seed in seeds:
     seed.checkpoints = Checkpoints(seed.folder / 'checkpoints', best=best, always=kept)
-  state, start = _begin(learner, seeds, example)
-  for seed in seeds:
-    seed.record = RunLog(seed.folder, start, tensorboard)
-  key = parallel.stack([seed.key for seed in seeds])
-  window, began, told = [], time.perf_counter(), set()
-  images = sum(stream.batch for seed in seeds for stream in seed.streams.values())
-  bar = _bar(label, start, steps)
-  bar.set_postfix_str('compiling')
-
-  def flush(step: int) -> None:
-    nonlocal window, began
-    each = parallel.unstack(_stacked(window), len(seeds))
-    rate = len(window) / (time.perf_counter() - began)
-    speed = {'steps_per_second': rate, 'images_per_second': rate * images}
-    means = []
-    for seed, figures in zip(seeds, each, strict=True):
-      means.append(_check(figures, step - len(window), seed, seeds) | speed)
-      seed.record.write(step, means[-1])
-      faults = alarm(means[-1]) if step > collapse.SETTLED * steps else []
-      if faults and seed not in told and parallel.is_main():
-        told.add(seed)
-        bar.write(
-          f'{label}, seed {seed.number}: looks collapsed at step {step}: {"; ".join(faults)}.'
-        )
-    shown = {name: float(np.mean([own[name] for own in means])) for name in means[0]}
-    bar.set_postfix_str(_describe(shown), refresh=False)
-    bar.update(len(window))
-    window, began = [], time.perf_counter()
-
+  training = _Training(learner, update, seeds, evaluate, loop, label, alarm, example)
   stopping = False
-  for step, batch in enumerate(data.batches([s.streams for s in seeds], start, steps), start + 1):
-    state, figures = update(state, parallel.shard(batch, len(seeds)), key)
-    window.append(figures)
+  streams = [seed.streams for seed in seeds]
+  for step, batch in enumerate(batches(streams, training.start, loop.steps), training.start + 1):
+    training.do_step(batch)
     stopping = parallel.should_stop(stop(), step)
-    saving = step % checkpoint_every == 0 or step in kept or stopping
-    due = step % eval_every == 0 or step == steps
-    scoring = due or (saving and best)
-    if scoring or saving or step % log_every == 0:
-      flush(step)
+    saving = step % loop.checkpoint_every == 0 or step in kept or stopping
+    due = step % loop.eval_every == 0 or step == loop.steps
+    scoring = due or (saving and bool(best))
+    if scoring or saving or step % loop.log_every == 0:
+      training.log_window(step)
     if scoring or saving:
-      for seed, own in zip(seeds, parallel.unstack(state, len(seeds)), strict=True):
-        scores = evaluate(own, due) if scoring else {}
-        if scoring:
-          seed.record.write(step, scores)
-        if saving:
-          seed.checkpoints.save(own, scores if best else None)
-      began = time.perf_counter()
+      training.evaluate_and_save(scoring, due, saving, bool(best))
     if stopping:
       break
-  bar.close()
-  for seed in seeds:
-    seed.checkpoints.close()
-  states = parallel.unstack(state, len(seeds))
-  if (reached := int(states[0].step)) < steps:
-    raise Stopped(
-      f'{label}: stopped and saved at step {reached} of {steps}; the same command goes on.'
-    )
-  return states
+  return training.finish()
 
 
-def _begin(
-  learner: Learner, seeds: Sequence[SeedRun], example: np.ndarray
-) -> tuple[TrainState, int]:
-  """The state to go on from, of all seeds together, and the number of its steps."""
+class _Training:
+  """What changes while the loop runs: the state, and the figures of the current window."""
+
+  def __init__(
+    self,
+    learner: Learner,
+    update: Callable,
+    seeds: Sequence[SeedRun],
+    evaluate: Evaluate,
+    loop: settings.Loop,
+    label: str,
+    alarm: Callable[[Mapping[str, float]], list[str]],
+    example: np.ndarray,
+  ):
+    self.update, self.seeds, self.evaluate = update, seeds, evaluate
+    self.loop, self.label, self.alarm = loop, label, alarm
+    # A kill between two saves leaves some seeds one checkpoint ahead.
+    self.start = max(set.intersection(*(seed.checkpoints.steps() for seed in seeds)), default=0)
+    self.progress = Progress(label, self.start, loop.steps)
+    with self.progress.phase('initializing the network'):
+      self.state = _initial_state(learner, seeds, example, self.start)
+    for seed in seeds:
+      seed.log = RunLog(seed.folder, self.start, loop.tensorboard)
+    self.key = parallel.stack([seed.key for seed in seeds])
+    self.images = sum(stream.batch for seed in seeds for stream in seed.streams.values())
+    self.window: list[Mapping[str, jax.Array]] = []
+    self.untimed = 0
+    self.began = time.perf_counter()
+    self.compiled = False
+    self.told: set[SeedRun] = set()
+
+  def do_step(self, batch: Mapping) -> None:
+    """Takes one step; the first waits for its result, because it is compiled."""
+    arguments = parallel.shard(batch, len(self.seeds)), self.key
+    if self.compiled:
+      self.state, figures = self.update(self.state, *arguments)
+    else:
+      with self.progress.phase('compiling the training step'):
+        self.state, figures = self.update(self.state, *arguments)
+        jax.block_until_ready(figures)
+      self.compiled = True
+      self.untimed = 1
+      self.began = time.perf_counter()
+    self.window.append(figures)
+
+  def log_window(self, step: int) -> None:
+    """Writes the means over the window to each seed's log, and shows them."""
+    per_seed = parallel.unstack(_stacked(self.window), len(self.seeds))
+    seconds = time.perf_counter() - self.began
+    timed = len(self.window) - self.untimed
+    speed = {}
+    if timed:
+      rate = timed / seconds
+      speed = {'steps_per_second': rate, 'images_per_second': rate * self.images}
+    means = []
+    for seed, figures in zip(self.seeds, per_seed, strict=True):
+      checked = _check_finite(figures, step - len(self.window), seed, self.seeds)
+      means.append(checked | speed)
+      seed.log.write(step, means[-1])
+      self._tell_collapse(seed, means[-1], step)
+    shown = {name: float(np.mean([figures[name] for figures in means])) for name in means[0]}
+    self.progress.skip(self.untimed)
+    self.progress.advance(timed, seconds if timed else 0.0, shown)
+    self.window = []
+    self.untimed = 0
+    self.began = time.perf_counter()
+
+  def _tell_collapse(self, seed: SeedRun, figures: Mapping[str, float], step: int) -> None:
+    """Says once of a seed that it looks collapsed, when training should have settled."""
+    if step <= collapse.SETTLED * self.loop.steps or seed in self.told:
+      return
+    if faults := self.alarm(figures):
+      self.told.add(seed)
+      reasons = '; '.join(faults)
+      self.progress.write(
+        f'{self.label}, seed {seed.number}: looks collapsed at step {step}: {reasons}.'
+      )
+
+  def evaluate_and_save(self, scoring: bool, all_splits: bool, saving: bool, best: bool) -> None:
+    """Scores and saves the state of each seed."""
+    with self.progress.phase('evaluating' if scoring else 'saving'):
+      states = parallel.unstack(self.state, len(self.seeds))
+      for seed, state in zip(self.seeds, states, strict=True):
+        scores = self.evaluate(state, all_splits) if scoring else {}
+        if scoring:
+          seed.log.write(int(state.step), scores)
+        if saving:
+          seed.checkpoints.save(state, scores if best else None)
+    self.began = time.perf_counter()
+
+  def finish(self) -> list[TrainState]:
+    """The final state of each seed.
+
+    Raises:
+      Stopped: if it has not come to the last step.
+    """
+    self.progress.close()
+    for seed in self.seeds:
+      seed.checkpoints.close()
+    states = parallel.unstack(self.state, len(self.seeds))
+    if (reached := int(states[0].step)) < self.loop.steps:
+      raise Stopped(
+        f'{self.label}: stopped and saved at step {reached} of {self.loop.steps}; '
+        f'the same command resumes there.'
+      )
+    return states
+
+
+def _initial_state(
+  learner: Learner, seeds: Sequence[SeedRun], example: np.ndarray, start: int
+) -> TrainState:
+  """The state to go on from, of all seeds together."""
   init = parallel.jit_init(learner.init)
-  fresh = [init(jax.random.fold_in(seed.key, 2**31 - 1), example) for seed in seeds]
-  # A kill between two saves leaves some seeds one checkpoint ahead.
-  start = max(set.intersection(*(seed.checkpoints.steps() for seed in seeds)), default=0)
+  fresh = [init(jax.random.fold_in(seed.key, INIT_KEY), example) for seed in seeds]
   for seed in seeds:
     seed.checkpoints.drop_after(start)
   if start:
-    pairs = zip(seeds, fresh, strict=True)
-    return parallel.stack([s.checkpoints.restore(like, start) for s, like in pairs]), start
-  return parallel.stack([s.begin(like) for s, like in zip(seeds, fresh, strict=True)]), 0
+    states = [
+      seed.checkpoints.restore(like, start) for seed, like in zip(seeds, fresh, strict=True)
+    ]
+  else:
+    states = [seed.begin(like) for seed, like in zip(seeds, fresh, strict=True)]
+  return parallel.stack(states)
 
 
 def _stacked(window: list[Mapping[str, jax.Array]]) -> dict[str, np.ndarray]:
   """Figures of a window of steps, [seeds, steps] or [steps] each."""
-  window = jax.device_get(window)
-  return {name: np.stack([figures[name] for figures in window], -1) for name in window[0]}
+  figures_by_step = jax.device_get(window)
+  return {
+    name: np.stack([figures[name] for figures in figures_by_step], -1)
+    for name in figures_by_step[0]
+  }
 
 
-def _bar(label: str, start: int, steps: int) -> tqdm:
-  shape = '{desc} {n_fmt}/{total_fmt} steps  {rate_noinv_fmt}  {remaining} left{postfix}'
-  return tqdm(
-    total=steps,
-    initial=start,
-    desc=label,
-    unit=' steps',
-    bar_format=shape,
-    mininterval=0.5 if sys.stderr.isatty() else 15,
-    disable=not parallel.is_main(),
-  )
-
-
-def _describe(figures: Mapping[str, float]) -> str:
-  parts = [f'{figures["images_per_second"]:.0f} images/s', f'loss {figures["loss"]:.3f}']
-  parts += [f'{n[5:]} {v:.3f}' for n, v in figures.items() if n.startswith('loss/')]
-  parts += [f'trusted {v:.0%}' for n, v in figures.items() if n.endswith('/trusted')]
-  return '  '.join(parts)
-
-
-def _check(
+def _check_finite(
   figures: Mapping[str, np.ndarray], before: int, seed: SeedRun, seeds: Sequence[SeedRun]
 ) -> dict[str, float]:
-  """Means over a window of steps; a figure that is not finite ends the run with its name."""
+  """Means over a window of steps.
+
+  Raises:
+    UserError: if a figure is not finite; it is named, with its step.
+  """
   for offset in range(len(figures['loss'])):
-    own = {name: values[offset] for name, values in figures.items()}
-    if fault := first_nonfinite(own):
-      for each in seeds:
-        each.checkpoints.close()
+    at_step = {name: values[offset] for name, values in figures.items()}
+    if fault := first_nonfinite(at_step):
+      for other in seeds:
+        other.checkpoints.close()
       raise UserError(
-        f'Training stopped at step {before + offset + 1}: {fault} is {float(own[fault])} '
-        f'(grad_norm {float(own["grad_norm"]):.3g}). The last good checkpoint in {seed.folder} is '
-        f'kept; lower optimizer.lr, set optimizer.clip=1, or use precision=float32, in a new '
+        f'Training stopped at step {before + offset + 1}: {fault} is {float(at_step[fault])} '
+        f'(grad_norm {float(at_step["grad_norm"]):.3g}). The last good checkpoint in {seed.folder} '
+        f'is kept; lower optimizer.lr, set optimizer.clip=1, or use precision=float32, in a new '
         f'--workdir.'
       )
   return {name: float(np.mean(values)) for name, values in figures.items()}

@@ -1,0 +1,300 @@
+"""The command line: `python main.py`, and `ssl-jax train|predict|table` of an installed copy.
+
+JAX is imported only once flags and page are right, so that a mistake is told at once.
+"""
+
+import ast
+import contextlib
+import os
+import re
+import runpy
+import shlex
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from ssl_jax import parse_settings, registry
+from ssl_jax.errors import Stopped, UserError
+
+INTERRUPTED = 130
+"""Exit code of a run that Ctrl-C or SIGTERM stopped, as shells have it."""
+
+COMMANDS = {
+  'train': 'trains what a page describes (the same as python main.py)',
+  'predict': 'writes masks, or points, for a folder of images',
+  'table': 'prints the table of a run',
+}
+
+
+def pages_root() -> Path:
+  """The folder that holds configs/: inside an installed package, or the repository's root."""
+  package = Path(__file__).resolve().parent
+  installed = package / 'pages'
+  return installed if installed.is_dir() else package.parent
+
+
+def main() -> int:
+  """`ssl-jax COMMAND ...`; returns the exit code."""
+  words = sys.argv[1:]
+  if not words or words[0] in ('-h', '--help', '-help'):
+    listed = '\n'.join(f'  ssl-jax {name:8} {about}' for name, about in COMMANDS.items())
+    print(f'Semi-supervised segmentation of biomedical images.\n\n{listed}\n')
+    print('Each tells more with --help.')
+    return 0
+  command, rest = words[0], words[1:]
+  if command not in COMMANDS:
+    guess = registry.nearest(command, COMMANDS)
+    print(f'ssl_jax: {command} is no command{guess}; there is {", ".join(COMMANDS)}.')
+    return 1
+  if command == 'train':
+    return train(rest, program='ssl-jax train')
+  with _sentences('the same command starts again'):
+    if command == 'predict':
+      from ssl_jax import predict
+
+      return predict.main(rest)
+    from ssl_jax import table
+
+    return table.main(rest)
+  return 1
+
+
+def train(words: Sequence[str] | None = None, program: str = 'python main.py') -> int:
+  """Runs a page; returns the exit code: 0 done, 1 a mistake in a sentence, 130 interrupted."""
+  words = list(sys.argv[1:] if words is None else words)
+  sys.path.insert(0, str(pages_root()))  # pages import each other as configs.NAME
+  if any(word in ('-h', '--help', '-help', '--helpfull', '--helpshort') for word in words):
+    print(help_text(program))
+    return 0
+  code = 1
+  try:
+    # SIGTERM before training is an interruption too; the loop takes both over once it runs.
+    with _sentences('the same command resumes from the last checkpoint'):
+      code = _train(words, program)
+  except Stopped as stopped:
+    print(stopped)
+    code = INTERRUPTED
+  return code
+
+
+@contextlib.contextmanager
+def _sentences(after_interrupt: str) -> Iterator[None]:
+  """Mistakes and interruptions end in a sentence, never in a traceback."""
+  with contextlib.suppress(ValueError):  # not the main thread
+    signal.signal(signal.SIGTERM, _interrupt)
+  try:
+    yield
+  except BrokenPipeError:  # the reader of a pipe, such as head, has left
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(1)
+  except UserError as error:
+    sentences = str(error).splitlines()
+    if len(sentences) == 1:
+      print(f'ssl_jax: {error}', file=sys.stderr)
+    else:
+      listed = '\n'.join(f'  - {sentence}' for sentence in sentences)
+      print(f'ssl_jax: {len(sentences)} things are wrong:\n{listed}', file=sys.stderr)
+    sys.exit(1)
+  except KeyboardInterrupt:
+    print(f'\nssl_jax: interrupted; {after_interrupt}.', file=sys.stderr)
+    sys.exit(INTERRUPTED)
+
+
+def _interrupt(number: int, frame: object) -> None:
+  raise KeyboardInterrupt
+
+
+def _train(words: list[str], program: str) -> int:
+  page, overridden, dry_run, values = _parse(words)
+  config = values['config'].value
+  # The compiler's log would interrupt the lines that follow the training.
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+  if dry_run != 'no':
+    from ssl_jax import dry_run as dry
+
+    print(dry.describe(config, page.stem, overridden, as_json=dry_run == 'json'))
+    return 0
+  print('Loading JAX ...', file=sys.stderr, flush=True)
+  from absl import logging
+
+  from ssl_jax.run import run
+
+  logging.set_verbosity(logging.ERROR)  # checkpointing tells a page of news at every save
+  kept = [word for word in words if not word.startswith('--only')]
+  command = shlex.join([*program.split(), *kept])
+  workdir = values['workdir'].value or Path('runs') / page.stem
+  run(config, workdir, values['only'].value, command, overridden)
+  return 0
+
+
+def _parse(words: list[str]) -> tuple[Path, list[str], str, flags.FlagValues]:
+  """The page, the fields set from the shell, whether to only describe, and all flags.
+
+  Raises:
+    UserError: if a word is no flag, a page is not there, or a field is unknown.
+  """
+  words = [_with_page(word) for word in words]
+  if not any(re.match(r'--?config=', word) for word in words):
+    words = [f'--config={pages_root() / "configs" / "quickstart.py"}', *words]
+  _check_words(words)
+  values = flags.FlagValues()
+  config_flags.DEFINE_config_file('config', None, 'A page.', flag_values=values)
+  flags.DEFINE_string('workdir', None, 'Run folder.', flag_values=values)
+  flags.DEFINE_string('only', '*', 'Patterns of names of stages.', flag_values=values)
+  flags.DEFINE_string('dry_run', 'no', 'Describes the run without training.', flag_values=values)
+  page = next(word for word in words if re.match(r'--?config=', word)).partition('=')[2]
+  config = _load_page(next(word for word in words if re.match(r'--?config=', word)))
+  if problems := _field_problems(words, config):
+    raise UserError('\n'.join(problems))
+  try:
+    values(['main.py', *words])
+  except flags.UnrecognizedFlagError as error:
+    raise UserError(_unknown_flag(error.flagname)) from error
+  except (flags.IllegalFlagValueError, ValueError, TypeError) as error:
+    message = str(_innermost(error)).strip().rstrip('.').removeprefix('flag ')
+    raise UserError(f'{message}.') from error
+  overridden = list(config_flags.get_override_values(values['config']))
+  dry_run = values['dry_run'].value
+  if dry_run not in ('no', 'table', 'json'):
+    raise UserError(f'--dry_run={dry_run} is neither table nor json.')
+  return Path(re.sub(r'\.py:.*', '.py', page)), overridden, dry_run, values
+
+
+def _with_page(word: str) -> str:
+  """A word of the command line; a page's bare name becomes its path, --dry_run gets its value.
+
+  Raises:
+    UserError: if there is no such page.
+  """
+  if word in ('--dry_run', '--dry-run'):
+    return '--dry_run=table'
+  if word.startswith('--dry-run='):
+    return word.replace('--dry-run=', '--dry_run=')
+  match = re.match(r'--?config=([^:]*)(.*)', word)
+  if match is None:
+    return word
+  name, argument = match.groups()
+  for path in (Path(name), pages_root() / name, pages_root() / 'configs' / f'{name}.py'):
+    if path.is_file():
+      return f'--config={path}{argument}'
+  pages = [path.stem for path in page_files()]
+  raise UserError(
+    f'there is no config {name}{registry.nearest(Path(name).stem, pages)}; '
+    f'the pages are {", ".join(pages)}.'
+  )
+
+
+def _check_words(words: Sequence[str]) -> None:
+  """Refuses words that absl would take for something else.
+
+  Raises:
+    UserError: if a word is no flag.
+  """
+  for word in words:
+    if not word.startswith('-'):
+      what = f'; a config is given as --config={word}' if word.endswith('.py') else ''
+      raise UserError(f'{word} is no flag{what}.')
+
+
+def _unknown_flag(name: str) -> str:
+  first = name.split('.')[0].split('=')[0]
+  if first in parse_settings.FIELDS:
+    return f'--{name} is no flag; fields of the config are set as --config.{name}=...'
+  known = ['config', 'workdir', 'only', 'dry_run', 'help']
+  guess = registry.nearest(first, known)
+  return f'--{name} is no flag{guess}; the flags are --{", --".join(known)}, --config.FIELD=...'
+
+
+def _innermost(error: BaseException) -> BaseException | str:
+  """What an error wraps: ml_collections wraps its own several times."""
+  inner: BaseException | str = error
+  while isinstance(inner, BaseException) and inner.args:
+    if not isinstance(inner.args[0], BaseException | str):
+      break
+    inner = inner.args[0]
+  return inner
+
+
+def _load_page(word: str) -> ConfigDict:
+  """The config of `--config=PAGE[:ARGUMENT]`, before the shell's fields are set.
+
+  Raises:
+    UserError: if the file is no page, or does not know the argument.
+  """
+  path, _, argument = word.partition('=')[2].partition('.py:')
+  path = f'{path}.py' if argument else path
+  try:
+    get_config = runpy.run_path(path)['get_config']
+  except SyntaxError as error:
+    raise UserError(f'{path} is no Python page ({error.msg}); give a page of configs/.') from error
+  except KeyError as error:
+    raise UserError(f'{path} has no function get_config; give a page of configs/.') from error
+  try:
+    return get_config(argument) if argument else get_config()
+  except (KeyError, ValueError, TypeError) as error:
+    if not argument:
+      raise
+    raise UserError(f'{path} does not know {argument!r} after the colon; see its text.') from error
+
+
+def _field_problems(words: Sequence[str], config: ConfigDict) -> list[str]:
+  """A sentence for each field of the shell that the page does not have."""
+  problems = []
+  for word in words:
+    match = re.match(r'--?config\.([^=]+)=', word)
+    if match is None:
+      continue
+    tree: Any = config
+    parents: list[str] = []
+    for part in match.group(1).split('.'):
+      if not isinstance(tree, ConfigDict):
+        problems.append(f'--config.{match.group(1)}: {".".join(parents)} has no fields.')
+        break
+      if part not in tree:
+        names = sorted(tree.keys())
+        where = f'{".".join(parents)} has' if parents else 'the config has'
+        problems.append(
+          f'--config.{match.group(1)}: {where} no field {part}{registry.nearest(part, names)}; '
+          f'the fields are {", ".join(names)}.'
+        )
+        break
+      parents.append(part)
+      tree = tree[part]
+  return problems
+
+
+def page_files() -> list[Path]:
+  """The pages of configs/."""
+  return sorted((pages_root() / 'configs').glob('[!_]*.py'))
+
+
+def help_text(program: str) -> str:
+  """The two commands, the flags, and the pages with a line each."""
+  pages = []
+  for path in page_files():
+    about = (ast.get_docstring(ast.parse(path.read_text())) or '').splitlines()
+    pages.append(f'  {path.stem:20} {about[0] if about else ""}')
+  listed = '\n'.join(pages)
+  return f"""Trains what a page of configs/ describes: segmentation with few labels and many images.
+
+  {program}                                   the quickstart: two minutes on two CPU cores
+  {program} --config=configs/your_images.py --config.data.labeled=DIR --config.data.unlabeled=DIR
+
+Flags:
+  --config=PAGE         page to run, a path or a name below (default: quickstart)
+  --config.FIELD=VALUE  sets a field of the page, as in --config.steps=500; docs/configuration.md
+                        lists them
+  --workdir=DIR         run folder (default: runs/PAGE); the same command resumes a run in it
+  --only=PATTERN        stages to do, by name, with * and commas
+  --dry_run[=json]      describes the run, its data and networks, without training
+
+Pages:
+{listed}
+
+New images: python -m ssl_jax.predict --run=RUN --images=DIR --out=DIR
+Tables:     python -m ssl_jax.table RUN"""

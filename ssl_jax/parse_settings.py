@@ -1,0 +1,172 @@
+"""From the words of a config to typed settings and back, with a sentence for all that is wrong."""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from ssl_jax import registry
+from ssl_jax.errors import UserError
+from ssl_jax.settings import NESTED, PAGE_FIELDS, Optimizer, Settings, range_text
+
+FIELDS = tuple(field.name for field in dataclasses.fields(Settings))
+"""Names of the fields that a stage may change."""
+
+
+def parse(tree: Mapping[str, Any]) -> Settings:
+  """The settings that a config's words mean; fields that it lacks have their defaults.
+
+  Only the tree itself is checked here; `ssl_jax.validate` asks the parts about theirs.
+
+  Raises:
+    UserError: if fields are unknown, or values of the wrong type, range or choice: all of them.
+  """
+  settings, problems = parse_all(tree)
+  if problems:
+    raise UserError('\n'.join(problems))
+  return settings
+
+
+def parse_all(tree: Mapping[str, Any]) -> tuple[Settings, list[str]]:
+  """As `parse`; returns the problems, one sentence each, beside what could be read."""
+  problems: list[str] = []
+  own = {key: value for key, value in tree.items() if key not in PAGE_FIELDS}
+  side = own.get('crop_size')
+  if isinstance(side, list | tuple) and len(side) == 1:
+    side = side[0]  # how the shell reads --config.crop_size=96
+  if isinstance(side, int):
+    own['crop_size'] = (side, side)
+  settings = _section(Settings, own, '', problems)
+  problems += _cross_checks(settings) if not problems else []
+  return settings, problems
+
+
+def _section(kind: type, tree: Mapping[str, Any], where: str, problems: list[str]) -> Any:
+  """An object of a dataclass of settings; what is wrong is added to `problems`."""
+  hints = typing.get_type_hints(kind)
+  fields = {field.name: field for field in dataclasses.fields(kind) if field.name != 'kwargs'}
+  open_kwargs = 'kwargs' in hints
+  values: dict[str, Any] = {}
+  extra: dict[str, Any] = {}
+  for key, value in tree.items():
+    if key in fields:
+      metadata = fields[key].metadata
+      values[key] = _value(hints[key], value, f'{where}{key}', metadata, problems)
+    elif open_kwargs:
+      if value is not None:
+        extra[key] = value
+    else:
+      there = where.rstrip('.') or 'the config'
+      problems.append(
+        f'{where}{key} is no field of {there}{registry.nearest(key, fields)}; '
+        f'see docs/configuration.md.'
+      )
+  if open_kwargs:
+    values['kwargs'] = extra
+  return kind(**values)
+
+
+def _value(
+  hint: Any, value: Any, where: str, metadata: Mapping[str, Any], problems: list[str]
+) -> Any:
+  """A value as its field holds it; what is wrong with it is added to `problems`."""
+  options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+  if value is None and type(None) in options:
+    return None
+  hint = next(option for option in options if option is not type(None))
+  if dataclasses.is_dataclass(hint):
+    if isinstance(value, Mapping):
+      return _section(typing.cast(type, hint), value, f'{where}.', problems)
+    problems.append(f'{where}={value!r} is not a dict of fields.')
+    return _default_of(hint)
+  origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+  if origin is tuple:
+    if not isinstance(value, list | tuple):
+      problems.append(f'{where}={value!r} is not a tuple of numbers.')
+      return ()
+    for part in value:
+      _check_scalar(arguments[0], part, where, metadata, problems)
+    return tuple(value)
+  if origin is Mapping:
+    return _mapping(arguments[1], value, where, metadata, problems)
+  _check_scalar(hint, value, where, metadata, problems)
+  return value
+
+
+def _mapping(
+  kind: Any, value: Any, where: str, metadata: Mapping[str, Any], problems: list[str]
+) -> dict[str, Any]:
+  """An open dict: of numbers (batch, heads), or of dicts whose empty fields are left out."""
+  if not isinstance(value, Mapping):
+    problems.append(f'{where}={value!r} is not a dict.')
+    return {}
+  entries = {}
+  for name, entry in value.items():
+    if kind is int:
+      _check_scalar(int, entry, f'{where}.{name}', metadata, problems)
+      entries[name] = entry
+    elif not isinstance(entry, Mapping):
+      problems.append(f'{where}.{name}={entry!r} is not a dict of fields.')
+    else:
+      entries[name] = {key: field for key, field in entry.items() if field is not None}
+  return entries
+
+
+_SCALARS = {int: 'a whole number', float: 'a number', bool: 'True or False', str: 'a text'}
+
+
+def _check_scalar(
+  kind: Any, value: Any, where: str, metadata: Mapping[str, Any], problems: list[str]
+) -> None:
+  """Adds a sentence where a value has another type than its field, or is out of range."""
+  if not registry.fits(value, kind.__name__):
+    problems.append(f'{where}={value!r} is not {_SCALARS[kind]}.')
+    return
+  low, high, choices = (metadata.get(key) for key in ('low', 'high', 'choices'))
+  if choices and value not in choices:
+    guess = registry.nearest(str(value), choices)
+    problems.append(f'{where}={value!r} is not one of {", ".join(choices)}{guess}.')
+  if low is not None and not isinstance(value, str) and not low <= value <= high:
+    problems.append(f'{where}={value} is not in the range {range_text(low, high)}.')
+
+
+def _default_of(hint: Any) -> Any:
+  return hint()
+
+
+def _cross_checks(settings: Settings) -> list[str]:
+  """What is wrong between fields that are right by themselves."""
+  problems = []
+  if settings.teacher == 'ema' and not settings.ema_decay:
+    problems.append("teacher='ema' needs a decay; set ema_decay to 0.99, say.")
+  if len(settings.crop_size) not in (2, 3):
+    problems.append(f'crop_size={settings.crop_size} has neither two nor three sides.')
+  if settings.schedule.warmup >= settings.steps:
+    problems.append(
+      f'schedule.warmup={settings.schedule.warmup} leaves nothing of steps={settings.steps}; '
+      f'make it smaller.'
+    )
+  if not settings.methods:
+    problems.append('methods is empty; say dict(supervised=dict()).')
+  optimizer = settings.optimizer
+  if optimizer.name == 'adam' and optimizer.momentum != Optimizer.momentum:
+    problems.append('optimizer.momentum is for sgd and rmsprop; adam has optimizer.b1.')
+  if optimizer.name != 'adam' and optimizer.b1 != Optimizer.b1:
+    problems.append(f'optimizer.b1 is for adam; {optimizer.name} has optimizer.momentum.')
+  return problems
+
+
+def to_dict(settings: Settings) -> dict[str, Any]:
+  """The settings as nested dicts of the words of a config; the inverse of `parse`."""
+  tree = dataclasses.asdict(settings)
+  for name in NESTED:
+    tree[name] |= tree[name].pop('kwargs')
+  return tree
+
+
+def tuples(value: Any) -> Any:
+  """A config as read from JSON, with its lists as the tuples they were."""
+  if isinstance(value, Mapping):
+    return {key: tuples(inner) for key, inner in value.items()}
+  return tuple(map(tuples, value)) if isinstance(value, list | tuple) else value

@@ -1,0 +1,104 @@
+"""Where things lie in a run folder: the only file that knows.
+
+RUN/config.json           the page (all its stages), as the run was started with
+RUN/STAGE/config.json     the settings of a stage
+RUN/STAGE/seed_N/         a seed of a stage; of a single seed the stage's own folder
+.../data.json             what the network must know of its data (DatasetStats)
+.../metrics.jsonl, checkpoints/, done.json, masks/, ...
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ssl_jax import parse_settings
+from ssl_jax.data.dataset_stats import DatasetStats
+from ssl_jax.errors import UserError
+from ssl_jax.settings import Seeds, Settings
+
+CONFIG = 'config.json'
+STATS = 'data.json'
+COMMAND = 'command.txt'
+VERDICT = 'verdict.txt'
+
+
+def read_page(run: Path) -> dict[str, Any] | None:
+  """The config that a run was started with, as nested dicts; None where there is none."""
+  path = run / CONFIG
+  return parse_settings.tuples(json.loads(path.read_text())) if path.exists() else None
+
+
+def read_settings(folder: Path) -> Settings:
+  """The settings of a stage, from its folder or that of one of its seeds.
+
+  Raises:
+    UserError: if neither holds a config.
+  """
+  for path in (folder, folder.parent):
+    tree = read_page(path)
+    if tree is not None:
+      return parse_settings.parse(tree)
+  raise UserError(f'{folder} holds no {CONFIG}, so it is no run; give the --workdir of one.')
+
+
+def read_stats(folder: Path) -> DatasetStats:
+  """What training wrote about its data beside its checkpoints."""
+  return DatasetStats(**parse_settings.tuples(json.loads((folder / STATS).read_text())))
+
+
+def trained_stage(page: Mapping[str, Any]) -> str:
+  """The name of the stage whose network a run is about: the last that trains ('': the run)."""
+  names = [
+    stage['name'] for stage in page.get('stages') or () if stage.get('run', 'train') == 'train'
+  ]
+  return names[-1] if names else ''
+
+
+def folders_of_seeds(seeds: Seeds, stage: Path) -> dict[int, Path]:
+  """Where a stage keeps each seed; a single one has the stage's own folder."""
+  numbers = range(seeds.seed, seeds.seed + seeds.num_seeds)
+  if len(numbers) == 1:
+    return {numbers[0]: stage}
+  return {number: stage / f'seed_{number}' for number in numbers}
+
+
+def seed_folders(stage: Path) -> list[Path]:
+  """The folders of a stage that hold one seed each, as they are on disk, the first seed first."""
+  folders = sorted(stage.glob('seed_*'), key=lambda path: int(path.name[5:]))
+  return folders or [stage]
+
+
+def stage_entry(stage: Path) -> dict[str, Any]:
+  """What the page of the run says of the stage of this folder; empty where it says nothing."""
+  page = read_page(stage.parent) or {}
+  for entry in page.get('stages') or ():
+    if entry['name'] == stage.name:
+      return entry
+  return {}
+
+
+def network_folder(run: Path) -> Path:
+  """The folder of one trained network: of the seed, stage or run given, its first seed.
+
+  Of a run it is the last stage that trains.
+
+  Raises:
+    UserError: if the folder holds no run.
+  """
+  if (run / 'checkpoints').is_dir():
+    return run
+  page = read_page(run)
+  if page is None:
+    raise UserError(f'{run} holds no {CONFIG}, so it is no run; give the --workdir of one.')
+  stage = run / trained_stage(page)
+  return seed_folders(stage if stage.is_dir() else run)[0]
+
+
+def plugins_of(folder: Path) -> str | None:
+  """The folder of plug-ins that a run was made with, from the folder of the run or inside it."""
+  for path in (folder, *list(folder.parents)[:2]):
+    page = read_page(path)
+    if page is not None and page.get('plugins'):
+      return page['plugins']
+  return None

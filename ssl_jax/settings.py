@@ -1,0 +1,355 @@
+"""The settings of a run: what each field of a config is, may be, and means.
+
+This file is the only place that knows a field's type, default, range and help. A page starts from
+`defaults()`; parse_settings.py turns the words of a config into the typed, frozen `Settings`;
+`python -m ssl_jax.configuration` writes docs/configuration.md from it. It imports no JAX, because
+pages and the command line import it.
+"""
+
+import ast
+import dataclasses
+import math
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+from ssl_jax import registry
+
+Part = typing.TypeVar('Part')
+
+LARGEST = 10**9
+"""The largest number of steps, images or the like that a config may ask for."""
+
+
+def _field(
+  default: Any,
+  about: str,
+  low: float | int | None = None,
+  high: float | int | None = None,
+  choices: Sequence[str] = (),
+) -> Any:
+  """A field with its default, its sentence of help, and its range (inclusive) or choices."""
+  metadata = dict(help=about, low=low, high=high, choices=tuple(choices))
+  if isinstance(default, dict):
+    return dataclasses.field(default_factory=lambda: dict(default), metadata=metadata)
+  return dataclasses.field(default=default, metadata=metadata)
+
+
+def range_text(low: float | int, high: float | int) -> str:
+  """A range in words: 'at least 1', or '0 to 1'."""
+  if high in (math.inf, LARGEST):
+    return f'at least {low:,}'
+  return f'{low:,} to {high:,}'
+
+
+@dataclasses.dataclass(frozen=True)
+class DropInstances:
+  """Instances taken out of the training masks, to measure how many are found again."""
+
+  fraction: float = _field(0.0, 'Probability that an instance is taken out.', 0.0, 1.0)
+  seed: int = _field(0, 'Seed of the draw.', 0, 2**31 - 1)
+  min_pixels: int = _field(16, 'Smaller instances stay.', 0, LARGEST)
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+  """The data set; `kwargs` are those of datasets/NAME.py."""
+
+  name: str = _field('folder', 'Data set: a file of datasets/.')
+  scale: float = _field(1.0, 'Images and masks are made smaller by this factor.', 1e-3, 1.0)
+  drop_instances: DropInstances | None = _field(
+    None, 'Takes instances out of the training masks (fraction, seed, min_pixels).'
+  )
+  kwargs: Mapping[str, Any] = _field({}, 'Fields of the data set itself.')
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+  """The network; `kwargs` are those of models/NAME.py."""
+
+  name: str = _field('unet', 'Network: a file of models/.')
+  pretrained: str | None = _field(
+    None, 'File with weights for the backbone; {backbone} in it stands for its name.'
+  )
+  kwargs: Mapping[str, Any] = _field({}, 'Fields of the network itself.')
+
+
+OPTIMIZERS = ('sgd', 'adam', 'rmsprop')
+SCHEDULES = ('constant', 'poly', 'cosine', 'step')
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+  """How gradients become updates."""
+
+  name: str = _field('adam', 'SGD or RMSProp with L2 weight decay, or AdamW.', choices=OPTIMIZERS)
+  lr: float = _field(1e-3, 'Learning rate.', 0.0, math.inf)
+  momentum: float = _field(0.9, 'Momentum of sgd and rmsprop.', 0.0, 1.0)
+  b1: float = _field(0.9, "Decay of adam's first moment.", 0.0, 1.0)
+  nesterov: bool = _field(False, 'Nesterov momentum, for sgd and rmsprop.')
+  weight_decay: float = _field(1e-4, 'L2 weight decay; decoupled with adam.', 0.0, math.inf)
+  head_lr_multiplier: float = _field(
+    1.0, 'Multiplies the learning rate of all layers outside the backbone.', 0.0, math.inf
+  )
+  clip: float = _field(0.0, 'Bound of the global norm of the gradient; 0: none.', 0.0, math.inf)
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+  """How the learning rate changes over the steps."""
+
+  name: str = _field('constant', 'Shape of the schedule.', choices=SCHEDULES)
+  warmup: int = _field(0, 'Steps of linear rise before it.', 0, LARGEST)
+  power: float = _field(0.9, 'poly: exponent of the remaining fraction of the steps.', 0.0, 100.0)
+  end: float = _field(0.0, 'cosine: final learning rate as a fraction of lr.', 0.0, 1.0)
+  at: tuple[float, ...] = _field((0.5, 0.75), 'step: fractions of the steps at which lr drops.')
+  factor: float = _field(0.1, 'step: multiplies the learning rate at each drop.', 0.0, 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Match:
+  """Clusters that were learnt without labels, matched to classes on training images."""
+
+  head: str = _field('class', 'Head of the network whose outputs are clusters.')
+  how: str = _field('one-to-one', 'How clusters become classes.', choices=('one-to-one', 'overlap'))
+
+
+GAN_LOSSES = ('non-saturating', 'non-saturating-gp', 'wasserstein', 'wasserstein-gp')
+
+
+@dataclasses.dataclass(frozen=True)
+class Gan:
+  """The networks and the game of a `train_gan` stage."""
+
+  generator: tuple[int, ...] = _field((64, 48, 32, 16), "Widths of the generator's levels.")
+  generator_lr_multiplier: float = _field(
+    1.0, "Multiplies the generator's learning rate.", 0.0, math.inf
+  )
+  discriminator: tuple[int, ...] = _field((8, 16, 32, 64), "Widths of a discriminator's levels.")
+  discriminators: int = _field(1, 'Number of discriminators.', 1, 100)
+  latent: int = _field(64, 'Length of the random vector that becomes an image.', 1, LARGEST)
+  loss: str = _field('non-saturating-gp', 'Loss of the game.')
+  penalty: float = _field(10.0, 'Weight of the gradient penalty.', 0.0, math.inf)
+  r1_weight: float = _field(0.0, 'Weight of the R1 penalty.', 0.0, math.inf)
+  clip: float = _field(0.01, 'Weight-clipping bound of the wasserstein loss.', 0.0, math.inf)
+  critics: int = _field(1, 'Discriminator updates for each generator update.', 1, 1000)
+
+
+@dataclasses.dataclass(frozen=True)
+class Seeds:
+  """Which seeds are trained."""
+
+  seed: int = _field(0, 'First seed; everything random follows from it.', 0, 2**31 - 1)
+  num_seeds: int = _field(3, 'Number of seeds, each with its own network.', 1, 1000)
+  vmap_seeds: bool | None = _field(
+    None, 'Whether one program trains all seeds; by default on accelerators only.'
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Loop:
+  """How long a stage trains, and what it keeps on the way."""
+
+  steps: int = _field(1000, 'Optimizer updates of a training stage.', 1, LARGEST)
+  eval_every: int = _field(500, 'Steps between evaluations.', 1, LARGEST)
+  checkpoint_every: int = _field(
+    100, 'Steps between checkpoints; a killed run loses at most so many.', 1, LARGEST
+  )
+  log_every: int = _field(10, 'Steps between lines of metrics.jsonl.', 1, LARGEST)
+  num_snapshots: int = _field(
+    1, 'Checkpoints kept for good, at the ends of so many equal parts of the steps.', 1, 1000
+  )
+  tensorboard: bool = _field(False, 'Whether TensorBoard files are written as well.')
+
+
+CHECKPOINTS = ('last', 'best', 'best_supervised', 'best_total')
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+  """Which checkpoint of a training is used afterwards."""
+
+  checkpoint: str = _field(
+    'last',
+    'Checkpoint that is scored and used: the last, or the best on validation images by score '
+    '(best), by supervised loss, or by total loss.',
+    choices=CHECKPOINTS,
+  )
+  watch_losses: bool = _field(
+    False, 'Whether evaluations also compute the losses on validation images.'
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+  """What the network is shown in a step."""
+
+  batch: Mapping[str, int] = _field({'labeled': 8}, 'Images a step from each stream.', 1, 10**6)
+  crop_size: tuple[int, ...] = _field(
+    (128, 128), 'Size of the views in pixels or voxels (rows, columns; or z, y, x).', 8, LARGEST
+  )
+  views: Mapping[str, Mapping[str, Any]] = _field(
+    {}, 'Views by name: the `source` each is made of, and its augmentations.'
+  )
+  shuffle_unlabeled: bool = _field(True, 'Whether unlabeled images come in random order.')
+  foreground_prob: float = _field(
+    0.0, 'Probability that a crop is centred on a labeled object.', 0.0, 1.0
+  )
+
+
+TEACHERS = ('student', 'ema')
+PRECISIONS = ('float32', 'bfloat16')
+NORMALIZATIONS = ('data', 'minmax', 'imagenet')
+
+
+@dataclasses.dataclass(frozen=True)
+class Learning:
+  """Methods, teacher and network."""
+
+  methods: Mapping[str, Mapping[str, Any]] = _field(
+    {'supervised': {}}, 'Methods by name, files of methods/, whose loss terms are summed.'
+  )
+  teacher: str = _field(
+    'student', 'Who teaches and predicts: the student or its moving average.', choices=TEACHERS
+  )
+  ema_decay: float = _field(
+    0.0, "Decay of the moving average of the student's weights; 0: none is kept.", 0.0, 1.0
+  )
+  precision: str = _field('float32', 'Precision of the network.', choices=PRECISIONS)
+  normalize: str = _field(
+    'data', "Normalization of the inputs, by statistics of the data or ImageNet's.",
+    choices=NORMALIZATIONS,
+  )  # fmt: skip
+  heads: Mapping[str, int] | None = _field(
+    None, 'Further heads of the network and their numbers of outputs.', 1, 10**4
+  )
+  match: Match | None = _field(None, 'How clusters are matched to classes (head, how).')
+  model: Model = dataclasses.field(default_factory=Model, metadata=dict(help='The network.'))
+  optimizer: Optimizer = dataclasses.field(
+    default_factory=Optimizer, metadata=dict(help='The optimizer.')
+  )
+  schedule: Schedule = dataclasses.field(
+    default_factory=Schedule, metadata=dict(help='The learning-rate schedule.')
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings(Seeds, Loop, Selection, Inputs, Learning):
+  """All settings of a stage."""
+
+  data: Data = dataclasses.field(default_factory=Data, metadata=dict(help='The data set.'))
+  gan: Gan | None = _field(None, 'The networks and the game of train_gan stages.')
+
+  def part(self, kind: type[Part]) -> Part:
+    """The fields of one of the classes above, which is all that most functions need."""
+    names = [field.name for field in dataclasses.fields(kind)]  # pyrefly: ignore[bad-argument-type]
+    return kind(**{name: getattr(self, name) for name in names})
+
+
+PAGE_FIELDS = {
+  'stages': 'What the run does in turn: a tuple of dicts with a name, `run`, and changed fields.',
+  'table': 'Cells of the table that `python -m ssl_jax.table` prints.',
+  'plugins': 'Folder with methods/, models/, datasets/ or stages/ of your own.',
+}
+"""Fields of a page that are of the whole run, not of one stage."""
+
+NESTED = {'data': ('datasets', Data), 'model': ('models', Model)}
+"""Fields whose dict holds fields of ours and, beside them, those of the part that they name."""
+
+VIEW_PLACEHOLDERS = {
+  'resize_long_side': float,
+  'scale': tuple,
+  'rotate': float,
+  'shear': float,
+  'translate': float,
+  'flip': float,
+  'flip_vertical': float,
+}
+"""Augmentations that the shell may set in any view, also where its page does not write them."""
+
+
+def defaults() -> ConfigDict:
+  """The ConfigDict that a page starts from: every field with its default, one stage, no table."""
+  config = ConfigDict({'stages': (), 'table': (), 'plugins': placeholder(str)})
+  hints = typing.get_type_hints(Settings)
+  for field in dataclasses.fields(Settings):
+    value = _default(field)
+    if dataclasses.is_dataclass(value):
+      value = {name: v for name, v in dataclasses.asdict(value).items() if name != 'kwargs'}
+    config[field.name] = _or_placeholder(value, hints[field.name])
+  return config
+
+
+def complete(config: ConfigDict) -> ConfigDict:
+  """The locked config, with a default for every field of its parts that the page does not write.
+
+  So any field of its data set, network and methods can be set from the shell.
+
+  Raises:
+    UserError: if it names a part that there is not.
+  """
+  config.unlock()
+  registry.add_plugins(config.get('plugins'))
+  for name, (kind, section) in NESTED.items():
+    fill = _dataclass_defaults(section) | _part_placeholders(kind, config[name].name)
+    _fill(config[name], fill)
+  for method in config.methods:
+    _fill(config.methods[method], _part_placeholders('methods', method))
+  for name, section in (('optimizer', Optimizer), ('schedule', Schedule), ('gan', Gan)):
+    if config.get(name) is not None:
+      _fill(config[name], _dataclass_defaults(section))
+  for view in config.views:
+    _fill(config.views[view], {k: placeholder(kind) for k, kind in VIEW_PLACEHOLDERS.items()})
+  return config.lock()
+
+
+def _fill(config: ConfigDict, values: Mapping[str, Any]) -> None:
+  for key, value in values.items():
+    if key not in config:
+      config[key] = value
+
+
+def _default(field: dataclasses.Field) -> Any:
+  if field.default is not dataclasses.MISSING:
+    return field.default
+  assert field.default_factory is not dataclasses.MISSING  # every field here has one of the two
+  return field.default_factory()
+
+
+def _or_placeholder(value: Any, hint: Any) -> Any:
+  """The value; for None a placeholder of its type, so that the shell can set it."""
+  if value is not None:
+    return value
+  for scalar in (bool, int, float, str):
+    if scalar in typing.get_args(hint):
+      return placeholder(scalar)
+  return None
+
+
+def _dataclass_defaults(section: type) -> dict[str, Any]:
+  hints = typing.get_type_hints(section)
+  fields = [field for field in dataclasses.fields(section) if field.name != 'kwargs']
+  return {field.name: _or_placeholder(_default(field), hints[field.name]) for field in fields}
+
+
+def _part_placeholders(kind: str, name: str) -> dict[str, Any]:
+  """Empty fields for the keyword arguments of a part; empty means the part's own default."""
+  values = {}
+  for key, parameter in registry.parameters(kind, name).items():
+    scalar = _first_type(parameter.annotation)
+    values[key] = placeholder(scalar) if scalar else None
+  return values
+
+
+def _first_type(annotation: str) -> type | None:
+  """The type that an annotation names first: what the shell reads a value as."""
+  node = ast.parse(annotation, mode='eval').body
+  while isinstance(node, ast.BinOp):
+    node = node.left
+  if isinstance(node, ast.Subscript):
+    node = node.value
+  types = {'bool': bool, 'int': int, 'float': float, 'str': str, 'Sequence': tuple, 'tuple': tuple}
+  return types.get(ast.unparse(node))

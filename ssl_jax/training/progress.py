@@ -1,0 +1,122 @@
+"""What a person sees while a network trains: the phase, the speed, and the time that is left."""
+
+import contextlib
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+
+from tqdm import tqdm
+
+from ssl_jax import parallel
+
+LINE_EVERY = 15.0
+"""Seconds between lines where the output is no terminal."""
+
+WIDTH = 100
+"""Columns of a line where the terminal does not say, or says 0."""
+
+
+class Progress:
+  """One line that follows a training; the time left is computed from training steps alone.
+
+  Compiling and evaluating are phases of their own, with their seconds, and count in no speed.
+  """
+
+  def __init__(self, label: str, start: int, steps: int):
+    self._label = label
+    self._step = start
+    self._steps = steps
+    self._timed_steps = 0
+    self._timed_seconds = 0.0
+    self._live = sys.stderr.isatty()
+    self._last_line = 0.0
+    self._figures = ''
+    self._bar = tqdm(
+      total=0,
+      bar_format='{desc}',
+      ncols=shutil.get_terminal_size((WIDTH, 24)).columns or WIDTH,
+      disable=not (parallel.is_main() and self._live),
+    )
+
+  @contextlib.contextmanager
+  def phase(self, name: str) -> Iterator[None]:
+    """Says that something else than training goes on, and for how long."""
+    ended = threading.Event()
+    began = time.perf_counter()
+
+    def tick() -> None:
+      while not ended.wait(1.0 if self._live else LINE_EVERY):
+        self._show(f'{name}, {time.perf_counter() - began:.0f} s', force=True)
+
+    self._show(name)
+    thread = threading.Thread(target=tick, daemon=True)
+    thread.start()
+    try:
+      yield
+    finally:
+      ended.set()
+      thread.join()
+
+  def advance(self, steps: int, seconds: float, figures: Mapping[str, float]) -> None:
+    """Counts steps that took so many seconds of training, and shows their figures."""
+    self._step += steps
+    self._timed_steps += steps
+    self._timed_seconds += seconds
+    self._figures = _describe(figures)
+    self._show(self._speed())
+
+  def skip(self, steps: int) -> None:
+    """Counts steps whose seconds say nothing of the speed: the first, which is compiled."""
+    self._step += steps
+
+  def write(self, text: str) -> None:
+    """Prints a line of its own."""
+    if parallel.is_main():
+      self._bar.write(text, file=sys.stderr)
+
+  def close(self) -> None:
+    """Leaves the last state as a line."""
+    self._show(self._speed(), force=True)
+    self._bar.close()
+
+  def _speed(self) -> str:
+    if not self._timed_steps:
+      return ''
+    seconds_per_step = self._timed_seconds / self._timed_steps
+    left = (self._steps - self._step) * seconds_per_step
+    return f'{1 / max(seconds_per_step, 1e-9):.2f} steps/s  {_clock(left)} left'
+
+  def _show(self, state: str, force: bool = False) -> None:
+    """Redraws the line of a terminal; elsewhere prints one, but not too often."""
+    parts = [f'{self._label}: {self._step}/{self._steps} steps', state, self._figures]
+    text = '  '.join(part for part in parts if part)
+    if self._live:
+      self._bar.set_description_str(text)
+      return
+    now = time.perf_counter()
+    if parallel.is_main() and (force or now - self._last_line >= LINE_EVERY):
+      self._last_line = now
+      print(text, file=sys.stderr, flush=True)
+
+
+def _clock(seconds: float) -> str:
+  """Seconds as h:mm:ss or m:ss."""
+  minutes, rest = divmod(round(seconds), 60)
+  hours, minutes = divmod(minutes, 60)
+  return f'{hours}:{minutes:02d}:{rest:02d}' if hours else f'{minutes}:{rest:02d}'
+
+
+def _describe(figures: Mapping[str, float]) -> str:
+  """The speed in images, and the losses and mask rates of the methods."""
+  parts = []
+  if 'images_per_second' in figures:
+    parts.append(f'{figures["images_per_second"]:.0f} images/s')
+  parts.append(f'loss {figures["loss"]:.3f}')
+  for name, value in figures.items():
+    if name.startswith('loss/'):
+      parts.append(f'{name.removeprefix("loss/")} {value:.3f}')
+    elif name.endswith('/mask_rate'):
+      parts.append(f'{name} {value:.0%}')
+  return '  '.join(parts)
