@@ -33,15 +33,15 @@ def test_a_lost_class_is_named_with_both_shares():
 
 def test_clusters_that_became_one_are_named():
   one = {'targets/cluster 0': 0.999, 'targets/cluster 1': 0.001, 'targets/entropy': 0.0}
-  assert collapse.find_collapse(one, None) == ['nearly all answers (99.9%) are cluster 0']
+  assert collapse.find_collapse(one, None) == ['nearly all pixels (99.9%) are cluster 0']
   assert (
     collapse.find_collapse(one | {'targets/cluster 0': 0.9, 'targets/cluster 1': 0.1}, None) == []
   )
 
 
-def test_a_method_that_trusts_nothing_is_named():
-  faults = collapse.find_collapse(_seen(0.2, **{'fixmatch/trusted': 0.001}), SHARES)
-  assert faults == ['fixmatch trusts 0.1% of the pixels']
+def test_a_method_that_is_confident_nowhere_is_named():
+  faults = collapse.find_collapse(_seen(0.2, **{'fixmatch/mask_rate': 0.001}), SHARES)
+  assert faults == ['fixmatch is confident in 0.1% of the pixels']
 
 
 def test_the_end_of_a_run_counts_and_not_its_beginning():
@@ -60,7 +60,7 @@ def test_a_collapsed_run_says_so_in_its_log_its_figures_and_its_verdict(page, tm
   done = run(page, tmp_path)
   assert done['fixmatch/collapsed'] == 1.0
   assert 'control/collapsed' not in done or done['control/collapsed'] == 0.0
-  assert 'trusts 0.0% of the pixels' in capfd.readouterr().out
+  assert 'is confident in 0.0% of the pixels' in capfd.readouterr().out
   assert 'fixmatch collapsed with seed 0' in (tmp_path / 'verdict' / 'verdict.txt').read_text()
 
 

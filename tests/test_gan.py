@@ -1,5 +1,6 @@
-"""The game of generator and discriminators: losses and penalties by hand on linear judges."""
+"""GANs: losses and penalties by hand on linear discriminators; the networks and their samples."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,9 +10,9 @@ from flax import linen as nn
 
 from ssl_jax.errors import UserError
 from ssl_jax.models import discriminator, generator, prominence_unet
+from ssl_jax.settings import Settings
 from ssl_jax.stages import gan_samples, train_gan
 from ssl_jax.training import gan
-from ssl_jax.types import StageSpec
 
 KEY = jax.random.key(0)
 
@@ -50,31 +51,33 @@ def test_losses_by_hand():
   assert [n for n, g in gan.GAMES.items() if g.penalty] == ['wasserstein-gp', 'non-saturating-gp']
 
 
-def test_the_slope_of_a_linear_judge_is_its_weights():
-  found = gan.slopes(linear, _images(0))
-  np.testing.assert_allclose(found, jnp.broadcast_to(WEIGHTS[:, None], (2, 3, 4, 4, 1)), rtol=1e-5)
+def test_the_input_gradient_of_a_linear_discriminator_is_its_weights():
+  gradients = gan.input_gradients(linear, _images(0))
+  np.testing.assert_allclose(
+    gradients, jnp.broadcast_to(WEIGHTS[:, None], (2, 3, 4, 4, 1)), rtol=1e-5
+  )
 
 
 def test_penalties_by_hand():
   lengths = np.sqrt((np.asarray(WEIGHTS) ** 2).sum((1, 2, 3)))
-  found = gan.gradient_penalty(linear, _images(0), _images(1), KEY)
-  assert found == pytest.approx(((lengths - 1) ** 2).mean(), rel=1e-5)
+  penalty = gan.gradient_penalty(linear, _images(0), _images(1), KEY)
+  assert penalty == pytest.approx(((lengths - 1) ** 2).mean(), rel=1e-5)
   assert gan.r1(linear, _images(0)) == pytest.approx((lengths**2).mean() / 2, rel=1e-5)
 
 
 def test_the_penalty_looks_between_real_and_fake():
-  """The judge's slope is twice the image: on the way from 0 to 1 it is twice the share."""
+  """The gradient is twice the image: on the way from 0 to 1 it is twice the fraction."""
 
-  def judge(images):
+  def discriminate(images):
     return (images**2).sum((-3, -2, -1)).reshape(1, -1)
 
   real, fake = jnp.ones((64, 4, 4, 1)), jnp.zeros((64, 4, 4, 1))
-  share = np.asarray(jax.random.uniform(KEY, (64, 1, 1, 1))).ravel()
-  expected = ((2 * share * 4 - 1) ** 2).mean()
-  assert gan.gradient_penalty(judge, real, fake, KEY) == pytest.approx(expected, rel=1e-4)
+  fraction = np.asarray(jax.random.uniform(KEY, (64, 1, 1, 1))).ravel()
+  expected = ((2 * fraction * 4 - 1) ** 2).mean()
+  assert gan.gradient_penalty(discriminate, real, fake, KEY) == pytest.approx(expected, rel=1e-4)
 
 
-def test_a_judge_without_slope_gives_no_nan():
+def test_a_discriminator_without_gradient_gives_no_nan():
   def penalty(scale):
     return gan.gradient_penalty(lambda x: scale * linear(x), _images(0), _images(1), KEY)
 
@@ -82,7 +85,7 @@ def test_a_judge_without_slope_gives_no_nan():
   assert np.isfinite(jax.grad(penalty)(0.0))
 
 
-class Painter(nn.Module):
+class OneNumber(nn.Module):
   """One number for all pixels of all images."""
 
   @nn.compact
@@ -91,7 +94,7 @@ class Painter(nn.Module):
     return jnp.full((len(z), 4, 4, 1), 1.0) * value
 
 
-class Judges(nn.Module):
+class Linear(nn.Module):
   """Linear in the mean of an image."""
 
   @nn.compact
@@ -100,7 +103,7 @@ class Judges(nn.Module):
     return slope[:, None] * x.mean((-3, -2, -1))
 
 
-RECIPES = {'real': {'of': 'unlabeled'}}
+RECIPES = {'real': {'source': 'unlabeled'}}
 
 
 def _batch(value=0.8, count=4):
@@ -108,9 +111,9 @@ def _batch(value=0.8, count=4):
   return {'unlabeled': {'image': image, 'extent': np.full((count, 2), 4, np.int32)}}
 
 
-def _learner(**knobs):
-  plain = optax.sgd(0.1)
-  return gan.make_gan(Painter(), Judges(), RECIPES, (4, 4), (plain, plain), latent=2, **knobs)
+def _learner(**kwargs):
+  sgd = optax.sgd(0.1)
+  return gan.make_gan(OneNumber(), Linear(), RECIPES, (4, 4), sgd, sgd, latent=2, **kwargs)
 
 
 def _step(learner, state=None):
@@ -120,27 +123,27 @@ def _step(learner, state=None):
 
 @pytest.mark.parametrize('critics', [1, 3])
 def test_one_update_by_hand(critics):
-  """Wasserstein: each judge's slope grows by lr (real - fake) / 2, the painter follows the mean."""
-  learner = _learner(loss='wasserstein', clip=10.0, critics=critics, decay=0.0)
+  """Wasserstein: each slope grows by lr (real - fake) / 2, the generator follows their mean."""
+  learner = _learner(loss='wasserstein', clip=10.0, critics=critics, ema_decay=0.0)
   state, figures = _step(learner)
   slope = 0.5 + critics * 0.1 * (0.8 - 0.2) / 2
   params = state.student['params']
   np.testing.assert_allclose(params['discriminators']['slope'], [slope] * 2, rtol=1e-5)
   assert params['generator']['value'] == pytest.approx(0.2 + 0.1 * slope, rel=1e-5)
-  assert state.average['params']['value'] == params['generator']['value']
+  assert state.ema['params']['value'] == params['generator']['value']
   assert figures['loss'] == pytest.approx(-slope * 0.2, rel=1e-5)
   assert state.step == 1
 
 
-def test_discriminators_see_standardized_images_and_the_painter_paints_plain_ones():
+def test_discriminators_see_standardized_images_and_the_generator_makes_plain_ones():
   learner = _learner(loss='wasserstein', clip=10.0, standardize=lambda x: (x - 0.5) / 0.25)
   state, _ = _step(learner)
   slope = 0.5 + 0.1 * (0.8 - 0.2) / 0.25 / 2
   params = state.student['params']
   np.testing.assert_allclose(params['discriminators']['slope'], [slope] * 2, rtol=1e-5)
   assert params['generator']['value'] == pytest.approx(0.2 + 0.1 * slope / 0.25, rel=1e-5)
-  shown = learner.predict(state, jnp.zeros((1, 2)))
-  np.testing.assert_allclose(shown, state.average['params']['value'], rtol=1e-6)
+  images = learner.predict(state, jnp.zeros((1, 2)))
+  np.testing.assert_allclose(images, state.ema['params']['value'], rtol=1e-6)
 
 
 def test_weights_are_clipped_in_the_first_game_only():
@@ -150,7 +153,7 @@ def test_weights_are_clipped_in_the_first_game_only():
   assert (state.student['params']['discriminators']['slope'] > 0.4).all()
 
 
-def test_the_penalty_and_r1_move_the_judges():
+def test_the_penalty_and_r1_move_the_discriminators():
   # The slope by one pixel is slope / 16, its length 4 / 16 of the slope.
   length = 0.5 / 4
   pull = 2 * (length - 1) / 4 / 2  # by each member's slope, mean over members
@@ -173,11 +176,10 @@ def test_an_unknown_game_is_refused():
     _learner(loss='poker')
 
 
-def test_real_networks_play_and_the_average_paints():
-  painter = generator.Generator(1, widths=(4,))
-  several = discriminator.Ensemble(2, widths=(4,))
+def test_real_networks_train_and_the_moving_average_makes_images():
+  networks = generator.Generator(1, widths=(4,)), discriminator.Ensemble(2, widths=(4,))
   adam = optax.adam(1e-3)
-  learner = gan.make_gan(painter, several, RECIPES, (8, 8), (adam, adam), latent=4, decay=0.5)
+  learner = gan.make_gan(*networks, RECIPES, (8, 8), adam, adam, latent=4, ema_decay=0.5)
   state = learner.init(KEY, jnp.zeros((1, 8, 8, 1)))
   image = np.random.default_rng(0).uniform(size=(4, 8, 8, 1)).astype(np.float32)
   batch = {'unlabeled': {'image': image, 'extent': np.full((4, 2), 16, np.int32)}}
@@ -185,36 +187,37 @@ def test_real_networks_play_and_the_average_paints():
   for _ in range(2):
     before = state
     state, figures = update(state, batch, KEY)
-    assert all(np.isfinite(value) for value in figures.values())
+    chex.assert_tree_all_finite(figures)
+    assert 0 <= figures['d_accuracy'] <= 1
   changed = jax.tree.map(
     lambda a, b: not np.array_equal(a, b), before.student['params'], state.student['params']
   )
   assert all(jax.tree.leaves(changed))
-  painted = jax.jit(learner.predict)(state, jax.random.normal(KEY, (3, 4)))
-  assert painted.shape == (3, 8, 8, 1)
-  assert 0 <= painted.min() < painted.max() <= 1
+  images = jax.jit(learner.predict)(state, jax.random.normal(KEY, (3, 4)))
+  chex.assert_shape(images, (3, 8, 8, 1))
+  assert 0 <= images.min() < images.max() <= 1
 
 
 def test_members_of_the_ensemble_begin_differently():
   several = discriminator.Ensemble(3, widths=(4, 8))
   x = jax.random.uniform(KEY, (2, 16, 16, 1))
   variables = several.init(KEY, x)
-  verdicts = several.apply(variables, x)
-  assert verdicts.shape == (3, 2)
-  assert len(set(np.asarray(verdicts).ravel().tolist())) == 6
+  logits = several.apply(variables, x)
+  chex.assert_shape(logits, (3, 2))
+  assert len(set(np.asarray(logits).ravel().tolist())) == 6
 
 
 def test_a_discriminator_sees_each_image_alone_and_at_every_scale():
-  judge = discriminator.Discriminator(widths=(4, 8))
+  network = discriminator.Discriminator(widths=(4, 8))
   x = jax.random.uniform(KEY, (2, 16, 16, 1))
-  variables = judge.init(KEY, x)
-  verdict = judge.apply(variables, x)
-  np.testing.assert_allclose(judge.apply(variables, x[:1])[0], verdict[0], rtol=1e-5)
+  variables = network.init(KEY, x)
+  logits = network.apply(variables, x)
+  np.testing.assert_allclose(network.apply(variables, x[:1])[0], logits[0], rtol=1e-5)
   params = variables['params']
   assert params['near0']['kernel'].shape == (3, 3, 1, 2)
   assert params['near1']['kernel'].shape == (3, 3, 4 + 1, 4)  # features and a copy of the image
   assert params['verdict']['kernel'].shape == (4 * 4 * (8 + 1), 1)
-  means = discriminator.half(jnp.arange(16.0).reshape(1, 4, 4, 1))
+  means = discriminator.halve(jnp.arange(16.0).reshape(1, 4, 4, 1))
   np.testing.assert_allclose(means[0, :, :, 0], [[2.5, 4.5], [10.5, 12.5]])
 
 
@@ -258,9 +261,6 @@ def test_variety_is_how_much_images_differ_by_hand():
   assert gan_samples.variety(other) == pytest.approx(0.5 / 4)
 
 
-@pytest.mark.parametrize(
-  ('knobs', 'says'), [({}, 'needs config.gan'), ({'generator': (4,)}, "lacks 'generator_rate'")]
-)
-def test_a_page_that_does_not_say_how_to_play_is_refused(knobs, says):
-  with pytest.raises(UserError, match=says):
-    train_gan.check(StageSpec('game', 'train_gan', {'gan': knobs}, {}), {}, None)
+def test_a_page_without_a_game_is_refused():
+  with pytest.raises(UserError, match=r'stages\.game needs config\.gan'):
+    train_gan.game_of(Settings(), 'stages.game')

@@ -1,5 +1,6 @@
 """The update: what it sums, what it moves, who teaches."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,14 +9,15 @@ import pytest
 from flax import linen as nn
 
 from ssl_jax import parallel, registry
+from ssl_jax.errors import UserError
 from ssl_jax.training import learner
 from ssl_jax.types import Term
 
 SIZE = (16, 16)
 VIEWS = {
-  'labeled': {'of': 'labeled'},
-  'weak': {'of': 'unlabeled', 'flip': 0.5},
-  'strong': {'of': 'weak', 'jitter': {'p': 1.0, 'brightness': 0.5}},
+  'labeled': {'source': 'labeled'},
+  'weak': {'source': 'unlabeled', 'flip': 0.5},
+  'strong': {'source': 'weak', 'jitter': {'p': 1.0, 'brightness': 0.5}},
 }
 
 
@@ -40,9 +42,13 @@ def _batch(rows=4):
   return jax.tree.map(jnp.asarray, batch)
 
 
-def _learner(methods, optimizer=None, **knobs):
-  asked = {name: registry.build('methods', name, m) for name, m in methods.items()}
-  made = learner.make_learner(Pixels(), asked, VIEWS, SIZE, optimizer or optax.sgd(0.1), **knobs)
+def _learner(methods, **kwargs):
+  """A learner of `methods` (functions, or keyword arguments of a known one) and its fresh state."""
+  built = {
+    name: method if callable(method) else registry.build('methods', name, method)
+    for name, method in methods.items()
+  }
+  made = learner.make_learner(Pixels(), built, VIEWS, SIZE, optax.sgd(0.1), **kwargs)
   return made, made.init(jax.random.key(0), jnp.zeros((1, *SIZE, 3)))
 
 
@@ -66,9 +72,7 @@ def test_supervised_update_is_plain_gradient_descent():
   assert metrics['loss/supervised/labeled'] == pytest.approx(float(value), rel=1e-5)
   assert metrics['grad_norm'] == pytest.approx(float(optax.tree.norm(gradient)), rel=1e-4)
   expected = jax.tree.map(lambda p, g: p - 0.1 * g, state.student['params'], gradient)
-  for found, wanted in zip(jax.tree.leaves(after.student['params']), jax.tree.leaves(expected),
-                           strict=True):  # fmt: skip
-    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
+  chex.assert_trees_all_close(after.student['params'], expected, rtol=1e-4, atol=1e-6)
   assert after.step == 1
 
 
@@ -78,62 +82,109 @@ def test_methods_compose_and_the_total_is_their_weighted_sum():
     'fixmatch': {'threshold': 0.1, 'weight': 2.0},
     'mean_teacher': {'weight': 3.0},
   }
-  made, state = _learner(methods, teacher='average', decay=0.9)
+  made, state = _learner(methods, teacher='ema', ema_decay=0.9)
   _, metrics = jax.jit(made.update)(state, _batch(), jax.random.key(1))
   parts = (('supervised/labeled', 0.5), ('fixmatch/unlabeled', 2.0),
            ('mean_teacher/unlabeled', 3.0))  # fmt: skip
   total = sum(weight * metrics[f'loss/{name}'] for name, weight in parts)
   assert metrics['loss'] == pytest.approx(float(total), rel=1e-5)
-  assert metrics['fixmatch/trusted'] == 1
+  assert metrics['fixmatch/mask_rate'] == 1
 
 
-def test_terms_that_share_images_share_one_forward_pass():
+@pytest.mark.parametrize(
+  ('view', 'dropout', 'passes'),
+  [('labeled', 0.0, 1), ('labeled', 0.5, 2), (None, 0.0, 2)],
+  ids=['one view', 'one view, with and without channels', 'no view'],
+)
+def test_terms_of_one_view_share_one_forward_pass(view, dropout, passes):
+  """The network counts the images that it sees while it is traced."""
+  seen = []
+
+  class Counting(nn.Module):
+    @nn.compact
+    def __call__(self, x, train=False, feature_dropout=None):
+      seen.append(len(x))
+      return nn.Conv(3, (1, 1), name='logits')(x)
+
   def twice(teacher, views, key, step):
     image = views['labeled'].image
-    return {'a': Term(image, lambda x: x.sum()), 'b': Term(image, lambda x: len(x))}, {}
+    first = Term(image, jnp.mean, view=view)
+    # Equal images, but another array: what counts is the name of the view.
+    return {'a': first, 'b': first._replace(images=image + 0, feature_dropout=dropout)}, {}
 
-  made = learner.make_learner(Pixels(), {'twice': twice}, VIEWS, SIZE, optax.sgd(0.1))
+  made = learner.make_learner(Counting(), {'twice': twice}, VIEWS, SIZE, optax.sgd(0.1))
   state = made.init(jax.random.key(0), jnp.zeros((1, *SIZE, 3)))
+  seen.clear()
   _, metrics = made.update(state, _batch(4), jax.random.key(1))
-  assert metrics['loss/twice/b'] == 4
+  assert seen == [4 * passes]
+  assert metrics['loss/twice/a'] == metrics['loss/twice/b']
 
 
-def test_the_average_follows_min_of_the_two_decays():
-  made, state = _learner({'supervised': {}}, decay=0.6)
+@pytest.mark.parametrize('watched', [True, False])
+def test_targets_for_unlabeled_images_are_watched(watched):
+  def weak(teacher, views, key, step):
+    term = Term(views['weak'].image, jnp.mean, view='weak', unlabeled=watched)
+    return {'any name': term}, {}
+
+  made, state = _learner({'weak': weak}, classes=('a', 'b', 'c'))
+  _, metrics = made.update(state, _batch(), jax.random.key(1))
+  assert ('targets/a' in metrics) == watched
+
+
+def test_what_a_method_asks_for_in_vain_is_named():
+  def far(teacher, views, key, step):
+    return {'far': Term(views['far'].image, jnp.mean)}, {}
+
+  def second(teacher, views, key, step):
+    return {'second': Term(views['weak'].image, jnp.mean, head='second')}, {}
+
+  for method, message in ((far, "the view 'far', but there is labeled, weak, strong"),
+                          (second, "the head 'second', but there is class")):  # fmt: skip
+    made, state = _learner({'method': method})
+    with pytest.raises(UserError, match=message):
+      made.update(state, _batch(), jax.random.key(1))
+
+
+def test_a_teacher_that_is_not_kept_is_refused():
+  with pytest.raises(ValueError, match=r"teacher='ema' with ema_decay=0\.0"):
+    _learner({}, teacher='ema')
+
+
+def test_the_moving_average_follows_min_of_the_two_decays():
+  made, state = _learner({'supervised': {}}, ema_decay=0.6)
   expected = _params(state)
   update = jax.jit(made.update)
   for decay in (1 / 2, 0.6, 0.6):  # 1 - 1/(t+1) = 1/2, 2/3, 3/4, capped at 0.6
     state, _ = update(state, _batch(), jax.random.key(1))
     expected = decay * expected + (1 - decay) * _params(state)
-  average = jax.flatten_util.ravel_pytree(state.average['params'])[0]
-  np.testing.assert_allclose(average, expected, rtol=1e-5, atol=1e-7)
+  ema = jax.flatten_util.ravel_pytree(state.ema['params'])[0]
+  np.testing.assert_allclose(ema, expected, rtol=1e-5, atol=1e-7)
 
 
 def test_who_teaches_is_who_predicts():
   images = jnp.asarray(_batch()['unlabeled']['image'] / 255.0)
-  answers = {}
-  for teacher in ('student', 'average'):
-    made, state = _learner({'supervised': {}}, teacher=teacher, decay=0.99)
+  probs = {}
+  for teacher in ('student', 'ema'):
+    made, state = _learner({'supervised': {}}, teacher=teacher, ema_decay=0.99)
     state, _ = made.update(state, _batch(), jax.random.key(1))
-    state = state.replace(average=jax.tree.map(jnp.zeros_like, state.average))
-    answers[teacher] = made.predict(state, images)
-  np.testing.assert_allclose(answers['average'], 1 / 3, rtol=1e-6)  # a network of zeros
-  assert np.abs(answers['student'] - 1 / 3).max() > 0.01
+    state = state.replace(ema=jax.tree.map(jnp.zeros_like, state.ema))
+    probs[teacher] = made.predict(state, images)
+  np.testing.assert_allclose(probs['ema'], 1 / 3, rtol=1e-6)  # a network of zeros
+  assert np.abs(probs['student'] - 1 / 3).max() > 0.01
 
 
-def test_no_average_is_kept_unless_asked_for():
-  assert _learner({'supervised': {}})[1].average is None
+def test_no_moving_average_is_kept_unless_asked_for():
+  assert _learner({'supervised': {}})[1].ema is None
 
 
 def test_the_gradient_does_not_reach_the_teacher():
-  """A loss that is the teacher's own answer moves nothing."""
+  """A loss that is only the teacher's own prediction moves nothing."""
 
   def flattery(teacher, views, key, step):
     target = teacher(views['weak'].image)
     return {'x': Term(views['weak'].image, lambda logits: target.sum() + 0 * logits.sum())}, {}
 
-  made = learner.make_learner(Pixels(), {'flattery': flattery}, VIEWS, SIZE, optax.sgd(0.1))
-  state = made.init(jax.random.key(0), jnp.zeros((1, *SIZE, 3)))
+  made, state = _learner({'flattery': flattery})
   _, metrics = made.update(state, _batch(), jax.random.key(1))
   assert metrics['grad_norm'] == 0
 
@@ -146,15 +197,20 @@ def test_the_same_step_draws_the_same_views_and_another_step_others():
   assert loss[0] == loss[1] != loss[2]
 
 
-def test_interleave_is_undone_by_separate():
-  parts = [jnp.arange(8 * 2).reshape(8, 2), jnp.arange(100, 104)[:, None] + jnp.zeros((1, 2))]
-  joined = parallel.interleave(parts)
-  assert joined.shape == (12, 2)
-  for found, wanted in zip(parallel.separate(joined, [8, 4]), parts, strict=True):
-    np.testing.assert_array_equal(found, wanted)
+class Interleave(chex.TestCase):
+  """Joining batches, as a plain function and compiled."""
+
+  @chex.variants(with_jit=True, without_jit=True)
+  def test_separate_undoes_it(self):
+    parts = [jnp.arange(8.0 * 2).reshape(8, 2), jnp.arange(100.0, 104)[:, None] + jnp.zeros((1, 2))]
+    joined = self.variant(lambda *parts: parallel.interleave(parts))(*parts)
+    chex.assert_shape(joined, (12, 2))
+    np.testing.assert_array_equal(joined[:3], [*parts[0][:2], parts[1][0]])  # a few rows of each
+    separate = self.variant(lambda joined: parallel.separate(joined, [8, 4]))
+    chex.assert_trees_all_equal(separate(joined), parts)
 
 
-def test_a_fault_is_named_by_its_method_first():
+def test_a_loss_that_is_not_finite_is_named_by_its_method_first():
   figures = {'loss': np.nan, 'grad_norm': np.nan, 'loss/fixmatch/unlabeled': np.inf, 'a': 1.0}
   assert learner.first_nonfinite(figures) == 'loss/fixmatch/unlabeled'
   assert learner.first_nonfinite({'loss': 1.0, 'grad_norm': np.inf}) == 'grad_norm'

@@ -59,7 +59,7 @@ def _batch(size, cells):
 def _learner(name, network, teacher):
   model, knobs, size = NETWORKS[network]
   if name == 'cps':
-    model, knobs = 'pair', {'of': model, 'knobs': knobs}
+    model, knobs = 'pair', {'of': model, 'kwargs': knobs}
   methods = {name: registry.build('methods', name, KNOBS.get(name, {}))}
   if name not in ALONE:
     methods['supervised'] = registry.build('methods', 'supervised', {})
@@ -73,7 +73,7 @@ def _learner(name, network, teacher):
     size,
     optimizers.make('sgd', lambda step: 0.1),
     teacher=teacher,
-    decay=0.5 if teacher == 'average' else 0.0,
+    ema_decay=0.5 if teacher == 'ema' else 0.0,
     heads=heads if name == 'iic' else None,
     classes=('a', 'b', 'c'),
   )
@@ -85,7 +85,7 @@ def _cases():
     fitting = [
       n for n in registry.known('methods') if _tasks('methods', n) & _tasks('models', model)
     ]
-    for teacher, name in itertools.product(('average', 'student'), fitting):
+    for teacher, name in itertools.product(('ema', 'student'), fitting):
       slow = teacher == 'student' and network not in ('unet', 'hydra')
       slow |= network == 'deeplabv3plus' and name not in OF_ALL_NETWORKS
       yield pytest.param(name, network, teacher, marks=[pytest.mark.slow] * slow)
@@ -115,7 +115,7 @@ def test_two_steps_are_finite_and_move_the_student_alone(name, network, teacher,
   begun, first, second = (state.student for state in states)
   changed = jax.tree.map(lambda a, b: not np.array_equal(a, b), begun['params'], second['params'])
   assert all(jax.tree.leaves(changed))
-  if teacher == 'average':  # it follows the student (decay 1/2) and no gradient of its own
+  if teacher == 'ema':  # it follows the student (decay 1/2) and no gradient of its own
     expected = jax.tree.map(lambda a, b, c: (a + b) / 4 + c / 2, begun, first, second)
-    for ours, theirs in zip(*map(jax.tree.leaves, (states[-1].average, expected)), strict=True):
+    for ours, theirs in zip(*map(jax.tree.leaves, (states[-1].ema, expected)), strict=True):
       np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)

@@ -40,9 +40,9 @@ grey = np.full((3, *config['size'], facts.channels), 0.5, np.float32)
 answers = parallel.jit_predict(learner.predict)(state, grey)
 flat, answers = (
   np.concatenate([np.ravel(x) for x in jax.tree.leaves(tree)])
-  for tree in ((state.student, state.average), answers)
+  for tree in ((state.student, state.ema), answers)
 )
-np.savez({out!r}, flat=flat, trusted=metrics.get('fixmatch/trusted', 0.5), answers=answers,
+np.savez({out!r}, flat=flat, trusted=metrics.get('fixmatch/mask_rate', 0.5), answers=answers,
          devices=jax.device_count())
 """
 MASKS = """

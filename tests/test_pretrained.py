@@ -76,11 +76,11 @@ def test_only_the_backbone_changes_and_the_average_with_it(state, weights):
   kernel = loaded.student['params']['backbone']['layer1_0']['conv1']['kernel']
   theirs = weights['resnet18']['layer1.0.conv1.weight']
   np.testing.assert_array_equal(kernel, theirs.transpose(2, 3, 1, 0))
-  mean = loaded.average['batch_stats']['backbone']['bn1']['mean']
+  mean = loaded.ema['batch_stats']['backbone']['bn1']['mean']
   np.testing.assert_array_equal(mean, weights['resnet18']['bn1.running_mean'])
   head = loaded.student['params']['head_0']['kernel']
   np.testing.assert_array_equal(head, state.student['params']['head_0']['kernel'])
-  leaves = zip(jax.tree.leaves(loaded.student), jax.tree.leaves(loaded.average), strict=True)
+  leaves = zip(jax.tree.leaves(loaded.student), jax.tree.leaves(loaded.ema), strict=True)
   assert all(a.unsafe_buffer_pointer() != b.unsafe_buffer_pointer() for a, b in leaves)
 
 
@@ -98,7 +98,7 @@ def test_mistakes_are_named(state, weights):
     with_backbone(state, without)
   with pytest.raises(UserError, match=r'layer1.0.conv1.weight has shape .*another backbone'):
     with_backbone(state, weights['resnet50'])
-  with pytest.raises(UserError, match='no backbone'):
+  with pytest.raises(UserError, match='has no backbone'):
     with_backbone(fresh(unet.Model(2, widths=(2, 4))), arrays)
 
 

@@ -1,1 +1,1 @@
-"""Networks, one file each: `Model(num_classes=..., **knobs)` is a Flax module."""
+"""Networks, one file each: `Model(num_classes=..., **kwargs)` is a Flax module."""

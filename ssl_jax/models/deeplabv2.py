@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ssl_jax.models.initializers import normal
 from ssl_jax.models.layers import Conv, resize_linear
 from ssl_jax.models.resnet import Backbone
 
@@ -14,7 +15,8 @@ from ssl_jax.models.resnet import Backbone
 class Model(nn.Module):
   """Images [B, H, W, C] of any size -> float32 logits [B, H, W, num_classes].
 
-  The logits are the sum of one 3 x 3 convolution per dilation of `rates`.
+  The logits are the sum of one 3 x 3 convolution for each dilation of `rates`. With a ResNet-101 it
+  has 42,721,356 parameters for three channels and three classes.
   """
 
   num_classes: int
@@ -26,12 +28,21 @@ class Model(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x: Float[Array, 'b h w c'], train: bool = False, drop: Array | None = None
+    self,
+    x: Float[Array, 'b h w c'],
+    train: bool = False,
+    feature_dropout: Float[Array, ' b'] | None = None,
   ) -> Float[Array, 'b h w classes']:
+    """Returns the logits of a batch; `feature_dropout` is explained in layers.DropChannels.
+
+    Raises:
+      UserError: if the backbone is unknown or cannot have this output stride.
+    """
     size, dtype = x.shape[1:3], jnp.dtype(self.dtype)
-    x = Backbone(self.backbone, self.output_stride, dtype, name='backbone')(x, train, drop)[-1]
-    small = nn.initializers.normal(0.01)
-    logits = sum(
+    backbone = Backbone(self.backbone, self.output_stride, dtype, name='backbone')
+    x = backbone(x, train, feature_dropout)[-1]
+    small = normal(0.01)
+    logits: Any = sum(
       Conv(self.num_classes, 3, dilation=rate, kernel_init=small, name=f'head_{i}')(x)
       for i, rate in enumerate(self.rates)
     )

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ssl_jax.models.layers import Dense
 from ssl_jax.models.wideresnet import Backbone
 from ssl_jax.types import CELLS
 
@@ -17,9 +18,11 @@ TASKS = (CELLS,)
 class Model(nn.Module):
   """Patches [B, H, W, C] -> {'class': logits [B, num_classes], 'x': [B], 'y': [B]}, float32.
 
-  x (column) and y (row) are where the nucleus is, 0 at the left or top edge of the patch and 1 at
-  the other. `classify` and `locate` are the widths of the dense layers between the features and the
-  answers. All patches have one size: the layers that locate see every pixel's features.
+  x (column) and y (row) are the position of the nucleus, 0 at the left or top edge of the patch and
+  1 at the opposite edge. `classify` and `locate` are the widths of the dense layers between the
+  features and the outputs. All patches must have one size, because the layers that locate see the
+  features of every pixel. There are 3,601,029 parameters for patches of 32 x 32 pixels with three
+  channels, and three classes.
   """
 
   num_classes: int
@@ -31,22 +34,34 @@ class Model(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x: Float[Array, 'b h w c'], train: bool = False, drop: Array | None = None
+    self,
+    x: Float[Array, 'b h w c'],
+    train: bool = False,
+    feature_dropout: Float[Array, ' b'] | None = None,
   ) -> dict[str, Array]:
-    x = Backbone(self.depth, self.width, self.dtype, name='backbone')(x, train, drop)
-    features = x.astype(jnp.float32)
+    """Returns the outputs of a batch by head; `feature_dropout` as in layers.DropChannels.
+
+    Raises:
+      UserError: if `depth` is not 6 n + 4.
+    """
+    backbone = Backbone(self.depth, self.width, self.dtype, name='backbone')
+    features = backbone(x, train, feature_dropout).astype(jnp.float32)
 
     def head(name: str, y: Array, widths: Sequence[int], last: nn.Module) -> Array:
       for i, width in enumerate(widths):
-        y = jax.nn.relu(nn.Dense(width, name=f'{name}_{i}')(y))
+        y = jax.nn.relu(Dense(width, name=f'{name}_{i}')(y))
       return last(y)
 
     flat, pooled = features.reshape(len(features), -1), features.mean((1, 2))
-    answers = {
-      'class': head('class', pooled, self.classify, nn.Dense(self.num_classes, name='class'))
-    }
+    outputs = {'class': head('class', pooled, self.classify, Dense(self.num_classes, name='class'))}
     for axis in ('x', 'y'):
-      # It begins in the middle: so wide a layer would begin anywhere, and learn long to come back.
-      middle = dict(kernel_init=nn.initializers.zeros, bias_init=nn.initializers.constant(0.5))
-      answers[axis] = head(axis, flat, self.locate, nn.Dense(1, name=axis, **middle))[:, 0]
-    return answers
+      # Without training it points at the middle of the patch: random weights of so wide a layer
+      # would point far outside, and training would take long to bring the position back.
+      last = nn.Dense(
+        1,
+        kernel_init=nn.initializers.zeros,
+        bias_init=nn.initializers.constant(0.5),
+        name=axis,
+      )
+      outputs[axis] = head(axis, flat, self.locate, last)[:, 0]
+    return outputs

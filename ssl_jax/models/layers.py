@@ -1,7 +1,7 @@
-"""The layers of the models, each once, in the form that is fast and equal in result.
+"""The layers of all models, each written once, in a form that is fast and equal in result.
 
-XLA's generic lowering is slow in a few places, on a CPU above all: the backward of
-`reduce_window`, convolutions with a dilated input, and those that convolution.py names.
+XLA's generic lowering is slow in a few places, above all on a CPU: the gradient of `reduce_window`,
+convolutions with a dilated input, and those that convolution.py lists.
 """
 
 import functools
@@ -17,15 +17,13 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from ssl_jax.errors import UserError
-from ssl_jax.io.interpolation import interpolation
+from ssl_jax.io.interpolation import interpolation_matrix
 from ssl_jax.models.convolution import conv, matmul
-
-he_normal = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
-"""He et al. 2015 as torchvision's ResNet uses it: fan out, ReLU, normal."""
+from ssl_jax.models.initializers import Initializer, he_normal, lecun_normal
 
 
 def max_pool2(x: Float[Array, 'b *space c']) -> Float[Array, 'b *half c']:
-  """Maximum over 2 x 2 (x 2) blocks, stride 2; an odd last row or column is dropped (VALID)."""
+  """Returns the maximum of each 2 x 2 (x 2) block; an odd last row or column is dropped."""
   halves = [n // 2 for n in x.shape[1:-1]]
   x = x[(slice(None), *(slice(2 * n) for n in halves))]
   blocks = x.reshape(x.shape[0], *(k for n in halves for k in (n, 2)), x.shape[-1])
@@ -34,10 +32,11 @@ def max_pool2(x: Float[Array, 'b *space c']) -> Float[Array, 'b *half c']:
 
 @jax.custom_vjp
 def _block_max(blocks: Float[Array, 'b ...']) -> Float[Array, 'b ...']:
-  return blocks.max(axis=_within(blocks))
+  """Returns the maxima of blocks [B, n, 2, m, 2, C], as [B, n, m, C]."""
+  return blocks.max(axis=_axes_within_block(blocks))
 
 
-def _within(blocks: Array) -> tuple[int, ...]:
+def _axes_within_block(blocks: Array) -> tuple[int, ...]:
   return tuple(range(2, blocks.ndim - 1, 2))
 
 
@@ -47,10 +46,10 @@ def _block_max_forward(blocks: Array) -> tuple[Array, tuple[Array, Array]]:
 
 
 def _block_max_backward(saved: tuple[Array, Array], grad: Array) -> tuple[Array]:
-  # jnp.max divides by how many pixels equal the maximum. A compiler may compute `blocks` twice,
-  # rounded otherwise the second time; then none does, and 0 / 0 is NaN.
+  # jnp.max divides by how many pixels equal the maximum. A compiler may compute `blocks` twice and
+  # round differently the second time; then no pixel equals the maximum, and 0 / 0 is NaN.
   blocks, top = saved
-  axes = _within(blocks)
+  axes = _axes_within_block(blocks)
   hits = (blocks == jnp.expand_dims(top, axes)).astype(grad.dtype)
   count = jnp.maximum(hits.sum(axes, keepdims=True), 1)
   return (hits * jnp.expand_dims(grad, axes) / count,)
@@ -60,8 +59,9 @@ _block_max.defvjp(_block_max_forward, _block_max_backward)
 
 
 def max_pool3(x: Float[Array, 'b *space c']) -> Float[Array, 'b *half c']:
-  """Maximum over 3 x 3 (x 3) windows, stride 2, padding 1: the pool of the ResNet stem."""
-  for axis in range(1, x.ndim - 1):  # a maximum over a box is a maximum over each axis in turn
+  """Returns the maximum over 3 x 3 (x 3) windows, stride 2, padding 1, as in a ResNet's stem."""
+  # The maximum over a box is the maximum over each axis in turn.
+  for axis in range(1, x.ndim - 1):
     half = -(-x.shape[axis] // 2)
     pad = [(0, 0)] * x.ndim
     pad[axis] = (1, 2 * half - x.shape[axis])
@@ -71,21 +71,30 @@ def max_pool3(x: Float[Array, 'b *space c']) -> Float[Array, 'b *half c']:
   return x
 
 
+def _apply_matrix(x: Array, matrix: np.ndarray, axis: int) -> Array:
+  """Multiplies one axis of `x` by a matrix [new size, size]."""
+  product = jnp.tensordot(jnp.asarray(matrix, x.dtype), x, (1, axis), precision='highest')
+  return jnp.moveaxis(product, 0, axis)
+
+
 def resize_linear(
   x: Float[Array, 'b *space c'], size: Sequence[int], align_corners: bool = False
 ) -> Float[Array, 'b *size c']:
-  """Bi- or trilinear resize to `size` (no antialiasing), as `torch.nn.functional.interpolate`."""
+  """Resizes bi- or trilinearly, without antialiasing, as `torch.nn.functional.interpolate` does.
+
+  Raises:
+    ValueError: if `size` has not one number for each axis of space.
+  """
   if len(size) != x.ndim - 2:
     raise ValueError(f'resize_linear: size {tuple(size)} does not fit the shape {x.shape}')
   for axis, new in enumerate(size, start=1):
     if new != x.shape[axis]:
-      matrix = jnp.asarray(interpolation(x.shape[axis], new, align_corners), x.dtype)
-      x = jnp.moveaxis(jnp.tensordot(matrix, x, (1, axis), precision='highest'), 0, axis)
+      x = _apply_matrix(x, interpolation_matrix(x.shape[axis], new, align_corners), axis)
   return x
 
 
 def adaptive_mean(x: Float[Array, 'b *space c'], grid: int) -> Float[Array, 'b *grid c']:
-  """Means over a grid of `grid` cells an axis, as `torch.nn.AdaptiveAvgPool`.
+  """Averages over `grid` cells along each axis, as `torch.nn.AdaptiveAvgPool2d` does.
 
   Cell i covers the pixels from floor(i n / grid) to ceil((i + 1) n / grid), so cells may overlap.
   """
@@ -94,19 +103,34 @@ def adaptive_mean(x: Float[Array, 'b *space c'], grid: int) -> Float[Array, 'b *
     low, high = cells * n // grid, -(-(cells + 1) * n // grid)
     pixel = np.arange(n)
     inside = (pixel >= low[:, None]) & (pixel < high[:, None])
-    matrix = jnp.asarray(inside / (high - low)[:, None], x.dtype)
-    x = jnp.moveaxis(jnp.tensordot(matrix, x, (1, axis), precision='highest'), 0, axis)
+    x = _apply_matrix(x, inside / (high - low)[:, None], axis)
   return x
 
 
 def pad_to_multiple(x: Float[Array, 'b *space c'], multiple: int) -> Float[Array, 'b *more c']:
-  """Pads at the bottom/right; the edge goes on, which a network sees as less foreign than black."""
+  """Pads at the bottom and right so that all sides are multiples; `crop_to` undoes it.
+
+  The edge pixels are repeated: to a network they look less foreign than black.
+  """
   missing = [-n % multiple for n in x.shape[1:-1]]
   return jnp.pad(x, [(0, 0), *((0, n) for n in missing), (0, 0)], mode='edge')
 
 
+def crop_to(x: Float[Array, 'b *more c'], space: Sequence[int]) -> Float[Array, 'b *space c']:
+  """Cuts off at the bottom and right what `pad_to_multiple` added to an image of size `space`."""
+  return x[(slice(None), *(slice(n) for n in space))]
+
+
+Dense = functools.partial(nn.Dense, kernel_init=lecun_normal)
+"""A dense layer as in Flax."""
+
+
 class Conv(nn.Module):
-  """`conv` with its parameters: named, shaped and meant as those of `nn.Conv`."""
+  """A convolution; its parameters have the names, shapes and meaning of those of `nn.Conv`.
+
+  Odd `kernel_size` along all axes, zero-padded so that stride 1 keeps the size; 2-D or 3-D as its
+  input is. The output has the dtype `dtype`; the parameters are float32.
+  """
 
   features: int
   kernel_size: int = 3
@@ -114,10 +138,11 @@ class Conv(nn.Module):
   dilation: int = 1
   use_bias: bool = True
   dtype: Any = jnp.float32
-  kernel_init: Any = he_normal
+  kernel_init: Initializer = he_normal
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b *space i']) -> Float[Array, 'b *out o']:
+    """Convolves a batch."""
     shape = (self.kernel_size,) * (x.ndim - 2) + (x.shape[-1], self.features)
     kernel = self.param('kernel', self.kernel_init, shape)
     x = conv(x.astype(self.dtype), kernel.astype(self.dtype), self.stride, self.dilation)
@@ -127,9 +152,10 @@ class Conv(nn.Module):
 
 
 class UpConv2(nn.Module):
-  """2 x 2 (x 2) transposed convolution of stride 2: every pixel paints its own block.
+  """A 2 x 2 (x 2) transposed convolution of stride 2: each input pixel maps to a block of its own.
 
-  `kernel[a, b]` paints the pixel (2 i + a, 2 j + b), as in torch; `nn.ConvTranspose` mirrors it.
+  `kernel[a, b]` maps the pixel (i, j) to (2 i + a, 2 j + b), as in torch; `nn.ConvTranspose`
+  mirrors the kernel.
   """
 
   features: int
@@ -138,8 +164,10 @@ class UpConv2(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b *space i']) -> Float[Array, 'b *twice o']:
+    """Returns features of twice the size."""
     rank, space = x.ndim - 2, x.shape[1:-1]
     kernel = self.param('kernel', he_normal, (2,) * rank + (x.shape[-1], self.features))
+    # A matrix product makes all pixels of a block as channels; a transposition puts them in place.
     columns = jnp.moveaxis(kernel.astype(self.dtype), -2, 0).reshape(x.shape[-1], -1)
     blocks = matmul(x.astype(self.dtype), columns)
     blocks = blocks.reshape(x.shape[0], *space, *(2,) * rank, self.features)
@@ -152,63 +180,73 @@ class UpConv2(nn.Module):
 
 
 def batch_norm(train: bool, dtype: Any, name: str | None = None) -> nn.BatchNorm:
-  """Batch normalisation as every model here uses it; statistics are float32 throughout."""
+  """Returns a batch normalization with the settings that all models here share.
+
+  Its statistics are float32 whatever `dtype` is.
+  """
   return nn.BatchNorm(
     use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=dtype, name=name
   )
 
 
 class DropChannels(nn.Module):
-  """Drops a share of each example's channels, its own share for each; the others grow to make up.
+  """Drops whole channels, a fraction of its own for each example, and rescales the rest.
 
-  Outside training, where there is no share, it does nothing.
+  The fractions are those that the terms of a batch ask for (`Term.feature_dropout`), which is why
+  this is no `nn.Dropout`. Without fractions (outside training) the layer does nothing.
   """
 
   @nn.compact
   def __call__(
-    self, x: Float[Array, 'b *space c'], share: Float[Array, ' b'] | None
+    self, x: Float[Array, 'b *space c'], fraction: Float[Array, ' b'] | None
   ) -> Float[Array, 'b *space c']:
-    if share is None:
+    """Returns the features with channels dropped; draws from the key 'dropout'."""
+    if fraction is None:
       return x
-    share = share[:, None]
+    fraction = fraction[:, None]
     drawn = jax.random.uniform(self.make_rng('dropout'), (x.shape[0], x.shape[-1]))
-    factor = (drawn >= share) / jnp.maximum(1 - share, 1e-6)
+    factor = (drawn >= fraction) / jnp.maximum(1 - fraction, 1e-6)
     return x * jnp.expand_dims(factor, range(1, x.ndim - 1)).astype(x.dtype)
 
 
 class GroupNorm(nn.Module):
-  """`nn.GroupNorm` with `size` channels a group: sums over space first, then over the few channels.
+  """`nn.GroupNorm` with `size` channels a group, in the order of sums that is fast.
 
-  Statistics are float32; the answer has the dtype of `x`.
+  It sums over space first and then over the few channels. The statistics are float32; the output
+  has the dtype of the input.
   """
 
   size: int
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b *space c']) -> Float[Array, 'b *space c']:
+    """Normalizes each image's groups of channels to mean 0 and variance 1, then scales them."""
     scale = self.param('scale', nn.initializers.ones, (x.shape[-1],))
     bias = self.param('bias', nn.initializers.zeros, (x.shape[-1],))
     wide, space = x.astype(jnp.float32), tuple(range(1, x.ndim - 1))
 
-    def of_group(values: Array) -> Array:
+    def group_mean(values: Array) -> Array:
       groups = values.mean(space).reshape(len(x), -1, self.size).mean(-1)
       return jnp.repeat(groups, self.size, axis=1)
 
-    mean = of_group(wide)
-    factor = scale * lax.rsqrt(jnp.maximum(of_group(wide * wide) - mean * mean, 0) + 1e-5)
+    mean = group_mean(wide)
+    variance = jnp.maximum(group_mean(wide * wide) - mean * mean, 0)
+    factor = scale * lax.rsqrt(variance + 1e-5)
     shift = bias - mean * factor
     factor, shift = (jnp.expand_dims(v, space) for v in (factor, shift))
     return (wide * factor + shift).astype(x.dtype)
 
 
 NORMS = ('batch', 'group', 'instance', 'none')
+"""What `model.norm` may be."""
 
 
 class ConvNormAct(nn.Module):
-  """Convolution, normalisation (one of `NORMS`; but for 'none' the convolution has no bias), ReLU.
+  """A convolution, a normalization and a ReLU.
 
-  'group' (Wu and He 2018) has up to 16 channels a group, 'instance' (Ulyanov et al. 2016) one: both
-  look at one image only, so that they do the same in training and in prediction.
+  `norm` is one of NORMS; the convolution has a bias only with 'none'. 'group' (Wu & He 2018,
+  arXiv:1803.08494) has up to 16 channels a group, 'instance' (Ulyanov et al. 2016,
+  arXiv:1607.08022) one. Both look at one image alone, so that training and prediction agree.
   """
 
   features: int
@@ -219,19 +257,24 @@ class ConvNormAct(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b *space i'], train: bool = False) -> Array:
+    """Returns features of the same size, [B, *space, features].
+
+    Raises:
+      UserError: if `norm` is not one of NORMS.
+    """
     if self.norm not in NORMS:
-      raise UserError(f'model.norm is one of {", ".join(NORMS)}, not {self.norm!r}.')
-    plain = self.norm == 'none'
+      raise UserError(f'model.norm={self.norm!r} is not one of {", ".join(NORMS)}.')
     x = Conv(
       self.features,
       self.kernel_size,
       dilation=self.dilation,
-      use_bias=plain,
+      use_bias=self.norm == 'none',
       dtype=self.dtype,
       name='conv',
     )(x)
     if self.norm == 'batch':
       x = batch_norm(train, self.dtype, 'norm')(x)
-    elif not plain:
-      x = GroupNorm(math.gcd(self.features, 16) if self.norm == 'group' else 1, name='norm')(x)
+    elif self.norm != 'none':
+      size = math.gcd(self.features, 16) if self.norm == 'group' else 1
+      x = GroupNorm(size, name='norm')(x)
     return jax.nn.relu(x)

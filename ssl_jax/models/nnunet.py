@@ -1,4 +1,4 @@
-"""U-Net of nnU-Net's kind (Isensee et al. 2021), with residual blocks on the way down; 2-D, 3-D."""
+"""A U-Net as in nnU-Net (Isensee et al. 2021), with residual blocks in its encoder; 2-D and 3-D."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,16 +8,24 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ssl_jax.errors import UserError
-from ssl_jax.models.layers import Conv, DropChannels, GroupNorm, UpConv2, pad_to_multiple
+from ssl_jax.models.initializers import lecun_normal
+from ssl_jax.models.layers import (
+  Conv,
+  DropChannels,
+  GroupNorm,
+  UpConv2,
+  crop_to,
+  pad_to_multiple,
+)
 
 SLOPE = 0.01
-"""Of the leaky ReLU."""
+"""The slope of the leaky ReLU for negative values."""
 
 
 class Block(nn.Module):
-  """Two 3 x 3 (x 3) convolutions with instance norm; `residual` adds what came in.
+  """Two 3 x 3 (x 3) convolutions with instance normalization; `residual` adds the block's input.
 
-  What comes in is brought to size and width by a 1 x 1 convolution where it has to be.
+  A 1 x 1 convolution brings the input to the size and width of the output where they differ.
   """
 
   width: int
@@ -27,6 +35,8 @@ class Block(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b *space i']) -> Float[Array, 'b *out o']:
+    """Returns the features of a batch."""
+
     def layer(y: Array, size: int, stride: int, name: str) -> Array:
       y = Conv(self.width, size, stride, use_bias=False, dtype=self.dtype, name=name)(y)
       return GroupNorm(1, name=f'{name}_norm')(y)
@@ -34,16 +44,16 @@ class Block(nn.Module):
     y = nn.leaky_relu(layer(x, 3, self.stride, 'conv1'), SLOPE)
     y = layer(y, 3, 1, 'conv2')
     if self.residual:
-      same = self.stride == 1 and x.shape[-1] == self.width
-      y = y + (x.astype(y.dtype) if same else layer(x, 1, self.stride, 'skip'))
+      same_shape = self.stride == 1 and x.shape[-1] == self.width
+      y = y + (x.astype(y.dtype) if same_shape else layer(x, 1, self.stride, 'skip'))
     return nn.leaky_relu(y, SLOPE)
 
 
 class Model(nn.Module):
   """Images [B, *space, C] of any size -> float32 logits [B, *space, num_classes].
 
-  Each of `widths` is a level, half as large as the one before. `residual=True` with the widths
-  below has 31,419,406 parameters for one channel and 14 classes in 3-D (as for FLARE22).
+  Each of `widths` is a level, half as large as the one before. With `residual=True` and the widths
+  below it has 31,419,406 parameters for one channel and 14 classes in 3-D (as for FLARE22).
   """
 
   num_classes: int
@@ -54,22 +64,32 @@ class Model(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x: Float[Array, 'b *space c'], train: bool = False, drop: Array | None = None
+    self,
+    x: Float[Array, 'b *space c'],
+    train: bool = False,
+    feature_dropout: Float[Array, ' b'] | None = None,
   ) -> Float[Array, 'b *space classes']:
+    """Returns the logits of a batch; `feature_dropout` is explained in layers.DropChannels.
+
+    Raises:
+      UserError: if `widths` is empty.
+    """
     if not self.widths:
       raise UserError('model.widths is empty; give one width for each level.')
     dtype, space = jnp.dtype(self.dtype), x.shape[1:-1]
-    x, skips = pad_to_multiple(x, 2 ** (len(self.widths) - 1)), []
+    x = pad_to_multiple(x, 2 ** (len(self.widths) - 1))
+    skips = []
     for level, width in enumerate(self.widths):
-      x = Block(width, 1 + (level > 0), self.residual, dtype, name=f'down{level}')(x)
+      stride = 2 if level else 1
+      x = Block(width, stride, self.residual, dtype, name=f'down{level}')(x)
       skips.append(x)
-    skips.pop()
+    skips.pop()  # the lowest level is `x` itself
     x = nn.Dropout(self.dropout, deterministic=not train)(x)
-    x, *skips = (DropChannels()(y, drop) for y in (x, *skips))
+
+    x, *skips = (DropChannels()(features, feature_dropout) for features in (x, *skips))
     for level in reversed(range(len(skips))):
       width = self.widths[level]
       x = UpConv2(width, dtype=dtype, use_bias=False, name=f'grow{level}')(x)
       x = Block(width, dtype=dtype, name=f'up{level}')(jnp.concatenate([x, skips[level]], -1))
-    head = Conv(self.num_classes, 1, kernel_init=nn.initializers.lecun_normal(), name='head')
-    logits = head(x).astype(jnp.float32)
-    return logits[(slice(None), *(slice(n) for n in space))]
+    head = Conv(self.num_classes, 1, kernel_init=lecun_normal, name='head')
+    return crop_to(head(x).astype(jnp.float32), space)

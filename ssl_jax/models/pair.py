@@ -1,4 +1,4 @@
-"""Two networks of one design and two beginnings, for methods in which one teaches the other."""
+"""Two networks of one design and different initial weights, which teach each other."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,21 +6,38 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 from flax.core import FrozenDict
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from ssl_jax.registry import build
 
 
 class Model(nn.Module):
-  """Images [B, *space, C] -> {'class': logits of the first, 'second': logits of the second}."""
+  """Images [B, *space, C] -> {'class': logits of the first, 'second': logits of the second}.
+
+  `of` is the file name of a network in models/, `kwargs` its keyword arguments.
+  """
 
   num_classes: int
   of: str = 'unet'
-  knobs: Mapping[str, Any] = FrozenDict()
+  kwargs: Mapping[str, Any] = FrozenDict()
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, x: Array, train: bool = False, drop: Array | None = None) -> dict[str, Array]:
+  def __call__(
+    self,
+    x: Float[Array, 'b *space c'],
+    train: bool = False,
+    feature_dropout: Float[Array, ' b'] | None = None,
+  ) -> dict[str, Array]:
+    """Returns the logits of both networks; `feature_dropout` as in layers.DropChannels.
+
+    Raises:
+      UserError: if there is no such network, or it takes no such parameter.
+    """
     given = dict(num_classes=self.num_classes, dtype=self.dtype)
-    first, second = (build('models', self.of, self.knobs, **given) for _ in range(2))
-    return {'class': first(x, train, drop), 'second': second(x, train, drop)}
+    first = build('models', self.of, self.kwargs, **given)
+    second = build('models', self.of, self.kwargs, **given)
+    return {
+      'class': first(x, train, feature_dropout),
+      'second': second(x, train, feature_dropout),
+    }

@@ -1,7 +1,7 @@
-"""The U-Net of the ensemble study of system 4: each block scales by four and sees the image again.
+"""The U-Net of Hann's study of self-training with ensembles and generated images.
 
-Its first stage and its last have no normalisation; a skip is the strided convolution of its block,
-and is joined twice on the way up.
+Each level of it scales by four, its outer stages have no normalization, the image is shown to it
+again at both ends, and a skip, the strided convolution of its level, is joined twice on the way up.
 """
 
 from collections.abc import Sequence
@@ -12,11 +12,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ssl_jax.models.initializers import lecun_normal
 from ssl_jax.models.layers import (
   Conv,
   DropChannels,
   UpConv2,
   batch_norm,
+  crop_to,
   max_pool2,
   pad_to_multiple,
   resize_linear,
@@ -26,8 +28,10 @@ from ssl_jax.models.layers import (
 class Model(nn.Module):
   """Images [B, *space, C] of any size -> float32 logits [B, *space, num_classes].
 
-  `widths` are those of the blocks, each of which makes sides a quarter as long; `stem` is that of
-  the stages before the first and after the last; `dropout` ends each block on the way down.
+  `widths` are those of the levels, each of which makes the sides a quarter as long; `stem` is the
+  width of the stages before the first level and after the last; `dropout` ends each level on the
+  way down. `widths=(64, 128, 256)` with `stem=32` has 5,174,562 parameters (one channel, two
+  classes).
   """
 
   num_classes: int
@@ -38,8 +42,12 @@ class Model(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x: Float[Array, 'b *space c'], train: bool = False, drop: Array | None = None
+    self,
+    x: Float[Array, 'b *space c'],
+    train: bool = False,
+    feature_dropout: Float[Array, ' b'] | None = None,
   ) -> Float[Array, 'b *space classes']:
+    """Returns the logits of a batch; `feature_dropout` is explained in layers.DropChannels."""
     dtype = jnp.dtype(self.dtype)
 
     def conv(x: Array, width: int, name: str, norm: bool = True, stride: int = 1) -> Array:
@@ -52,15 +60,16 @@ class Model(nn.Module):
     x = conv(conv(image, self.stem, 'in_1', norm=False), self.stem, 'in_2', norm=False)
     skips = []
     for level, width in enumerate(self.widths):
-      if not level:
+      if level == 0:
         x = jnp.concatenate([x, image], -1)
       for i in (1, 2):
         x = conv(x, width, f'down{level}_{i}')
       skips.append(conv(x, width, f'down{level}_stride', stride=2))
       x = nn.Dropout(self.dropout, deterministic=not train)(max_pool2(skips[-1]))
-    x, *skips = (DropChannels()(y, drop) for y in (x, *skips))
-    for level, width in reversed([*enumerate(self.widths)]):
-      skip = skips[level]
+
+    x, *skips = (DropChannels()(features, feature_dropout) for features in (x, *skips))
+    for level in reversed(range(len(self.widths))):
+      width, skip = self.widths[level], skips[level]
       x = jnp.concatenate([resize_linear(x, skip.shape[1:-1]), skip], -1)
       for i in (1, 2):
         x = conv(x, width, f'up{level}_{i}')
@@ -68,5 +77,5 @@ class Model(nn.Module):
       x = jax.nn.gelu(batch_norm(train, dtype, f'grow{level}_norm')(x))
     for i in (1, 2):
       x = conv(jnp.concatenate([x, image], -1), self.stem, f'out_{i}', norm=False)
-    logits = Conv(self.num_classes, 1, kernel_init=nn.initializers.lecun_normal(), name='head')(x)
-    return logits[(slice(None), *(slice(n) for n in space))]
+    logits = Conv(self.num_classes, 1, kernel_init=lecun_normal, name='head')(x)
+    return crop_to(logits, space)

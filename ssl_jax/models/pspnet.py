@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ssl_jax.models.initializers import lecun_normal
 from ssl_jax.models.layers import Conv, ConvNormAct, adaptive_mean, resize_linear
 from ssl_jax.models.resnet import Backbone
 
@@ -15,7 +16,8 @@ class Model(nn.Module):
   """Images [B, H, W, C] of any size -> float32 logits [B, H, W, num_classes].
 
   `bins` are the grids over which the pyramid averages; `dropout` drops whole channels before the
-  classifier.
+  classifier. With a ResNet-50 it has 46,583,363 parameters, with a ResNet-101 65,575,491 (three
+  channels and three classes).
   """
 
   num_classes: int
@@ -28,10 +30,19 @@ class Model(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x: Float[Array, 'b h w c'], train: bool = False, drop: Array | None = None
+    self,
+    x: Float[Array, 'b h w c'],
+    train: bool = False,
+    feature_dropout: Float[Array, ' b'] | None = None,
   ) -> Float[Array, 'b h w classes']:
+    """Returns the logits of a batch; `feature_dropout` is explained in layers.DropChannels.
+
+    Raises:
+      UserError: if the backbone is unknown or cannot have this output stride.
+    """
     size, dtype = x.shape[1:3], jnp.dtype(self.dtype)
-    x = Backbone(self.backbone, self.output_stride, dtype, name='backbone')(x, train, drop)[-1]
+    backbone = Backbone(self.backbone, self.output_stride, dtype, name='backbone')
+    x = backbone(x, train, feature_dropout)[-1]
     width = x.shape[-1] // len(self.bins)
     pyramid = [x]
     for grid in self.bins:
@@ -40,5 +51,5 @@ class Model(nn.Module):
     x = jnp.concatenate(pyramid, axis=-1)
     x = ConvNormAct(width, 3, dtype=dtype, name='fuse')(x, train)
     x = nn.Dropout(self.dropout, broadcast_dims=(1, 2), deterministic=not train)(x)
-    logits = Conv(self.num_classes, 1, kernel_init=nn.initializers.lecun_normal(), name='head')(x)
+    logits = Conv(self.num_classes, 1, kernel_init=lecun_normal, name='head')(x)
     return resize_linear(logits, size, self.align_corners)

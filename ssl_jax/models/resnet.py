@@ -1,6 +1,6 @@
 """ResNet backbones (He et al. 2015, arXiv:1512.03385; stride in the 3 x 3 as in torchvision).
 
-Parameters are named after torchvision's, so that its weights can be carried over:
+Parameters are named after torchvision's, so that its weights can be loaded:
 `layer1.0.downsample.0.weight` is `layer1_0/downsample_0/kernel`.
 """
 
@@ -14,17 +14,23 @@ from jaxtyping import Array, Float
 from ssl_jax.errors import UserError
 from ssl_jax.models.layers import Conv, DropChannels, batch_norm, max_pool3
 
-DEPTHS = {  # name: blocks of each stage, is it made of bottlenecks
+DEPTHS = {
   'resnet18': ((2, 2, 2, 2), False),
   'resnet34': ((3, 4, 6, 3), False),
   'resnet50': ((3, 4, 6, 3), True),
   'resnet101': ((3, 4, 23, 3), True),
 }
+"""Name -> number of blocks of each stage, and whether they are bottlenecks."""
+
 DILATED = {8: (False, False, True, True), 16: (False, False, False, True), 32: (False,) * 4}
+"""Output stride -> whether each stage is dilated instead of strided."""
 
 
 class Block(nn.Module):
-  """A residual block: two 3 x 3 convolutions, or 1 x 1, 3 x 3, 1 x 1 that end four times wider."""
+  """A residual block: two 3 x 3 convolutions, or as a bottleneck 1 x 1, 3 x 3, 1 x 1.
+
+  A bottleneck has four times as many channels at its end.
+  """
 
   width: int
   stride: int
@@ -34,31 +40,36 @@ class Block(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b h w i'], train: bool = False) -> Float[Array, 'b k l o']:
-    def conv_norm(x: Array, features: int, kernel: int, stride: int, names: tuple) -> Array:
+    """Returns the features of a batch."""
+
+    def conv_norm(
+      x: Array, features: int, kernel: int, stride: int, conv_name: str, norm_name: str
+    ) -> Array:
       dilation = self.dilation if kernel > 1 else 1
-      x = Conv(features, kernel, stride, dilation, False, self.dtype, name=names[0])(x)
-      return batch_norm(train, self.dtype, names[1])(x)
+      conv = Conv(features, kernel, stride, dilation, False, self.dtype, name=conv_name)
+      return batch_norm(train, self.dtype, norm_name)(conv(x))
 
     # (features, kernel, stride) of each convolution
-    plan = [(self.width, 3, self.stride), (self.width, 3, 1)]
+    layers = [(self.width, 3, self.stride), (self.width, 3, 1)]
     if self.bottleneck:
-      plan = [(self.width, 1, 1), (self.width, 3, self.stride), (4 * self.width, 1, 1)]
+      layers = [(self.width, 1, 1), (self.width, 3, self.stride), (4 * self.width, 1, 1)]
     y = x
-    for i, (features, kernel, stride) in enumerate(plan, start=1):
-      y = conv_norm(y, features, kernel, stride, (f'conv{i}', f'bn{i}'))
-      if i < len(plan):
+    for i, (features, kernel, stride) in enumerate(layers, start=1):
+      y = conv_norm(y, features, kernel, stride, f'conv{i}', f'bn{i}')
+      if i < len(layers):
         y = jax.nn.relu(y)
     if self.stride > 1 or x.shape[-1] != y.shape[-1]:
-      x = conv_norm(x, y.shape[-1], 1, self.stride, ('downsample_0', 'downsample_1'))
+      x = conv_norm(x, y.shape[-1], 1, self.stride, 'downsample_0', 'downsample_1')
     return jax.nn.relu(x + y)
 
 
 class Backbone(nn.Module):
-  """Images [B, H, W, C] -> features of the stem (stride 2) and the stages (4, 8, 16 and 32).
+  """Images [B, H, W, C] -> features of the stem (stride 2) and of the stages (4, 8, 16 and 32).
 
-  An `output_stride` of 16 or 8 gives the later stages that stride and dilated convolutions; the
-  first block of a dilated stage keeps the dilation of the stage before, as in torchvision. An
-  example does without the share `drop` of the channels of all these features.
+  With an `output_stride` of 16 or 8 the later stages keep that stride and have dilated convolutions
+  instead; the first block of a dilated stage keeps the dilation of the stage before, as in
+  torchvision. For three channels there are 11,176,512 parameters (resnet18), 21,284,672 (resnet34),
+  23,508,032 (resnet50) or 42,500,160 (resnet101).
   """
 
   name_of_net: str = 'resnet50'
@@ -67,14 +78,20 @@ class Backbone(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x: Float[Array, 'b h w c'], train: bool = False, drop: Array | None = None
+    self,
+    x: Float[Array, 'b h w c'],
+    train: bool = False,
+    feature_dropout: Float[Array, ' b'] | None = None,
   ) -> list[Array]:
+    """Returns the five features [B, h, w, c], all with `feature_dropout` (layers.DropChannels).
+
+    Raises:
+      UserError: if `name_of_net` or `output_stride` is unknown.
+    """
     if self.name_of_net not in DEPTHS:
-      raise UserError(
-        f'There is no backbone {self.name_of_net!r}; the known ones are {", ".join(DEPTHS)}.'
-      )
+      raise UserError(f'model.backbone={self.name_of_net!r} is not one of {", ".join(DEPTHS)}.')
     if self.output_stride not in DILATED:
-      raise UserError(f'model.output_stride is 8, 16 or 32, not {self.output_stride}.')
+      raise UserError(f'model.output_stride={self.output_stride} is not 8, 16 or 32.')
     dtype = jnp.dtype(self.dtype)
     depths, bottleneck = DEPTHS[self.name_of_net]
     x = Conv(64, 7, stride=2, use_bias=False, dtype=dtype, name='conv1')(x)
@@ -96,4 +113,4 @@ class Backbone(nn.Module):
         if i == 0 and dilated:
           dilation *= stride
       features.append(x)
-    return [DropChannels()(x, drop) for x in features]
+    return [DropChannels()(x, feature_dropout) for x in features]

@@ -1,4 +1,4 @@
-"""U-Net (Ronneberger et al. 2015, arXiv:1505.04597), padded so that it keeps the size; 2-D, 3-D."""
+"""U-Net (Ronneberger et al. 2015, arXiv:1505.04597), for images and volumes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,11 +8,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ssl_jax.errors import UserError
+from ssl_jax.models.initializers import lecun_normal
 from ssl_jax.models.layers import (
   Conv,
   ConvNormAct,
   DropChannels,
   UpConv2,
+  crop_to,
   max_pool2,
   pad_to_multiple,
 )
@@ -21,8 +23,10 @@ from ssl_jax.models.layers import (
 class Model(nn.Module):
   """Images [B, *space, C] of any size -> float32 logits [B, *space, num_classes].
 
-  `norm='none'` is the network as first published (31,030,658 parameters for one channel and two
-  classes); `dropout` acts at the end of the contracting path, as published.
+  Each of `widths` is a level, half as large as the one before; convolutions are padded so that the
+  output has the size of the input. `norm='none'` is the network as first published (31,030,658
+  parameters for one channel and two classes; 31,037,763 for three and three with `norm='batch'`).
+  `dropout` acts at the end of the contracting path, as published.
   """
 
   num_classes: int
@@ -33,15 +37,23 @@ class Model(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x: Float[Array, 'b *space c'], train: bool = False, drop: Array | None = None
+    self,
+    x: Float[Array, 'b *space c'],
+    train: bool = False,
+    feature_dropout: Float[Array, ' b'] | None = None,
   ) -> Float[Array, 'b *space classes']:
+    """Returns the logits of a batch; `feature_dropout` is explained in layers.DropChannels.
+
+    Raises:
+      UserError: if `widths` is empty, or `norm` unknown.
+    """
     if not self.widths:
       raise UserError('model.widths is empty; give one width for each level.')
+    dtype = jnp.dtype(self.dtype)
 
     def block(x: Array, width: int, name: str) -> Array:
       for i in (1, 2):
-        layer = ConvNormAct(width, norm=self.norm, dtype=jnp.dtype(self.dtype), name=f'{name}_{i}')
-        x = layer(x, train)
+        x = ConvNormAct(width, norm=self.norm, dtype=dtype, name=f'{name}_{i}')(x, train)
       return x
 
     space = x.shape[1:-1]
@@ -53,9 +65,11 @@ class Model(nn.Module):
       x = max_pool2(x)
     x = block(x, self.widths[-1], 'bottom')
     x = nn.Dropout(self.dropout, deterministic=not train)(x)
-    x, *skips = (DropChannels()(x, drop) for x in (x, *skips))
+
+    x, *skips = (DropChannels()(features, feature_dropout) for features in (x, *skips))
     for level in reversed(range(len(skips))):
-      x = UpConv2(self.widths[level], dtype=jnp.dtype(self.dtype), name=f'grow{level}')(x)
+      x = UpConv2(self.widths[level], dtype=dtype, name=f'grow{level}')(x)
       x = block(jnp.concatenate([skips[level], x], axis=-1), self.widths[level], f'up{level}')
-    logits = Conv(self.num_classes, 1, kernel_init=nn.initializers.lecun_normal(), name='head')(x)
-    return logits[(slice(None), *(slice(n) for n in space))]
+    # The logits are float32: so that the loss is, in half precision as well.
+    logits = Conv(self.num_classes, 1, kernel_init=lecun_normal, name='head')(x)
+    return crop_to(logits, space)

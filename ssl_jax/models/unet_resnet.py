@@ -7,14 +7,16 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ssl_jax.models.layers import Conv, ConvNormAct, pad_to_multiple
+from ssl_jax.models.initializers import lecun_normal
+from ssl_jax.models.layers import Conv, ConvNormAct, crop_to, pad_to_multiple
 from ssl_jax.models.resnet import Backbone
 
 
 class Model(nn.Module):
   """Images [B, H, W, C] of any size -> float32 logits [B, H, W, num_classes].
 
-  `widths` are those of the expanding path, from stride 16 to stride 1.
+  `widths` are those of the expanding path, from stride 16 to stride 1. With a ResNet-34 it has
+  24,436,369 parameters for three channels and one class, as the usual PyTorch one.
   """
 
   num_classes: int
@@ -24,17 +26,25 @@ class Model(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x: Float[Array, 'b h w c'], train: bool = False, drop: Array | None = None
+    self,
+    x: Float[Array, 'b h w c'],
+    train: bool = False,
+    feature_dropout: Float[Array, ' b'] | None = None,
   ) -> Float[Array, 'b h w classes']:
-    size, dtype = x.shape[1:3], jnp.dtype(self.dtype)
+    """Returns the logits of a batch; `feature_dropout` is explained in layers.DropChannels.
+
+    Raises:
+      UserError: if the backbone is unknown.
+    """
+    space, dtype = x.shape[1:3], jnp.dtype(self.dtype)
     x = pad_to_multiple(x, 32)
-    *skips, x = Backbone(self.backbone, 32, dtype, name='backbone')(x, train, drop)
+    backbone = Backbone(self.backbone, 32, dtype, name='backbone')
+    *skips, x = backbone(x, train, feature_dropout)
     for level, width in enumerate(self.widths):
       x = x.repeat(2, axis=1).repeat(2, axis=2)
       if skips:
         x = jnp.concatenate([x, skips.pop()], axis=-1)
       for i in (1, 2):
         x = ConvNormAct(width, dtype=dtype, name=f'up{level}_{i}')(x, train)
-    lecun = nn.initializers.lecun_normal()
-    logits = Conv(self.num_classes, 3, kernel_init=lecun, name='head')(x)
-    return logits[:, : size[0], : size[1]]
+    logits = Conv(self.num_classes, 3, kernel_init=lecun_normal, name='head')(x)
+    return crop_to(logits, space)

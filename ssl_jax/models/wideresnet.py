@@ -1,4 +1,4 @@
-"""Wide residual networks (Zagoruyko & Komodakis 2016, arXiv:1605.07146) for whole small images."""
+"""Wide residual networks (Zagoruyko & Komodakis 2016, arXiv:1605.07146) that classify patches."""
 
 from typing import Any
 
@@ -8,14 +8,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ssl_jax.errors import UserError
-from ssl_jax.models.layers import Conv, DropChannels, batch_norm
+from ssl_jax.models.layers import Conv, Dense, DropChannels, batch_norm
 from ssl_jax.types import CELLS
 
 TASKS = (CELLS,)
 
 
 class Block(nn.Module):
-  """Two 3 x 3 convolutions, each after its normalisation and ReLU, and a way around them."""
+  """A residual block of two 3 x 3 convolutions, each after its normalization and ReLU."""
 
   width: int
   stride: int
@@ -23,18 +23,22 @@ class Block(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b h w i'], train: bool = False) -> Float[Array, 'b k l o']:
+    """Returns the features of a batch."""
     y = jax.nn.relu(batch_norm(train, self.dtype, 'bn1')(x))
-    # Where the shape changes, the way around begins behind the activation, as published.
-    around = x
+    # Where the shape changes, the shortcut starts after the activation, as published.
+    shortcut = x
     if self.stride > 1 or x.shape[-1] != self.width:
-      around = Conv(self.width, 1, self.stride, dtype=self.dtype, name='shortcut')(y)
+      shortcut = Conv(self.width, 1, self.stride, dtype=self.dtype, name='shortcut')(y)
     y = Conv(self.width, 3, self.stride, dtype=self.dtype, name='conv1')(y)
     y = jax.nn.relu(batch_norm(train, self.dtype, 'bn2')(y))
-    return around + Conv(self.width, 3, dtype=self.dtype, name='conv2')(y)
+    return shortcut + Conv(self.width, 3, dtype=self.dtype, name='conv2')(y)
 
 
 class Backbone(nn.Module):
-  """Images [B, H, W, C] -> features [B, H / 4, W / 4, 64 width]."""
+  """Images [B, H, W, C] -> features [B, H / 4, W / 4, 64 width].
+
+  28-2 has 1,468,352 parameters for three channels.
+  """
 
   depth: int = 28
   width: int = 2
@@ -42,10 +46,18 @@ class Backbone(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x: Float[Array, 'b h w c'], train: bool = False, drop: Array | None = None
+    self,
+    x: Float[Array, 'b h w c'],
+    train: bool = False,
+    feature_dropout: Float[Array, ' b'] | None = None,
   ) -> Float[Array, 'b k l o']:
+    """Returns the features of a batch; `feature_dropout` is explained in layers.DropChannels.
+
+    Raises:
+      UserError: if `depth` is not 6 n + 4.
+    """
     if self.depth < 10 or (self.depth - 4) % 6:
-      raise UserError(f'model.depth is 10, 16, 22, 28, ... (6 n + 4), not {self.depth}.')
+      raise UserError(f'model.depth={self.depth} is not 10, 16, 22, 28, ... (6 n + 4).')
     dtype = jnp.dtype(self.dtype)
     x = Conv(16, 3, dtype=dtype, name='conv')(x)
     for stage, width in enumerate((16, 32, 64)):
@@ -53,11 +65,11 @@ class Backbone(nn.Module):
         stride = 2 if stage and not i else 1
         x = Block(width * self.width, stride, dtype, name=f'stage{stage}_{i}')(x, train)
     x = jax.nn.relu(batch_norm(train, dtype, 'bn')(x))
-    return DropChannels()(x, drop)
+    return DropChannels()(x, feature_dropout)
 
 
 class Model(nn.Module):
-  """Images [B, H, W, C] -> float32 logits [B, num_classes] of the whole image.
+  """Patches [B, H, W, C] -> float32 logits [B, num_classes], one class for the whole patch.
 
   28-2 has 1,469,642 parameters for three channels and ten classes.
   """
@@ -69,8 +81,17 @@ class Model(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x: Float[Array, 'b h w c'], train: bool = False, drop: Array | None = None
+    self,
+    x: Float[Array, 'b h w c'],
+    train: bool = False,
+    feature_dropout: Float[Array, ' b'] | None = None,
   ) -> Float[Array, 'b classes']:
-    x = Backbone(self.depth, self.width, self.dtype, name='backbone')(x, train, drop)
+    """Returns the logits of a batch; `feature_dropout` is explained in layers.DropChannels.
+
+    Raises:
+      UserError: if `depth` is not 6 n + 4.
+    """
+    backbone = Backbone(self.depth, self.width, self.dtype, name='backbone')
+    x = backbone(x, train, feature_dropout)
     pooled = x.astype(jnp.float32).mean((1, 2))
-    return nn.Dense(self.num_classes, name='head')(pooled)
+    return Dense(self.num_classes, name='head')(pooled)

@@ -1,7 +1,8 @@
-"""Orbax, in one place: what is saved, how many are kept, and how a run finds its way back."""
+"""Everything that knows Orbax: what a checkpoint holds, which are kept, and how one is restored."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,17 +17,21 @@ SELECTABLE = {
   'best_supervised': ('val/loss_supervised', -1),
   'best_total': ('val/loss', -1),
 }
-"""What `select` may ask for beside 'last': the figure on validation images, and whether more (1) or
-less (-1) of it is better. The score is the headline of the task (metrics.PRIMARY_METRIC)."""
+"""What the setting `checkpoint` may ask for beside 'last': a metric on the validation images, and
+whether more (1) or less (-1) of it is better. The score is the primary metric of the task."""
+
 _SIGNS = dict(SELECTABLE.values())
 
 
 class Checkpoints:
-  """The checkpoints of one run folder: the latest `keep`, and the best on validation images.
+  """The checkpoints of one run folder: the latest, and the best on the validation images.
 
-  `best` are figures of SELECTABLE of which the checkpoint with the best is kept. Those of the steps
-  `always` are never deleted. `read_only` leaves a folder as it is, to look at a run that may still
-  be training.
+  Args:
+    folder: where they are; it is made if it does not exist.
+    keep: how many of the latest are kept.
+    best: metrics of SELECTABLE; for each, the checkpoint with the best value is kept.
+    always: steps whose checkpoints are never deleted.
+    read_only: leaves the folder as it is, to look at a run that may still be training.
   """
 
   def __init__(
@@ -37,9 +42,11 @@ class Checkpoints:
     always: Sequence[int] = (),
     read_only: bool = False,
   ):
-    kept = [policies.LatestN(n=keep), policies.CustomSteps(always)]
-    for figure in best:
-      kept.append(policies.BestN(get_metric_fn=_signed(figure), n=1))
+    kept = [
+      policies.LatestN(n=keep),
+      policies.CustomSteps(always),
+      *(policies.BestN(get_metric_fn=_signed(metric), n=1) for metric in best),
+    ]
     options = ocp.CheckpointManagerOptions(
       preservation_policy=policies.AnyPreservationPolicy(kept),
       best_fn=_signed(best[0]) if best else None,
@@ -51,25 +58,29 @@ class Checkpoints:
     self.manager = ocp.CheckpointManager(Path(folder).resolve(), options=options)
 
   def save(self, state: TrainState, metrics: Mapping[str, float] | None = None) -> None:
-    """Starts to write the state; training may go on at once, the copy belongs to the save."""
+    """Starts to write the state; training may go on at once. A step is saved only once."""
     step = int(state.step)
     if step not in self.manager.all_steps():
-      copy = jax.tree.map(jnp.copy, state)  # the step donates its input: do not share buffers
+      # The next update donates the buffers of its state, so the writer gets a copy of its own.
+      copy = jax.tree.map(jnp.copy, state)
       self.manager.save(step, args=ocp.args.StandardSave(copy), metrics=metrics, force=True)
 
   def find(self, step: int | str) -> int | None:
-    """The number of a kept step, 'last', or one of SELECTABLE; None where there is none."""
+    """Returns the step that a number, 'last' or one of SELECTABLE means; None if it is not kept."""
     if step in SELECTABLE:
-      figure, sign = SELECTABLE[step]
-      scored = {n: self.manager.metrics(n) or {} for n in self.steps()}
-      scored = {n: sign * scores[figure] for n, scores in scored.items() if figure in scores}
-      return max(scored, key=scored.get) if scored else None
+      metric, sign = SELECTABLE[step]
+      scores = {}
+      for kept in self.steps():
+        metrics = self.manager.metrics(kept) or {}
+        if metric in metrics:
+          scores[kept] = sign * metrics[metric]
+      return max(scores, key=lambda kept: scores[kept]) if scores else None
     if step == 'last':
       return self.manager.latest_step()
     return step if step in self.steps() else None
 
   def steps(self) -> set[int]:
-    """The steps of which there is a checkpoint."""
+    """Returns the steps of which there is a checkpoint."""
     return set(self.manager.all_steps())
 
   def drop_after(self, step: int) -> None:
@@ -79,17 +90,26 @@ class Checkpoints:
         self.manager.delete(later)
 
   def restore(self, like: TrainState, step: int | None = None) -> TrainState | None:
-    """The state of a step (None: the latest), placed like `like`; None where there is none."""
+    """Returns the state of a step (None: the latest), or None if there is no checkpoint.
+
+    Args:
+      like: a state whose shapes, dtypes and placement on devices it gets.
+      step: one of `steps()`.
+
+    Raises:
+      UserError: if the checkpoint is of another network.
+    """
     step = self.manager.latest_step() if step is None else step
     if step is None:
       return None
     try:
-      return self.manager.restore(step, args=ocp.args.StandardRestore(like))
+      restored: Any = self.manager.restore(step, args=ocp.args.StandardRestore(like))
     except (ValueError, KeyError, TypeError) as error:
       raise UserError(
         f'The checkpoint {self.manager.directory}/{step} does not fit this network '
         f'({str(error).splitlines()[0][:200]}); was the run made by another version or config?'
       ) from error
+    return restored
 
   def close(self) -> None:
     """Waits until everything is on disk."""
@@ -97,5 +117,5 @@ class Checkpoints:
     self.manager.close()
 
 
-def _signed(figure: str) -> Callable[[Mapping[str, float]], float]:
-  return lambda metrics: _SIGNS[figure] * metrics[figure]
+def _signed(metric: str) -> Callable[[Mapping[str, float]], float]:
+  return lambda metrics: _SIGNS[metric] * metrics[metric]

@@ -1,7 +1,7 @@
-"""Notices a network that teaches itself nonsense: a class that its targets have lost, or all one.
+"""Detects a network that teaches itself nonsense: classes lost from its targets, merged clusters.
 
-What is watched is what unlabeled images are told: the teacher's answers, or, where a method asks no
-teacher, the student's own.
+What is watched are the targets for unlabeled images: the teacher's probabilities, or, with methods
+that have no teacher, the student's own.
 """
 
 import math
@@ -12,57 +12,81 @@ from jaxtyping import Array, Float
 
 from ssl_jax.types import Metrics
 
-MARGINAL, ENTROPY, TRUSTED = 'targets/', 'targets/entropy', '/trusted'
-LOST = 0.1
-"""A class is lost below this part of its share among the labels."""
-ONE = 0.1
-"""Clusters are one below this part of the largest possible entropy of their marginal."""
-IDLE = 0.01
-"""A method that trusts fewer pixels learns from none."""
+CLASS_FRACTION, ENTROPY, MASK_RATE = 'targets/', 'targets/entropy', '/mask_rate'
+"""Metrics that are watched: 'targets/<class>', 'targets/entropy' and '<method>/mask_rate'."""
+
+MIN_CLASS_FRACTION = 0.1
+"""A class is lost if the targets hold less than this part of its fraction among the labels."""
+
+MIN_MARGINAL_ENTROPY = 0.1
+"""Clusters have merged if the entropy of their sizes is below this part of the largest possible."""
+
+MIN_MASK_RATE = 0.01
+"""A method whose confident pixels are fewer learns nothing."""
+
 SETTLED = 0.2
-"""Part of the steps after which a class must have been found, and that the end is judged on."""
+"""The part of the steps after which a collapse is reported; the last such part judges the end."""
 
 
-def target_metrics(answers: Sequence[Float[Array, 'b *space k']], names: Sequence[str]) -> Metrics:
-  """Each class's mean probability, and the mean entropy of a pixel (1: knows nothing, 0: sure)."""
-  flat = jnp.concatenate([probs.reshape(-1, probs.shape[-1]) for probs in answers])
-  sure = jnp.where(flat > 0, flat * jnp.log(jnp.maximum(flat, 1e-30)), 0).sum(-1).mean()
-  names = names or range(flat.shape[-1])
-  shares = dict(zip(map(str, names), flat.mean(0), strict=True))
-  return {MARGINAL + name: share for name, share in shares.items()} | {
-    ENTROPY: -sure / math.log(max(len(names), 2))
-  }
+def target_metrics(
+  targets: Sequence[Float[Array, 'b *space k']], classes: Sequence[str]
+) -> Metrics:
+  """Returns each class's mean probability, and the mean entropy of a pixel.
 
-
-def find_collapse(seen: Mapping[str, float], labels: Mapping[str, float] | None) -> list[str]:
-  """What is wrong with figures of a stretch of training, a clause each.
-
-  `labels` are the shares of the classes among labeled pixels; None where those of the outputs are
-  not to be compared with them.
+  The entropy is a part of the largest possible: 1 knows nothing, 0 is certain. Without names
+  classes are numbered.
   """
-  found = []
-  shares = {n[len(MARGINAL) :]: v for n, v in seen.items() if n.startswith(MARGINAL)}
-  shares.pop('entropy', None)
-  if labels is None:
-    spread = -sum(share * math.log(share) for share in shares.values() if share > 0)
-    if len(shares) > 1 and spread < ONE * math.log(len(shares)):
-      most = max(shares, key=shares.get)
-      found.append(f'nearly all answers ({shares[most]:.1%}) are {most}')
+  flat = jnp.concatenate([probs.reshape(-1, probs.shape[-1]) for probs in targets])
+  # p log p is 0 where p is; both branches of `where` must be finite.
+  negative = jnp.where(flat > 0, flat * jnp.log(jnp.maximum(flat, 1e-30)), 0).sum(-1).mean()
+  names = [str(name) for name in classes or range(flat.shape[-1])]
+  means = dict(zip(names, flat.mean(0), strict=True))
+  metrics = {CLASS_FRACTION + name: mean for name, mean in means.items()}
+  return metrics | {ENTROPY: -negative / math.log(max(len(names), 2))}
+
+
+def find_collapse(
+  figures: Mapping[str, float], label_fractions: Mapping[str, float] | None
+) -> list[str]:
+  """Returns what is wrong with the mean metrics of some steps, a clause each; empty if nothing is.
+
+  Args:
+    figures: metrics by name, of which only those above are looked at.
+    label_fractions: class -> its fraction of the labeled pixels; None if the network has clusters,
+      which cannot be compared with labels.
+  """
+  problems = []
+  fractions = {
+    name.removeprefix(CLASS_FRACTION): value
+    for name, value in figures.items()
+    if name.startswith(CLASS_FRACTION) and name != ENTROPY
+  }
+  if label_fractions is None:
+    entropy = -sum(p * math.log(p) for p in fractions.values() if p > 0)
+    if len(fractions) > 1 and entropy < MIN_MARGINAL_ENTROPY * math.log(len(fractions)):
+      largest = max(fractions, key=lambda name: fractions[name])
+      problems.append(f'nearly all pixels ({fractions[largest]:.1%}) are {largest}')
   else:
-    for name, share in shares.items():
-      if share < LOST * labels.get(name, 0):
-        found.append(f'its targets hold {share:.1%} {name}, the labels {labels[name]:.1%}')
-  for name, value in seen.items():
-    if name.endswith(TRUSTED) and value < IDLE:
-      found.append(f'{name.removesuffix(TRUSTED)} trusts {value:.1%} of the pixels')
-  return found
+    for name, fraction in fractions.items():
+      if fraction < MIN_CLASS_FRACTION * label_fractions.get(name, 0):
+        problems.append(
+          f'its targets hold {fraction:.1%} {name}, the labels {label_fractions[name]:.1%}'
+        )
+  for name, rate in figures.items():
+    if name.endswith(MASK_RATE) and rate < MIN_MASK_RATE:
+      problems.append(f'{name.removesuffix(MASK_RATE)} is confident in {rate:.1%} of the pixels')
+  return problems
 
 
-def collapse_at_end(record: Sequence[Mapping], labels: Mapping[str, float] | None) -> list[str]:
-  """What is wrong in the last part of a run, from the lines of its metrics.jsonl."""
-  lines = [line for line in record if 'loss' in line]
-  if not lines:
+def collapse_at_end(
+  log: Sequence[Mapping], label_fractions: Mapping[str, float] | None
+) -> list[str]:
+  """Returns what is wrong in the last part of a run, given the lines of its metrics.jsonl."""
+  training = [line for line in log if 'loss' in line]
+  if not training:
     return []
-  last = [line for line in lines if line['step'] > (1 - SETTLED) * lines[-1]['step']]
-  watched = [n for n in last[-1] if n.startswith(MARGINAL) or n.endswith(TRUSTED)]
-  return find_collapse({n: sum(line[n] for line in last) / len(last) for n in watched}, labels)
+  start = (1 - SETTLED) * training[-1]['step']
+  last = [line for line in training if line['step'] > start]
+  watched = [n for n in last[-1] if n.startswith(CLASS_FRACTION) or n.endswith(MASK_RATE)]
+  means = {name: sum(line[name] for line in last) / len(last) for name in watched}
+  return find_collapse(means, label_fractions)

@@ -1,11 +1,11 @@
-"""A generator learns to paint images that no discriminator of an ensemble can tell from real ones.
+"""A GAN: a generator learns to make images that an ensemble of discriminators takes for real ones.
 
-It is another Learner for the same loop: its `update` makes the views, teaches the discriminators,
-then the generator, and moves the generator's average, which is what is sampled.
+It is another Learner for the same loop: its `update` makes the views, updates the discriminators,
+then the generator, and then the moving average of the generator, from which images are sampled.
 """
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,65 +14,84 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from ssl_jax.errors import UserError
-from ssl_jax.training.learner import ema_decay
-from ssl_jax.types import Key, Learner, Metrics, TrainState
+from ssl_jax.training.learner import warmed_up_decay
+from ssl_jax.types import Key, Learner, Metrics, TrainState, Variables
 from ssl_jax.views import make_views
 
-Verdicts = Float[Array, 'members b']
-Judge = Callable[[Float[Array, '*members b side side c']], Verdicts]
-"""Images, the same for all members or each member's own -> what each says of each."""
+Logits = Float[Array, 'members b']
+"""What each discriminator says of each image: positive for real, negative for fake."""
+
+Discriminate = Callable[[Float[Array, '*members b side side c']], Logits]
+"""Images, the same for all members or each member's own -> logits."""
 
 
 class Game(NamedTuple):
-  """How discriminators and generator are scored, and how far weights may go (0: anywhere)."""
+  """The losses of discriminators and generator, and what bounds the discriminators' slope."""
 
-  discriminator: Callable[[Verdicts, Verdicts], Array]  # real, fake -> loss
-  generator: Callable[[Verdicts], Array]  # fake -> loss
-  penalty: bool = False  # of the gradient between real and fake
-  clipped: bool = False
+  discriminator: Callable[[Logits, Logits], Array]  # of real, of fake images -> loss
+  generator: Callable[[Logits], Array]  # of fake images -> loss
+  penalty: bool = False  # of the gradient between real and fake images
+  clipped: bool = False  # the discriminators' weights
 
 
-def _wasserstein(real: Verdicts, fake: Verdicts) -> Array:
+def _wasserstein(real: Logits, fake: Logits) -> Array:
   return fake.mean() - real.mean()
 
 
-def _saturating_not(real: Verdicts, fake: Verdicts) -> Array:
+def _wasserstein_generator(fake: Logits) -> Array:
+  return -fake.mean()
+
+
+def _cross_entropy(real: Logits, fake: Logits) -> Array:
   return jax.nn.softplus(-real).mean() + jax.nn.softplus(fake).mean()
 
 
-def _believed(fake: Verdicts) -> Array:
+def _non_saturating_generator(fake: Logits) -> Array:
   return jax.nn.softplus(-fake).mean()
 
 
 GAMES = {
-  'wasserstein': Game(_wasserstein, lambda fake: -fake.mean(), clipped=True),
-  'wasserstein-gp': Game(_wasserstein, lambda fake: -fake.mean(), penalty=True),
-  'non-saturating': Game(_saturating_not, _believed),
-  'non-saturating-gp': Game(_saturating_not, _believed, penalty=True),
+  'wasserstein': Game(_wasserstein, _wasserstein_generator, clipped=True),
+  'wasserstein-gp': Game(_wasserstein, _wasserstein_generator, penalty=True),
+  'non-saturating': Game(_cross_entropy, _non_saturating_generator),
+  'non-saturating-gp': Game(_cross_entropy, _non_saturating_generator, penalty=True),
 }
 """Arjovsky et al. 2017; Gulrajani et al. 2017; Goodfellow et al. 2014; Fedus et al. 2018."""
 
 
-def slopes(
-  judge: Judge, images: Float[Array, 'b side side c']
+def input_gradients(
+  discriminate: Discriminate, images: Float[Array, 'b side side c']
 ) -> Float[Array, 'members b side side c']:
-  """The gradient of each member's verdict on each image by that image's pixels."""
-  members = jax.eval_shape(judge, images).shape[0]
-  own = jnp.broadcast_to(images, (members, *images.shape))  # so that one pass serves all members
-  return jax.grad(lambda each: judge(each).sum())(own)
+  """Returns the gradient of each member's logit of each image by the pixels of that image."""
+  members = jax.eval_shape(discriminate, images).shape[0]
+  # A copy of the images for each member, so that one pass gives the gradients of all.
+  copies = jnp.broadcast_to(images, (members, *images.shape))
+  return jax.grad(lambda copies: discriminate(copies).sum())(copies)
 
 
-def gradient_penalty(judge: Judge, real: Array, fake: Array, key: Key) -> Array:
-  """Mean of (|gradient| - 1)^2 on images drawn between real and fake (Gulrajani et al. 2017)."""
-  share = jax.random.uniform(key, (len(real), 1, 1, 1))
-  found = slopes(judge, share * real + (1 - share) * fake)
-  length = jnp.sqrt((found**2).sum((2, 3, 4)) + 1e-12)  # no slope has a gradient of its own
+def gradient_penalty(
+  discriminate: Discriminate,
+  real: Float[Array, 'b side side c'],
+  fake: Float[Array, 'b side side c'],
+  key: Key,
+) -> Array:
+  """Returns the mean of (|gradient| - 1)^2 on images drawn between real and fake ones.
+
+  Gulrajani et al. 2017, "Improved Training of Wasserstein GANs" (arXiv:1704.00028).
+  """
+  fraction = jax.random.uniform(key, (len(real), 1, 1, 1))
+  gradients = input_gradients(discriminate, fraction * real + (1 - fraction) * fake)
+  # The square root has an infinite slope at 0, which would make NaN of a zero gradient.
+  length = jnp.sqrt((gradients**2).sum((2, 3, 4)) + 1e-12)
   return ((length - 1) ** 2).mean()
 
 
-def r1(judge: Judge, real: Array) -> Array:
-  """Half the mean squared gradient on real images (Mescheder et al. 2018)."""
-  return (slopes(judge, real) ** 2).sum((2, 3, 4)).mean() / 2
+def r1(discriminate: Discriminate, real: Float[Array, 'b side side c']) -> Array:
+  """Returns half the mean squared gradient on real images.
+
+  Mescheder et al. 2018, "Which Training Methods for GANs do actually Converge?" (arXiv:1801.04406).
+  """
+  return (input_gradients(discriminate, real) ** 2).sum((2, 3, 4)).mean() / 2
 
 
 def make_gan(
@@ -80,7 +99,8 @@ def make_gan(
   discriminators: nn.Module,
   recipes: Mapping[str, Mapping],
   size: tuple[int, ...],
-  optimizers: tuple[optax.GradientTransformation, optax.GradientTransformation],
+  generator_optimizer: optax.GradientTransformation,
+  discriminator_optimizer: optax.GradientTransformation,
   *,
   latent: int = 128,
   loss: str = 'non-saturating-gp',
@@ -88,94 +108,122 @@ def make_gan(
   r1_weight: float | int = 0.0,
   clip: float | int = 0.01,
   critics: int = 1,
-  decay: float = 0.999,
+  ema_decay: float = 0.999,
   standardize: Callable[[Array], Array] = lambda images: images,
 ) -> Learner:
-  """A learner whose `predict(state, key)` gives images of a batch of normal vectors.
+  """Returns a learner whose `predict(state, z)` makes images of normal vectors [B, latent].
 
-  `recipes` make the view 'real' of the batch; `optimizers` are those of generator and
-  discriminators. `loss` is one of GAMES, `penalty` the weight of its gradient penalty, `clip` the
-  bound of its weights, `r1_weight` that of R1, `critics` the updates of the discriminators for one
-  of the generator, `decay` that of the generator's average. The discriminators see all images
-  through `standardize`, so that a slope of 1, which the penalty asks for, is one per deviation of a
-  pixel: of images in [0, 1] with little contrast it would be too flat to tell textures apart.
+  Args:
+    generator: vectors [B, latent] -> images in (0, 1).
+    discriminators: standardized images -> logits [members, B].
+    recipes: how the view 'real' is made of a batch, see `make_views`.
+    size: sides of the images in pixels.
+    generator_optimizer: of the generator.
+    discriminator_optimizer: of the discriminators.
+    latent: length of the normal vectors.
+    loss: one of GAMES.
+    penalty: weight of the gradient penalty, in the games that have one.
+    r1_weight: weight of R1, in every game; 0 leaves it out.
+    clip: bound of the discriminators' weights, in the game that clips them.
+    critics: updates of the discriminators for each one of the generator.
+    ema_decay: decay of the moving average of the generator.
+    standardize: images in [0, 1] -> what the discriminators see, real and generated ones alike.
+      With it the penalty's gradient of norm 1 is in units of the images' standard deviation. In
+      units of [0, 1] it would be too small to tell the textures of low-contrast images apart.
+
+  Raises:
+    UserError: if `loss` is unknown, or a number is out of its range.
   """
   if loss not in GAMES:
     raise UserError(f'gan.loss={loss!r} is not one of {", ".join(GAMES)}.')
   game = GAMES[loss]
   if min(latent, critics) < 1 or min(penalty, r1_weight) < 0 or (game.clipped and clip <= 0):
     raise UserError(
-      f'gan: latent={latent} and critics={critics} are at least 1, penalty={penalty} and r1_weight='
-      f'{r1_weight} at least 0, and clip={clip} above 0 where weights are clipped.'
+      f'gan: latent={latent} and critics={critics} must be at least 1, penalty={penalty} and '
+      f'r1_weight={r1_weight} at least 0, and clip={clip} above 0 where weights are clipped.'
     )
-  painter, judges = optimizers
 
   def init(key: Key, images: Array) -> TrainState:
-    key_paint, key_judge = jax.random.split(key)
+    g_key, d_key = jax.random.split(key)
     z = jnp.zeros((1, latent))
-    painted = generator.init({'params': key_paint, 'noise': key_paint}, z)['params']
-    judged = discriminators.init(key_judge, images[:1])['params']
-    student = {'params': {'generator': painted, 'discriminators': judged}}
-    opt_state = painter.init(painted), judges.init(judged)
-    average = {'params': jax.tree.map(jnp.copy, painted)}
-    return TrainState(jnp.zeros((), jnp.int32), student, average, opt_state)
+    g_params = generator.init({'params': g_key, 'noise': g_key}, z)['params']
+    d_params = discriminators.init(d_key, images[:1])['params']
+    student = {'params': {'generator': g_params, 'discriminators': d_params}}
+    opt_state = generator_optimizer.init(g_params), discriminator_optimizer.init(d_params)
+    ema = {'params': jax.tree.map(jnp.copy, g_params)}
+    return TrainState(jnp.zeros((), jnp.int32), student, ema, opt_state)
 
-  def paint(params, key: Key, count: int) -> Array:
-    key_z, key_noise = jax.random.split(key)
-    z = jax.random.normal(key_z, (count, latent))
-    return standardize(generator.apply({'params': params}, z, rngs={'noise': key_noise}))
+  def generate(g_params: Variables, key: Key, count: int) -> Array:
+    z_key, noise_key = jax.random.split(key)
+    z = jax.random.normal(z_key, (count, latent))
+    return standardize(sample(g_params, z, noise_key))
 
-  def judge_with(params) -> Judge:
-    return lambda images: discriminators.apply({'params': params}, images)
+  def sample(g_params: Variables, z: Array, noise_key: Key) -> Array:
+    images: Any = generator.apply({'params': g_params}, z, rngs={'noise': noise_key})
+    return images
 
-  def teach_judges(judged, opt_state, painted, real, key):
-    key_fake, key_between = jax.random.split(key)
-    fake = paint(painted, key_fake, len(real))
+  def discriminate_with(d_params: Variables) -> Discriminate:
+    def discriminate(images: Array) -> Array:
+      logits: Any = discriminators.apply({'params': d_params}, images)
+      return logits
 
-    def score(params):
-      judge = judge_with(params)
-      verdicts = judge(real), judge(fake)
-      total = game.discriminator(*verdicts)
+    return discriminate
+
+  def update_discriminators(
+    d_params: Variables, opt_state: Any, g_params: Variables, real: Array, key: Key
+  ) -> tuple[Variables, Any, dict[str, Array]]:
+    fake_key, between_key = jax.random.split(key)
+    fake = generate(g_params, fake_key, len(real))
+
+    def loss_fn(d_params: Variables) -> tuple[Array, dict[str, Array]]:
+      discriminate = discriminate_with(d_params)
+      real_logits, fake_logits = discriminate(real), discriminate(fake)
+      total = game.discriminator(real_logits, fake_logits)
       figures = {'loss/discriminators': total}
       if game.penalty and penalty:
-        figures['penalty'] = gradient_penalty(judge, real, fake, key_between)
+        figures['penalty'] = gradient_penalty(discriminate, real, fake, between_key)
         total += penalty * figures['penalty']
       if r1_weight:
-        figures['r1'] = r1(judge, real)
+        figures['r1'] = r1(discriminate, real)
         total += r1_weight * figures['r1']
-      right = ((verdicts[0] > 0).mean() + (verdicts[1] < 0).mean()) / 2
-      return total, figures | {'told_apart': right}
+      figures['d_accuracy'] = ((real_logits > 0).mean() + (fake_logits < 0).mean()) / 2
+      return total, figures
 
-    grads, figures = jax.grad(score, has_aux=True)(judged)
-    updates, opt_state = judges.update(grads, opt_state, judged)
-    judged = optax.apply_updates(judged, updates)
+    grads, figures = jax.grad(loss_fn, has_aux=True)(d_params)
+    updates, opt_state = discriminator_optimizer.update(grads, opt_state, d_params)
+    updated: Any = optax.apply_updates(d_params, updates)
     if game.clipped:
-      judged = jax.tree.map(lambda x: jnp.clip(x, -clip, clip), judged)
-    return judged, opt_state, figures
+      updated = jax.tree.map(lambda x: jnp.clip(x, -clip, clip), updated)
+    return updated, opt_state, figures
 
-  def update(state: TrainState, batch, key: Key) -> tuple[TrainState, Metrics]:
+  def update(state: TrainState, batch: Any, key: Key) -> tuple[TrainState, Metrics]:
     key = jax.random.fold_in(key, state.step)
-    view_key, key_paint, *keys = jax.random.split(key, 2 + critics)
+    view_key, g_key, *d_keys = jax.random.split(key, 2 + critics)
     real = standardize(make_views.make_views(recipes, batch, size, view_key)['real'].image)
-    params, (paint_state, judge_state) = state.student['params'], state.opt_state
-    painted, judged = params['generator'], params['discriminators']
-    for own in keys:
-      judged, judge_state, figures = teach_judges(judged, judge_state, painted, real, own)
+    params = state.student['params']
+    g_params, d_params = params['generator'], params['discriminators']
+    opt_states: Any = state.opt_state
+    g_state, d_state = opt_states
+    figures = {}
+    for d_key in d_keys:
+      d_params, d_state, figures = update_discriminators(d_params, d_state, g_params, real, d_key)
 
-    def score(params):
-      return game.generator(judge_with(judged)(paint(params, key_paint, len(real))))
+    def loss_fn(g_params: Variables) -> Array:
+      return game.generator(discriminate_with(d_params)(generate(g_params, g_key, len(real))))
 
-    value, grads = jax.value_and_grad(score)(painted)
-    updates, paint_state = painter.update(grads, paint_state, painted)
-    painted = optax.apply_updates(painted, updates)
-    rate = 1 - ema_decay(state.step, decay)
-    average = {'params': optax.incremental_update(painted, state.average['params'], rate)}
-    student = {'params': {'generator': painted, 'discriminators': judged}}
+    value, grads = jax.value_and_grad(loss_fn)(g_params)
+    updates, g_state = generator_optimizer.update(grads, g_state, g_params)
+    g_params = optax.apply_updates(g_params, updates)
+    rate = 1 - warmed_up_decay(state.step, ema_decay)
+    ema = {'params': optax.incremental_update(g_params, ema_params(state), rate)}
+    student = {'params': {'generator': g_params, 'discriminators': d_params}}
     figures |= {'loss': value, 'loss/generator': value, 'grad_norm': optax.tree.norm(grads)}
-    return TrainState(state.step + 1, student, average, (paint_state, judge_state)), figures
+    return TrainState(state.step + 1, student, ema, (g_state, d_state)), figures
+
+  def ema_params(state: TrainState) -> Any:
+    return (state.ema or {})['params']  # `init` always makes one
 
   def predict(state: TrainState, z: Array) -> Array:
-    noise = {'noise': jax.random.key(0)}
-    return generator.apply({'params': state.average['params']}, z, rngs=noise)
+    return sample(ema_params(state), z, jax.random.key(0))
 
   return Learner(init, update, predict)

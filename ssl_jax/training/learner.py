@@ -1,6 +1,7 @@
-"""How a network learns, written once: views -> terms -> one forward -> gradient -> average."""
+"""How a network learns: views -> terms -> one forward pass -> gradient -> moving average."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -11,24 +12,42 @@ from flax import linen as nn
 from ssl_jax import parallel
 from ssl_jax.errors import UserError
 from ssl_jax.training import collapse
-from ssl_jax.types import NUMBERS, Learner, LossTransform, Outputs, TrainState, Variables
+from ssl_jax.types import (
+  NUMBERS,
+  Key,
+  Learner,
+  LossTransform,
+  Metrics,
+  Outputs,
+  Step,
+  Term,
+  TrainState,
+  Variables,
+)
 from ssl_jax.views import make_views
 
+ByHead = Mapping[str, jax.Array]
+"""The outputs of a network for a batch: head -> [B, *space, channels], or [B] for NUMBERS."""
 
-def ema_decay(step: jax.Array, decay: float) -> jax.Array:
-  """min(1 - 1/(t+1), decay) at update t = 1, 2, ... (`step` counts the updates before it)."""
+
+def warmed_up_decay(step: Step, decay: float) -> jax.Array:
+  """Returns the decay of the moving average at the update after `step` others.
+
+  It is min(1 - 1 / (t + 1), decay) at update t = 1, 2, ..., so that the average does not stay at
+  the random initial weights (Tarvainen & Valpola 2017).
+  """
   return jnp.minimum(1 - 1 / (step + 2), decay)
 
 
-class _Named(dict):
-  """Views or heads by name; a method that asks for one that there is not says so."""
+class _ByName(dict):
+  """Views or heads by name; looking up one that does not exist tells the user which do."""
 
-  def __init__(self, what: str, found: Mapping):
-    super().__init__(found)
-    self.what = what
+  def __init__(self, kind: str, items: Mapping[str, Any]):
+    super().__init__(items)
+    self.kind = kind
 
-  def __missing__(self, name):
-    raise UserError(f'A method asks for the {self.what} {name!r}, but there is {", ".join(self)}.')
+  def __missing__(self, name: str) -> NoReturn:
+    raise UserError(f'A method asks for the {self.kind} {name!r}, but there is {", ".join(self)}.')
 
 
 def make_learner(
@@ -39,120 +58,157 @@ def make_learner(
   optimizer: optax.GradientTransformation,
   *,
   teacher: str = 'student',
-  decay: float = 0.0,
+  ema_decay: float = 0.0,
   standardize: Callable[[jax.Array], jax.Array] = lambda images: images,
   heads: Mapping[str, int] | None = None,
   predicts: str | None = 'class',
   classes: Sequence[str] = (),
 ) -> Learner:
-  """A learner of `network` that sums the terms of `methods`.
+  """Returns a learner that trains `network` on the weighted sum of the terms of `methods`.
 
-  `recipes` say how views of `size` are made of the batch (`augment.make_views`); `teacher` is
-  'student' or 'average', the student's moving average of the given decay (0: no average is kept).
-  The average, where it teaches, is also what predicts. `heads` (name -> outputs) share out the last
-  channels of a network that has more than classes; the head `predicts` is what `predict` gives
-  (None: all heads, as a dict).
-  `classes` name the outputs of the head 'class', for the figures by which a collapse is seen.
+  Args:
+    network: images [B, *space, C] -> logits, or a dict of heads.
+    methods: name -> method; its terms are logged as `loss/<name>/<term>`.
+    recipes: how views are made of a batch, see `make_views`.
+    size: sides of the views in pixels.
+    optimizer: what turns gradients into updates.
+    teacher: 'student', or 'ema' for its moving average, which then predicts as well.
+    ema_decay: decay of that moving average; 0 keeps none.
+    standardize: images in [0, 1] -> what the network is shown.
+    heads: name -> channels, for a network whose last channels are shared out among several heads.
+    predicts: the head that `predict` returns; None returns all, as a dict.
+    classes: names of the outputs of the head 'class', under which the targets are logged.
+
+  Raises:
+    UserError: when tracing, if a method needs a view or a head that does not exist.
+    ValueError: if `teacher` is neither of the two, or is a moving average that is not kept.
   """
+  if teacher not in ('student', 'ema') or (teacher == 'ema' and not ema_decay):
+    raise ValueError(f'make_learner: teacher={teacher!r} with ema_decay={ema_decay}')
 
-  def init(key, images):
+  def init(key: Key, images: jax.Array) -> TrainState:
     variables = network.init(key, standardize(images[:1]), train=False)
     student = {'params': variables['params'], 'batch_stats': variables.get('batch_stats', {})}
-    average = jax.tree.map(jnp.copy, student) if decay else None
+    ema = jax.tree.map(jnp.copy, student) if ema_decay else None
     step = jnp.zeros((), jnp.int32)
-    return TrainState(step, student, average, optimizer.init(student['params']))
+    return TrainState(step, student, ema, optimizer.init(student['params']))
 
-  def answer(variables, images, head):
-    each = _by_head(network.apply(variables, standardize(images), train=False), heads)
-    said = {name: x if name in NUMBERS else jax.nn.softmax(x) for name, x in each.items()}
-    return said if head is None else said[head]
+  def probabilities(variables: Variables, images: jax.Array, head: str | None) -> Outputs:
+    outputs = _by_head(network.apply(variables, standardize(images), train=False), heads)
+    probs = {name: x if name in NUMBERS else jax.nn.softmax(x) for name, x in outputs.items()}
+    return probs if head is None else probs[head]
 
-  def teaching(state) -> Variables:
-    return state.average if teacher == 'average' else state.student
+  def teacher_variables(state: TrainState) -> Variables:
+    return state.ema if teacher == 'ema' and state.ema is not None else state.student
 
-  def predict(state, images):
-    return answer(teaching(state), images, predicts)
+  def predict(state: TrainState, images: jax.Array) -> Outputs:
+    return probabilities(teacher_variables(state), images, predicts)
 
-  def update(state, batch, key):
+  def update(state: TrainState, batch: Any, key: Key) -> tuple[TrainState, Metrics]:
+    # Keys follow from the step: a resumed run draws what the uninterrupted one would have drawn.
     key = jax.random.fold_in(key, state.step)
     view_key, method_key, dropout_key = jax.random.split(key, 3)
-    views = _Named('view', make_views.make_views(recipes, batch, size, view_key))
-    terms, metrics, taught = {}, {}, []
+    views = _ByName('view', make_views.make_views(recipes, batch, size, view_key))
+    targets = []  # the teacher's class probabilities, watched for a collapse
 
-    def teach(images, head='class'):
-      said = answer(teaching(state), images, head)
-      if head in (None, 'class'):
-        taught.append(said if head else said['class'])
-      return said
+    def teach(images: jax.Array, head: str | None = 'class') -> Outputs:
+      probs = probabilities(teacher_variables(state), images, head)
+      if head is None:
+        targets.append(probs['class'])
+      elif head == 'class':
+        targets.append(probs)
+      return probs
 
-    for name, ask in methods.items():
-      asked, said = ask(teach, views, method_key, state.step)
-      terms |= {f'{name}/{term}': value for term, value in asked.items()}
-      metrics |= {f'{name}/{figure}': value for figure, value in said.items()}
+    terms: dict[str, Term] = {}
+    metrics: dict[str, jax.Array] = {}
+    for name, method in methods.items():
+      terms_of_method, figures_of_method = method(teach, views, method_key, state.step)
+      terms |= {f'{name}/{term}': value for term, value in terms_of_method.items()}
+      metrics |= {f'{name}/{figure}': value for figure, value in figures_of_method.items()}
 
-    def loss_fn(params):
-      outputs, changed = _forward(params, state, terms, dropout_key)
+    def loss_fn(params: Variables) -> tuple[jax.Array, tuple[Variables, Metrics]]:
+      outputs, batch_stats = forward(params, state, terms, dropout_key)
       losses = {name: term.loss(outputs[name]) for name, term in terms.items()}
-      total = sum(terms[name].weight * loss for name, loss in losses.items())
-      watched = taught or [jax.nn.softmax(x) for x in _of_unlabeled(outputs)]
+      total: Any = sum(terms[name].weight * loss for name, loss in losses.items())
+      watched = targets or [
+        jax.nn.softmax(_class_logits(outputs[name]))
+        for name, term in terms.items()
+        if term.unlabeled
+      ]
       figures = {f'loss/{name}': loss for name, loss in losses.items()}
-      return total, (
-        changed,
-        figures | (collapse.target_metrics(watched, classes) if watched else {}),
-      )
+      if watched:
+        figures |= collapse.target_metrics(watched, classes)
+      return total, (batch_stats, figures)
 
+    # Only loss_fn is differentiated: whatever the teacher said is a constant in it.
     params = state.student['params']
-    (total, (changed, figures)), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
+    (total, (batch_stats, figures)), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
     updates, opt_state = optimizer.update(grads, state.opt_state, params)
-    student = {**state.student, **changed, 'params': optax.apply_updates(params, updates)}
-    average = state.average
-    if average is not None:
-      rate = 1 - ema_decay(state.step, decay)
-      average = optax.incremental_update(student, average, rate)
+    student = {**state.student, **batch_stats, 'params': optax.apply_updates(params, updates)}
+    ema = state.ema
+    if ema is not None:
+      rate = 1 - warmed_up_decay(state.step, ema_decay)
+      moved: Any = optax.incremental_update(student, ema, rate)
+      ema = moved
     metrics |= figures | {'loss': total, 'grad_norm': optax.tree.norm(grads)}
-    return TrainState(state.step + 1, student, average, opt_state), metrics
+    return TrainState(state.step + 1, student, ema, opt_state), metrics
 
-  def _forward(params, state, terms, key):
-    """One pass of the student over the images of all terms; terms may share their images."""
-    passes = {(id(term.images), term.drop): term.images for term in terms.values()}
-    images = list(passes.values())
-    shares = [jnp.full(len(x), drop) for x, (_, drop) in zip(images, passes, strict=True)]
-    joined, changed = network.apply(
+  def forward(
+    params: Variables, state: TrainState, terms: Mapping[str, Term], key: Key
+  ) -> tuple[dict[str, Outputs], Variables]:
+    """Runs the student once over the images of all terms; returns outputs by term, new statistics.
+
+    All images are one batch, so that batch normalization sees labeled and unlabeled ones together.
+    """
+    passes: dict[tuple, Term] = {}
+    for name, term in terms.items():
+      passes.setdefault(_pass_of(name, term), term)
+    images = [term.images for term in passes.values()]
+    kwargs: dict[str, Any] = {}
+    if any(term.feature_dropout for term in passes.values()):
+      rates = [jnp.full(len(term.images), term.feature_dropout) for term in passes.values()]
+      kwargs['feature_dropout'] = parallel.interleave(rates)
+    joined, batch_stats = network.apply(
       {**state.student, 'params': params},
       standardize(parallel.interleave(images)),
       train=True,
-      **(dict(drop=parallel.interleave(shares)) if any(drop for _, drop in passes) else {}),
+      **kwargs,
       mutable=['batch_stats'],
       rngs={'dropout': key},
     )
-    answers = parallel.separate(_by_head(joined, heads), [len(x) for x in images])
-    answers = dict(zip(passes, answers, strict=True))
-
-    def answer(term):
-      each = _Named('head', answers[id(term.images), term.drop])
-      return each if term.head is None else each[term.head]
-
-    return {name: answer(term) for name, term in terms.items()}, changed
+    parts = parallel.separate(_by_head(joined, heads), [len(x) for x in images])
+    outputs_of_pass = dict(zip(passes, parts, strict=True))
+    outputs = {}
+    for name, term in terms.items():
+      by_head = _ByName('head', outputs_of_pass[_pass_of(name, term)])
+      outputs[name] = by_head if term.head is None else by_head[term.head]
+    return outputs, batch_stats
 
   return Learner(init, update, predict)
 
 
-def _of_unlabeled(outputs: Mapping[str, Outputs]) -> list[jax.Array]:
-  """The student's logits for unlabeled images, where a method asked for them."""
-  found = [answer for name, answer in outputs.items() if name.endswith('/unlabeled')]
-  return [answer['class'] if isinstance(answer, Mapping) else answer for answer in found]
+def _pass_of(name: str, term: Term) -> tuple:
+  """Returns what the terms of one forward pass have in common: their view and their dropout."""
+  if term.view is None:
+    return 'term', name
+  return 'view', term.view, term.feature_dropout
 
 
-def _by_head(outputs: Outputs, heads: Mapping[str, int] | None) -> Mapping[str, jax.Array]:
-  """What a network says, by head: its own, or shares of its last channels, or 'class' alone."""
+def _class_logits(outputs: Outputs) -> jax.Array:
+  return outputs['class'] if isinstance(outputs, Mapping) else outputs
+
+
+def _by_head(outputs: Outputs, heads: Mapping[str, int] | None) -> ByHead:
+  """Splits what a network returns into a dict of heads, by its last channels if `heads` say so."""
   if isinstance(outputs, Mapping):
     return outputs
   if not heads:
     return {'class': outputs}
-  return dict(zip(heads, jnp.split(outputs, np.cumsum([*heads.values()])[:-1], -1), strict=True))
+  ends = np.cumsum([*heads.values()])[:-1]
+  return dict(zip(heads, jnp.split(outputs, ends, -1), strict=True))
 
 
-def first_nonfinite(metrics: Mapping[str, float]) -> str | None:
-  """The name of a figure that is not finite, a method's loss first; None if all are."""
+def first_nonfinite(metrics: Mapping[str, Any]) -> str | None:
+  """Returns the name of a figure that is infinite or NaN, a method's loss first, or None."""
   order = sorted(metrics, key=lambda name: (not name.startswith('loss/'), name))
   return next((name for name in order if not jnp.isfinite(metrics[name])), None)

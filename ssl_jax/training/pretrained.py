@@ -1,8 +1,9 @@
-"""Backbones that start from weights of torchvision's ResNets (BSD-3), read from a file."""
+"""Starts backbones from weights of torchvision's ResNets (BSD-3), read from a file."""
 
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -10,7 +11,7 @@ from flax import traverse_util
 from safetensors.numpy import load_file
 
 from ssl_jax.errors import UserError
-from ssl_jax.io.torch_state_dict import read_torch
+from ssl_jax.io.torch_state_dict import read_state_dict
 from ssl_jax.types import TrainState
 
 LEAVES = {
@@ -20,21 +21,26 @@ LEAVES = {
   ('batch_stats', 'mean'): 'running_mean',
   ('batch_stats', 'var'): 'running_var',
 }
+"""Flax's collection and leaf -> torch's name of it."""
 
 
 def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
-  """The arrays of a .pth, .pt, .npz or .safetensors file by name."""
+  """Returns the arrays of a .pth, .pt, .npz or .safetensors file by name.
+
+  Raises:
+    UserError: if the file is of another kind, or cannot be read as a state dict.
+  """
   path = Path(path)
   try:
     if path.suffix in ('.pth', '.pt'):
-      return read_torch(path)
+      return read_state_dict(path)
     if path.suffix == '.npz':
       with np.load(path) as arrays:
         return dict(arrays)
     if path.suffix == '.safetensors':
       return load_file(path)
   except Exception as error:
-    # Three readers, each with errors of its own; all say the same to the user.
+    # Three readers, each with errors of its own; they mean the same to the user.
     raise UserError(
       f'{path} (model.pretrained) holds no state dict: {error}; save the state dict alone.'
     ) from error
@@ -48,7 +54,8 @@ def torch_name(path: tuple[str, ...]) -> str:
   return '.'.join([*modules, LEAVES[collection, leaf]])
 
 
-def _carry(name: str, value: np.ndarray, like: jax.Array, source: str) -> np.ndarray:
+def _from_torch(name: str, value: np.ndarray, like: jax.Array, source: str) -> np.ndarray:
+  """Returns an array of torch in Flax's layout, with the dtype of `like`."""
   if value.ndim == 4:
     value = value.transpose(2, 3, 1, 0)  # OIHW -> HWIO
     if value.shape[2] == 3 and like.shape[2] == 1:
@@ -64,20 +71,29 @@ def _carry(name: str, value: np.ndarray, like: jax.Array, source: str) -> np.nda
 def with_backbone(
   state: TrainState, arrays: Mapping[str, np.ndarray], source: str = 'model.pretrained'
 ) -> TrainState:
-  """The state with its backbone, and that of its average, read from a ResNet's state dict.
+  """Returns the state with its backbone, and that of its moving average, from a ResNet's weights.
 
-  The classifier and whatever else the dict holds is not looked at. Raises UserError naming the
-  first key that is missing or has another shape.
+  Whatever else the arrays hold (the classifier) is ignored.
+
+  Args:
+    state: a fresh state.
+    arrays: a state dict of torchvision's.
+    source: where the arrays come from, for messages.
+
+  Raises:
+    UserError: if the network has no backbone, or the first array that is missing or has another
+      shape.
   """
   if 'backbone' not in state.student['params']:
-    raise UserError(f'{source}: this model has no backbone to start from weights.')
-  mine = {kind: tree['backbone'] for kind, tree in state.student.items()}
-  carried = {}
-  for path, like in traverse_util.flatten_dict(mine).items():
+    raise UserError(f'{source}: this model has no backbone that could have pretrained weights.')
+  fresh = {kind: tree['backbone'] for kind, tree in state.student.items()}
+  weights: dict[tuple[str, ...], Any] = traverse_util.flatten_dict(fresh)
+  loaded: dict[Any, jax.Array] = {}
+  for path, like in weights.items():
     name = torch_name(path)
     if name not in arrays:
       raise UserError(f'{source} holds no {name!r}, which this backbone needs.')
-    carried[path] = jax.device_put(_carry(name, arrays[name], like, source), like.sharding)
-  backbone = traverse_util.unflatten_dict(carried)
-  student = {k: {**tree, 'backbone': backbone[k]} for k, tree in state.student.items()}
+    loaded[path] = jax.device_put(_from_torch(name, arrays[name], like, source), like.sharding)
+  backbone = traverse_util.unflatten_dict(loaded)
+  student = {kind: {**tree, 'backbone': backbone[kind]} for kind, tree in state.student.items()}
   return state.starting_from(student)
