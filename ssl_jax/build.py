@@ -82,7 +82,7 @@ def _canvas_limit(inputs: Inputs, name: str) -> int | None:
   """The largest side of an image that any view of a stream can reach; None: all of it."""
   reach = []
 
-  def follow(source: str, pixels: float) -> None:
+  def follow(source: str, pixels: float | int) -> None:
     for view, recipe in inputs.views.items():
       if recipe['source'] != source:
         continue

@@ -1,4 +1,4 @@
-"""Batches as functions of seed and step; facts found in the data."""
+"""Batches as functions of seed and step; stats found in the data."""
 
 import numpy as np
 import pytest
@@ -86,7 +86,7 @@ def test_streams_have_seeds_of_their_own():
 def test_small_images_lie_at_the_top_left_of_the_canvas():
   record = Pictures([(3, 5)])[0]
   record['image'] += 7
-  placed = data.place(record, (6, 6), np.random.default_rng(0))
+  placed = data.place_on_canvas(record, (6, 6), np.random.default_rng(0))
   assert placed['extent'].tolist() == [3, 5]
   assert (placed['image'][:3, :5] == 7).all()
   assert placed['image'].sum() == 7 * 3 * 5 * 3
@@ -99,7 +99,7 @@ def test_large_images_are_cut_at_a_place_that_varies():
   record = {'image': ramp, 'label': ramp[..., 0]}
   tops = set()
   for seed in range(20):
-    placed = data.place(record, (6, 9), np.random.default_rng(seed))
+    placed = data.place_on_canvas(record, (6, 9), np.random.default_rng(seed))
     assert (placed['image'][..., 0] == placed['label']).all()
     assert placed['extent'].tolist() == [6, 9]
     tops.add(int(placed['label'][0, 0]))
@@ -109,8 +109,8 @@ def test_large_images_are_cut_at_a_place_that_varies():
 
 def test_the_canvas_holds_the_largest_image_up_to_a_limit():
   source = Pictures([(8, 30), (20, 10)])
-  assert data.canvas_of(source, None) == (20, 30)
-  assert data.canvas_of(source, 16) == (16, 16)
+  assert data.canvas_size(source, None) == (20, 30)
+  assert data.canvas_size(source, 16) == (16, 16)
 
 
 def test_a_patch_keeps_its_label_and_its_point_moves_with_the_piece():
@@ -118,7 +118,7 @@ def test_a_patch_keeps_its_label_and_its_point_moves_with_the_piece():
   point = np.array([4.0, 3.0], np.float32)
   for seed in range(5):
     record = dict(image=image, label=np.int32(2), point=point, name='a', of='b')
-    placed = data.place(record, (6, 6), np.random.default_rng(seed))
+    placed = data.place_on_canvas(record, (6, 6), np.random.default_rng(seed))
     assert placed['label'] == 2
     assert placed['image'][tuple(placed['point'].astype(int))] == image[4, 3]
 
@@ -137,26 +137,28 @@ def test_facts_come_from_training_images_alone():
 
 
 def test_standardize_gives_zero_mean_and_unit_variance():
-  facts = dataset_stats.compute_stats(_splits())
+  stats = dataset_stats.compute_stats(_splits())
   pixels = np.concatenate(
-    [dataset_stats.unit(Pictures([(4, 4)] * 3)[i]['image']) for i in range(3)]
+    [dataset_stats.to_float(Pictures([(4, 4)] * 3)[i]['image']) for i in range(3)]
   )
-  found = facts.standardize(pixels)
+  found = stats.standardize(pixels)
   assert found.mean() == pytest.approx(0, abs=1e-2)
   assert found.std() == pytest.approx(1, rel=1e-2)
 
 
 def test_imagenet_statistics_are_for_colour_images():
-  assert dataset_stats.compute_stats(_splits(), 'imagenet').mean == dataset_stats.IMAGENET[0]
+  assert dataset_stats.compute_stats(_splits(), 'imagenet').mean == dataset_stats.IMAGENET_MEAN
   grey = _splits(labeled=Pictures([(4, 4)], channels=1))
   assert len(dataset_stats.compute_stats(grey, 'imagenet').mean) == 1
 
 
 def test_a_new_image_is_brought_to_what_training_saw():
-  facts = dataset_stats.compute_stats(_splits())._replace(intensity=(100.0, 300.0))
+  stats = dataset_stats.compute_stats(_splits())._replace(intensity=(100.0, 300.0))
   deep = np.full((2, 2, 1), 200, np.uint16)
-  assert dataset_stats.prepared(deep, facts, 'x.png') == pytest.approx(np.full((2, 2, 3), 0.5))
-  plain = dataset_stats.prepared(np.full((2, 2, 3), 255, np.uint8), facts, 'x.png')
+  assert dataset_stats.preprocess_image(deep, stats, 'x.png') == pytest.approx(
+    np.full((2, 2, 3), 0.5)
+  )
+  plain = dataset_stats.preprocess_image(np.full((2, 2, 3), 255, np.uint8), stats, 'x.png')
   assert plain.dtype == np.float32
   assert (plain == 1).all()
 
@@ -169,7 +171,7 @@ def test_pieces_of_a_volume_are_balanced_between_organ_and_rest(share):
   record = {'image': np.zeros((20, 30, 40, 1), np.float32), 'label': label}
   rng, hits = np.random.default_rng(0), []
   for _ in range(200):
-    placed = data.place(record, (6, 8, 8), rng, share)
+    placed = data.place_on_canvas(record, (6, 8, 8), rng, share)
     assert placed['label'].shape == (6, 8, 8)
     hits.append(placed['label'][3, 4, 4] == 2)  # the middle, which no border is near to
   assert np.mean(hits) == pytest.approx(share, abs=0.08)
@@ -180,5 +182,5 @@ def test_a_volume_of_one_class_or_smaller_than_the_piece_is_no_fault():
     label = np.full((6, 6, 6), filled, np.uint8)
     record = {'image': np.zeros((6, 6, 6, 1), np.float32), 'label': label}
     for canvas in ((4, 4, 4), (8, 8, 8), (4, 8, 4)):
-      placed = data.place(record, canvas, np.random.default_rng(0), 0.5)
+      placed = data.place_on_canvas(record, canvas, np.random.default_rng(0), 0.5)
       assert placed['label'].shape == canvas

@@ -75,19 +75,19 @@ def test_all_roles_formats_and_suffixes(tmp_path):
   assert folder.load(labeled=tmp_path / 'a', unlabeled=tmp_path / 'u' / 'images').unlabeled
 
 
-def test_holdout_is_seeded_and_may_be_none(tmp_path):
+def test_the_test_fraction_is_seeded_and_may_be_none(tmp_path):
   root = make(tmp_path / 'a', count=12)
   one, same = folder.load(labeled=root, seed=3), folder.load(labeled=root, seed=3)
   assert names(one.test) == names(same.test)
   assert len(one.test) == 3
   assert len({tuple(names(folder.load(labeled=root, seed=s).test)) for s in range(6)}) > 1
   assert not set(names(one.test)) & set(names(one.labeled))
-  assert len(folder.load(labeled=root, holdout=0.5).test) == 6
-  none = folder.load(labeled=root, holdout=0)
+  assert len(folder.load(labeled=root, test_fraction=0.5).test) == 6
+  none = folder.load(labeled=root, test_fraction=0)
   assert none.test is None
   assert len(none.labeled) == 12
-  with pytest.raises(UserError, match=r'holdout=1\.0 must be at least 0'):
-    folder.load(labeled=root, holdout=1.0)
+  with pytest.raises(UserError, match=r'test_fraction=1\.0 must be at least 0'):
+    folder.load(labeled=root, test_fraction=1.0)
   with pytest.raises(UserError, match='holds one labeled image, too few'):
     folder.load(labeled=make(tmp_path / 'b', count=1))
 
@@ -95,7 +95,7 @@ def test_holdout_is_seeded_and_may_be_none(tmp_path):
 def test_grey_and_rgb_become_rgb(tmp_path):
   root = make(tmp_path / 'a')
   write(root / 'images' / 'im0.png', picture(0, channels=1))
-  splits = folder.load(labeled=root, holdout=0)
+  splits = folder.load(labeled=root, test_fraction=0)
   assert splits.labeled[0]['image'].shape == (12, 10, 3)
   np.testing.assert_array_equal(splits.labeled[0]['image'][..., 2], picture(0, channels=1))
   assert any('grey ones are repeated' in n for n in splits.notes)
@@ -125,7 +125,7 @@ def test_16_bit_becomes_float_by_a_range_of_the_training_images(tmp_path):
 def test_8_and_16_bit_mixed(tmp_path):
   root = make(tmp_path / 'a', channels=1)
   write(root / 'images' / 'im3.png', picture(3, 1, np.uint16))
-  splits = folder.load(labeled=root, holdout=0)
+  splits = folder.load(labeled=root, test_fraction=0)
   np.testing.assert_allclose(splits.labeled[0]['image'][..., 0], picture(0, 1) / 255, atol=1e-6)
   assert splits.labeled[3]['image'].dtype == np.float32
   assert any('8-bit ones were divided by 255' in n for n in splits.notes)
@@ -152,7 +152,9 @@ def test_copies_of_test_images_leave_training_and_are_named(tmp_path):
 
 
 def test_classes_may_be_named(tmp_path):
-  splits = folder.load(labeled=make(tmp_path, (0, 128, 255)), classes=['a', 'b', 'c'], holdout=0)
+  splits = folder.load(
+    labeled=make(tmp_path, (0, 128, 255)), classes=['a', 'b', 'c'], test_fraction=0
+  )
   assert splits.classes == ('a', 'b', 'c')
   np.testing.assert_array_equal(splits.labeled[0]['label'], mask(0, [0, 1, 2]))
   assert splits.notes[0] == 'mask values in increasing order: 0 = a, 128 = b, 255 = c'
@@ -165,14 +167,14 @@ def test_the_encoding_is_found_over_all_masks(tmp_path):
     folder.load(labeled=root, test=tmp_path / 't')
 
 
-def test_a_few_instance_ids_are_recognised_by_their_single_pieces(tmp_path):
+def test_a_few_instance_ids_are_recognised_by_their_components(tmp_path):
   root = make(tmp_path / 'a')
   for i in range(4):
     instances = np.zeros(SIZES[i], np.uint8)
     for k in range(6):
       instances[1 + k, 1:4] = k + 1
     write(root / 'masks' / f'im{i}.png', instances)
-  with pytest.raises(UserError, match='look like instance ids, each being one connected piece'):
+  with pytest.raises(UserError, match='look like instance ids, each being one connected component'):
     folder.load(labeled=root)
   assert len(folder.load(labeled=root, classes=7).classes) == 7
 
@@ -218,7 +220,7 @@ def test_images_beyond_the_cache_are_read_again(tmp_path, monkeypatch):
   monkeypatch.setattr(
     'ssl_jax.data.image_source.CACHE_BYTES', 500
   )  # the first record alone: 360 + 120 bytes
-  source = folder.load(labeled=root, holdout=0).labeled
+  source = folder.load(labeled=root, test_fraction=0).labeled
   first = source[0]['image']
   assert source[0]['image'] is first
   assert source[1]['image'] is not source[1]['image']
@@ -233,7 +235,7 @@ def test_the_digest_follows_images_masks_and_split(tmp_path):
   make(tmp_path)
   before = folder.load(labeled=tmp_path).digest
   assert folder.load(labeled=tmp_path).digest == before
-  assert folder.load(labeled=tmp_path, holdout=0).digest != before
+  assert folder.load(labeled=tmp_path, test_fraction=0).digest != before
   write(tmp_path / 'masks' / 'im0.png', mask(0, (255, 0)))
   changed = folder.load(labeled=tmp_path).digest
   assert changed != before

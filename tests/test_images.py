@@ -7,7 +7,7 @@ import tifffile
 from PIL import Image
 
 from ssl_jax.errors import UserError
-from ssl_jax.io import images
+from ssl_jax.io import image_decoding, images
 from ssl_jax.types import IGNORE
 
 RNG = np.random.default_rng(0)
@@ -92,7 +92,7 @@ def test_compressed_tiled_and_planar_tiffs(tmp_path):
 def test_exif_orientation_is_applied_as_pillow_does(tmp_path, orientation):
   image = Image.fromarray(RGB)
   exif = image.getexif()
-  exif[images._imagefile.ORIENTATION] = orientation
+  exif[image_decoding.ORIENTATION_TAG] = orientation
   image.save(tmp_path / 'a.png', exif=exif)
   from PIL import ImageOps
 
@@ -232,7 +232,7 @@ def test_overlay_tints_outlines_and_leaves_background():
 
 def test_a_mask_alone_is_shown_in_its_colours():
   mask = np.array([[0, 1, 1], [0, 1, 1], [255, 255, 2]], np.uint8)
-  shown = images.coloured(mask)
+  shown = images.colorize(mask)
   assert (shown[0, 0] == 0).all()
   np.testing.assert_array_equal(shown[0, 2], images.PALETTE[1])
   np.testing.assert_array_equal(shown[2, 2], images.PALETTE[2])
@@ -240,6 +240,6 @@ def test_a_mask_alone_is_shown_in_its_colours():
 
 
 def test_thirteen_organs_have_colours_of_their_own():
-  shown = images.coloured(np.arange(16, dtype=np.uint8)[None])[0].tolist()
+  shown = images.colorize(np.arange(16, dtype=np.uint8)[None])[0].tolist()
   assert len({tuple(colour) for colour in shown[:14]}) == 14
   assert shown[14:16] == shown[1:3]  # beyond them they begin again

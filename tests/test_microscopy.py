@@ -101,8 +101,8 @@ def test_minimum_and_maximum_of_the_training_images_become_0_and_1(tmp_path):
     cells(int(n[1:]), np.uint16)[0] for s in (splits.labeled, splits.unlabeled) for n in names(s)
   ]
   assert splits.intensity == (np.min(raw), np.max(raw))
-  facts = dataset_stats.compute_stats(splits, 'minmax')
-  pixels = [facts.standardize(s[i]['image']) for s in (splits.labeled, splits.unlabeled)
+  stats = dataset_stats.compute_stats(splits, 'minmax')
+  pixels = [stats.standardize(s[i]['image']) for s in (splits.labeled, splits.unlabeled)
             for i in range(len(s))]  # fmt: skip
   assert (np.min(pixels), np.max(pixels)) == pytest.approx((0, 1))
 
@@ -148,7 +148,7 @@ def test_images_with_masks_beside_them_are_recordings_too(tmp_path):
     (dict(masks='bronze'), "data.masks='bronze' is not one of silver, gold"),
     (dict(recordings=['07']), 'has no 07; it has 01, 02'),
     (dict(labeled=0.0), r'data.labeled=0.0 asks for 0 images, and 1\.\.6 can be given'),
-    (dict(labeled=2.5), 'give 0.1 for 10 %, or a number'),
+    (dict(labeled=2.5), 'give 0.1 for 10 %, or a whole number'),
     (dict(test=9), r'data.test=9 asks for 9 images, and 1\.\.8 can be given'),
     (dict(recordings=['02']), 'holds no silver masks'),
   ],

@@ -21,7 +21,7 @@ def discs(tmp_path_factory):
 
 
 def load(discs, **knobs):
-  return points.load(labeled=discs[0], size=15, jitter=3, clear=9, **knobs)
+  return points.load(labeled=discs[0], size=15, jitter=3, min_distance=9, **knobs)
 
 
 def _middle(record):
@@ -78,7 +78,7 @@ def test_splits_are_by_image_and_depend_on_the_seed_alone(discs):
 
 
 def test_a_number_of_labels_is_drawn_equally_and_the_others_lose_theirs(discs):
-  few, more, every = load(discs, labels=9), load(discs, labels=15), load(discs)
+  few, more, every = load(discs, num_labeled=9), load(discs, num_labeled=15), load(discs)
   counts = collections.Counter(w.label for w in few.labeled.windows)
   assert counts == {0: 3, 1: 3, 2: 3}
   assert set(few.labeled.windows) < set(more.labeled.windows)
@@ -93,23 +93,23 @@ def test_a_number_of_labels_is_drawn_equally_and_the_others_lose_theirs(discs):
 
 def test_rare_classes_share_out_what_they_lack():
   windows = [Window(0, (0, i), int(i < 2), None) for i in range(20)]
-  chosen = patches.draw(windows, 10, np.random.default_rng(0))
+  chosen = patches.draw_windows(windows, 10, np.random.default_rng(0))
   assert collections.Counter(windows[i].label for i in chosen) == {0: 8, 1: 2}
 
 
 def test_balancing_turns_copies_of_rarer_classes():
   windows = [Window(0, (0, i), i % 10 == 0, None) for i in range(20)]
   windows = [w._replace(label=int(w.label)) for w in windows]
-  made = patches.balanced(windows, np.random.default_rng(0))
+  made = patches.balance_windows(windows, np.random.default_rng(0))
   assert collections.Counter(w.label for w in made) == {0: 18, 1: 18}
   assert made[:20] == windows
   rare = [w for w in made if w.label == 1]
-  assert collections.Counter((w.at, w.turn) for w in rare).most_common(1)[0][1] <= 2
+  assert collections.Counter((w.middle, w.turn) for w in rare).most_common(1)[0][1] <= 2
   assert {w.turn for w in rare} == set(range(8))
 
 
 def test_balance_of_all_uses_hidden_labels_and_says_so(discs):
-  plain, honest, paper = (load(discs, labels=9, balance=b) for b in ('none', 'labeled', 'all'))
+  plain, honest, paper = (load(discs, num_labeled=9, balance=b) for b in ('none', 'labeled', 'all'))
   assert len(plain.unlabeled) == len(honest.unlabeled) < len(paper.unlabeled)
   counts = collections.Counter(w.label for w in paper.truth.windows if w.label != IGNORE)
   counts.update(w.label for w in paper.labeled.windows)
@@ -128,19 +128,19 @@ def test_a_turned_patch_keeps_its_point(turn):
   record = source[0]
   assert _middle(record) == image[12, 18]
   assert record['image'].shape == (11, 11, 1)
-  assert (record['image'] == patches.turned(image[9:20, 10:21], turn)).all()
+  assert (record['image'] == patches.turn_patch(image[9:20, 10:21], turn)).all()
 
 
 def test_beyond_the_border_an_image_is_mirrored():
   image = np.arange(12).reshape(3, 4, 1)
   expected = np.pad(image, [(5, 6), (7, 3), (0, 0)], mode='symmetric')
-  np.testing.assert_array_equal(patches.cut(image, np.array([-5, -7]), 14), expected[:14])
+  np.testing.assert_array_equal(patches.cut_patch(image, np.array([-5, -7]), 14), expected[:14])
 
 
 def test_unlabeled_images_are_cut_on_a_grid(discs, tmp_path):
   write_discs(tmp_path, images=1, seed=5)
   splits = load(discs, unlabeled=tmp_path / 'images')
-  grid = [w for w in splits.unlabeled.windows if w.scene >= 6]
+  grid = [w for w in splits.unlabeled.windows if w.image >= 6]
   assert len(grid) == 11 * 11  # 80 pixels, one window every 7
   assert splits.unlabeled[len(splits.unlabeled) - 1]['image'].shape == (21, 21, 3)
   assert splits.truth is None
@@ -163,7 +163,7 @@ def test_crchisto_is_such_a_folder(tmp_path):
     names = iter(['epithelial', 'inflammatory', 'fibroblast', 'others'] * 10)
     lines = [line.rsplit(',', 1)[0] + f',{next(names)}' for line in path.read_text().split()[1:]]
     path.write_text('\n'.join([header, *lines]))
-  splits = crchisto.load(root=tmp_path, labels=10, size=15, jitter=3)
+  splits = crchisto.load(root=tmp_path, num_labeled=10, size=15, jitter=3)
   assert splits.classes == ('background', *crchisto.CLASSES)
   assert collections.Counter(w.label for w in splits.labeled.windows) == dict.fromkeys(range(5), 2)
   with pytest.raises(UserError, match='holds no crchisto'):
@@ -174,9 +174,9 @@ BROKEN = {
   'x;y;class\n1;2;red': r'columns x;y;class and needs x, y, class',
   'x,y\n1,2': 'columns x, y and needs',
   '': r'columns \(none\) and needs',
-  'x,y,class\n1,oops,red': "line 2: y='oops' is no number",
-  'x,y,class\n1,nan,red': "line 2: y='nan' is no number",
-  'x,y,class\n1': 'line 2: y=None is no number',
+  'x,y,class\n1,oops,red': "line 2: y='oops' is not a number",
+  'x,y,class\n1,nan,red': "line 2: y='nan' is not a number",
+  'x,y,class\n1': 'line 2: y=None is not a number',
   'x,y,class\n5,5,red\n81,2,red': 'line 3: x=81 is outside its image, which is 80 pixels wide',
   'x,y,class\n5,-1,red': 'line 2: y=-1 is outside',
   'x,y,class\n5,5,purple': "line 2: the class 'purple' is not one of red, blue",
@@ -225,14 +225,14 @@ def test_files_that_stand_alone_are_named(tmp_path, break_it, says):
 @pytest.mark.parametrize(
   ('knobs', 'says'),
   [
-    (dict(labels=10_000), '10000 labeled patches are asked for'),
-    (dict(labels=1), '1 labeled patches are asked for'),
+    (dict(num_labeled=10_000), r'data.num_labeled=10000 is not in 3\.\.'),
+    (dict(num_labeled=1), r'data.num_labeled=1 is not in 3\.\.'),
     (dict(size=5), 'at least 8 pixels'),
     (dict(jitter=20), 'less than half'),
     (dict(balance='some'), "balance='some' is not one of"),
     (dict(background=0.0), 'No labeled patch is background'),
     (dict(background=-1.0), 'at least 0'),
-    (dict(holdout=1.5), 'holdout=1.5'),
+    (dict(test_fraction=1.5), 'test_fraction=1.5'),
   ],
 )
 def test_knobs_that_cannot_be_are_refused(discs, knobs, says):

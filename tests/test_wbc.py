@@ -63,7 +63,7 @@ def test_the_papers_lists_and_files_agree():
     assert len(flat) == len(frozenset(flat))
     raw = [path for name in flat for path in wbc_builder.raw_paths(set, name).values()]
     assert frozenset(raw) <= frozenset(files)
-    for train, val in wbc.TWINS[set].items():
+    for train, val in wbc.DUPLICATES[set].items():
       assert val in splits['val']
       assert train in splits['labeled'] + splits['unlabeled']
   url = wbc_builder.raw_files('zheng1')['Dataset 1/001.bmp'].url
@@ -100,11 +100,11 @@ def test_both_mask_variants(folder):
 
 
 def test_a_smaller_mask_lies_at_the_top_left_and_the_rest_is_ignored():
-  canvas = wbc.place(np.ones((3, 4), np.uint8), (6, 6), 0)
+  canvas = wbc.place_mask(np.ones((3, 4), np.uint8), (6, 6), 0)
   assert (canvas[:3, :4] == 1).all()
   assert (canvas == 1).sum() == 12
   assert (canvas == IGNORE).sum() == 24
-  assert (wbc.place(np.ones((3, 4), np.uint8), (6, 6), 2)[2:5, 2:6] == 1).all()
+  assert (wbc.place_mask(np.ones((3, 4), np.uint8), (6, 6), 2)[2:5, 2:6] == 1).all()
 
 
 def test_counts_take_the_first_names(folder):
@@ -121,7 +121,7 @@ def test_counts_take_the_first_names(folder):
 @pytest.mark.parametrize(
   ('knobs', 'sentence'),
   [
-    ({'set': 'lisk'}, r"set='lisk' is not known; choose one of zheng1, zheng2, lisc"),
+    ({'set': 'lisk'}, r"data.set='lisk' is not known; choose one of zheng1, zheng2, lisc"),
     ({'masks': 'both'}, r"masks='both' is not known; choose one of aligned, authors"),
     ({'duplicates': 'no'}, r"duplicates='no' is not known"),
     ({'labeled': 9}, r'labeled=9 must lie in 1\.\.2'),
@@ -164,9 +164,11 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 @pytest.fixture
 def server(tmp_path, monkeypatch):
   """A made-up release with its own manifest, served from this machine; yields (folder, paths)."""
-  served, facts, asked = tmp_path / 'served', tmp_path / 'facts', []
-  facts.mkdir()
-  with (facts / 'wbc_splits.tsv').open('w', newline='') as file:
+  served = tmp_path / 'served'
+  tables = tmp_path / 'tables'
+  tables.mkdir()
+  asked = []
+  with (tables / 'wbc_splits.tsv').open('w', newline='') as file:
     rows = [('lisc', split, name) for split, names in NAMES.items() for name in names]
     csv.writer(file, delimiter='\t').writerows([('set', 'split', 'name'), *rows])
   rows = [('repository', 'commit', 'path', 'bytes', 'sha256')]
@@ -183,7 +185,7 @@ def server(tmp_path, monkeypatch):
       file.write_bytes(data)
       digest = hashlib.sha256(data).hexdigest()
       rows.append(('Vinh2608/ST-PlusPlus', 'abc', path, len(data), digest))
-  with (facts / 'wbc_files.tsv').open('w', newline='') as file:
+  with (tables / 'wbc_files.tsv').open('w', newline='') as file:
     csv.writer(file, delimiter='\t').writerows(rows)
   handler = type('Asked', (Handler,), {'asked': asked})
   daemon = http.server.ThreadingHTTPServer(('127.0.0.1', 0), partial(handler, directory=served))
@@ -191,7 +193,7 @@ def server(tmp_path, monkeypatch):
   monkeypatch.setenv(wbc_builder.MIRROR, f'http://127.0.0.1:{daemon.server_port}')
   monkeypatch.setenv('NO_PROXY', '127.0.0.1')
   monkeypatch.setenv('no_proxy', '127.0.0.1')
-  monkeypatch.setattr(wbc_builder, 'FACTS', facts)
+  monkeypatch.setattr(wbc_builder, 'TABLES', tables)
   yield served, asked
   seen = -1
   while seen != len(asked):  # a failed download leaves others under way, which would try for long

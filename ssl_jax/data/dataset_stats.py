@@ -5,23 +5,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Num
 
 from ssl_jax.io import images
 from ssl_jax.types import IGNORE, MASKS, Source, Splits
 
-SAMPLE = 256
-"""Images looked at to find the intensities and the canvas; all of them in a small set."""
+SAMPLED = 256
+"""Images from which intensities, class fractions and the canvas are found; all of a small set."""
 
+SAMPLED_PIXELS = 2**30
+"""Of large images and volumes only as many are looked at as hold this many pixels."""
 
-PIXELS = 2**30
-"""Of large images and volumes, only as many are looked at as hold so many pixels."""
-
-
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class DatasetStats(NamedTuple):
-  """What was found in the data and prediction needs: kept beside the checkpoints as data.json."""
+  """What prediction must know of the training data; a run keeps it beside its checkpoints."""
 
   classes: tuple[str, ...]
   channels: int
@@ -31,86 +31,121 @@ class DatasetStats(NamedTuple):
   counts: Mapping[str, int]  # images per split
   fingerprint: int  # of images, masks and splits: a resumed run must see the same
   task: str = MASKS
-  scale: float = 1.0  # how much smaller than their files the images were
-  preparation: Mapping | None = None  # how volumes were prepared
+  scale: float = 1.0  # size of the images relative to their files
+  preprocessing: Mapping[str, Any] | None = None  # of volumes: fields of VolumePreprocessing
 
   def standardize(self, pixels: Any) -> Any:
-    """[..., C] in [0, 1] -> zero mean, unit variance per channel, as the network wants it."""
-    return (pixels - np.float32(self.mean)) / np.float32(self.std)
+    """Scales pixels [..., C] in [0, 1] to zero mean and unit variance per channel."""
+    mean = np.asarray(self.mean, np.float32)
+    std = np.asarray(self.std, np.float32)
+    return (pixels - mean) / std
 
 
-def unit(image: np.ndarray) -> np.ndarray:
-  """uint8 or float32 [..., C] -> float32 in [0, 1]."""
+def to_float(image: Num[np.ndarray, '*space c']) -> Num[np.ndarray, '*space c']:
+  """Returns an image as float32 in [0, 1]; 8-bit images are divided by 255, others are so."""
   return image.astype(np.float32) / 255 if image.dtype == np.uint8 else image
 
 
-def _spread(source: Source) -> list[int]:
-  """Indices from the first to the last image, at most SAMPLE, and of PIXELS in all."""
-  most = int(np.clip(PIXELS // np.prod(source[0]['image'].shape[:-1]), 2, SAMPLE))
-  return np.unique(np.linspace(0, len(source) - 1, most).astype(int)).tolist()
+def sampled_indices(source: Source) -> list[int]:
+  """Returns indices evenly spaced from the first to the last image of a source.
+
+  They are at most SAMPLED, and at least 2 but fewer than SAMPLED where images are large.
+  """
+  pixels = np.prod(source[0]['image'].shape[:-1])
+  count = int(np.clip(SAMPLED_PIXELS // pixels, 2, SAMPLED))
+  return np.unique(np.linspace(0, len(source) - 1, count).astype(int)).tolist()
 
 
-def _sample(splits: Splits) -> Iterator[np.ndarray]:
+def _sampled_images(splits: Splits) -> Iterator[np.ndarray]:
+  """Images to learn from, in [0, 1]; never those of val or test."""
   for source in (splits.labeled, splits.unlabeled):
     if source is not None:
-      for index in _spread(source):
-        yield source[index]['image']
-
-
-def _per_channel(image: np.ndarray) -> np.ndarray:
-  return image.mean(tuple(range(image.ndim - 1)))
-
-
-def _ends(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  axes = tuple(range(image.ndim - 1))
-  return image.min(axes), image.max(axes)
+      for index in sampled_indices(source):
+        yield to_float(source[index]['image'])
 
 
 def compute_stats(splits: Splits, normalize: str = 'data') -> DatasetStats:
-  """Reads what prediction will need off the training images, never off val or test.
+  """Computes from the training images what prediction must know; val and test are only counted.
 
-  `normalize`: 'data' for the training images' own mean and deviation, 'minmax' for their minimum
-  and maximum, which become 0 and 1, 'imagenet' for ImageNet's mean and deviation.
+  Args:
+    splits: the data set.
+    normalize: 'data' for mean and standard deviation of the training images; 'minmax' for their
+      minimum and maximum, which become 0 and 1; 'imagenet' for those of ImageNet, where there are
+      three channels (else as 'data').
   """
-  sums = [(_per_channel(x), _per_channel(x**2)) for x in map(unit, _sample(splits))]
-  mean, square = (np.mean([s[i] for s in sums], axis=0) for i in (0, 1))
-  std = np.sqrt(np.maximum(square - mean**2, 1e-6))
+  mean, std = _mean_and_std(splits)
   channels = len(mean)
   if normalize == 'imagenet' and channels == 3:
-    mean, std = IMAGENET
+    mean = np.array(IMAGENET_MEAN)
+    std = np.array(IMAGENET_STD)
   if normalize == 'minmax':
-    low = np.min([_ends(image)[0] for image in map(unit, _sample(splits))], 0)
-    high = np.max([_ends(image)[1] for image in map(unit, _sample(splits))], 0)
-    mean, std = low, np.maximum(high - low, 1e-3)
-  named = {n: getattr(splits, n) for n in ('labeled', 'unlabeled', 'val', 'test')}
-  counts = {n: len(source) for n, source in named.items() if source is not None}
+    low, high = _min_and_max(splits)
+    mean = low
+    std = np.maximum(high - low, 1e-3)
+  counts = {}
+  for name in ('labeled', 'unlabeled', 'val', 'test'):
+    source = getattr(splits, name)
+    if source is not None:
+      counts[name] = len(source)
   return DatasetStats(
     classes=tuple(splits.classes),
     channels=channels,
     intensity=splits.intensity,
-    mean=tuple(round(float(m), 6) for m in mean),
-    std=tuple(round(float(s), 6) for s in std),
+    mean=tuple(round(float(value), 6) for value in mean),
+    std=tuple(round(float(value), 6) for value in std),
     counts=counts,
     fingerprint=zlib.crc32(repr((*counts.items(), splits.digest)).encode()),
     task=splits.task,
     scale=splits.scale,
-    preparation=splits.preparation,
+    preprocessing=splits.preprocessing,
   )
 
 
-def class_shares(source: Source, classes: Sequence[str]) -> dict[str, float]:
-  """The share of each class among the labeled pixels (or patches) of a sample."""
+def _mean_and_std(splits: Splits) -> tuple[np.ndarray, np.ndarray]:
+  """Per channel; every image counts alike, whatever its size."""
+  means = []
+  squares = []
+  for image in _sampled_images(splits):
+    space = tuple(range(image.ndim - 1))
+    means.append(image.mean(space))
+    squares.append((image**2).mean(space))
+  mean = np.mean(means, axis=0)
+  square = np.mean(squares, axis=0)
+  return mean, np.sqrt(np.maximum(square - mean**2, 1e-6))
+
+
+def _min_and_max(splits: Splits) -> tuple[np.ndarray, np.ndarray]:
+  """Per channel, over all sampled images."""
+  lows = []
+  highs = []
+  for image in _sampled_images(splits):
+    space = tuple(range(image.ndim - 1))
+    lows.append(image.min(space))
+    highs.append(image.max(space))
+  return np.min(lows, 0), np.max(highs, 0)
+
+
+def class_fractions(source: Source, classes: Sequence[str]) -> dict[str, float]:
+  """Returns the fraction of each class among the labeled pixels (or patches) of a sample."""
   total = np.zeros(len(classes))
-  for index in _spread(source):
+  for index in sampled_indices(source):
     label = np.asarray(source[index]['label'])
     total += np.bincount(label[label != IGNORE], minlength=len(classes))[: len(classes)]
-  return dict(zip(classes, (total / max(total.sum(), 1)).tolist(), strict=True))
+  fractions = total / max(total.sum(), 1)
+  return dict(zip(classes, fractions.tolist(), strict=True))
 
 
-def prepared(image: np.ndarray, facts: DatasetStats, name: str) -> np.ndarray:
-  """A new image as training saw its own: float32 [h, w, facts.channels] in [0, 1], scaled."""
-  ready = images.to_channels(images.rescale(image, facts.intensity, name), facts.channels, name)
-  if facts.scale == 1:
+def preprocess_image(
+  image: Num[np.ndarray, 'h w c'], stats: DatasetStats, name: str
+) -> Float[np.ndarray, 'new_h new_w new_c']:
+  """Returns a new image as training saw its own: in [0, 1], with their channels and scale.
+
+  Raises:
+    UserError: naming the image, if it is in colour or deep where the training images were not.
+  """
+  scaled = images.rescale(image, stats.intensity, name)
+  ready = images.to_channels(scaled, stats.channels, name)
+  if stats.scale == 1:
     return ready
-  size = [max(round(n * facts.scale), 1) for n in ready.shape[:2]]
-  return images.resized(ready, size, smooth=True)
+  size = [max(round(length * stats.scale), 1) for length in ready.shape[:2]]
+  return images.resize(ready, size, smooth=True)

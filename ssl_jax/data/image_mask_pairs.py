@@ -1,4 +1,4 @@
-"""Folders on disk -> checked lists of image files and the masks that belong to them."""
+"""Folders on disk -> checked lists of image files and of the masks that belong to them."""
 
 import hashlib
 import re
@@ -10,71 +10,94 @@ from ssl_jax.errors import UserError
 from ssl_jax.io import images
 
 SUFFIX = re.compile(r'[ ._-](masks?|seg|segmentation|labels?|gt)$', re.IGNORECASE)
+"""What the name of a mask file may have after the name of its image."""
 
 
-class Item(NamedTuple):
+class ImageFile(NamedTuple):
   """One image file, checked to be readable as far as its header goes."""
 
-  name: str  # the file's stem
+  name: str  # without folder and ending
   image: Path
   mask: Path | None
   header: images.Header
-  sha256: str
+  sha256: str  # of the image file
 
 
-def pairs(folder: str | Path, role: str) -> list[Item]:
-  """Lists the image and mask pairs of a folder that has images/ and masks/ in it.
+def list_pairs(folder: str | Path, role: str) -> list[ImageFile]:
+  """Lists the pairs of image and mask in the folders images/ and masks/ of a folder.
 
-  A mask has its image's stem, or that with _mask, _seg, _label or _gt after it. Raises UserError
-  where a folder is missing or an image or mask stands alone.
+  A mask has its image's name, or that with _mask, _seg, _label or _gt after it.
+
+  Args:
+    folder: that has the two folders in it.
+    role: what the folder is for ('labeled', 'val', 'test'), for messages.
+
+  Raises:
+    UserError: if a folder is missing, or an image or a mask has no partner.
   """
   how = 'put the images in images/ and their masks, under the same names, in masks/'
-  found = {kind: inside(Path(folder), kind, role, how) for kind in ('images', 'masks')}
-  items = files_in(found['images'])
-  masks = _match(items, images.list_images(found['masks']))
-  for item in items:
-    if item.name not in masks:
+  image_folder = subfolder(Path(folder), 'images', role, how)
+  mask_folder = subfolder(Path(folder), 'masks', role, how)
+  files = list_files(image_folder)
+  masks = _match(files, images.list_images(mask_folder))
+  for file in files:
+    if file.name not in masks:
       raise UserError(
-        f'{item.image} has no mask in {found["masks"]}; add one called {item.name}.png, or move '
+        f'{file.image} has no mask in {mask_folder}; add one called {file.name}.png, or move '
         'the image to the unlabeled folder.'
       )
-  return [item._replace(mask=masks[item.name]) for item in items]
+  return [file._replace(mask=masks[file.name]) for file in files]
 
 
-def singles(folder: str | Path) -> list[Item]:
-  """Lists the images of a folder, or of the images/ in it; no masks are looked for."""
-  own = Path(folder) / 'images'
-  return files_in(own if own.is_dir() else Path(folder))
+def list_unlabeled(folder: str | Path) -> list[ImageFile]:
+  """Lists the images of a folder, or of the images/ in it; looks for no masks.
+
+  Raises:
+    UserError: if the folder is missing or holds no images.
+  """
+  inner = Path(folder) / 'images'
+  return list_files(inner if inner.is_dir() else Path(folder))
 
 
-def inside(folder: Path, kind: str, role: str, how: str) -> Path:
-  """The folder `kind` in a folder; raises UserError that says `how` it should be."""
+def subfolder(folder: Path, name: str, role: str, how: str) -> Path:
+  """Returns the folder `name` of a folder, in whatever case it is written.
+
+  Raises:
+    UserError: if there is none; the message names the role and ends with `how` it should be.
+  """
   if not folder.is_dir():
     raise UserError(f'The folder {folder} ({role}) does not exist; check the path.')
   for path in sorted(folder.iterdir()):
-    if path.is_dir() and path.name.lower() == kind:
+    if path.is_dir() and path.name.lower() == name:
       return path
-  raise UserError(f'{folder} ({role}) has no folder {kind}/ in it; {how}.')
+  raise UserError(f'{folder} ({role}) has no folder {name}/ in it; {how}.')
 
 
-def files_in(folder: Path) -> list[Item]:
-  """Lists the images of a folder by name; raises UserError where two have the same stem."""
-  items: dict[str, Item] = {}
+def list_files(folder: Path) -> list[ImageFile]:
+  """Lists the images of a folder, sorted by name, without masks.
+
+  Raises:
+    UserError: if the folder is missing, holds no images, or two that differ only in their endings.
+  """
+  files: dict[str, ImageFile] = {}
   for path in images.list_images(folder):
-    if path.stem in items:
+    name = path.stem
+    if name in files:
       raise UserError(
-        f'{path} and {items[path.stem].image.name} have the same name; rename one of them.'
+        f'{path} and {files[name].image.name} have the same name; rename one of them.'
       )
     data = images.read_bytes(path)
-    digest = hashlib.sha256(data).hexdigest()
-    items[path.stem] = Item(path.stem, path, None, images.decode_header(data, str(path)), digest)
-  return list(items.values())
+    header = images.decode_header(data, str(path))
+    files[name] = ImageFile(name, path, None, header, hashlib.sha256(data).hexdigest())
+  return list(files.values())
 
 
-def _match(items: Sequence[Item], masks: Sequence[Path]) -> dict[str, Path]:
-  names = {item.name for item in items}
+def _match(files: Sequence[ImageFile], masks: Sequence[Path]) -> dict[str, Path]:
+  """Masks by the names of their images."""
+  names = {file.name for file in files}
   matched: dict[str, Path] = {}
   for path in masks:
+    # An image may itself be called cell_mask: the whole name goes first.
     name = path.stem if path.stem in names else SUFFIX.sub('', path.stem)
     if name not in names:
       raise UserError(f'{path} has no image of that name in images/; add the image or remove it.')

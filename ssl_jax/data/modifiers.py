@@ -1,127 +1,175 @@
-"""What a page may do to any data set before it is used: smaller images, masks with gaps."""
+"""What a config may do to any data set before it is used: smaller images, incomplete masks."""
 
 import abc
 import functools
-from collections.abc import Mapping
 
 import numpy as np
+from jaxtyping import Int32, Integer
 from scipy import ndimage
 
 from ssl_jax.errors import UserError
 from ssl_jax.io import images
-from ssl_jax.types import IGNORE, MASKS, Source, Splits
+from ssl_jax.types import BACKGROUND, IGNORE, MASKS, Record, Source, Splits
 
-KEPT = 512
-"""Images that a source keeps as it has made them, the last that were asked for."""
-TOUCHING = np.ones((3, 3), int)
+CACHED = 512
+"""Records that a modified source keeps, those asked for last."""
+
+NEIGHBOURS = np.ones((3, 3), int)
+"""Pixels that touch by a side or a corner belong to one instance."""
 
 
-class _Derived(abc.ABC):
-  """A source whose records are made of another's, and the last of them kept."""
+class _ModifiedSource(abc.ABC):
+  """A Source whose records are made from another's; the last of them are kept."""
 
   def __init__(self, source: Source):
     self._source = source
-    self._at = functools.lru_cache(KEPT)(self._make)
+    self._cached = functools.lru_cache(CACHED)(self._modify)
 
   def __len__(self) -> int:
     return len(self._source)
 
-  def __getitem__(self, index: int) -> dict:
-    return dict(self._at(int(index) % len(self)))
+  def __getitem__(self, index: int) -> Record:
+    return self._cached(int(index) % len(self)).copy()
 
   @abc.abstractmethod
-  def _make(self, index: int) -> Mapping:
-    """What the record of an index becomes."""
+  def _modify(self, index: int) -> Record:
+    """Makes the record of an index."""
 
 
-class Downscaled(_Derived):
-  """Images and masks made smaller: areas are averaged, class ids picked."""
+class Downscaled(_ModifiedSource):
+  """Images and masks made smaller by a factor: areas are averaged, class ids picked."""
 
   def __init__(self, source: Source, scale: float | int):
     super().__init__(source)
     self._scale = scale
 
-  def _make(self, index: int) -> dict:
-    record = self._source[index]
-    size = [max(round(n * self._scale), 1) for n in record['image'].shape[:2]]
-    made = {'image': images.resized(record['image'], size, smooth=True)}
+  def _modify(self, index: int) -> Record:
+    record = self._source[index].copy()
+    height, width = record['image'].shape[:2]
+    size = (max(round(height * self._scale), 1), max(round(width * self._scale), 1))
+    record['image'] = images.resize(record['image'], size, smooth=True)
     if 'label' in record:
-      made['label'] = images.resized(record['label'], size, smooth=False)
-    return {**record, **made}
+      record['label'] = images.resize(np.asarray(record['label']), size, smooth=False)
+    return record
 
 
-class InstancesDropped(_Derived):
-  """Masks from which some instances are gone, as if nobody had drawn them; always the same ones.
+class InstancesDropped(_ModifiedSource):
+  """Masks from which some instances are missing, as if nobody had drawn them; always the same ones.
 
-  Instances are the connected pieces of a class. With `truth` the masks are whole, and 'removed'
-  [H, W] holds the number (1, 2, ...) of each instance that is gone elsewhere, 0 where none is.
+  Instances are the connected components of a class.
+
+  Args:
+    source: has complete masks.
+    fraction: the probability that an instance is dropped.
+    seed: of the draw.
+    min_pixels: smaller instances stay.
+    complete: True leaves the masks complete and adds 'removed' [H, W], which numbers (1, 2, ...)
+      the instances that are missing otherwise.
   """
 
   def __init__(
-    self, source: Source, share: float | int, seed: int, least: int, truth: bool = False
+    self,
+    source: Source,
+    fraction: float | int,
+    seed: int,
+    min_pixels: int,
+    complete: bool = False,
   ):
     super().__init__(source)
-    self._draw, self._truth = (share, seed, least), truth
+    self._fraction = fraction
+    self._seed = seed
+    self._min_pixels = min_pixels
+    self._complete = complete
 
-  def _make(self, index: int) -> dict:
-    record, (share, seed, least) = self._source[index], self._draw
-    gone = dropped_instances(record['label'], share, np.random.default_rng([seed, index]), least)
-    if self._truth:
-      return {**record, 'removed': gone}
-    return {**record, 'label': np.where(gone > 0, 0, record['label']).astype(np.uint8)}
+  def _modify(self, index: int) -> Record:
+    record = self._source[index].copy()
+    label = np.asarray(record['label'])
+    rng = np.random.default_rng([self._seed, index])
+    removed = draw_instances(label, self._fraction, rng, self._min_pixels)
+    if self._complete:
+      record['removed'] = removed
+    else:
+      record['label'] = np.where(removed > 0, BACKGROUND, label).astype(np.uint8)
+    return record
 
 
-def dropped_instances(
-  mask: np.ndarray, share: float | int, rng: np.random.Generator, least: int
-) -> np.ndarray:
-  """Numbers [H, W] of the instances to remove, 0 elsewhere; each goes with probability `share`.
+def draw_instances(
+  mask: Integer[np.ndarray, 'h w'],
+  fraction: float | int,
+  rng: np.random.Generator,
+  min_pixels: int,
+) -> Int32[np.ndarray, 'h w']:
+  """Draws the instances to drop from a mask; returns their numbers 1, 2, ..., and 0 elsewhere.
 
-  Pieces of fewer than `least` pixels stay; no piece is drawn because of its size beyond that.
+  Each instance of at least `min_pixels` is drawn with probability `fraction`, whatever its size.
   """
-  gone = np.zeros(mask.shape, np.int32)
+  removed = np.zeros(mask.shape, np.int32)
   for value in np.unique(mask):
-    if value in (0, IGNORE):
+    if value in (BACKGROUND, IGNORE):
       continue
-    pieces, count = ndimage.label(mask == value, TOUCHING)
-    drawn = rng.random(count + 1) < share
-    large = np.bincount(pieces.ravel(), minlength=count + 1) >= least
-    chosen = drawn & large
-    chosen[0] = False
-    number = np.where(chosen, np.cumsum(chosen) + gone.max(), 0)
-    gone += number[pieces]
-  return gone
+    components, count = ndimage.label(mask == value, NEIGHBOURS)
+    drawn = rng.random(count + 1) < fraction
+    large = np.bincount(components.ravel(), minlength=count + 1) >= min_pixels
+    drawn &= large
+    drawn[0] = False  # component 0 is everything else
+    numbers = np.where(drawn, np.cumsum(drawn) + removed.max(), 0)
+    removed += numbers[components]
+  return removed
 
 
 def downscale(splits: Splits, scale: float | int) -> Splits:
-  """The data set with all images and masks made smaller by `scale` in 0..1 (1: as they are)."""
+  """Returns a data set with all images and masks made smaller by `scale`, above 0 and up to 1.
+
+  Raises:
+    UserError: if the scale is outside this range, or the data set has points instead of masks.
+  """
   if not 0 < scale <= 1:
     raise UserError(f'data.scale={scale} is not above 0 and at most 1.')
   if splits.task != MASKS:
-    raise UserError('data.scale is for masks; of cells the patches are cut at native size.')
-  parts = {n: getattr(splits, n) for n in ('labeled', 'unlabeled', 'val', 'test', 'truth')}
-  made = {name: Downscaled(source, scale) for name, source in parts.items() if source is not None}
-  return splits._replace(**made, scale=float(scale), digest=f'{splits.digest} scale {scale}')
+    raise UserError('data.scale is for masks; patches around marked cells are cut at native size.')
+
+  def smaller(source: Source | None) -> Downscaled | None:
+    return None if source is None else Downscaled(source, scale)
+
+  return splits._replace(
+    labeled=Downscaled(splits.labeled, scale),
+    unlabeled=smaller(splits.unlabeled),
+    val=smaller(splits.val),
+    test=smaller(splits.test),
+    truth=smaller(splits.truth),
+    scale=float(scale),
+    digest=f'{splits.digest} scale {scale}',
+  )
 
 
 def drop_instances(
-  splits: Splits, share: float | int = 0.0, seed: int = 0, least: int | float = 16
+  splits: Splits, fraction: float | int = 0.0, seed: int = 0, min_pixels: int | float = 16
 ) -> Splits:
-  """The data set with a `share` of the instances gone from its labeled masks; `complete` has all.
+  """Returns a data set with a fraction of the instances missing from its labeled masks.
 
-  Which ones is drawn by `seed`. Pieces of fewer than `least` pixels stay. Val and test keep theirs.
+  `complete` has all of them. The masks of val and test stay complete.
+
+  Args:
+    splits: the data set.
+    fraction: the probability that an instance is dropped.
+    seed: of the draw.
+    min_pixels: smaller instances stay.
+
+  Raises:
+    UserError: if the fraction is outside 0..1, or the data set has points instead of masks.
   """
-  if not 0 <= share < 1:
-    raise UserError(f'data.missing.share={share} is not in 0..1 (and below 1).')
+  if not 0 <= fraction < 1:
+    raise UserError(
+      f'data.drop_instances.fraction={fraction} must be at least 0 and below 1, a fraction of the '
+      'instances.'
+    )
   if splits.task != MASKS:
-    raise UserError('data.missing takes instances out of masks, and these data have points.')
-  knobs = share, seed, int(least)
-  labeled, complete = (
-    InstancesDropped(splits.labeled, *knobs, truth=truth) for truth in (False, True)
-  )
-  told = f'{share:.0%} of the instances in labeled masks were taken away (data.missing)'
+    raise UserError('data.drop_instances removes instances from masks, but these data have points.')
+  least = int(min_pixels)
+  note = f'{fraction:.0%} of the instances were removed from labeled masks (data.drop_instances)'
   return splits._replace(
-    labeled=labeled,
-    complete=complete,
-    notes=(*splits.notes, told),
-    digest=f'{splits.digest} missing {knobs}',
+    labeled=InstancesDropped(splits.labeled, fraction, seed, least),
+    complete=InstancesDropped(splits.labeled, fraction, seed, least, complete=True),
+    notes=(*splits.notes, note),
+    digest=f'{splits.digest} missing {(fraction, seed, least)}',
   )

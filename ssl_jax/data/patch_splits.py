@@ -4,194 +4,286 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 
-from ssl_jax.data import image_source
-from ssl_jax.data import patches as _patches
-from ssl_jax.data.image_mask_pairs import Item, singles
+from ssl_jax.data import held_out, image_source, patches
+from ssl_jax.data.image_mask_pairs import ImageFile, list_unlabeled
 from ssl_jax.data.patches import Patches, Window
-from ssl_jax.data.point_annotations import BACKGROUND, Scene, classes_of, named, read_folder
+from ssl_jax.data.point_annotations import (
+  BACKGROUND_NAME,
+  AnnotatedImage,
+  classes_in,
+  read_folder,
+  to_class_ids,
+)
 from ssl_jax.errors import UserError
-from ssl_jax.types import CELLS, IGNORE, Source, Splits
+from ssl_jax.types import CELLS, IGNORE, Record, Source, Splits
 
 ROLES = ('labeled', 'val', 'test')
+"""Roles of images whose cells are marked."""
+
 BALANCE = ('none', 'labeled', 'all')
 
 
-class Cutting(NamedTuple):
-  """How patches are cut (see points.load)."""
+class PatchSettings(NamedTuple):
+  """How patches are cut; datasets/points.py says more."""
 
-  size: int
-  jitter: int
-  background: float
-  clear: float
-  balance: str
+  size: int  # pixels a side
+  jitter: int  # pixels that a cell may lie beside the middle, on either axis
+  background: float  # background patches for each patch of an average class
+  min_distance: float  # pixels from the middle of a background patch to the nearest cell
+  balance: str  # one of BALANCE: which patches are joined by turned copies of rarer classes
 
   def check(self) -> None:
-    """Raises UserError for a knob that cannot be."""
+    """Checks the settings.
+
+    Raises:
+      UserError: naming the first that is wrong.
+    """
     if self.size < 8 or not 0 <= self.jitter < self.size / 2:
       raise UserError(
         f'data.size={self.size} and data.jitter={self.jitter}: a patch has at least 8 pixels a '
         f'side, and its cell lies less than half of that beside the middle.'
       )
-    if self.background < 0 or self.clear < 0:
-      raise UserError('data.background and data.clear are at least 0.')
+    if self.background < 0 or self.min_distance < 0:
+      raise UserError('data.background and data.min_distance are at least 0.')
     if self.balance not in BALANCE:
       raise UserError(f'data.balance={self.balance!r} is not one of {", ".join(BALANCE)}.')
 
 
 class WholeImages:
-  """A Source of whole images with the 'points' [n, 2] (row, column) and 'classes' [n] in them."""
+  """A Source of whole images with the 'points' [n, 2] and 'classes' [n] of their cells."""
 
-  def __init__(self, images: Source, scenes: Sequence[Scene]):
-    self._images, self._scenes = images, scenes
+  def __init__(self, images: Source, annotated_images: Sequence[AnnotatedImage]):
+    self._images = images
+    self._annotated = annotated_images
 
   def __len__(self) -> int:
-    return len(self._scenes)
+    return len(self._annotated)
 
-  def __getitem__(self, index: int) -> dict:
-    scene = self._scenes[index]
-    return {**self._images[index], 'points': scene.at, 'classes': scene.classes}
+  def __getitem__(self, index: int) -> Record:
+    record = self._images[index].copy()
+    record['points'] = self._annotated[index].cells
+    record['classes'] = self._annotated[index].classes
+    return record
 
 
-def read(
+def make_splits(
   folders: Mapping[str, str | Path | None],
   unlabeled: str | Path | None,
   classes: Sequence[str] | None,
   *,
-  labels: int | None,
-  holdout: float | int,
+  num_labeled: int | None,
+  test_fraction: float | int,
   seed: int,
-  cutting: Cutting,
+  settings: PatchSettings,
   percentiles: Sequence[float | int],
 ) -> Splits:
-  """Reads the folders of 'labeled' and perhaps 'val' and 'test' (see points.load).
+  """Makes a data set of patches from folders of images and points.
 
-  Of the patches of 'labeled', `labels` (None: all of known class) keep their label, equally many of
-  each class; the others join the unlabeled ones. Everything drawn depends on `seed` alone.
+  Everything that is drawn depends on `seed` alone.
+
+  Args:
+    folders: of 'labeled', and perhaps of 'val' and 'test'.
+    unlabeled: a folder of images in which nothing is marked.
+    classes: names, without the background; None: those that the points name.
+    num_labeled: how many patches keep their label, equally many of each class; None: all of known
+      class. The others become unlabeled.
+    test_fraction: of the images of 'labeled', where there is no 'test'.
+    seed: of all draws.
+    settings: how patches are cut.
+    percentiles: of raw values that become 0 and 1, where images have more than 8 bits.
+
+  Raises:
+    UserError: naming the file, the line of a CSV or the setting that is wrong.
   """
-  cutting.check()
-  given = {r: read_folder(folders[r], r) if folders.get(r) else [] for r in ROLES}
-  names = tuple(classes) if classes else classes_of(given['labeled'])
-  scenes = {role: named(folder, names) for role, folder in given.items()}
-  roles = {role: [scene.item for scene in found] for role, found in scenes.items()}
-  roles['unlabeled'] = singles(unlabeled) if unlabeled else []
+  settings.check()
+  folders_read = {}
+  for role in ROLES:
+    path = folders.get(role)
+    folders_read[role] = read_folder(path, role) if path else []
+  names = tuple(classes) if classes else classes_in(folders_read['labeled'])
+  annotated = {role: to_class_ids(folder, names) for role, folder in folders_read.items()}
+  files = {role: [image.file for image in of_role] for role, of_role in annotated.items()}
+  files['unlabeled'] = list_unlabeled(unlabeled) if unlabeled else []
   notes = []
-  if not roles['test']:
-    roles['labeled'], roles['test'], notes = image_source.hold_out(roles['labeled'], holdout, seed)
-  notes += image_source.drop_copies(roles)
-  every = {scene.item: scene for found in scenes.values() for scene in found}
-  scenes = {role: [every[item] for item in roles[role]] for role in ROLES}
-  plain = {role: [item._replace(mask=None) for item in items] for role, items in roles.items()}
-  found, more = image_source.sources(plain, _no_masks, percentiles)
-  cutter = _Cutter(cutting, found, scenes, roles, seed, len(names))
-  shown, rest = cutter.training(labels)
-  patches: dict[str, Any] = {r: cutter.held_out(r) if scenes[r] else None for r in ('val', 'test')}
-  counts = np.bincount([w.label for w in shown.windows], minlength=len(names) + 1)
-  labeled = dict(zip((BACKGROUND, *names), counts.tolist(), strict=True))
-  if empty := [name for name, count in labeled.items() if not count]:
-    raise UserError(f'No labeled patch is {empty[0]}; mark some cells, or ask for more labels.')
-  drawn = ', '.join(f'{count} {name}' for name, count in labeled.items())
-  notes += [f'labeled patches: {drawn}; without labels: {len(rest.windows) if rest else 0}', *more]
-  if cutting.balance == 'all':
+  if not files['test']:
+    parts = held_out.hold_out(files['labeled'], test_fraction, seed)
+    files['labeled'] = parts.kept
+    files['test'] = parts.test
+    notes.append(parts.note)
+  notes += held_out.drop_copies(files)
+  annotation_of = {image.file: image for of_role in annotated.values() for image in of_role}
+  annotated = {role: [annotation_of[file] for file in files[role]] for role in ROLES}
+
+  images = image_source.make_sources(files, _read_no_mask, percentiles)
+  sources: dict[str, Source | None] = {
+    'labeled': images.labeled,
+    'unlabeled': images.unlabeled,
+    'val': images.val,
+    'test': images.test,
+  }
+  cutter = _PatchCutter(settings, sources, annotated, files, seed, len(names))
+  labeled, rest = cutter.training(num_labeled)
+  notes += [_note_on_labels(labeled, rest, (BACKGROUND_NAME, *names)), *images.notes]
+  if settings.balance == 'all':
     notes.append('unlabeled patches were balanced by labels that a lab would not have')
-  marks = [s.item.mask.read_bytes() for role in ROLES for s in scenes[role]]
-  digest = f'{found["digest"]} {names} {labels} {seed} {cutting} {marks}'
+  tables = [image.csv.read_bytes() for role in ROLES for image in annotated[role]]
+  digest = f'{images.digest} {names} {num_labeled} {seed} {settings} {tables}'
   return Splits(
-    labeled=shown,
+    labeled=labeled,
     unlabeled=rest,
+    val=cutter.held_out('val'),
+    test=cutter.held_out('test'),
+    # Nobody knows what is in images in which nothing is marked.
     truth=None if unlabeled or rest is None else cutter.with_labels(rest),
-    **patches,
-    classes=(BACKGROUND, *names),
+    classes=(BACKGROUND_NAME, *names),
     notes=tuple(notes),
-    intensity=found['intensity'],
+    intensity=images.intensity,
     digest=hashlib.sha256(digest.encode()).hexdigest(),
     task=CELLS,
-    whole=WholeImages(found['test'], scenes['test']) if scenes['test'] else None,
+    whole=WholeImages(images.test, annotated['test']) if images.test is not None else None,
   )
 
 
-def _no_masks(path: Path) -> NoReturn:
-  raise TypeError(f'{path}: points are no mask')
+def _read_no_mask(path: Path) -> NoReturn:
+  raise TypeError(f'{path} is no mask: marked cells have none')
 
 
-class _Cutter:
-  """Draws and cuts the windows of each role."""
+def _note_on_labels(labeled: Patches, rest: Patches | None, names: Sequence[str]) -> str:
+  """Says how many patches of each class are labeled."""
+  labels = [window.label for window in labeled.windows]
+  counts = dict(zip(names, np.bincount(labels, minlength=len(names)).tolist(), strict=True))
+  for name, count in counts.items():
+    if not count:
+      raise UserError(
+        f'No labeled patch is {name}; mark some cells of this class, or increase data.num_labeled.'
+      )
+  of_classes = ', '.join(f'{count} {name}' for name, count in counts.items())
+  return f'labeled patches: {of_classes}; without labels: {len(rest) if rest else 0}'
+
+
+class _PatchCutter:
+  """Draws and cuts the patches of each role.
+
+  Args:
+    settings: how.
+    images: whole images of each role.
+    annotated: the marked cells in those of ROLES.
+    files: of the images.
+    seed: of all draws.
+    num_classes: without the background.
+  """
 
   def __init__(
     self,
-    cutting: Cutting,
-    images: Mapping[str, Source],
-    scenes: Mapping[str, Sequence[Scene]],
-    roles: Mapping[str, Sequence[Item]],
+    settings: PatchSettings,
+    images: Mapping[str, Source | None],
+    annotated: Mapping[str, Sequence[AnnotatedImage]],
+    files: Mapping[str, Sequence[ImageFile]],
     seed: int,
-    classes: int,
+    num_classes: int,
   ):
-    self.cutting, self.images, self.scenes = cutting, images, scenes
-    self.names = {role: [item.name for item in items] for role, items in roles.items()}
-    self.seed, self.classes = seed, classes
+    self._settings = settings
+    self._images = images
+    self._annotated = annotated
+    self._names = {role: [file.name for file in of_role] for role, of_role in files.items()}
+    self._seed = seed
+    self._num_classes = num_classes
+    # Views of training crop the patches, and with it move the cell by up to `jitter`.
+    self._training_side = settings.size + 2 * settings.jitter
+
+  def _source(self, role: str) -> Source:
+    source = self._images[role]
+    if source is None:
+      raise ValueError(f'{role} has no images')
+    return source
 
   def _windows(self, role: str) -> list[Window]:
-    """Windows of the cells and of the background, which may be moved by `jitter` on either axis."""
-    knobs, rng = self.cutting, np.random.default_rng((self.seed, len(role)))
-    cells = _patches.nuclei(self.scenes[role])
-    named = sum(window.label != IGNORE for window in cells)
-    count = round(knobs.background * named / self.classes)
-    far = knobs.clear + math.sqrt(2) * knobs.jitter
-    step = max(knobs.size // 4, 1)
-    images, scenes = self.images[role], self.scenes[role]
-    return cells + _patches.background(images, scenes, count, far, step, rng)
+    """Windows of the cells and of the background, which may still be moved by `jitter`."""
+    settings = self._settings
+    rng = np.random.default_rng((self._seed, len(role)))
+    cells = patches.cell_windows(self._annotated[role])
+    known = sum(window.label != IGNORE for window in cells)
+    background = patches.background_windows(
+      self._source(role),
+      self._annotated[role],
+      count=round(settings.background * known / self._num_classes),
+      min_distance=settings.min_distance + math.sqrt(2) * settings.jitter,
+      step=max(settings.size // 4, 1),
+      rng=rng,
+    )
+    return cells + background
 
-  def held_out(self, role: str) -> Patches:
-    """Patches to judge by, which nothing balances; moved once, as views move those of training."""
-    rng = np.random.default_rng((self.seed, 2))
+  def held_out(self, role: str) -> Patches | None:
+    """Patches of val or test: not balanced, and moved once, as views move those of training."""
+    if not self._annotated[role]:
+      return None
+    rng = np.random.default_rng((self._seed, 2))
     windows = [window for window in self._windows(role) if window.label != IGNORE]
-    windows = _patches.moved(windows, self.cutting.jitter, rng)
-    return Patches(self.images[role], windows, self.cutting.size, True, self.names[role])
+    windows = patches.jitter_windows(windows, self._settings.jitter, rng)
+    source = self._source(role)
+    return Patches(source, windows, self._settings.size, True, self._names[role])
 
-  def training(self, labels: int | None) -> tuple[Patches, Patches | None]:
+  def training(self, num_labeled: int | None) -> tuple[Patches, Patches | None]:
     """The labeled patches and those without labels, wider by what views move them."""
-    knobs, rng = self.cutting, np.random.default_rng((self.seed, 1))
+    settings = self._settings
+    rng = np.random.default_rng((self._seed, 1))
     windows = self._windows('labeled')
-    if knobs.balance == 'all':
-      windows = _patches.balanced(windows, rng)
+    if settings.balance == 'all':
+      windows = patches.balance_windows(windows, rng)
     known = sum(window.label != IGNORE for window in windows)
-    labels = known if labels is None else labels
-    if not self.classes < labels <= known:
-      raise UserError(f'{labels} labeled patches are asked for, and {known} have a class.')
-    chosen = _patches.draw(windows, labels, rng)
-    given = [windows[i] for i in chosen]
-    if knobs.balance == 'labeled':
-      given = _patches.balanced(given, rng)
-    others = [window for i, window in enumerate(windows) if i not in set(chosen)]
-    side = knobs.size + 2 * knobs.jitter
-    rest, source = others, self.images['labeled']
-    names = self.names['labeled']
-    if self.names['unlabeled']:
-      more = _patches.grid(self.images['unlabeled'], max(knobs.size // 2, 1))
-      rest = [*others, *(w._replace(scene=w.scene + len(names)) for w in more)]
-      source = _Joined(source, self.images['unlabeled'])
-      names = [*names, *self.names['unlabeled']]
-    labeled = Patches(self.images['labeled'], given, side, True, self.names['labeled'])
-    return labeled, Patches(source, rest, side, False, names) if rest else None
+    count = known if num_labeled is None else num_labeled
+    if not self._num_classes < count <= known:
+      raise UserError(
+        f'data.num_labeled={count} is not in {self._num_classes + 1}..{known}: one patch of each '
+        'class at least, and as many as have a class at most.'
+      )
+    drawn = patches.draw_windows(windows, count, rng)
+    labeled = [windows[i] for i in drawn]
+    if settings.balance == 'labeled':
+      labeled = patches.balance_windows(labeled, rng)
+    drawn = set(drawn)
+    rest = [window for i, window in enumerate(windows) if i not in drawn]
+    source = self._source('labeled')
+    names = self._names['labeled']
+    return (
+      Patches(source, labeled, self._training_side, True, names),
+      self._unlabeled(rest),
+    )
+
+  def _unlabeled(self, rest: Sequence[Window]) -> Patches | None:
+    """Patches without labels: the rest of the marked images, and a grid on the unmarked ones."""
+    source = self._source('labeled')
+    names = self._names['labeled']
+    windows = [*rest]
+    if self._names['unlabeled']:
+      unmarked = self._source('unlabeled')
+      grid = patches.grid_windows(unmarked, max(self._settings.size // 2, 1))
+      windows += [window._replace(image=window.image + len(names)) for window in grid]
+      source = _JoinedSources(source, unmarked)
+      names = [*names, *self._names['unlabeled']]
+    return Patches(source, windows, self._training_side, False, names) if windows else None
 
   def with_labels(self, rest: Patches) -> Patches:
-    """The same patches with what is known of them."""
-    side = self.cutting.size + 2 * self.cutting.jitter
-    return Patches(self.images['labeled'], rest.windows, side, True, self.names['labeled'])
+    """The patches without labels of marked images, with what is known of them."""
+    source = self._source('labeled')
+    return Patches(source, rest.windows, self._training_side, True, self._names['labeled'])
 
 
-class _Joined:
+class _JoinedSources:
   """Two Sources, one after the other."""
 
   def __init__(self, first: Source, second: Source):
-    self._first, self._second = first, second
+    self._first = first
+    self._second = second
 
   def __len__(self) -> int:
     return len(self._first) + len(self._second)
 
-  def __getitem__(self, index: int) -> Mapping:
-    here = index < len(self._first)
-    return self._first[index] if here else self._second[index - len(self._first)]
+  def __getitem__(self, index: int) -> Record:
+    if index < len(self._first):
+      return self._first[index]
+    return self._second[index - len(self._first)]

@@ -4,73 +4,89 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Integer, Num
 from scipy import ndimage
 
-from ssl_jax.data.point_annotations import Scene
-from ssl_jax.types import IGNORE, Source
+from ssl_jax.data.point_annotations import AnnotatedImage
+from ssl_jax.types import BACKGROUND, IGNORE, Record, Source
 
 TURNS = 8
 """Ways to turn and mirror a square."""
 
 
 class Window(NamedTuple):
-  """A square piece of an image, and what is known of its middle."""
+  """Where a patch is cut, and what is known of it."""
 
-  scene: int
-  at: tuple[int, int]  # row and column of its middle
-  label: int  # 0: background; IGNORE: unknown
-  point: tuple[float, float] | None  # row and column of the cell, in the image
+  image: int  # index of the image
+  middle: tuple[int, int]  # row and column
+  label: int  # class id; IGNORE where it is unknown
+  point: tuple[float, float] | None  # row and column of the cell in the image; None: background
   turn: int = 0  # of TURNS
 
 
 class Patches:
-  """A Source of windows; each is `side` pixels a side, mirrored at the border of its image."""
+  """A Source of patches; beyond the border of its image a patch is mirrored.
+
+  Args:
+    images: whole images.
+    windows: what to cut out of them.
+    side: of a patch, in pixels.
+    labeled: whether records have a label, a point and the name of their image.
+    names: of the images.
+  """
 
   def __init__(
     self, images: Source, windows: Sequence[Window], side: int, labeled: bool, names: Sequence[str]
   ):
-    self._images, self.windows, self._side, self._labeled = images, windows, side, labeled
+    self.windows = windows
+    self._images = images
+    self._side = side
+    self._labeled = labeled
     self._names = names
 
   def __len__(self) -> int:
     return len(self.windows)
 
-  def __getitem__(self, index: int) -> dict:
+  def __getitem__(self, index: int) -> Record:
     window = self.windows[index]
-    image = self._images[window.scene]['image']
-    corner = np.array(window.at) - self._side // 2
-    name = f'{self._names[window.scene]}_{window.at[1]}_{window.at[0]}_{window.turn}'
-    record = {'image': turned(cut(image, corner, self._side), window.turn), 'name': name}
+    image = self._images[window.image]['image']
+    corner = np.array(window.middle) - self._side // 2
+    row, column = window.middle
+    name = self._names[window.image]
+    patch = turn_patch(cut_patch(image, corner, self._side), window.turn)
+    record = Record(image=patch, name=f'{name}_{column}_{row}_{window.turn}')
     if self._labeled:
       point = np.full(2, np.nan) if window.point is None else np.array(window.point) - corner
       record['label'] = np.int32(window.label)
-      record['point'] = _turned_point(point, self._side, window.turn).astype(np.float32)
-      record['of'] = self._names[window.scene]
+      record['point'] = _turn_point(point, self._side, window.turn).astype(np.float32)
+      record['of'] = name
     return record
 
 
-def cut(image: np.ndarray, corner: np.ndarray, side: int) -> np.ndarray:
-  """A square [side, side, C] that begins at `corner`; beyond the border the image is mirrored."""
-  rows, columns = (
-    _mirrored(np.arange(start, start + side), length)
-    for start, length in zip(corner, image.shape, strict=False)
-  )
+def cut_patch(
+  image: Num[np.ndarray, 'h w c'], corner: Integer[np.ndarray, '2'], side: int
+) -> Num[np.ndarray, '{side} {side} c']:
+  """Cuts the square that begins at `corner`; beyond the border the image is mirrored."""
+  rows = _mirror(np.arange(corner[0], corner[0] + side), image.shape[0])
+  columns = _mirror(np.arange(corner[1], corner[1] + side), image.shape[1])
   return image[rows[:, None], columns]
 
 
-def _mirrored(index: np.ndarray, length: int) -> np.ndarray:
-  """Indices beyond 0..length-1 brought back by mirrors that stand on the edges of the image."""
+def _mirror(index: np.ndarray, length: int) -> np.ndarray:
+  """Brings indices beyond 0..length-1 back, by mirrors that stand on the edges of the image."""
   folded = index % (2 * length)
   return np.minimum(folded, 2 * length - 1 - folded)
 
 
-def turned(patch: np.ndarray, turn: int) -> np.ndarray:
-  """Turned by (turn % 4) quarters; from 4 on mirrored first."""
-  patch = patch[:, ::-1] if turn >= 4 else patch
+def turn_patch(patch: Num[np.ndarray, 'n n c'], turn: int) -> Num[np.ndarray, 'n n c']:
+  """Turns a patch by `turn % 4` quarters; it is mirrored before if `turn` is 4 or more."""
+  if turn >= 4:
+    patch = patch[:, ::-1]
   return np.ascontiguousarray(np.rot90(patch, turn % 4))
 
 
-def _turned_point(point: np.ndarray, side: int, turn: int) -> np.ndarray:
+def _turn_point(point: Float[np.ndarray, '2'], side: int, turn: int) -> Float[np.ndarray, '2']:
+  """Where a point of a patch is when the patch is turned."""
   row, column = point
   if turn >= 4:
     column = side - 1 - column
@@ -79,79 +95,112 @@ def _turned_point(point: np.ndarray, side: int, turn: int) -> np.ndarray:
   return np.array([row, column])
 
 
-def nuclei(scenes: Sequence[Scene]) -> list[Window]:
-  """A window for each cell, with it in its middle."""
-  found = []
-  for number, scene in enumerate(scenes):
-    for (row, column), label in zip(scene.at, scene.classes, strict=True):
-      found.append(Window(number, (round(row), round(column)), int(label), (row, column)))
-  return found
+def cell_windows(annotated_images: Sequence[AnnotatedImage]) -> list[Window]:
+  """Returns a window for each cell, with the cell in its middle."""
+  windows = []
+  for index, annotated in enumerate(annotated_images):
+    for (row, column), label in zip(annotated.cells, annotated.classes, strict=True):
+      middle = (round(row), round(column))
+      windows.append(Window(index, middle, int(label), (row, column)))
+  return windows
 
 
-def moved(windows: Sequence[Window], jitter: int, rng: np.random.Generator) -> list[Window]:
-  """Each window moved by at most `jitter` pixels on either axis."""
-  steps = rng.integers(-jitter, jitter, (len(windows), 2), endpoint=True).tolist()
-  return [
-    window._replace(at=(window.at[0] + down, window.at[1] + right))
-    for window, (down, right) in zip(windows, steps, strict=True)
-  ]
+def jitter_windows(
+  windows: Sequence[Window], jitter: int, rng: np.random.Generator
+) -> list[Window]:
+  """Moves each window by at most `jitter` pixels on either axis; its cell stays where it is."""
+  moves = rng.integers(-jitter, jitter, (len(windows), 2), endpoint=True).tolist()
+  moved = []
+  for window, (down, right) in zip(windows, moves, strict=True):
+    row, column = window.middle
+    moved.append(window._replace(middle=(row + down, column + right)))
+  return moved
 
 
-def background(
-  images: Source, scenes: Sequence[Scene], count: int, clear: float, step: int,
+def background_windows(
+  images: Source,
+  annotated_images: Sequence[AnnotatedImage],
+  count: int,
+  min_distance: float,
+  step: int,
   rng: np.random.Generator,
-) -> list[Window]:  # fmt: skip
-  """At most `count` windows with no cell within `clear` pixels of their middle, drawn from a grid.
+) -> list[Window]:
+  """Draws windows of the background from a grid on each image.
 
-  `step` is the distance of the grid's lines; where each image's grid begins is drawn.
+  Args:
+    images: whole images.
+    annotated_images: their cells.
+    count: how many to draw of all images together, or all where there are fewer.
+    min_distance: of a window's middle to every cell, in pixels.
+    step: the distance of the grid's lines; where each grid begins is drawn.
+    rng: of the draws.
   """
-  found = []
-  for number, scene in enumerate(scenes):
-    shape = images[number]['image'].shape[:2]
-    free = np.ones(shape, bool)
-    free[tuple(np.clip(np.round(scene.at).astype(int).T, 0, np.array(shape)[:, None] - 1))] = False
-    far = ndimage.distance_transform_edt(free) if len(scene.at) else np.full(shape, np.inf)
-    starts = rng.integers(0, step, 2)
-    for row in range(starts[0], shape[0], step):
-      for column in range(starts[1], shape[1], step):
-        if far[row, column] >= clear:
-          found.append(Window(number, (row, column), 0, None))
-  order = rng.permutation(len(found))[:count]
-  return [found[i] for i in sorted(order)]
+  windows = []
+  for index, annotated in enumerate(annotated_images):
+    height, width = images[index]['image'].shape[:2]
+    distance = _distance_to_cells(annotated.cells, (height, width))
+    first_row, first_column = rng.integers(0, step, 2)
+    for row in range(first_row, height, step):
+      for column in range(first_column, width, step):
+        if distance[row, column] >= min_distance:
+          windows.append(Window(index, (row, column), BACKGROUND, None))
+  drawn = rng.permutation(len(windows))[:count]
+  return [windows[i] for i in sorted(drawn)]
 
 
-def grid(images: Source, step: int) -> list[Window]:
-  """Windows of images in which nobody has marked anything, `step` pixels apart."""
-  return [
-    Window(number, (row, column), IGNORE, None)
-    for number in range(len(images))
-    for row in range(step // 2, images[number]['image'].shape[0], step)
-    for column in range(step // 2, images[number]['image'].shape[1], step)
-  ]
+def _distance_to_cells(
+  cells: Float[np.ndarray, 'n 2'], shape: tuple[int, int]
+) -> Float[np.ndarray, 'h w']:
+  """The distance of each pixel to the nearest cell; infinite where there is none."""
+  if len(cells) == 0:
+    return np.full(shape, np.inf)
+  rows, columns = np.round(cells).astype(int).T
+  is_free = np.ones(shape, bool)
+  is_free[np.clip(rows, 0, shape[0] - 1), np.clip(columns, 0, shape[1] - 1)] = False
+  return np.asarray(ndimage.distance_transform_edt(is_free))
 
 
-def draw(windows: Sequence[Window], count: int, rng: np.random.Generator) -> list[int]:
-  """Indices of `count` windows of known class, as many of each class as there are."""
-  each: dict[int, list[int]] = {}
+def grid_windows(images: Source, step: int) -> list[Window]:
+  """Returns windows, `step` pixels apart, of images in which nobody has marked anything."""
+  windows = []
+  for index in range(len(images)):
+    height, width = images[index]['image'].shape[:2]
+    for row in range(step // 2, height, step):
+      for column in range(step // 2, width, step):
+        windows.append(Window(index, (row, column), IGNORE, None))
+  return windows
+
+
+def draw_windows(windows: Sequence[Window], count: int, rng: np.random.Generator) -> list[int]:
+  """Draws the indices of `count` windows of known class, equally many of each class.
+
+  What a rare class lacks, the others share.
+  """
+  of_class: dict[int, list[int]] = {}
   for index in rng.permutation(len(windows)):
-    if windows[index].label != IGNORE:
-      each.setdefault(windows[index].label, []).append(int(index))
-  order = sorted(each.values(), key=len)
-  chosen = []
-  for place, indices in enumerate(order):  # what a rare class lacks, the others share
-    chosen += indices[: -(-(count - len(chosen)) // (len(order) - place))]
-  return sorted(chosen)
+    label = windows[index].label
+    if label != IGNORE:
+      of_class.setdefault(label, []).append(int(index))
+  rarest_first = sorted(of_class.values(), key=len)
+  drawn = []
+  for position, indices in enumerate(rarest_first):
+    classes_left = len(rarest_first) - position
+    equal_share = -(-(count - len(drawn)) // classes_left)  # rounded up
+    drawn += indices[:equal_share]
+  return sorted(drawn)
 
 
-def balanced(windows: Sequence[Window], rng: np.random.Generator) -> list[Window]:
-  """The windows, and turned copies of those of rarer classes until all classes are equal."""
+def balance_windows(windows: Sequence[Window], rng: np.random.Generator) -> list[Window]:
+  """Adds turned copies of windows of rarer classes until all classes have equally many."""
   classes = sorted({window.label for window in windows if window.label != IGNORE})
-  each = {label: [w for w in windows if w.label == label] for label in classes}
-  most, copies = max((len(own) for own in each.values()), default=0), []
-  for own in each.values():
-    order = rng.permutation(len(own))
-    for extra in range(most - len(own)):
-      window = own[order[extra % len(own)]]
-      turn = (window.turn + 1 + extra // len(own)) % TURNS
+  of_class = {label: [w for w in windows if w.label == label] for label in classes}
+  largest = max((len(members) for members in of_class.values()), default=0)
+  copies = []
+  for members in of_class.values():
+    order = rng.permutation(len(members))
+    for extra in range(largest - len(members)):
+      window = members[order[extra % len(members)]]
+      # Each round through the members turns them in another way than the rounds before.
+      turn = (window.turn + 1 + extra // len(members)) % TURNS
       copies.append(window._replace(turn=turn))
   return [*windows, *copies]

@@ -1,124 +1,176 @@
-"""Folders of images and of points (one CSV for each image: x, y, class) -> checked scenes."""
+"""Folders of images and of points (a CSV for each image: x, y, class) -> checked annotations."""
 
 import csv
 import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ssl_jax.data.image_mask_pairs import Item, files_in, inside
+from ssl_jax.data.image_mask_pairs import ImageFile, list_files, subfolder
 from ssl_jax.errors import UserError
 from ssl_jax.io import images
 from ssl_jax.types import IGNORE
 
 COLUMNS = ('x', 'y', 'class')
-UNNAMED = ('', 'unlabelled', 'unlabeled', 'unknown')
-"""Classes of cells that somebody saw and nobody named."""
-BACKGROUND = 'background'
+"""Columns that a CSV must have; others are ignored."""
+
+UNKNOWN_CLASSES = ('', 'unlabelled', 'unlabeled', 'unknown')
+"""What the class column says of cells that are marked but whose class nobody has named."""
+
+BACKGROUND_NAME = 'background'
 
 
 class Point(NamedTuple):
   """A line of a CSV: x from the left and y from the top edge of the image, in pixels."""
 
-  line: int
+  line: int  # in the file, for messages
   x: float
   y: float
-  name: str  # its class; '' where it is unknown
+  class_name: str  # '' where it is unknown
 
 
-class Scene(NamedTuple):
-  """An image whose cells have been marked."""
+class AnnotatedFile(NamedTuple):
+  """An image file and the points of its CSV."""
 
-  item: Item  # whose mask is the CSV
-  at: np.ndarray  # [n, 2] row and column of each cell, as an index of a pixel (its centre)
-  classes: np.ndarray  # [n] ids, IGNORE where unknown
+  file: ImageFile
+  csv: Path
+  points: list[Point]
 
 
-def read_folder(folder: str | Path, role: str) -> list[tuple[Item, list[Point]]]:
-  """The images of a folder that has images/ and points/ in it, with their points.
+class AnnotatedImage(NamedTuple):
+  """An image file and its marked cells, as a network is taught them."""
 
-  Raises UserError where an image or a CSV stands alone, and for whatever a CSV cannot mean.
+  file: ImageFile
+  csv: Path
+  cells: np.ndarray  # [n, 2] row and column of each, where an integer is the centre of a pixel
+  classes: np.ndarray  # [n] class ids; IGNORE where unknown
+
+
+def read_folder(folder: str | Path, role: str) -> list[AnnotatedFile]:
+  """Reads the points of a folder that has images/ and points/ in it.
+
+  Args:
+    folder: that has the two folders in it.
+    role: what it is for ('labeled', 'val', 'test'), for messages.
+
+  Raises:
+    UserError: if an image or a CSV has no partner, or naming the line of a CSV that is wrong.
   """
   how = 'put the images in images/ and their points, NAME.csv for NAME.png, in points/'
-  parts = {kind: inside(Path(folder), kind, role, how) for kind in ('images', 'points')}
-  items = files_in(parts['images'])
-  files = {path.stem: path for path in sorted(parts['points'].glob('*.csv'))}
-  for name in files:
-    if name not in {item.name for item in items}:
-      raise UserError(f'{files[name]} has no image of that name in images/; add it or remove this.')
-  for item in items:
-    if item.name not in files:
+  image_folder = subfolder(Path(folder), 'images', role, how)
+  point_folder = subfolder(Path(folder), 'points', role, how)
+  files = list_files(image_folder)
+  tables = {path.stem: path for path in sorted(point_folder.glob('*.csv'))}
+  names = {file.name for file in files}
+  for name, path in tables.items():
+    if name not in names:
+      raise UserError(f'{path} has no image of that name in images/; add it or remove this.')
+  for file in files:
+    if file.name not in tables:
       raise UserError(
-        f'{item.image} has no {parts["points"] / item.name}.csv; add one (its header alone where '
-        f'there is no cell), or move the image to the unlabeled folder.'
+        f'{file.image} has no {point_folder / file.name}.csv; add one (its header alone where '
+        'there is no cell), or move the image to the unlabeled folder.'
       )
-  items = [item._replace(mask=files[item.name]) for item in items]
-  return [(item, read_points(item.mask, item.header)) for item in items]
+  annotated = []
+  for file in files:
+    path = tables[file.name]
+    points = read_points(path, file.header)
+    annotated.append(AnnotatedFile(file, path, points))
+  return annotated
 
 
 def read_points(path: Path, header: images.Header) -> list[Point]:
-  """The points of one image; raises UserError naming the file and the line that is wrong."""
+  """Reads the points of one image.
+
+  Args:
+    path: a CSV with the columns x, y and class, in any order, and perhaps others.
+    header: of the image, in which the points must lie.
+
+  Raises:
+    UserError: naming the file, and the line that is wrong.
+  """
   try:
     text = images.read_bytes(path).decode('utf-8-sig')
   except UnicodeDecodeError as error:
     raise UserError(f'{path} is not text (UTF-8); save it as CSV.') from error
   table = csv.DictReader(io.StringIO(text))
-  found = tuple(name.strip() for name in table.fieldnames or ())
-  if not set(COLUMNS) <= set(found):
+  columns = tuple(name.strip() for name in table.fieldnames or ())
+  if not set(COLUMNS) <= set(columns):
     raise UserError(
-      f'{path} has the columns {", ".join(found) or "(none)"} and needs x, y, class, with commas '
-      f'between them (x = column, y = row, in pixels).'
+      f'{path} has the columns {", ".join(columns) or "(none)"} and needs x, y, class, with commas '
+      'between them (x = column, y = row, in pixels).'
     )
-  table.fieldnames = found
-  return [_point(row, table.line_num, path, header) for row in table]
+  table.fieldnames = columns
+  return [_read_point(row, table.line_num, path, header) for row in table]
 
 
-def _point(row: dict, line: int, path: Path, header: images.Header) -> Point:
-  at = []
-  for axis, side in (('x', header.width), ('y', header.height)):
+def _read_point(row: dict[Any, Any], line: int, path: Path, header: images.Header) -> Point:
+  """Checks one line of a CSV."""
+  coordinates = []
+  for axis, length in (('x', header.width), ('y', header.height)):
     try:
-      value = float(row[axis])
-    except (TypeError, ValueError):
+      value = float(row[axis] or '')
+    except ValueError:
       value = math.nan
     if not math.isfinite(value):
-      raise UserError(f'{path}, line {line}: {axis}={row[axis]!r} is no number; correct it.')
-    if not 0 <= value <= side:
+      raise UserError(f'{path}, line {line}: {axis}={row[axis]!r} is not a number; correct it.')
+    if not 0 <= value <= length:
       raise UserError(
         f'{path}, line {line}: {axis}={value:g} is outside its image, which is {header.width} '
         f'pixels wide and {header.height} high; give pixels, x from the left and y from the top.'
       )
-    at.append(value)
-  name = (row['class'] or '').strip()
-  if name.lower() == BACKGROUND:
+    coordinates.append(value)
+  class_name = (row['class'] or '').strip()
+  if class_name.lower() == BACKGROUND_NAME:
     raise UserError(
-      f'{path}, line {line}: background needs no points (it is drawn where there are none); '
-      f'remove the line.'
+      f'{path}, line {line}: background needs no points (patches of it are drawn where there are '
+      'none); remove the line.'
     )
-  return Point(line, *at, '' if name.lower() in UNNAMED else name)
+  if class_name.lower() in UNKNOWN_CLASSES:
+    class_name = ''
+  x, y = coordinates
+  return Point(line, x, y, class_name)
 
 
-def classes_of(folder: Sequence[tuple[Item, list[Point]]]) -> tuple[str, ...]:
-  """The classes that points name, in alphabetical order; raises UserError where there is none."""
-  names = sorted({point.name for _, points in folder for point in points if point.name})
+def classes_in(folder: Sequence[AnnotatedFile]) -> tuple[str, ...]:
+  """Returns the classes that points name, in alphabetical order, without the background.
+
+  Raises:
+    UserError: if no point has a class.
+  """
+  names = set()
+  for annotated in folder:
+    names.update(point.class_name for point in annotated.points if point.class_name)
   if not names:
-    raise UserError(f'No point in {folder[0][0].mask.parent} has a class; name some.')
-  return tuple(names)
+    raise UserError(f'No point in {folder[0].csv.parent} has a class; name some.')
+  return tuple(sorted(names))
 
 
-def named(folder: Sequence[tuple[Item, list[Point]]], names: Sequence[str]) -> list[Scene]:
-  """Points by class id (background is 0); raises UserError for a class that is not in `names`."""
+def to_class_ids(folder: Sequence[AnnotatedFile], names: Sequence[str]) -> list[AnnotatedImage]:
+  """Replaces the class names of points by ids; the first name is 1, because background is 0.
+
+  Raises:
+    UserError: naming the file and line of a class that is not in `names`.
+  """
   ids = {'': IGNORE, **{name: i for i, name in enumerate(names, start=1)}}
-  made = []
-  for item, points in folder:
-    for point in points:
-      if point.name not in ids:
+  annotated_images = []
+  for annotated in folder:
+    cells = []
+    classes = []
+    for point in annotated.points:
+      if point.class_name not in ids:
         raise UserError(
-          f'{item.mask}, line {point.line}: the class {point.name!r} is not one of '
+          f'{annotated.csv}, line {point.line}: the class {point.class_name!r} is not one of '
           f'{", ".join(names)}; correct it, or list it in data.classes.'
         )
-    at = np.array([(point.y, point.x) for point in points], float).reshape(-1, 2) - 0.5
-    made.append(Scene(item, at, np.array([ids[point.name] for point in points], int)))
-  return made
+      cells.append((point.y, point.x))
+      classes.append(ids[point.class_name])
+    # Pixels count from their edge in the file, and from their centre in an index.
+    positions = np.array(cells, float).reshape(-1, 2) - 0.5
+    annotated_images.append(
+      AnnotatedImage(annotated.file, annotated.csv, positions, np.array(classes, int))
+    )
+  return annotated_images

@@ -1,4 +1,4 @@
-"""Pairs of image and mask that stages wrote, and the buffer out of which they are drawn."""
+"""Generated images with masks that stages wrote, and the buffer out of which they are drawn."""
 
 import csv
 from pathlib import Path
@@ -6,21 +6,21 @@ from pathlib import Path
 import numpy as np
 
 from ssl_jax.io import images
-from ssl_jax.types import Source
+from ssl_jax.types import Record, Source
 
-FILE = 'candidates.csv'
-"""What became of every crop that was looked at, in their order; the names of the accepted ones."""
+CANDIDATES = 'candidates.csv'
+"""What became of every crop that was looked at, in their order, and the names of the accepted."""
 
 
-class Pairs:
-  """A Source of the images/NAME.png of a folder, with masks/NAME.png where labels were given.
+class StoredPairs:
+  """A Source of the images/NAME.png of a folder, with masks/NAME.png where they have labels.
 
-  Where the folder has a record of candidates, those accepted are it, in the order of acceptance.
+  If the folder lists candidates, only accepted candidates, in order.
   """
 
   def __init__(self, folder: Path):
-    if (folder / FILE).exists():
-      with (folder / FILE).open(newline='') as file:
+    if (folder / CANDIDATES).exists():
+      with (folder / CANDIDATES).open(newline='') as file:
         names = [row['candidate'] for row in csv.DictReader(file) if row['accepted'] == '1']
       self._files = [folder / 'images' / f'{name}.png' for name in names]
     else:
@@ -29,33 +29,45 @@ class Pairs:
   def __len__(self) -> int:
     return len(self._files)
 
-  def __getitem__(self, index: int) -> dict:
+  def __getitem__(self, index: int) -> Record:
     path = self._files[index]
+    record = Record(image=images.read_image(path), name=path.stem)
     mask = path.parents[1] / 'masks' / path.name
-    label = {'label': images.read_mask(mask).astype(np.uint8)} if mask.exists() else {}
-    return {'image': images.read_image(path), 'name': path.stem, **label}
+    if mask.exists():
+      record['label'] = images.read_mask(mask).astype(np.uint8)
+    return record
 
 
 class ReplayBuffer:
-  """What is drawn, one after another, from a replay buffer of the newest `size` of some pairs.
+  """A Source of draws, one after another, from a buffer of the newest `size` pairs.
 
-  With probability `renew` a draw is a new pair, for which the oldest leaves the buffer; else it is
-  any of those in the buffer. When all pairs have come, the buffer stays as it is. The draw of an
-  index is a pure function of it and the seed, so a training that goes on after a kill sees the same
-  buffer; after `draws` it begins again (Hann 2021, section 4.2).
+  With probability `renew` a draw is a new pair, for which the oldest leaves the buffer; otherwise
+  it is any pair in the buffer. When all pairs have come, the buffer stays as it is. What an index
+  draws depends on it and the seed alone, so a training that resumes sees the same buffer. After
+  `draws` it begins again. Hann 2021, section 4.2.
+
+  Args:
+    pairs: in the order in which they come.
+    size: of the buffer; at first it holds that many of the first pairs.
+    renew: the probability that a draw is a new pair.
+    draws: the length of this source.
+    seed: of the draws.
   """
 
   def __init__(self, pairs: Source, size: int, renew: float | int, draws: int, seed: int):
     rng = np.random.default_rng(seed)
     size = min(size, len(pairs))
-    wanted = np.cumsum(rng.random(draws) < renew)
-    oldest = np.minimum(wanted, len(pairs) - size)
-    new = np.diff(oldest, prepend=0) > 0
-    place = np.where(new, size - 1, rng.integers(0, size, draws))
-    self._pairs, self.drawn = pairs, oldest + place
+    # How many pairs have left the buffer by each draw, which is the index of its oldest pair.
+    renewals = np.cumsum(rng.random(draws) < renew)
+    oldest = np.minimum(renewals, len(pairs) - size)
+    is_new = np.diff(oldest, prepend=0) > 0
+    position = np.where(is_new, size - 1, rng.integers(0, size, draws))
+    self._pairs = pairs
+    self.drawn = oldest + position
+    """The index of the pair that each draw is."""
 
   def __len__(self) -> int:
     return len(self.drawn)
 
-  def __getitem__(self, index: int) -> dict:
+  def __getitem__(self, index: int) -> Record:
     return self._pairs[int(self.drawn[index])]

@@ -1,7 +1,8 @@
-"""From random-access sources to batches: the batch is a pure function of the seed and the step."""
+"""From random-access sources to batches: a batch is a pure function of the seed and the step."""
 
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import grain
 import jax
@@ -10,65 +11,93 @@ import numpy as np
 from ssl_jax import parallel
 from ssl_jax.data import dataset_stats
 from ssl_jax.io import memmap_arrays
-from ssl_jax.types import IGNORE, Source
+from ssl_jax.types import IGNORE, Record, Source
 
 
-def canvas_of(source: Source, limit: int | None) -> tuple[int, ...]:
-  """The size that holds every sampled image, at most `limit` a side (None: no limit)."""
-  indices = np.unique(np.linspace(0, len(source) - 1, dataset_stats.SAMPLE).astype(int))
-  largest = np.max([source[int(i)]['image'].shape[:-1] for i in indices], axis=0)
-  return tuple(int(min(side, limit or side)) for side in largest)
+def canvas_size(source: Source, limit: int | None) -> tuple[int, ...]:
+  """Returns the size that holds every sampled image, at most `limit` a side (None: no limit)."""
+  indices = np.unique(np.linspace(0, len(source) - 1, dataset_stats.SAMPLED).astype(int))
+  shapes = [source[int(index)]['image'].shape[:-1] for index in indices]
+  return tuple(int(min(side, limit or side)) for side in np.max(shapes, axis=0))
 
 
-def place(
-  record: Mapping, canvas: tuple[int, ...], rng: np.random.Generator, foreground: float = 0.0
-) -> dict:
-  """One record on the canvas: padded at the bottom/right, a random piece where it is larger.
+def place_on_canvas(
+  record: Record,
+  canvas: tuple[int, ...],
+  rng: np.random.Generator,
+  foreground_prob: float | int = 0.0,
+) -> dict[str, Any]:
+  """Brings a record to the size of the canvas, so that records can be stacked to a batch.
 
-  With `foreground` the middle of the piece lies, as near as the borders let it, with that
-  probability on a pixel of any class but the background, else on one of the background.
+  A smaller image lies at the top left and is padded (IGNORE in the label); of a larger one a random
+  crop is taken.
+
+  Args:
+    record: an image with or without label and point.
+    canvas: one length for each axis of space.
+    rng: chooses the crop.
+    foreground_prob: if above 0, the middle of the crop lies, as near as the borders let it, with
+      this probability on a pixel of any class but the background, otherwise on one of the
+      background.
+
+  Returns:
+    'image', 'extent' (the part of the canvas that is no padding, int32), and 'label' and 'point'
+    where the record has them.
   """
   image = record['image']
   space = image.shape[:-1]
-  if foreground and 'label' in record and any(s > c for s, c in zip(space, canvas, strict=True)):
-    corner = _balanced(record, canvas, rng, foreground)
+  is_larger = any(side > c for side, c in zip(space, canvas, strict=True))
+  if foreground_prob and 'label' in record and is_larger:
+    corner = _balanced_corner(record, canvas, rng, foreground_prob)
   else:
-    corner = [int(rng.integers(max(s - c, 0) + 1)) for s, c in zip(space, canvas, strict=True)]
-  piece = tuple(slice(at, at + c) for at, c in zip(corner, canvas, strict=True))
-  extent = [min(s, c) for s, c in zip(space, canvas, strict=True)]
-  margin = [(0, c - e) for c, e in zip(canvas, extent, strict=True)]
-  placed = {
-    'image': np.pad(image[piece], [*margin, (0, 0)]),
+    corner = []
+    for side, c in zip(space, canvas, strict=True):
+      corner.append(int(rng.integers(max(side - c, 0) + 1)))
+  crop = tuple(slice(start, start + c) for start, c in zip(corner, canvas, strict=True))
+  extent = [min(side, c) for side, c in zip(space, canvas, strict=True)]
+  padding = [(0, c - e) for c, e in zip(canvas, extent, strict=True)]
+  placed: dict[str, Any] = {
+    'image': np.pad(image[crop], [*padding, (0, 0)]),
     'extent': np.array(extent, np.int32),
   }
   if 'label' in record:
     label = record['label']
-    of_pixels = np.ndim(label) > 0
-    placed['label'] = (
-      np.pad(label[piece], margin, constant_values=IGNORE) if of_pixels else np.int32(label)
-    )
+    if isinstance(label, np.ndarray) and label.ndim > 0:
+      placed['label'] = np.pad(label[crop], padding, constant_values=IGNORE)
+    else:  # the one class of a patch
+      placed['label'] = np.int32(label)
   if 'point' in record:
     placed['point'] = record['point'] - np.array(corner, np.float32)
   return placed
 
 
-def _balanced(
-  record: Mapping, canvas: tuple[int, ...], rng: np.random.Generator, foreground: float
+def _balanced_corner(
+  record: Record, canvas: tuple[int, ...], rng: np.random.Generator, foreground_prob: float | int
 ) -> list[int]:
-  """The corner of a piece about a pixel of the foreground, or of the background."""
-  label = record['label']
-  marked = record.get(memmap_arrays.MARKED)
-  marked = memmap_arrays.foreground(label) if marked is None else marked
-  middle = np.unravel_index(memmap_arrays.draw(marked, label.size, rng, foreground), label.shape)
-  room = [max(s - c, 0) for s, c in zip(label.shape, canvas, strict=True)]
-  return [int(np.clip(m - c // 2, 0, r)) for m, c, r in zip(middle, canvas, room, strict=True)]
+  """The corner of a crop around a pixel of the foreground, or of the background."""
+  label = np.asanyarray(record['label'])
+  foreground = record.get('foreground')
+  if foreground is None:
+    foreground = memmap_arrays.foreground_indices(label)
+  index = memmap_arrays.draw_index(foreground, label.size, rng, foreground_prob)
+  corner = []
+  for middle, side, c in zip(
+    np.unravel_index(index, label.shape), label.shape, canvas, strict=True
+  ):
+    corner.append(int(np.clip(middle - c // 2, 0, max(side - c, 0))))
+  return corner
 
 
 class Stream:
   """An endless stream: `stream[step]` is this process's share of the step's batch.
 
-  Every epoch has an order of its own, or the source's where it is not to `shuffle`; `foreground` is
-  as `place` takes it.
+  Args:
+    source: the records.
+    batch: how many records a batch has, of all processes together.
+    canvas: the size of the images in a batch.
+    seed: of the order and the crops.
+    shuffle: whether every epoch has an order of its own; otherwise it is the source's.
+    foreground_prob: as for `place_on_canvas`.
   """
 
   def __init__(
@@ -78,41 +107,50 @@ class Stream:
     canvas: tuple[int, ...],
     seed: int,
     shuffle: bool = True,
-    foreground: float = 0.0,
+    foreground_prob: float | int = 0.0,
   ):
+    def place(record: Record, rng: np.random.Generator) -> dict[str, Any]:
+      return place_on_canvas(record, canvas, rng, foreground_prob)
+
     self.batch = batch
     examples = grain.MapDataset.source(source).seed(seed)
-    examples = examples.shuffle() if shuffle else examples
-    self.examples = examples.repeat().random_map(
-      lambda record, rng: place(record, canvas, rng, foreground)
-    )
+    if shuffle:
+      examples = examples.shuffle()
+    self.examples = examples.repeat().random_map(place)
 
   def __getitem__(self, step: int) -> dict[str, np.ndarray]:
-    rows = [self.examples[step * self.batch + row] for row in parallel.process_rows(self.batch)]
+    first = step * self.batch
+    rows: list[Any] = [self.examples[first + row] for row in parallel.process_rows(self.batch)]
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
 
 def stream_seed(seed: int, name: str) -> int:
-  """A seed of its own for each stream, stable between runs and machines."""
+  """Returns a seed for the stream of this name; it is the same in all runs and on all machines."""
   return (seed * 1_000_003 + zlib.crc32(name.encode())) % 2**31
 
 
 def member_seed(seed: int, member: int) -> int:
-  """What the random numbers of a member of an ensemble follow from; of member 0 it is the seed."""
+  """Returns the seed of an ensemble member; of member 0 it is the seed itself."""
   return (seed + 1_000_033 * member) % 2**31
 
 
-def batches(seeds: Sequence[Mapping[str, Stream]], start: int, stop: int) -> Iterator[dict]:
-  """Batches of the steps start..stop-1, read ahead by threads while the device works.
+def batches(
+  streams_of_seeds: Sequence[Mapping[str, Stream]], start: int, stop: int
+) -> Iterator[dict[str, Any]]:
+  """Yields the batches of the steps start..stop-1, by stream; threads read ahead.
 
-  Each array has the leading axis of the seeds, unless there is only one.
+  Each array has a leading axis for the seeds, unless there is only one.
   """
   if start >= stop:
     return iter(())
 
-  def batch(step: int) -> dict:
-    each = [{name: stream[step] for name, stream in streams.items()} for streams in seeds]
-    return each[0] if len(each) == 1 else jax.tree.map(lambda *rows: np.stack(rows), *each)
+  def batch(step: int) -> dict[str, Any]:
+    of_seeds = []
+    for streams in streams_of_seeds:
+      of_seeds.append({name: stream[step] for name, stream in streams.items()})
+    if len(of_seeds) == 1:
+      return of_seeds[0]
+    return jax.tree.map(lambda *arrays: np.stack(arrays), *of_seeds)
 
   steps = grain.MapDataset.range(start, stop).map(batch)
   return iter(steps.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)))

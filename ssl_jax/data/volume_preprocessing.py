@@ -1,84 +1,156 @@
-"""How a volume becomes what a network sees, and how its answer comes back to the volume's own grid.
+"""How a volume becomes the image that a network sees, and how a prediction comes back.
 
-Cropped to the foreground, resampled, values scaled to 0..1, axes in the order [z, y, x] (so that
-views flip and turn slices as they do images).
+The volume is cropped to its foreground and resampled, its values are scaled to 0..1, and its axes
+are put in the order [z, y, x], so that views flip and turn its slices as they do images.
 """
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Integer, UInt8
+from jaxtyping import Float, Integer, Num, UInt8
 
 from ssl_jax.errors import UserError
-from ssl_jax.io import nifti
+from ssl_jax.io.interpolation import interpolation_matrix
+from ssl_jax.io.nifti import Volume
+
+Box = tuple[slice, slice, slice]
 
 
 class Placement(NamedTuple):
-  """Where in a volume its prepared part came from."""
+  """Which part of a volume was preprocessed."""
 
   shape: tuple[int, int, int]  # of the volume, [x, y, z] in RAS+
   box: tuple[tuple[int, int], ...]  # first and last + 1 voxel of the part along each axis
 
+  def slices(self) -> Box:
+    """Returns the part as an index of the volume."""
+    x, y, z = (slice(start, stop) for start, stop in self.box)
+    return x, y, z
 
-class Preparation(NamedTuple):
-  """The knobs: mm of a voxel (None: as it is), values that become 0 and 1, what is no background.
 
-  `window` are raw values (of CT: Hounsfield units), or None, where `percentiles` of each volume's
-  own foreground take their place. Values outside become 0, or (`clip`) the nearer end. `above` is
-  the value above which a voxel is foreground; None keeps the whole volume.
-  """
+class VolumePreprocessing(NamedTuple):
+  """Settings of the preprocessing, which a run keeps for prediction."""
 
-  spacing: tuple[float, float, float] | None = None
-  window: tuple[float, float] | None = None
-  clip: bool = False
-  above: float | None = None
-  percentiles: tuple[float, float] = (0.5, 99.5)
+  spacing: tuple[float, ...] | None = None  # mm along x, y and z; None: as each volume is
+  window: tuple[float, ...] | None = None  # raw values that become 0 and 1 (CT: Hounsfield units)
+  clip: bool = False  # whether values outside become 0 or 1, the nearer one; else all become 0
+  foreground_threshold: float | None = None  # values above are foreground; None: no cropping
+  percentiles: tuple[float, ...] = (0.5, 99.5)  # of each volume's part, where there is no window
 
   def check(self) -> None:
-    """Raises UserError for a knob that cannot be."""
+    """Checks the settings.
+
+    Raises:
+      UserError: naming the first that is wrong.
+    """
     if self.spacing is not None and (len(self.spacing) != 3 or min(self.spacing) <= 0):
       raise UserError(f'data.spacing={self.spacing} is not three lengths in mm above 0.')
-    for knob in ('window', 'percentiles'):
-      value = getattr(self, knob)
-      if value is not None and (len(value) != 2 or value[0] >= value[1]):
-        raise UserError(f'data.{knob}={value} is not a pair of numbers, the smaller one first.')
+    for name, pair in (('window', self.window), ('percentiles', self.percentiles)):
+      if pair is not None and (len(pair) != 2 or pair[0] >= pair[1]):
+        raise UserError(f'data.{name}={pair} is not a pair of numbers, the smaller one first.')
 
-  def place(self, volume: nifti.Volume) -> Placement:
-    """The part of a volume that is prepared."""
-    box = [(0, n) for n in volume.voxels.shape]
-    if self.above is not None:
-      box = [(side.start, side.stop) for side in nifti.foreground(volume.voxels, self.above)]
-    return Placement(volume.voxels.shape, tuple(box))
+  def placement(self, volume: Volume) -> Placement:
+    """Finds the part of a volume to preprocess: the box around its foreground, or all of it."""
+    x, y, z = volume.voxels.shape
+    box = ((0, x), (0, y), (0, z))
+    if self.foreground_threshold is not None:
+      sides = foreground_box(volume.voxels, self.foreground_threshold)
+      box = tuple((side.start, side.stop) for side in sides)
+    return Placement((x, y, z), box)
 
   def image(
-    self, volume: nifti.Volume, place: Placement, coarser: float = 1.0
+    self, volume: Volume, placement: Placement, coarser: float = 1.0
   ) -> Float[np.ndarray, 'z y x 1']:
-    """The prepared image; voxels are `coarser` times as long where memory asks for it."""
-    part = volume.voxels[_slices(place)]
+    """Returns the preprocessed image.
+
+    Args:
+      volume: raw values.
+      placement: the part of it.
+      coarser: factor on the voxels' sides, above 1 where memory does not suffice.
+    """
+    part = volume.voxels[placement.slices()]
     low, high = self.window or np.percentile(part, self.percentiles)
-    resampled = nifti.resample(part, self._size(part.shape, volume.spacing, coarser))
     high = max(high, low + 1e-6)
-    return np.ascontiguousarray(nifti.window(resampled, low, high, self.clip).T)[..., None]
+    resampled = resample(part, self._size(part.shape, volume.spacing, coarser))
+    return np.ascontiguousarray(scale_window(resampled, low, high, self.clip).T)[..., None]
 
   def labels(
-    self, ids: Integer[np.ndarray, 'i j k'], volume: nifti.Volume, place: Placement
+    self, ids: Integer[np.ndarray, 'i j k'], volume: Volume, placement: Placement
   ) -> UInt8[np.ndarray, 'z y x']:
-    """The class ids of a volume on the grid of its prepared image."""
-    part = ids[_slices(place)]
+    """Returns the class ids of a volume on the grid of its preprocessed image."""
+    part = ids[placement.slices()]
     size = self._size(part.shape, volume.spacing, 1.0)
-    return np.ascontiguousarray(nifti.resample(part, size, nearest=True).T.astype(np.uint8))
+    return np.ascontiguousarray(resample(part, size, nearest=True).T.astype(np.uint8))
 
-  def back(self, ids: Integer[np.ndarray, 'z y x'], place: Placement) -> UInt8[np.ndarray, 'i j k']:
-    """Class ids of a prepared image on the volume's own grid; 0 outside the part."""
-    whole, here = np.zeros(place.shape, np.uint8), _slices(place)
-    whole[here] = nifti.resample(ids.T, whole[here].shape, nearest=True)
-    return whole
+  def restore(
+    self, ids: Integer[np.ndarray, 'z y x'], placement: Placement
+  ) -> UInt8[np.ndarray, 'i j k']:
+    """Brings class ids of a preprocessed image back to the volume's grid; 0 outside the part."""
+    volume = np.zeros(placement.shape, np.uint8)
+    part = placement.slices()
+    volume[part] = resample(ids.T, volume[part].shape, nearest=True)
+    return volume
 
   def _size(self, shape: Sequence[int], spacing: Sequence[float], coarser: float) -> list[int]:
     wanted = [mm * coarser for mm in (self.spacing or spacing)]
-    return nifti.grid(shape, spacing, wanted)
+    return resampled_size(shape, spacing, wanted)
 
 
-def _slices(place: Placement) -> nifti.Box:
-  return tuple(slice(*side) for side in place.box)
+def resampled_size(
+  shape: Sequence[int], spacing: Sequence[float], wanted: Sequence[float]
+) -> list[int]:
+  """Returns the number of voxels along each axis at the spacing `wanted`, both in mm.
+
+  It is n * spacing / wanted, halves rounded up, and at least 1.
+  """
+  size = []
+  for n, mm, new_mm in zip(shape, spacing, wanted, strict=True):
+    size.append(max(int(np.floor(n * mm / new_mm + 0.5)), 1))
+  return size
+
+
+def resample(
+  dense: Num[np.ndarray, 'x y z *c'], size: Sequence[int], nearest: bool = False
+) -> Num[np.ndarray, 'i j k *c']:
+  """Resamples the first three axes to `size` voxels over the same extent: linear, or nearest."""
+  # `size` may be shorter than the shape: the channels are no axis of space.
+  for axis, (old, new) in enumerate(zip(dense.shape, size, strict=False)):
+    if old == new:
+      continue
+    if nearest:
+      position = np.floor((np.arange(new) + 0.5) * (old / new)).astype(int)
+      dense = np.take(dense, np.minimum(position, old - 1), axis)
+    else:
+      matrix = interpolation_matrix(old, new, align_corners=False)
+      dense = np.moveaxis(np.tensordot(matrix, dense, (1, axis)), 0, axis)
+  return dense
+
+
+def foreground_box(
+  voxels: Num[np.ndarray, 'x y z'], threshold: float | int = 0, margin: int = 0
+) -> Box:
+  """Returns the smallest box around all voxels above a threshold, `margin` voxels wider.
+
+  It is the whole volume where no voxel is.
+  """
+  mask = voxels > threshold
+  sides = []
+  for axis, length in enumerate(voxels.shape):
+    other_axes = tuple(other for other in range(3) if other != axis)
+    occupied = np.flatnonzero(mask.any(other_axes))
+    low, high = (int(occupied[0]), int(occupied[-1]) + 1) if len(occupied) else (0, length)
+    sides.append(slice(max(low - margin, 0), min(high + margin, length)))
+  x, y, z = sides
+  return x, y, z
+
+
+def scale_window(
+  voxels: Num[np.ndarray, 'x y z'], low: float | int, high: float | int, clip: bool = False
+) -> Float[np.ndarray, 'x y z']:
+  """Scales low..high to 0..1; values outside become 0, or with `clip` the nearer end."""
+  scaled = (voxels.astype(np.float32) - low) / (high - low)
+  if clip:
+    return np.clip(scaled, 0, 1)
+  inside = (scaled >= 0) & (scaled <= 1)
+  return np.where(inside, scaled, np.float32(0))

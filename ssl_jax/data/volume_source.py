@@ -1,4 +1,4 @@
-"""Volumes as a network sees them, made once and kept."""
+"""Volumes as a network sees them: preprocessed once, kept on disk, read where they are cropped."""
 
 import hashlib
 import json
@@ -11,110 +11,151 @@ import numpy as np
 from tqdm import tqdm
 
 from ssl_jax import parallel
-from ssl_jax.data.volume_preprocessing import Preparation
+from ssl_jax.data.volume_preprocessing import VolumePreprocessing
 from ssl_jax.errors import UserError
 from ssl_jax.io import atomic, memmap_arrays, nifti
+from ssl_jax.types import Record
 
 VERSION = 2
-"""Of what is in the cache: another one wherever preparation gives something else."""
-KNOWN = 'known.json'
-"""Digests of files by place, size and time of change, so that none is read again to be known."""
+"""Version of what is in the cache; increase it when preprocessing changes."""
+
+DIGESTS = 'known.json'
+"""File of the cache with content hashes, so that a volume is not read again to be recognised."""
 
 
 class Case(NamedTuple):
-  """A volume's file, its mask's, and the folder of both prepared."""
+  """A volume's file, its mask's, and the folder of both as preprocessed arrays."""
 
   name: str
   image: Path
   mask: Path | None
   sha256: str  # of the image's file
-  prepared: Path | None = None
+  prepared: Path | None = None  # None until prepare_cases has run
 
 
-class Prepared:
-  """A Source of prepared volumes: 'image' [z, y, x, 1], 'label' [z, y, x], and their files.
+class VolumeSource:
+  """A Source of preprocessed volumes: 'image' [z, y, x, 1], 'label' [z, y, x], and their files.
 
-  The arrays stay on the disk; what is cut out of them is read.
+  The arrays are mapped into memory: only what is cropped out of them is read.
   """
 
   def __init__(self, cases: Sequence[Case], labels: bool = True):
-    self._cases, self._labels = cases, labels
+    self._cases = cases
+    self._labels = labels
 
   def __len__(self) -> int:
     return len(self._cases)
 
-  def __getitem__(self, index: int) -> dict:
+  def __getitem__(self, index: int) -> Record:
     case = self._cases[int(index) % len(self)]
-    record = {'name': case.name, 'file': str(case.image)}
-    if self._labels and case.mask is not None:
-      return record | memmap_arrays.read(case.prepared) | {'mask_file': str(case.mask)}
-    return record | memmap_arrays.read(case.prepared, 'label', memmap_arrays.MARKED)
+    if not self._labels or case.mask is None:
+      arrays = read_prepared(case, exclude=('label', memmap_arrays.FOREGROUND))
+      return Record(name=case.name, file=str(case.image), image=arrays['image'])
+    arrays = read_prepared(case)
+    return Record(
+      name=case.name,
+      file=str(case.image),
+      mask_file=str(case.mask),
+      image=arrays['image'],
+      label=arrays['label'],
+      foreground=arrays[memmap_arrays.FOREGROUND],
+    )
 
 
-class Known:
-  """What is known of files that were read before: `with Known(cache) as known: ...`."""
+class FileDigests:
+  """Content hashes of files, kept in the cache: `with FileDigests(cache) as digests: ...`.
+
+  A file is read again only if its path, size or time of change is new.
+  """
 
   def __init__(self, cache: Path):
-    self.cache, self._path, self._new = cache, cache / KNOWN, False
-    self._digests = json.loads(self._path.read_text()) if self._path.exists() else {}
+    self.cache = cache
+    self._path = cache / DIGESTS
+    self._changed = False
+    self._sha256: dict[str, str] = {}
+    if self._path.exists():
+      self._sha256 = json.loads(self._path.read_text())
 
-  def __enter__(self) -> 'Known':
+  def __enter__(self) -> 'FileDigests':
     return self
 
   def __exit__(self, *error: Any) -> None:
-    if self._new:
+    if self._changed:
       self.cache.mkdir(parents=True, exist_ok=True)
-      with atomic.whole(self._path) as part:
-        part.write_text(json.dumps(self._digests))
+      with atomic.replacing(self._path) as temporary:
+        temporary.write_text(json.dumps(self._sha256))
 
   def sha256(self, path: Path) -> str:
-    """Of the content of a file."""
+    """Returns the SHA-256 of a file's content."""
     status = path.stat()
     key = f'{path.resolve()} {status.st_size} {status.st_mtime_ns}'
-    if key not in self._digests:
+    if key not in self._sha256:
       with path.open('rb') as file:
-        self._digests[key] = hashlib.file_digest(file, 'sha256').hexdigest()
-      self._new = True
-    return self._digests[key]
+        self._sha256[key] = hashlib.file_digest(file, 'sha256').hexdigest()
+      self._changed = True
+    return self._sha256[key]
 
 
-def prepare(cases: Sequence[Case], how: Preparation, known: Known, role: str) -> list[Case]:
-  """The cases with the folders of their prepared volumes, made where there is none yet."""
-  found, silent = [], not cases or not parallel.is_main()
+def prepare_cases(
+  cases: Sequence[Case], preprocessing: VolumePreprocessing, digests: FileDigests, role: str
+) -> list[Case]:
+  """Preprocesses the volumes that are not in the cache yet; returns the cases with their folders.
+
+  A folder of the cache is named after the case and a hash of the files and the settings, so that
+  it is found again, after a kill as well, and never if anything has changed.
+
+  Raises:
+    UserError: naming the file that is broken or does not fit its image.
+  """
+  prepared = []
+  silent = not cases or not parallel.is_main()
   for case in tqdm(cases, unit=' volumes', desc=f'prepare {role}', disable=silent):
-    digest = hashlib.sha256(repr((VERSION, how)).encode())
-    for sha256 in (case.sha256, known.sha256(case.mask) if case.mask else ''):
-      digest.update(sha256.encode())
-    folder = known.cache / f'{case.name}-{digest.hexdigest()[:20]}'
+    digest = hashlib.sha256(repr((VERSION, tuple(preprocessing))).encode())
+    digest.update(case.sha256.encode())
+    if case.mask is not None:
+      digest.update(digests.sha256(case.mask).encode())
+    folder = digests.cache / f'{case.name}-{digest.hexdigest()[:20]}'
     if not folder.exists():
-      memmap_arrays.write(folder, _made(case, how))
-    found.append(case._replace(prepared=folder))
-  return found
+      memmap_arrays.write_arrays(folder, _preprocess(case, preprocessing))
+    prepared.append(case._replace(prepared=folder))
+  return prepared
 
 
-def _made(case: Case, how: Preparation) -> dict[str, np.ndarray]:
+def _preprocess(case: Case, preprocessing: VolumePreprocessing) -> dict[str, np.ndarray]:
+  """The arrays of a case: its image, and where it has a mask, its label and foreground."""
   volume = nifti.read_volume(case.image)
-  place = how.place(volume)
-  made = {'image': how.image(volume, place)}
-  if case.mask is not None:
-    ids, mask = nifti.read_labels(case.mask)
-    if ids.shape != volume.voxels.shape:
-      raise UserError(
-        f'{case.mask} has {ids.shape} voxels but {case.image.name} has {volume.voxels.shape}.'
-      )
-    if not np.allclose(mask.like.affine, volume.like.affine, atol=1e-2):
-      raise UserError(
-        f'{case.mask} does not lie where {case.image.name} does; their headers differ.'
-      )
-    made |= memmap_arrays.labelled(how.labels(ids, volume, place))
-  return made
+  placement = preprocessing.placement(volume)
+  arrays: dict[str, np.ndarray] = {'image': preprocessing.image(volume, placement)}
+  if case.mask is None:
+    return arrays
+  ids, mask = nifti.read_labels(case.mask)
+  if ids.shape != volume.voxels.shape:
+    raise UserError(
+      f'{case.mask} has {ids.shape} voxels but {case.image.name} has {volume.voxels.shape}; '
+      'save the mask on the grid of its image.'
+    )
+  if not np.allclose(mask.like.affine, volume.like.affine, atol=1e-2):
+    raise UserError(
+      f'{case.mask} does not lie where {case.image.name} does: their headers (affines) differ; '
+      'save the mask on the grid of its image.'
+    )
+  label = preprocessing.labels(ids, volume, placement)
+  return arrays | memmap_arrays.with_foreground(label)
+
+
+def read_prepared(case: Case, exclude: Sequence[str] = ()) -> dict[str, np.ndarray]:
+  """Returns the preprocessed arrays of a case by name, mapped into memory, but for `exclude`."""
+  if case.prepared is None:
+    raise ValueError(f'{case.name} has not been preprocessed')
+  return memmap_arrays.read_arrays(case.prepared, exclude)
 
 
 def default_cache() -> Path:
-  """Where prepared volumes are kept if nobody says where."""
-  return Path(os.environ.get('XDG_CACHE_HOME', Path.home() / '.cache')) / 'ssl_jax' / 'volumes'
+  """Returns where preprocessed volumes are kept, if nobody says where."""
+  cache = os.environ.get('XDG_CACHE_HOME', Path.home() / '.cache')
+  return Path(cache) / 'ssl_jax' / 'volumes'
 
 
-def most_class(cases: Sequence[Case]) -> int:
-  """The largest class id of prepared masks."""
-  return max((int(memmap_arrays.read(case.prepared)['label'].max()) for case in cases), default=0)
+def largest_class(cases: Sequence[Case]) -> int:
+  """Returns the largest class id of the masks of prepared cases; 0 where there are none."""
+  return max((int(read_prepared(case)['label'].max()) for case in cases), default=0)

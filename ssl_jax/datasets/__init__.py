@@ -1,1 +1,1 @@
-"""Data sets, one file each: `load(**knobs)` returns the splits."""
+"""Data sets, one file each: `load(**kwargs)` returns the splits."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl_jax.data.image_mask_pairs import Item, files_in
+from ssl_jax.data.image_mask_pairs import ImageFile, list_files
 from ssl_jax.datasets import microscopy
 from ssl_jax.errors import UserError
 from ssl_jax.types import Splits
@@ -18,6 +18,7 @@ HOW = (
   'folder and give it as --config.data.root=FOLDER.'
 )
 LISTS = {'training': 'training.txt', 'val': 'validation.txt', 'test': 'test.txt'}
+"""The lists of BBBC, in metadata/."""
 
 
 def load(
@@ -29,44 +30,63 @@ def load(
   seed: int = 0,
   percentiles: Sequence[float | int] = (0, 100),
 ) -> Splits:
-  """Loads nuclei against background; `labeled` is a share or a number of the training images.
+  """Loads nuclei against background.
 
-  `root` holds images/ and masks/ as published (or with class ids), and metadata/ with the lists of
-  BBBC, which then say what is training, val and test. Without them `test` and `val` are shares or
-  numbers, drawn by `seed`. `percentiles` of the training images' raw values become 0 and 1 (0, 100:
-  minimum and maximum). Raises UserError for a missing file or an impossible share.
+  Args:
+    root: holds images/ and masks/ as published (or with class ids), and perhaps metadata/ with the
+      lists of BBBC, which then say what is training, val and test.
+    labeled: how many of the training images are labeled: a number, or a fraction of them.
+    val: the same of val, where there are no lists.
+    test: the same of the test, where there are no lists.
+    seed: of the draws.
+    percentiles: of the training images' raw values; they become 0 and 1 (0, 100: minimum and
+      maximum).
+
+  Raises:
+    UserError: if a file is missing or an amount impossible.
   """
-  folder = microscopy.folder_of(root, 'bbbc039', HOW)
-  items = files_in(folder / 'images')
-  items = microscopy.match(items, folder / 'masks', lambda path: path.stem)
-  if bare := [item.name for item in items if item.mask is None]:
-    raise UserError(f'{folder}/masks has no mask of {bare[0]}; {HOW}')
+  folder = microscopy.find_folder(root, 'bbbc039', HOW)
+  files = list_files(folder / 'images')
+  files = microscopy.match_masks(files, folder / 'masks', lambda path: path.stem)
+  for file in files:
+    if file.mask is None:
+      raise UserError(f'{folder}/masks has no mask of {file.name}; {HOW}')
   lists = {role: folder / 'metadata' / name for role, name in LISTS.items()}
+  val_files = val
+  notes = []
   if all(path.is_file() for path in lists.values()):
-    parts, notes = {role: _listed(items, path) for role, path in lists.items()}, []
-    val = parts['val']
+    training = _listed(files, lists['training'])
+    val_files = _listed(files, lists['val'])
+    test_files = _listed(files, lists['test'])
   else:
-    order = np.random.default_rng([seed, 0]).permutation(len(items))
-    count = microscopy.count_of(test, len(items) - 1, 'data.test')
-    drawn = [items[i] for i in order]
-    parts = {'test': drawn[:count], 'training': drawn[count:]}
-    notes = [f'no lists in metadata/: {count} of {len(items)} images drawn as test']
-  return microscopy.splits(
-    parts['training'],
-    parts['test'],
+    order = np.random.default_rng([seed, 0]).permutation(len(files))
+    count = microscopy.count_images(test, len(files) - 1, 'data.test')
+    drawn = [files[i] for i in order]
+    test_files = drawn[:count]
+    training = drawn[count:]
+    notes.append(f'no lists in metadata/: {count} of {len(files)} images drawn as test')
+  return microscopy.make_splits(
+    training,
+    test_files,
     labeled=labeled,
-    val=val,
+    val=val_files,
     seed=seed,
-    read_mask=microscopy.foreground(),
+    read_mask=microscopy.foreground_reader(),
     percentiles=percentiles,
     classes=('background', 'nucleus'),
     notes=notes,
   )
 
 
-def _listed(items: Sequence[Item], path: Path) -> list[Item]:
-  at = {item.name: item for item in items}
-  names = [Path(line.strip()).stem for line in path.read_text().splitlines() if line.strip()]
-  if lost := [name for name in names if name not in at]:
-    raise UserError(f'{path} names {lost[0]}, which is not in images/; {HOW}')
-  return [at[name] for name in names]
+def _listed(files: Sequence[ImageFile], path: Path) -> list[ImageFile]:
+  """The files that a list names, in its order; it names them with any ending."""
+  file_of = {file.name: file for file in files}
+  listed = []
+  for line in path.read_text().splitlines():
+    if not line.strip():
+      continue
+    name = Path(line.strip()).stem
+    if name not in file_of:
+      raise UserError(f'{path} names {name}, which is not in images/; {HOW}')
+    listed.append(file_of[name])
+  return listed

@@ -7,13 +7,13 @@ Nuclei in Routine Colon Cancer Histology Images"; images of 500 x 500 pixels at 
 from pathlib import Path
 
 from ssl_jax.data import image_source, patch_splits
-from ssl_jax.datasets.microscopy import folder_of
+from ssl_jax.datasets.microscopy import find_folder
 from ssl_jax.types import Splits
 
 NAME = 'crchisto'
 HOW = (
   'give the folder that holds crchisto/images/NAME.png and crchisto/points/NAME.csv (x, y, class), '
-  'made of the published images and their lists of points.'
+  'made from the published images and their lists of points.'
 )
 CLASSES = ('epithelial', 'inflammatory', 'fibroblast', 'others')
 
@@ -21,27 +21,38 @@ CLASSES = ('epithelial', 'inflammatory', 'fibroblast', 'others')
 def load(
   *,
   root: str | Path | None,
-  labels: int | None = None,
-  holdout: float | int = 0.3,
+  num_labeled: int | None = None,
+  test_fraction: float | int = 0.3,
   seed: int = 0,
   size: int = 41,
   jitter: int = 6,
   background: float | int = 1.0,
-  clear: float | int = 10.0,
+  min_distance: float | int = 10.0,
   balance: str = 'labeled',
 ) -> Splits:
-  """Loads the folder `root`/crchisto; a share of its images, drawn by `seed`, is the test.
+  """Loads patches around nuclei; cells without a class are among the unlabeled patches.
 
-  The knobs are those of points.load. Cells without a class ('unlabelled') are among the unlabeled
-  patches, and no background is drawn near them.
+  Args:
+    root: the folder that holds crchisto/.
+    num_labeled: as in datasets/points.py, like all that follow.
+    test_fraction: of the images.
+    seed: of all draws.
+    size: of a patch.
+    jitter: of a cell in its patch.
+    background: patches of it.
+    min_distance: of those to every cell, also to cells without a class.
+    balance: of the classes.
+
+  Raises:
+    UserError: naming the file, or the line of a CSV, that is missing, broken or unclear.
   """
-  return patch_splits.read(
-    {'labeled': folder_of(root, NAME, HOW)},
+  return patch_splits.make_splits(
+    {'labeled': find_folder(root, NAME, HOW)},
     None,
     CLASSES,
-    labels=labels,
-    holdout=holdout,
+    num_labeled=num_labeled,
+    test_fraction=test_fraction,
     seed=seed,
-    cutting=patch_splits.Cutting(size, jitter, background, clear, balance),
+    settings=patch_splits.PatchSettings(size, jitter, background, min_distance, balance),
     percentiles=image_source.PERCENTILES,
   )

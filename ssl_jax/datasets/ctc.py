@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from ssl_jax.data.image_mask_pairs import Item, files_in
+from ssl_jax.data.image_mask_pairs import ImageFile, list_files
 from ssl_jax.datasets import microscopy
 from ssl_jax.errors import UserError
 from ssl_jax.types import Splits
@@ -16,7 +16,11 @@ HOW = (
   'unpack a 2-D training data set of celltrackingchallenge.net and give its folder (the one with '
   '01/ and 01_GT/ in it) as --config.data.root=FOLDER.'
 )
-FOLDERS = {'silver': ('_ST', 'masks'), 'gold': ('_GT', 'masks_gold')}
+SUFFIXES = {'silver': '_ST', 'gold': '_GT'}
+"""Of the challenge's folders of masks: fused from programs' answers, and drawn by people."""
+
+PLAIN_FOLDERS = {'silver': 'masks', 'gold': 'masks_gold'}
+"""The same where masks lie beside images/."""
 
 
 def load(
@@ -32,70 +36,92 @@ def load(
   seed: int = 0,
   percentiles: Sequence[float | int] = (0, 100),
 ) -> Splits:
-  """Loads a data set as published (NN/, NN_GT/SEG/, NN_ST/SEG/), or images/ with masks/ beside it.
+  """Loads recordings as published (NN/, NN_GT/SEG/, NN_ST/SEG/), or images/ with masks/ beside it.
 
-  The folder is `root` or `root`/`set`. `masks` 'silver' are the fused ones of every frame, 'gold'
-  the drawn ones of some. The last `test` frames with masks of each recording (a share or a number)
-  are the test: neighbours in time are nearly equal. `labeled` is a share or a number of the other
-  frames with masks; all frames before the test, and recordings without any mask, are unlabeled.
-  Pixels within `margin` of the border do not count: cells that it cuts are often not annotated.
-  `recordings` keeps only those whose name is given. Raises UserError for a missing file or an
-  impossible share.
+  The last frames of each recording are the test, because neighbours in time are nearly equal. All
+  frames before them, and recordings without any mask, are for training.
+
+  Args:
+    root: the folder, or the one that holds `set`.
+    set: the name of the folder in `root`.
+    masks: 'silver', the fused ones of every frame, or 'gold', the drawn ones of some.
+    labeled: how many of the training frames with masks are labeled: a number, or a fraction.
+    val: how many of them are val.
+    test: how many of the frames with masks of each recording are the test.
+    margin: pixels at the border that are ignored: cells that it cuts are often not annotated.
+    recordings: names of those to keep; None: all.
+    seed: of the draws.
+    percentiles: of the training images' raw values; they become 0 and 1 (0, 100: minimum and
+      maximum).
+
+  Raises:
+    UserError: if a file is missing or an amount impossible.
   """
-  if masks not in FOLDERS:
-    raise UserError(f'data.masks={masks!r} is not one of {", ".join(FOLDERS)}.')
-  folder = microscopy.folder_of(root, set, HOW)
-  found = _published(folder, masks) if any(folder.glob('[0-9][0-9]')) else _plain(folder, masks)
+  if masks not in SUFFIXES:
+    raise UserError(f'data.masks={masks!r} is not one of {", ".join(SUFFIXES)}.')
+  folder = microscopy.find_folder(root, set, HOW)
+  if any(folder.glob('[0-9][0-9]')):
+    files_of = _list_published(folder, SUFFIXES[masks])
+  else:
+    files_of = _list_plain(folder, PLAIN_FOLDERS[masks])
   if recordings is not None:
-    if lost := [name for name in recordings if name not in found]:
-      raise UserError(f'data.recordings: {folder} has no {lost[0]}; it has {", ".join(found)}.')
-    found = {name: found[name] for name in recordings}
-  training, held_out = [], []
-  for name, items in found.items():
-    masked = [item for item in items if item.mask]
+    for name in recordings:
+      if name not in files_of:
+        raise UserError(f'data.recordings: {folder} has no {name}; it has {", ".join(files_of)}.')
+    files_of = {name: files_of[name] for name in recordings}
+  training = []
+  held_out = []
+  for name, files in files_of.items():
+    masked = [file for file in files if file.mask]
     if not masked:
-      training += items
+      training += files
       continue
     if len(masked) < 2:
       raise UserError(f'{folder}: recording {name} has one mask, and a test needs one of its own.')
-    first = masked[-microscopy.count_of(test, len(masked) - 1, 'data.test')]
-    training += [item for item in items if item.name < first.name]
-    held_out += [item for item in masked if item.name >= first.name]
+    count = microscopy.count_images(test, len(masked) - 1, 'data.test')
+    first = masked[-count].name
+    training += [file for file in files if file.name < first]
+    held_out += [file for file in masked if file.name >= first]
   if not held_out:
     raise UserError(f'{folder} holds no {masks} masks; {HOW}')
-  return microscopy.splits(
+  return microscopy.make_splits(
     training,
     held_out,
     labeled=labeled,
     val=val,
     seed=seed,
-    read_mask=microscopy.foreground(margin),
+    read_mask=microscopy.foreground_reader(margin),
     percentiles=percentiles,
     classes=('background', 'cell'),
-    notes=[f'test: the last {len(held_out)} frames; {margin} pixels at the border do not count'],
+    notes=[f'test: the last {len(held_out)} frames; {margin} pixels at the border are ignored'],
   )
 
 
-def _published(folder: Path, masks: str) -> dict[str, list[Item]]:
-  """Frames of the challenge's own layout, by recording, in the order of time."""
-  found = {}
+def _list_published(folder: Path, suffix: str) -> dict[str, list[ImageFile]]:
+  """Frames in the challenge's own layout, by recording, in the order of time."""
+  files_of = {}
   for path in sorted(folder.glob('[0-9][0-9]')):
-    items = [item._replace(name=f'{path.name}_{item.name}') for item in files_in(path)]
-    truth = folder / f'{path.name}{FOLDERS[masks][0]}' / 'SEG'
-    # man_seg007.tif is the mask of t007.tif
-    name_of = lambda mask, of=path.name: f'{of}_t{re.sub("[^0-9]", "", mask.stem)}'  # noqa: E731
-    found[path.name] = microscopy.match(items, truth, name_of)
-  return found
+    recording = path.name
+    files = [file._replace(name=f'{recording}_{file.name}') for file in list_files(path)]
+
+    def frame_of(mask: Path, recording: str = recording) -> str:
+      """The name of a mask's frame: man_seg007.tif is the mask of t007.tif."""
+      return f'{recording}_t{re.sub("[^0-9]", "", mask.stem)}'
+
+    mask_folder = folder / f'{recording}{suffix}' / 'SEG'
+    files_of[recording] = microscopy.match_masks(files, mask_folder, frame_of)
+  return files_of
 
 
-def _plain(folder: Path, masks: str) -> dict[str, list[Item]]:
+def _list_plain(folder: Path, mask_folder: str) -> dict[str, list[ImageFile]]:
   """Frames called RECORDING_tNNN in images/, and in unlabeled/ those without masks."""
-  items = microscopy.match(
-    files_in(folder / 'images'), folder / FOLDERS[masks][1], lambda path: path.stem
+  files = microscopy.match_masks(
+    list_files(folder / 'images'), folder / mask_folder, lambda path: path.stem
   )
-  found: dict[str, list[Item]] = {}
-  for item in items:
-    found.setdefault(item.name.rpartition('_t')[0] or item.name, []).append(item)
+  files_of: dict[str, list[ImageFile]] = {}
+  for file in files:
+    recording = file.name.rpartition('_t')[0] or file.name
+    files_of.setdefault(recording, []).append(file)
   if (folder / 'unlabeled').is_dir():
-    found['unlabeled'] = files_in(folder / 'unlabeled')
-  return found
+    files_of['unlabeled'] = list_files(folder / 'unlabeled')
+  return files_of

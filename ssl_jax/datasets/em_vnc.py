@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from ssl_jax.data.image_mask_pairs import files_in
+from ssl_jax.data.image_mask_pairs import list_files
 from ssl_jax.datasets import microscopy
 from ssl_jax.errors import UserError
 from ssl_jax.io import images
@@ -22,13 +22,17 @@ HOW = (
   'folder as --config.data.root=FOLDER.'
 )
 CLASSES = ('intracellular', 'membrane', 'extracellular', 'mitochondrion', 'synapse')
-MERGED = {255: 0, 0: 1, 32: 1, 64: 1, 96: 1, 128: 1, 159: 2, 191: 3, 223: 4}
-"""Values of the published merged labels -> CLASSES."""
+PUBLISHED_VALUES = {255: 0, 0: 1, 32: 1, 64: 1, 96: 1, 128: 1, 159: 2, 191: 3, 223: 4}
+"""Values of the published merged labels -> indices of CLASSES."""
+
 TARGETS = {
   'cell': ('intracellular', 'mitochondrion', 'synapse'),
-  **{name: (name,) for name in CLASSES[1:]},
+  'membrane': ('membrane',),
+  'extracellular': ('extracellular',),
+  'mitochondrion': ('mitochondrion',),
+  'synapse': ('synapse',),
 }
-"""What may be looked for -> the classes that it is made of."""
+"""What may be segmented -> the classes that it consists of."""
 
 
 def load(
@@ -42,44 +46,69 @@ def load(
   seed: int = 0,
   percentiles: Sequence[float | int] = (0, 100),
 ) -> Splits:
-  """Loads `target` ('cell', 'mitochondrion', ...; 'all': five classes) against the rest.
+  """Loads one target against the rest, or all five classes.
 
-  The folder is `root` or `root`/`set`. Sections are split by depth, because neighbours are nearly
-  equal: the last `test` (a share or a number) are the test, the `val` before them validation.
-  `labeled` is a share or a number of the others; those left over, and unlabeled/, have no labels.
-  Raises UserError for a missing file or an impossible share.
+  Sections are split by depth, because neighbours are nearly equal: the last are the test, those
+  before them val.
+
+  Args:
+    root: the folder, or the one that holds `set`.
+    set: the name of the folder in `root`.
+    target: 'cell', 'mitochondrion' or another of TARGETS; 'all': five classes.
+    labeled: how many of the training sections are labeled: a number, or a fraction. The others,
+      and those of unlabeled/, have no labels.
+    val: how many sections are val.
+    test: how many sections are the test.
+    seed: of the draw of the labeled ones.
+    percentiles: of the training images' raw values; they become 0 and 1 (0, 100: minimum and
+      maximum).
+
+  Raises:
+    UserError: if a file is missing or an amount impossible.
   """
   if target not in (*TARGETS, 'all'):
     raise UserError(f'data.target={target!r} is not one of all, {", ".join(TARGETS)}.')
-  folder = microscopy.folder_of(root, set, HOW)
-  items = microscopy.match(files_in(folder / 'images'), folder / 'masks', lambda path: path.stem)
-  if bare := [item.name for item in items if item.mask is None]:
-    raise UserError(f'{folder}/masks has no mask of {bare[0]}; {HOW}')
-  held = microscopy.count_of(test, len(items) - 1, 'data.test')
-  above = microscopy.count_of(val, len(items) - held - 1, 'data.val', least=0)
-  first = len(items) - held - above
-  more = files_in(folder / 'unlabeled') if (folder / 'unlabeled').is_dir() else []
-  return microscopy.splits(
-    [*items[:first], *more],
-    items[first + above :],
+  folder = microscopy.find_folder(root, set, HOW)
+  files = list_files(folder / 'images')
+  files = microscopy.match_masks(files, folder / 'masks', lambda path: path.stem)
+  for file in files:
+    if file.mask is None:
+      raise UserError(f'{folder}/masks has no mask of {file.name}; {HOW}')
+  num_test = microscopy.count_images(test, len(files) - 1, 'data.test')
+  num_val = microscopy.count_images(val, len(files) - num_test - 1, 'data.val', at_least=0)
+  num_training = len(files) - num_test - num_val
+  training = files[:num_training]
+  if (folder / 'unlabeled').is_dir():
+    training = [*training, *list_files(folder / 'unlabeled')]
+  return microscopy.make_splits(
+    training,
+    files[num_training + num_val :],
     labeled=labeled,
-    val=items[first : first + above],
+    val=files[num_training : num_training + num_val],
     seed=seed,
     read_mask=lambda path: read_mask(path, target),
     percentiles=percentiles,
     classes=CLASSES if target == 'all' else ('background', target),
-    notes=[f'test: the last {held} sections, val: the {above} before them'],
+    notes=[f'test: the last {num_test} sections, val: the {num_val} before them'],
   )
 
 
 def read_mask(path: Path, target: str = 'all') -> UInt8[np.ndarray, 'h w']:
-  """Reads a mask of CLASSES, or of the published merged labels; a target is 1, the rest 0."""
+  """Reads a mask with indices of CLASSES, or with the values of the published merged labels.
+
+  Returns class ids for the target 'all'; for another target 1 where it is, 0 elsewhere.
+
+  Raises:
+    UserError: if the mask holds another value.
+  """
   values = images.read_mask(path)
   if values.max() >= len(CLASSES):
-    if lost := {*np.unique(values).tolist()} - {*MERGED}:
-      raise UserError(f'{path} holds {min(lost)}, which is no label of this data set; {HOW}')
     table = np.zeros(256, np.uint8)
-    table[[*MERGED]] = [*MERGED.values()]
+    for value, index in PUBLISHED_VALUES.items():
+      table[value] = index
+    unknown = {*np.unique(values).tolist()} - {*PUBLISHED_VALUES}
+    if unknown:
+      raise UserError(f'{path} holds {min(unknown)}, which is no label of this data set; {HOW}')
     values = table[values]
   if target == 'all':
     return values.astype(np.uint8)

@@ -1,18 +1,20 @@
 """Your own images: a folder with images/ and masks/ in it, and a folder of unlabeled images."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import UInt8
 
-from ssl_jax.data import image_source
-from ssl_jax.data.image_mask_pairs import Item, pairs, singles
-from ssl_jax.data.mask_encoding import find_encoding, pieces
+from ssl_jax.data import held_out, image_source
+from ssl_jax.data.image_mask_pairs import ImageFile, list_pairs, list_unlabeled
+from ssl_jax.data.mask_encoding import count_connected_ids, find_encoding
 from ssl_jax.errors import UserError
 from ssl_jax.io import images
 from ssl_jax.types import Splits
 
-PIECED_IDS = 1000  # enough to tell instances from classes
+COUNTED_IDS = 1000
+"""Ids of which it is counted how many are connected: enough to tell instances from classes."""
 
 
 def load(
@@ -22,54 +24,75 @@ def load(
   val: str | Path | None = None,
   test: str | Path | None = None,
   classes: int | Sequence[str] | None = None,
-  holdout: float | int = 0.25,
+  test_fraction: float | int = 0.25,
   seed: int = 0,
-  percentiles: Sequence[float | int] = image_source.PERCENTILES,
+  percentiles: Sequence[float | int] = (0.1, 99.9),
 ) -> Splits:
-  """Loads your own images; `labeled`, `val` and `test` each hold images/ and masks/.
+  """Loads your own images.
 
-  `unlabeled` is a folder of images only. Without `test`, the share `holdout` of the labeled images
-  is set aside for it (0: no test). `classes` is a number or names, needed only where the masks
-  leave it open. `percentiles` of the raw values of training images deeper than 8 bits become 0 and
-  1. Images that are byte for byte in val or test are dropped from training. Raises UserError naming
-  the file that is missing, broken or unclear.
+  Training images that are, byte for byte, in val or test are dropped.
+
+  Args:
+    labeled: a folder with images/ and masks/ in it.
+    unlabeled: a folder of images only.
+    val: as `labeled`.
+    test: as `labeled`; None: `test_fraction` of the labeled images are the test.
+    classes: a number or names, the background first; needed only if the masks leave it open.
+    test_fraction: of the labeled images, set aside for the test where there is no folder for it;
+      0: no test.
+    seed: of the draw of these.
+    percentiles: of the raw values of training images deeper than 8 bits; they become 0 and 1.
+
+  Raises:
+    UserError: naming the file that is missing, broken or unclear.
   """
-  splits = {role: [] for role in ('labeled', 'unlabeled', 'val', 'test')}
-  given = {'labeled': labeled, 'val': val, 'test': test}
-  splits |= {role: pairs(path, role) for role, path in given.items() if path}
+  files: dict[str, list[ImageFile]] = {'labeled': [], 'unlabeled': [], 'val': [], 'test': []}
+  for role, path in (('labeled', labeled), ('val', val), ('test', test)):
+    if path:
+      files[role] = list_pairs(path, role)
   if unlabeled:
-    splits['unlabeled'] = singles(unlabeled)
-  encoding = find_encoding(*_values(splits), classes)
+    files['unlabeled'] = list_unlabeled(unlabeled)
+  # The encoding is found over all masks, those of the test included: one mask may hold few values.
+  encoding = find_encoding(*_mask_values(files), classes)
   notes = [encoding.note]
   if not test:
-    splits['labeled'], splits['test'], more = image_source.hold_out(
-      splits['labeled'], holdout, seed
-    )
-    notes += more
-  notes += image_source.drop_copies(splits)
-  found, more = image_source.sources(
-    splits, lambda path: encoding(images.read_mask(path)), percentiles
-  )
-  return Splits(**found, classes=encoding.classes, notes=(*notes, *more))
+    parts = held_out.hold_out(files['labeled'], test_fraction, seed)
+    files['labeled'] = parts.kept
+    files['test'] = parts.test
+    notes.append(parts.note)
+  notes += held_out.drop_copies(files)
+
+  def read_mask(path: Path) -> UInt8[np.ndarray, 'h w']:
+    return encoding(images.read_mask(path))
+
+  sources = image_source.make_sources(files, read_mask, percentiles)
+  return image_source.make_splits(sources, encoding.classes, notes)
 
 
-def _values(splits: dict[str, list[Item]]) -> tuple[dict[tuple[int, ...], Path], float]:
+def _mask_values(
+  files: Mapping[str, Sequence[ImageFile]],
+) -> tuple[dict[tuple[int, ...], Path], float]:
   """Reads every mask once and checks its size.
 
-  Returns each combination of values that a mask holds, with a file that does, and the share of
-  ids that are one connected piece, as instances are.
+  Returns:
+    Each combination of values that a mask holds, with a file that does; and the fraction of ids
+    that are one connected component, as instances are.
   """
-  seen: dict[tuple[int, ...], Path] = {}
-  ids = whole = 0
-  for item in (i for items in splits.values() for i in items if i.mask):
-    mask = images.read_mask(item.mask)
-    if mask.shape != item.header[:2]:
+  file_of: dict[tuple[int, ...], Path] = {}
+  counted = 0
+  connected = 0
+  for file in (file for of_role in files.values() for file in of_role):
+    if file.mask is None:
+      continue
+    mask = images.read_mask(file.mask)
+    if mask.shape != (file.header.height, file.header.width):
       raise UserError(
-        f'{item.mask} is {mask.shape[0]} x {mask.shape[1]} pixels but its image '
-        f'{item.image.name} is {item.header.height} x {item.header.width}; make the sizes equal.'
+        f'{file.mask} is {mask.shape[0]} x {mask.shape[1]} pixels but its image '
+        f'{file.image.name} is {file.header.height} x {file.header.width}; make the sizes equal.'
       )
-    seen.setdefault(tuple(np.unique(mask).tolist()), item.mask)
-    if ids < PIECED_IDS:
-      more, single = pieces(mask)
-      ids, whole = ids + more, whole + single
-  return seen, whole / max(ids, 1)
+    file_of.setdefault(tuple(np.unique(mask).tolist()), file.mask)
+    if counted < COUNTED_IDS:
+      ids, connected_ids = count_connected_ids(mask)
+      counted += ids
+      connected += connected_ids
+  return file_of, connected / max(counted, 1)

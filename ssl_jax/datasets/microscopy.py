@@ -1,101 +1,145 @@
-"""What published microscopy sets share: cells or not, and a share of labels to learn from."""
+"""What published microscopy sets share: masks of objects, and a part of them to learn from."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Integer, UInt8
+from jaxtyping import UInt8
 
-from ssl_jax.data import image_source
-from ssl_jax.data.image_mask_pairs import Item
+from ssl_jax.data import held_out, image_source
+from ssl_jax.data.image_mask_pairs import ImageFile
 from ssl_jax.errors import UserError
 from ssl_jax.io import images
 from ssl_jax.types import IGNORE, Splits
 
-Share = float | int
-"""A count of images (an int, or above 1), or their share of all (a float of 0 to 1)."""
+Amount = float | int
+"""A number of images (an int, or above 1), or their fraction of all (a float of 0 to 1)."""
 
 
-def count_of(share: Share, total: int, knob: str, least: int = 1) -> int:
-  """How many of `total` images a share means; raises UserError where that cannot be."""
-  whole = isinstance(share, int) or share > 1  # a shell may turn 3 into 3.0
-  if isinstance(share, bool) or (whole and share != int(share)):
-    raise UserError(f'{knob}={share} is no share of the images: give 0.1 for 10 %, or a number.')
-  count = int(share) if whole else max(round(share * total), 1 if share else 0)
-  if not least <= count <= total:
-    raise UserError(f'{knob}={share} asks for {count} images, and {least}..{total} can be given.')
+def count_images(amount: Amount, total: int, field: str, at_least: int = 1) -> int:
+  """Returns how many of `total` images an amount is.
+
+  Raises:
+    UserError: naming the field, if it is neither, or not in `at_least`..`total`.
+  """
+  is_number = isinstance(amount, int) or amount > 1  # a shell may turn 3 into 3.0
+  if isinstance(amount, bool) or (is_number and amount != int(amount)):
+    raise UserError(
+      f'{field}={amount} is neither a number nor a fraction of the images; give 0.1 for 10 %, or a '
+      'whole number.'
+    )
+  at_least_one = 1 if amount else 0
+  count = int(amount) if is_number else max(round(amount * total), at_least_one)
+  if not at_least <= count <= total:
+    raise UserError(
+      f'{field}={amount} asks for {count} images, and {at_least}..{total} can be given.'
+    )
   return count
 
 
-def splits(
-  training: Sequence[Item],
-  test: Sequence[Item],
+def make_splits(
+  training: Sequence[ImageFile],
+  test: Sequence[ImageFile],
   *,
-  labeled: Share,
-  val: Share | Sequence[Item],
+  labeled: Amount,
+  val: Amount | Sequence[ImageFile],
   seed: int,
   read_mask: image_source.ReadMask,
   percentiles: Sequence[float | int],
   classes: Sequence[str],
   notes: Sequence[str] = (),
 ) -> Splits:
-  """Splits whose labels are a share of `training`; the others, and those without masks, have none.
+  """Makes a data set in which a part of the training images is labeled.
 
-  The order is drawn by `seed`, so that a smaller share is part of a larger one; `val`, where it is
-  a share, is taken from its end.
+  The order is drawn by `seed`, so that a smaller part is contained in a larger one.
+
+  Args:
+    training: images, of which those without masks are always unlabeled.
+    test: images with masks.
+    labeled: how many of the training images with masks keep them.
+    val: images with masks, or how many to take from the end of the drawn order.
+    seed: of the order.
+    read_mask: reads the class ids of a mask file.
+    percentiles: of the training images' raw values; they become 0 and 1.
+    classes: names, the background first.
+    notes: what the user should know.
+
+  Raises:
+    UserError: if an amount is impossible, or a mask has another size than its image.
   """
   order = np.random.default_rng(seed).permutation(len(training))
   drawn = [training[i] for i in order]
-  masked = [item for item in drawn if item.mask]
+  masked = [file for file in drawn if file.mask]
   if isinstance(val, int | float):
-    count = count_of(val, len(masked) - 1, 'data.val', least=0)
-    masked, val = masked[: len(masked) - count], masked[len(masked) - count :]
-  taken = {item.name for item in val}
-  shown = masked[: count_of(labeled, len(masked), 'data.labeled')]
-  taken |= {item.name for item in shown}
-  others = [item for item in drawn if item.name not in taken]
-  roles = dict(labeled=shown, unlabeled=others, val=val, test=test)
-  for item in (*masked, *val, *test):
-    if (size := read_mask(item.mask).shape) != item.header[:2]:
-      raise UserError(
-        f'{item.mask} is {size[0]} x {size[1]} pixels but its image is {item.header.height} x '
-        f'{item.header.width}; get the files again.'
-      )
-  notes = [*notes, *image_source.drop_copies(roles)]
-  found, more = image_source.sources(roles, read_mask, percentiles)
-  return Splits(**found, classes=tuple(classes), notes=(*notes, *more))
+    count = count_images(val, len(masked) - 1, 'data.val', at_least=0)
+    first = len(masked) - count
+    val = masked[first:]
+    masked = masked[:first]
+  chosen = masked[: count_images(labeled, len(masked), 'data.labeled')]
+  taken = {file.name for file in (*val, *chosen)}
+  others = [file for file in drawn if file.name not in taken]
+  for file in (*masked, *val, *test):
+    _check_size(file, read_mask)
+  files = {'labeled': chosen, 'unlabeled': others, 'val': [*val], 'test': [*test]}
+  notes = [*notes, *held_out.drop_copies(files)]
+  sources = image_source.make_sources(files, read_mask, percentiles)
+  return image_source.make_splits(sources, classes, notes)
 
 
-def foreground(margin: int = 0) -> image_source.ReadMask:
-  """Reads any mask of objects: 1 where the first channel is not 0, IGNORE within the margin."""
+def _check_size(file: ImageFile, read_mask: image_source.ReadMask) -> None:
+  if file.mask is None:
+    return
+  height, width = read_mask(file.mask).shape
+  if (height, width) != (file.header.height, file.header.width):
+    raise UserError(
+      f'{file.mask} is {height} x {width} pixels but its image is {file.header.height} x '
+      f'{file.header.width}; get the files again.'
+    )
+
+
+def foreground_reader(margin: int = 0) -> image_source.ReadMask:
+  """Returns a reader of masks of objects: 1 where the first channel is not 0, IGNORE in the margin.
+
+  Any mask of objects will do: instance ids, 0 and 255, or one colour for each object.
+  """
 
   def read(path: Path) -> UInt8[np.ndarray, 'h w']:
-    return _without_margin((_first_channel(path) > 0).astype(np.uint8), margin)
+    mask = (images.read_image(path)[..., 0] > 0).astype(np.uint8)
+    if not margin:
+      return mask
+    framed = np.full_like(mask, IGNORE)
+    inner = (slice(margin, -margin), slice(margin, -margin))
+    framed[inner] = mask[inner]
+    return framed
 
   return read
 
 
-def _first_channel(path: Path) -> Integer[np.ndarray, 'h w']:
-  return images.read_image(path)[..., 0]
+def match_masks(
+  files: Sequence[ImageFile], folder: Path, name_of: Callable[[Path], str]
+) -> list[ImageFile]:
+  """Returns the files with their masks in a folder; None where there is none.
+
+  Args:
+    files: images.
+    folder: of masks; it need not exist.
+    name_of: the path of a mask -> the name of its image.
+
+  Raises:
+    UserError: if the folder exists but holds no images.
+  """
+  masks = {}
+  if folder.is_dir():
+    masks = {name_of(path): path for path in images.list_images(folder)}
+  return [file._replace(mask=masks.get(file.name)) for file in files]
 
 
-def _without_margin(mask: UInt8[np.ndarray, 'h w'], margin: int) -> UInt8[np.ndarray, 'h w']:
-  if margin:
-    inner = tuple(slice(margin, -margin) for _ in mask.shape)
-    kept = mask[inner].copy()
-    mask[:] = IGNORE
-    mask[inner] = kept
-  return mask
+def find_folder(root: str | Path | None, name: str, how: str) -> Path:
+  """Returns the folder that a data set lies in: `root`/`name`, or `root` itself.
 
-
-def match(items: Sequence[Item], folder: Path, name_of: Callable[[Path], str]) -> list[Item]:
-  """The items with their masks in `folder`, None where there is none."""
-  masks = {name_of(path): path for path in images.list_images(folder)} if folder.is_dir() else {}
-  return [item._replace(mask=masks.get(item.name)) for item in items]
-
-
-def folder_of(root: str | Path | None, name: str, how: str) -> Path:
-  """The folder that a set lies in: `root`, or `root`/`name`; raises UserError that says `how`."""
+  Raises:
+    UserError: if it is in neither; the message ends with `how` to get it.
+  """
   if root is None:
     raise UserError(f'data.root is not given; {how}')
   for folder in (Path(root) / name, Path(root)):

@@ -7,10 +7,18 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl_jax.data.image_mask_pairs import inside
-from ssl_jax.data.image_source import drop_copies
-from ssl_jax.data.volume_preprocessing import Preparation
-from ssl_jax.data.volume_source import Case, Known, Prepared, default_cache, most_class, prepare
+from ssl_jax.data.held_out import drop_copies
+from ssl_jax.data.image_mask_pairs import subfolder
+from ssl_jax.data.mask_encoding import numbered_classes
+from ssl_jax.data.volume_preprocessing import VolumePreprocessing
+from ssl_jax.data.volume_source import (
+  Case,
+  FileDigests,
+  VolumeSource,
+  default_cache,
+  largest_class,
+  prepare_cases,
+)
 from ssl_jax.errors import UserError
 from ssl_jax.io import nifti
 from ssl_jax.types import Splits
@@ -25,108 +33,162 @@ def load(
   val: str | Path | None = None,
   test: str | Path | None = None,
   classes: int | Sequence[str] | None = None,
-  labels: int | None = None,
-  holdout: float | int = 0.25,
+  num_labeled: int | None = None,
+  test_fraction: float | int = 0.25,
   seed: int = 0,
   spacing: Sequence[float | int] | None = None,
   window: Sequence[float | int] | None = None,
   clip: bool = False,
-  above: float | int | None = None,
+  foreground_threshold: float | int | None = None,
   percentiles: Sequence[float | int] = (0.5, 99.5),
   cache: str | Path | None = None,
 ) -> Splits:
-  """Loads volumes; `labeled`, `val` and `test` hold images/ and masks/, `unlabeled` volumes alone.
+  """Loads volumes, which are preprocessed once and kept in a cache.
 
-  Without `test` the share `holdout` of the labeled volumes, drawn by `seed`, is the test. `labels`
-  is how many of the others keep their masks; the rest join the unlabeled ones, and their masks only
-  judge. `classes` is a number or names, needed where no mask holds the last of them. `spacing`,
-  `window`, `clip`, `above` and `percentiles` are as Preparation has them. What is prepared is kept
-  in `cache`, so that it is done once, and goes on after a kill. Volumes that are byte for byte in
-  val or test are dropped from training. Raises UserError naming the file that is missing, broken,
-  or of another shape than its mask.
+  Training volumes that are, byte for byte, in val or test are dropped.
+
+  Args:
+    labeled: a folder with images/ and masks/ in it.
+    unlabeled: a folder of volumes only.
+    val: as `labeled`.
+    test: as `labeled`; None: `test_fraction` of the labeled volumes are the test.
+    classes: a number or names, the background first; needed if no mask holds the last of them.
+    num_labeled: how many of the labeled volumes keep their masks; None: all. The others become
+      unlabeled, and their masks only judge pseudo-labels.
+    test_fraction: of the labeled volumes, set aside for the test where there is no folder for it;
+      0: no test.
+    seed: of the draws.
+    spacing: mm of a voxel along x, y and z; None: as it is in each file.
+    window: raw values that become 0 and 1 (of CT: Hounsfield units); None: percentiles of each
+      volume.
+    clip: whether values outside of these become 0 and 1; otherwise all of them become 0.
+    foreground_threshold: voxels above it are foreground, to which a volume is cropped; None: no
+      cropping.
+    percentiles: of the values of each volume that become 0 and 1, where there is no window.
+    cache: the folder that keeps what is preprocessed; None: ~/.cache/ssl_jax/volumes.
+
+  Raises:
+    UserError: naming the file that is missing, broken, or of another shape than its mask.
   """
-  how = Preparation(
-    spacing=None if spacing is None else tuple(map(float, spacing)),
-    window=None if window is None else tuple(map(float, window)),
+  preprocessing = VolumePreprocessing(
+    spacing=None if spacing is None else _floats(spacing),
+    window=None if window is None else _floats(window),
     clip=clip,
-    above=None if above is None else float(above),
-    percentiles=tuple(map(float, percentiles)),
+    foreground_threshold=None if foreground_threshold is None else float(foreground_threshold),
+    percentiles=_floats(percentiles),
   )
-  how.check()
-  with Known(Path(cache) if cache else default_cache()) as known:
-    cases = _pairs(Path(labeled), 'labeled', known)
-    given = (('val', val), ('test', test))
-    roles = {role: _pairs(Path(path), role, known) if path else [] for role, path in given}
+  preprocessing.check()
+  with FileDigests(Path(cache) if cache else default_cache()) as digests:
+    listed = _list_pairs(Path(labeled), 'labeled', digests)
+    cases: dict[str, list[Case]] = {
+      'val': _list_pairs(Path(val), 'val', digests) if val else [],
+      'test': _list_pairs(Path(test), 'test', digests) if test else [],
+    }
+    order = np.random.default_rng(seed).permutation(len(listed))
+    training = [listed[i] for i in order]
     notes = []
-    order = [cases[i] for i in np.random.default_rng(seed).permutation(len(cases))]
-    if not test and holdout:
-      count = min(max(1, round(holdout * len(order))), len(order) - 1)
-      if not 0 < holdout < 1 or count < 1:
-        raise UserError(
-          f'data.holdout={holdout} leaves nothing of {len(order)} volumes to learn from.'
-        )
-      roles['test'], order = order[:count], order[count:]
-      notes.append(f'no test folder: {count} of {len(cases)} labeled volumes held out as test')
-    if labels is not None and not 0 < labels <= len(order):
-      raise UserError(f'data.labels={labels}: {len(order)} volumes have masks to learn from.')
-    roles['labeled'], hidden = order[:labels], order[labels:] if labels else []
-    roles['unlabeled'] = _all_of(hidden, _singles(Path(unlabeled), known) if unlabeled else [])
-    notes += drop_copies(roles)
-    done = {role: prepare(own, how, known, role) for role, own in roles.items()}
-  shown = {role: Prepared(own, role != 'unlabeled') for role, own in done.items() if own}
-  if hidden and not unlabeled:
-    shown['truth'] = Prepared(done['unlabeled'])
-  names = _classes(classes, [case for role in ('labeled', 'val', 'test') for case in done[role]])
-  files = json.dumps({role: [case.prepared.name for case in own] for role, own in done.items()})
-  sources = {role: shown.get(role) for role in ('labeled', 'unlabeled', 'val', 'test', 'truth')}
+    if not test and test_fraction:
+      count = _count_test(test_fraction, len(training))
+      cases['test'] = training[:count]
+      training = training[count:]
+      notes.append(f'no test folder: {count} of {len(listed)} labeled volumes held out as test')
+    if num_labeled is None:
+      num_labeled = len(training)
+    elif not 0 < num_labeled <= len(training):
+      raise UserError(
+        f'data.num_labeled={num_labeled} is not in 1..{len(training)}, the volumes with masks to '
+        'learn from.'
+      )
+    cases['labeled'] = training[:num_labeled]
+    hidden = training[num_labeled:]
+    more = _list_unlabeled(Path(unlabeled), digests) if unlabeled else []
+    cases['unlabeled'] = _join(hidden, more)
+    notes += drop_copies(cases)
+    cases = {
+      role: prepare_cases(of_role, preprocessing, digests, role) for role, of_role in cases.items()
+    }
+
+  def source(role: str, labels: bool = True) -> VolumeSource | None:
+    return VolumeSource(cases[role], labels) if cases[role] else None
+
+  with_masks = [*cases['labeled'], *cases['val'], *cases['test']]
+  folders = {role: [_folder_name(case) for case in of_role] for role, of_role in cases.items()}
   return Splits(
-    **sources,
-    classes=names,
+    labeled=VolumeSource(cases['labeled']),
+    unlabeled=source('unlabeled', labels=False),
+    val=source('val'),
+    test=source('test'),
+    truth=source('unlabeled') if hidden and not unlabeled else None,
+    classes=_class_names(classes, with_masks),
     notes=tuple(notes),
-    digest=hashlib.sha256(files.encode()).hexdigest(),
-    preparation=how._asdict(),
+    digest=hashlib.sha256(json.dumps(folders).encode()).hexdigest(),
+    preprocessing=preprocessing._asdict(),
   )
 
 
-def _all_of(hidden: Sequence[Case], more: Sequence[Case]) -> list[Case]:
-  """Unlabeled volumes of both kinds, a copy once; raises UserError where two have the same name."""
+def _floats(values: Sequence[float | int]) -> tuple[float, ...]:
+  return tuple(float(value) for value in values)
+
+
+def _count_test(test_fraction: float | int, total: int) -> int:
+  """How many of the labeled volumes are the test."""
+  count = min(max(1, round(test_fraction * total)), total - 1)
+  if not 0 < test_fraction < 1 or count < 1:
+    raise UserError(
+      f'data.test_fraction={test_fraction} leaves none of {total} volumes to learn from; give a '
+      'fraction of 0 to 1, more labeled volumes, or a test folder.'
+    )
+  return count
+
+
+def _folder_name(case: Case) -> str:
+  """The name of a prepared case's folder in the cache, in which a content hash is."""
+  return '' if case.prepared is None else case.prepared.name
+
+
+def _join(hidden: Sequence[Case], more: Sequence[Case]) -> list[Case]:
+  """Unlabeled volumes of both kinds, without copies.
+
+  Two volumes of the same name are refused, because their pseudo-labels would be one file.
+  """
   known = {case.sha256 for case in hidden}
   cases = [*hidden, *(case for case in more if case.sha256 not in known)]
-  named = {}
+  case_of: dict[str, Case] = {}
   for case in cases:
-    if case.name in named:
+    if case.name in case_of:
       raise UserError(
-        f'{case.image} and {named[case.name].image} have the same name; rename one of them.'
+        f'{case.image} and {case_of[case.name].image} have the same name; rename one of them.'
       )
-    named[case.name] = case
+    case_of[case.name] = case
   return cases
 
 
-def _pairs(folder: Path, role: str, known: Known) -> list[Case]:
-  found = {
-    kind: nifti.list_volumes(inside(folder, kind, role, HOW)) for kind in ('images', 'masks')
-  }
-  masks = {nifti.name_of(path): path for path in found['masks']}
+def _list_pairs(folder: Path, role: str, digests: FileDigests) -> list[Case]:
+  """Volumes and their masks, in folders images/ and masks/."""
+  image_paths = nifti.list_volumes(subfolder(folder, 'images', role, HOW))
+  mask_folder = subfolder(folder, 'masks', role, HOW)
+  masks = {nifti.name_of(path): path for path in nifti.list_volumes(mask_folder)}
   cases = []
-  for path in found['images']:
+  for path in image_paths:
     name = nifti.name_of(path)
     if name not in masks:
-      raise UserError(f'{path} has no mask in {found["masks"][0].parent}; {HOW}.')
-    cases.append(Case(name, path, masks[name], known.sha256(path)))
+      raise UserError(f'{path} has no mask in {mask_folder}; {HOW}.')
+    cases.append(Case(name, path, masks[name], digests.sha256(path)))
   return cases
 
 
-def _singles(folder: Path, known: Known) -> list[Case]:
-  own = folder / 'images'
-  paths = nifti.list_volumes(own if own.is_dir() else folder)
-  return [Case(nifti.name_of(path), path, None, known.sha256(path)) for path in paths]
+def _list_unlabeled(folder: Path, digests: FileDigests) -> list[Case]:
+  """Volumes of a folder, or of the images/ in it."""
+  inner = folder / 'images'
+  paths = nifti.list_volumes(inner if inner.is_dir() else folder)
+  return [Case(nifti.name_of(path), path, None, digests.sha256(path)) for path in paths]
 
 
-def _classes(asked: int | Sequence[str] | None, cases: Sequence[Case]) -> tuple[str, ...]:
-  """The names of the classes; without any, as many as the masks hold."""
-  if asked is not None and not isinstance(asked, int):
-    return tuple(asked)
-  most = most_class(cases)
-  if asked is not None and asked <= most:
-    raise UserError(f'data.classes={asked}, but a mask holds the class {most}.')
-  return ('background', *(f'class {i}' for i in range(1, asked or most + 1)))
+def _class_names(classes: int | Sequence[str] | None, cases: Sequence[Case]) -> tuple[str, ...]:
+  """The names of the classes; if nobody says how many there are, as many as the masks hold."""
+  if classes is not None and not isinstance(classes, int):
+    return tuple(classes)
+  largest = largest_class(cases)
+  if classes is not None and classes <= largest:
+    raise UserError(f'data.classes={classes}, but a mask holds the class {largest}; increase it.')
+  return numbered_classes(classes or largest + 1)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from ssl_jax.data import image_source, patch_splits
+from ssl_jax.data import patch_splits
 from ssl_jax.types import Splits
 
 
@@ -14,36 +14,49 @@ def load(
   val: str | Path | None = None,
   test: str | Path | None = None,
   classes: Sequence[str] | None = None,
-  labels: int | None = None,
-  holdout: float | int = 0.25,
+  num_labeled: int | None = None,
+  test_fraction: float | int = 0.25,
   seed: int = 0,
   size: int = 41,
   jitter: int = 6,
   background: float | int = 1.0,
-  clear: float | int = 10.0,
+  min_distance: float | int = 10.0,
   balance: str = 'labeled',
-  percentiles: Sequence[float | int] = image_source.PERCENTILES,
+  percentiles: Sequence[float | int] = (0.1, 99.9),
 ) -> Splits:
-  """Loads marked cells as patches; `labeled`, `val` and `test` each hold images/ and points/.
+  """Loads marked cells as patches.
 
   A CSV has the columns x (pixels from the left edge), y (from the top edge) and class; a cell of
-  class 'unlabelled' is one that nobody named. `unlabeled` is a folder of images only. Without
-  `test`, the share `holdout` of the labeled images is set aside for it. `labels` patches keep their
-  label (None: all), equally many of each class, and the others are shown without.
+  class 'unlabelled' is one whose class nobody has named.
 
-  A patch has `size` pixels a side; its cell lies at most `jitter` beside the middle, on either
-  axis. There are `background` times as many background patches as an average class has, with no
-  cell within `clear` pixels of their middle. `balance` adds turned copies of rarer classes, to the
-  'labeled' patches, to 'all' before labels are drawn (as in the paper of HydraMix-Net), or 'none'.
-  Raises UserError naming the file, and the line of a CSV, that is missing, broken or unclear.
+  Args:
+    labeled: a folder with images/ and points/ in it.
+    unlabeled: a folder of images only.
+    val: as `labeled`.
+    test: as `labeled`; None: `test_fraction` of the labeled images are the test.
+    classes: names, without the background; None: those in the CSVs, in alphabetical order.
+    num_labeled: how many patches keep their label, equally many of each class; None: all. The
+      others become unlabeled.
+    test_fraction: of the labeled images, set aside for the test where there is no folder for it.
+    seed: of all draws.
+    size: of a patch, in pixels a side.
+    jitter: a cell lies at most this many pixels beside the middle of its patch, on either axis.
+    background: how many background patches there are for each patch of an average class.
+    min_distance: from the middle of a background patch to the nearest cell, in pixels.
+    balance: adds turned copies of rarer classes: to the 'labeled' patches, to 'all' before labels
+      are drawn (as in the paper of HydraMix-Net), or 'none'.
+    percentiles: of the raw values of training images deeper than 8 bits; they become 0 and 1.
+
+  Raises:
+    UserError: naming the file, or the line of a CSV, that is missing, broken or unclear.
   """
-  return patch_splits.read(
+  return patch_splits.make_splits(
     {'labeled': labeled, 'val': val, 'test': test},
     unlabeled,
     classes,
-    labels=labels,
-    holdout=holdout,
+    num_labeled=num_labeled,
+    test_fraction=test_fraction,
     seed=seed,
-    cutting=patch_splits.Cutting(size, jitter, background, clear, balance),
+    settings=patch_splits.PatchSettings(size, jitter, background, min_distance, balance),
     percentiles=percentiles,
   )

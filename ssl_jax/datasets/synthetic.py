@@ -1,4 +1,4 @@
-"""Made-up blood smears: seeded, instant, and hard enough that a few labels do not settle them."""
+"""Synthetic blood smears: seeded, instant, and hard enough that a few labels do not suffice."""
 
 from itertools import pairwise
 
@@ -7,39 +7,46 @@ from jaxtyping import Float, UInt8
 from scipy import ndimage
 
 from ssl_jax.errors import UserError
-from ssl_jax.types import Splits
+from ssl_jax.types import Record, Splits
 
 CLASSES = ('background', 'cytoplasm', 'nucleus')
 SPLITS = {'labeled': 0, 'unlabeled': 1, 'val': 2, 'test': 3}
+"""The number of each split in the seed of its images."""
+
 Random = np.random.Generator
 Image = Float[np.ndarray, 'h w 3']
 Plane = Float[np.ndarray, 'h w']
+Grid = Float[np.ndarray, '2 h w']
+Stain = dict[str, np.ndarray]
+"""Absorbance (red, green, blue) of each part of the smear."""
 
 
 class Smears:
-  """A Source of made-up smears; each record follows from (seed, split, index) alone."""
+  """A Source of synthetic smears; each record depends on seed, split and index alone."""
 
   def __init__(self, count: int, size: int, seed: int, split: str, with_label: bool):
-    self._count, self._size, self._seed, self._split = count, size, seed, split
+    self._count = count
+    self._size = size
+    self._seed = seed
+    self._split = split
     self._with_label = with_label
-    self._made: dict[int, dict] = {}
+    self._made: dict[int, Record] = {}
 
   def __len__(self) -> int:
     return self._count
 
-  def __getitem__(self, index: int) -> dict:
+  def __getitem__(self, index: int) -> Record:
     if not -self._count <= index < self._count:
       raise IndexError(index)
     index = int(index) % self._count
     if index not in self._made:
-      image, label = smear(
-        self._size, np.random.default_rng([self._seed, SPLITS[self._split], index])
-      )
-      record = {'image': image, 'label': label, 'name': f'{self._split}_{index:04d}'}
-      if not self._with_label:
-        del record['label']
+      rng = np.random.default_rng([self._seed, SPLITS[self._split], index])
+      image, label = smear(self._size, rng)
+      record = Record(image=image, name=f'{self._split}_{index:04d}')
+      if self._with_label:
+        record['label'] = label
       self._made[index] = record
-    return dict(self._made[index])
+    return self._made[index].copy()
 
 
 def load(
@@ -51,9 +58,18 @@ def load(
   size: int = 96,
   seed: int = 0,
 ) -> Splits:
-  """Makes so many blood-smear-like images of size x size pixels per split; 0 leaves it out.
+  """Makes images that look like blood smears.
 
-  Raises UserError for no labeled images or a size below 32.
+  Args:
+    labeled: number of images.
+    unlabeled: number of images; 0: none.
+    val: number of images; 0: none.
+    test: number of images; 0: none.
+    size: pixels a side.
+    seed: other images for another seed.
+
+  Raises:
+    UserError: if there are no labeled images, or the size is below 32.
   """
   counts = {'labeled': labeled, 'unlabeled': unlabeled, 'val': val, 'test': test}
   if labeled < 1 or min(counts.values()) < 0:
@@ -62,36 +78,44 @@ def load(
     )
   if size < 32:
     raise UserError(
-      f'size={size} leaves no room for a cell; make synthetic images at least 32 wide.'
+      f'data.size={size} leaves no room for a cell; make synthetic images at least 32 wide.'
     )
-  made = {
-    split: Smears(n, size, seed, split, split != 'unlabeled') if n else None
-    for split, n in counts.items()
-  }
+
+  def smears(split: str, with_label: bool = True) -> Smears | None:
+    return Smears(counts[split], size, seed, split, with_label) if counts[split] else None
+
   return Splits(
-    **made,
+    labeled=Smears(labeled, size, seed, 'labeled', True),
+    unlabeled=smears('unlabeled', with_label=False),
+    val=smears('val'),
+    test=smears('test'),
+    truth=smears('unlabeled'),
     classes=CLASSES,
     notes=('the images are synthetic, not of real blood',),
-    truth=Smears(unlabeled, size, seed, 'unlabeled', True) if unlabeled else None,
     digest=f'{counts} {size} {seed}',
+    synthetic=True,
   )
 
 
 def smear(size: int, rng: Random) -> tuple[UInt8[np.ndarray, 'h w 3'], UInt8[np.ndarray, 'h w']]:
-  """Draws one smear and the class ids of its pixels."""
+  """Draws one smear of size x size pixels; returns the image and the class ids.
+
+  It is drawn as absorbance, which adds up where cells overlap, and photographed at the end.
+  """
   grid = np.mgrid[:size, :size].astype(np.float32)
   scale = size / 96 * rng.uniform(0.8, 1.25)
   stain = _stain(rng)
   image = _plasma(grid, stain, rng)
   image = _red_cells(image, grid, scale, stain, rng)
   label = np.zeros((size, size), np.uint8)
-  for spread in (0.25, 0.5)[: 1 + (rng.random() < 0.2)]:
+  spreads = (0.25, 0.5) if rng.random() < 0.2 else (0.25,)  # a second cell now and then
+  for spread in spreads:
     image, label = _white_cell(image, label, grid, scale, spread, stain, rng)
   image = _platelets(image, grid, scale, stain, rng)
   return _photograph(image, grid, rng), label
 
 
-def _stain(rng: Random) -> dict[str, np.ndarray]:
+def _stain(rng: Random) -> Stain:
   """Absorbances (red, green, blue) of this slide's two dyes, and of its parts.
 
   They vary so much that one slide's cytoplasm has the colour of another's red cells.
@@ -118,10 +142,12 @@ def _field(shape: tuple[int, int], sigma: float, rng: Random) -> Plane:
 
 
 def _blob(
-  grid: Float[np.ndarray, '2 h w'], centre, radius: float, wobble: float, rng: Random
+  grid: Grid, centre: Float[np.ndarray, '2'], radius: float, wobble: float, rng: Random
 ) -> Plane:
   """Distance from a centre in units of a wobbly radius: below 1 inside, 1 on the outline."""
-  dy, dx = grid[0] - float(centre[0]), grid[1] - float(centre[1])
+  # Python floats, so that the planes stay float32.
+  dy = grid[0] - float(centre[0])
+  dx = grid[1] - float(centre[1])
   radius = float(radius)
   angle = np.arctan2(dy, dx)
   outline = np.ones_like(angle)
@@ -130,7 +156,7 @@ def _blob(
   return np.hypot(dy, dx) / (radius * outline)
 
 
-def _box(centre, radius: float, size: int) -> tuple[slice, slice]:
+def _box(centre: Float[np.ndarray, '2'], radius: float, size: int) -> tuple[slice, slice]:
   """The part of the image that a blob can reach."""
   low = np.clip(np.floor(centre - 1.4 * radius - 2), 0, size).astype(int)
   high = np.clip(np.ceil(centre + 1.4 * radius + 3), 0, size).astype(int)
@@ -142,30 +168,38 @@ def _soft(distance: Plane, radius: float) -> Plane:
   return np.clip((1 - distance) * (float(radius) / 1.5) + 0.5, 0, 1)
 
 
-def _plasma(grid, stain: dict, rng: Random) -> Image:
+def _plasma(grid: Grid, stain: Stain, rng: Random) -> Image:
   """Absorbance of the smear between the cells."""
   shape = grid.shape[1:]
   uneven = 1 + 0.25 * _field(shape, shape[0] / 6, rng) + 0.06 * _field(shape, 1.0, rng)
   return uneven[..., None] * stain['plasma']
 
 
-def _red_cells(image: Image, grid, scale: float, stain: dict, rng: Random) -> Image:
+def _red_cells(image: Image, grid: Grid, scale: float, stain: Stain, rng: Random) -> Image:
   """Adds touching and overlapping discs with pale centres; overlaps absorb twice."""
   size = grid.shape[1]
   crowd = rng.uniform(0.3, 1.6)
-  pale = rng.uniform(0.2, 0.95)
+  pallor = rng.uniform(0.2, 0.95)  # of the cells' centres
   radius = 11.5 * scale
   for _ in range(rng.poisson(crowd * (size / (2 * radius)) ** 2)):
     centre = rng.uniform(-radius / 2, size + radius / 2, 2)
     r = radius * rng.uniform(0.82, 1.12)
     box = _box(centre, r, size)
     distance = _blob(grid[:, *box], centre, r, 0.07, rng)
-    dent = 1 - pale * rng.uniform(0.6, 1.2) * np.exp(-((distance / 0.5) ** 2))
+    dent = 1 - pallor * rng.uniform(0.6, 1.2) * np.exp(-((distance / 0.5) ** 2))
     image[box] += (_soft(distance, r) * dent * rng.uniform(0.8, 1.15))[..., None] * stain['red']
   return image
 
 
-def _white_cell(image: Image, label, grid, scale: float, spread: float, stain: dict, rng: Random):
+def _white_cell(
+  image: Image,
+  label: UInt8[np.ndarray, 'h w'],
+  grid: Grid,
+  scale: float,
+  spread: float,
+  stain: Stain,
+  rng: Random,
+) -> tuple[Image, UInt8[np.ndarray, 'h w']]:
   """Lays a white cell over the rest; returns the image and the class ids."""
   size = grid.shape[1]
   radius = scale * rng.uniform(17, 27)
@@ -185,7 +219,7 @@ def _white_cell(image: Image, label, grid, scale: float, spread: float, stain: d
   return image, np.where(nucleus > 0.5, 2, label).astype(np.uint8)
 
 
-def _nucleus(grid, centre, radius: float, rng: Random) -> Plane:
+def _nucleus(grid: Grid, centre: Float[np.ndarray, '2'], radius: float, rng: Random) -> Plane:
   """Coverage of 1 to 4 lobes on an arc, joined to their neighbours by bridges."""
   lobes = int(rng.integers(1, 5))
   if lobes == 1:
@@ -198,17 +232,21 @@ def _nucleus(grid, centre, radius: float, rng: Random) -> Plane:
       nucleus = nucleus * (1 - _soft(_blob(grid, dent, 0.5 * r, 0.1, rng), 0.5 * r))
     return nucleus
   ring = radius * rng.uniform(0.36, 0.48)
-  start, step = rng.uniform(0, 2 * np.pi), rng.uniform(0.9, 1.4) * (2.2 if lobes == 2 else 1)
+  start = rng.uniform(0, 2 * np.pi)
+  step = rng.uniform(0.9, 1.4) * (2.2 if lobes == 2 else 1)
   angles = start + step * np.arange(lobes)
-  places = centre + ring * np.stack([np.sin(angles), np.cos(angles)], -1)
+  centres = centre + ring * np.stack([np.sin(angles), np.cos(angles)], -1)
   r = radius * rng.uniform(0.28, 0.42)
-  parts = [_soft(_blob(grid, p, r * rng.uniform(0.85, 1.15), 0.15, rng), r) for p in places]
-  for a, b in pairwise(places):
-    parts.append(_soft(_blob(grid, (a + b) / 2, 0.5 * r, 0.1, rng), 0.5 * r))
+  parts = []
+  for lobe in centres:
+    parts.append(_soft(_blob(grid, lobe, r * rng.uniform(0.85, 1.15), 0.15, rng), r))
+  for lobe, neighbour in pairwise(centres):
+    bridge = (lobe + neighbour) / 2
+    parts.append(_soft(_blob(grid, bridge, 0.5 * r, 0.1, rng), 0.5 * r))
   return np.max(parts, axis=0)
 
 
-def _platelets(image: Image, grid, scale: float, stain: dict, rng: Random) -> Image:
+def _platelets(image: Image, grid: Grid, scale: float, stain: Stain, rng: Random) -> Image:
   """Adds specks of the nuclei's dye, and clots of it now and then; all belong to the background."""
   size = grid.shape[1]
   radii = [*rng.uniform(1.5, 3.5, rng.poisson(2)), *rng.uniform(4, 9, rng.poisson(0.35))]
@@ -220,7 +258,7 @@ def _platelets(image: Image, grid, scale: float, stain: dict, rng: Random) -> Im
   return image
 
 
-def _photograph(absorbance: Image, grid, rng: Random) -> UInt8[np.ndarray, 'h w 3']:
+def _photograph(absorbance: Image, grid: Grid, rng: Random) -> UInt8[np.ndarray, 'h w 3']:
   """Light through the smear, out of focus now and then, unevenly lit, with the camera's noise."""
   size = grid.shape[1]
   light = np.exp(-absorbance * rng.uniform(0.8, 1.2))

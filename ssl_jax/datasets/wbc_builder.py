@@ -6,15 +6,19 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download import checksums, download_manager
 
 from ssl_jax.errors import UserError
 
-FACTS = Path(__file__).parent  # wbc_files.tsv and wbc_splits.tsv
-MIRROR = 'SSL_JAX_WBC_URL'  # this environment variable may name another server of the same paths
+TABLES = Path(__file__).parent
+"""The folder of wbc_files.tsv and wbc_splits.tsv."""
+
+MIRROR = 'SSL_JAX_WBC_URL'
+"""An environment variable that may name another server with the same paths."""
+
 SERVER = 'https://raw.githubusercontent.com'
 OWNERS = {
   'zheng1': 'zxaoyou/segmentation_WBC',
@@ -32,16 +36,16 @@ class RawFile(NamedTuple):
 
 
 def splits(set: str) -> dict[str, list[str]]:
-  """Names of the paper's labeled, unlabeled and val images of a set, in the paper's order."""
-  found: dict[str, list[str]] = {'labeled': [], 'unlabeled': [], 'val': []}
+  """Returns the names of a set's labeled, unlabeled and val images, in the paper's order."""
+  names: dict[str, list[str]] = {'labeled': [], 'unlabeled': [], 'val': []}
   for row in _rows('wbc_splits.tsv'):
     if row['set'] == set:
-      found[row['split']].append(row['name'])
-  return found
+      names[row['split']].append(row['name'])
+  return names
 
 
 def raw_paths(set: str, name: str) -> dict[str, str]:
-  """Where a cell's image and mask lie in their repository."""
+  """Returns the paths of a cell's 'image' and 'mask' in their repository."""
   if set == 'lisc':
     mask = name.replace('_cell', '_expert_cell')
     return {'image': f'lisc/Images/{name}.bmp', 'mask': f'lisc/Masks/{mask}.bmp'}
@@ -50,7 +54,7 @@ def raw_paths(set: str, name: str) -> dict[str, str]:
 
 
 def raw_files(set: str) -> dict[str, RawFile]:
-  """The files of a set's repository by their path in it."""
+  """Returns the files of a set's repository by their path in it."""
   server = os.environ.get(MIRROR, SERVER)
   files = {}
   for row in _rows('wbc_files.tsv'):
@@ -61,7 +65,7 @@ def raw_files(set: str) -> dict[str, RawFile]:
 
 
 def _rows(name: str) -> Iterator[dict[str, str]]:
-  with (FACTS / name).open(newline='') as file:
+  with (TABLES / name).open(newline='') as file:
     yield from csv.DictReader(file, delimiter='\t')
 
 
@@ -75,39 +79,52 @@ class Wbc(tfds.core.GeneratorBasedBuilder):
   @property
   def url_infos(self) -> Mapping[str, checksums.UrlInfo]:
     """TFDS checks each download against these; it would read them from a file it also writes."""
-    return {
-      file.url: checksums.UrlInfo(file.bytes, file.sha256, Path(path).name)
-      for path, file in raw_files(self.builder_config.name).items()
-    }
+    infos = {}
+    for path, file in raw_files(self._set()).items():
+      size = tfds.core.utils.Size(file.bytes)
+      infos[file.url] = checksums.UrlInfo(size, file.sha256, Path(path).name)
+    return infos
+
+  def _set(self) -> str:
+    """The name of the set: TFDS calls it a config."""
+    return str(self.builder_config.name) if self.builder_config else ''
 
   def _info(self) -> tfds.core.DatasetInfo:
     # Text is the one feature that keeps bytes as they are without TensorFlow.
     parts = {part: tfds.features.Text() for part in ('name', 'image', 'mask')}
     return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(parts))
 
-  def _split_generators(self, dl_manager: tfds.download.DownloadManager):
-    set = self.builder_config.name
+  def _split_generators(
+    self, dl_manager: tfds.download.DownloadManager
+  ) -> dict[str, Iterator[tuple[str, dict[str, Any]]]]:
+    set = self._set()
     files = raw_files(set)
-    urls = {
-      split: {
-        name: {part: files[path].url for part, path in raw_paths(set, name).items()}
-        for name in names
-      }
-      for split, names in splits(set).items()
-    }
-    paths = dl_manager.download(urls)
+    urls = {}
+    for split, names in splits(set).items():
+      urls[split] = {}
+      for name in names:
+        urls[split][name] = {part: files[path].url for part, path in raw_paths(set, name).items()}
+    paths: Any = dl_manager.download(urls)  # the same tree, of TFDS's own kind of paths
     return {split: self._generate_examples(cells) for split, cells in paths.items()}
 
-  def _generate_examples(self, cells):
+  def _generate_examples(
+    self, cells: Mapping[str, Mapping[str, Any]]
+  ) -> Iterator[tuple[str, dict[str, Any]]]:
     for name, parts in cells.items():
-      yield name, {'name': name} | {part: path.read_bytes() for part, path in parts.items()}
+      example: dict[str, Any] = {part: path.read_bytes() for part, path in parts.items()}
+      yield name, {'name': name, **example}
 
 
 def prepared(set: str, root: str | Path | None) -> dict[str, dict[str, bytes]]:
-  """Raw bytes {'image', 'mask'} of each cell by name, downloaded and prepared where need be.
+  """Returns the raw bytes of each cell's 'image' and 'mask', downloaded and prepared if needed.
 
-  `root` is a TFDS data directory, None for the default one. Raises UserError naming the file whose
-  hash is wrong, or saying what to download by hand where the server cannot be reached.
+  Args:
+    set: 'zheng1', 'zheng2' or 'lisc'.
+    root: a TFDS data directory; None: the default one.
+
+  Raises:
+    UserError: naming the file whose hash is wrong, or saying what to download by hand where the
+      server cannot be reached.
   """
   builder = Wbc(config=set, data_dir=root, file_format='array_record')
   if not builder.data_path.exists():
@@ -115,15 +132,17 @@ def prepared(set: str, root: str | Path | None) -> dict[str, dict[str, bytes]]:
   cells = {}
   for split in builder.info.splits:
     for record in builder.as_data_source(split=split):
-      cells[record['name'].decode()] = {part: record[part] for part in ('image', 'mask')}
+      name = record['name'].decode()
+      cells[name] = {part: record[part] for part in ('image', 'mask')}
   return cells
 
 
 def _download(builder: Wbc, set: str) -> None:
   config = tfds.download.DownloadConfig(force_checksums_validation=True)
+  first = next(iter(raw_files(set).values()))
   try:
     # TFDS tries for minutes; one quick request tells at once that there is no network.
-    with urllib.request.urlopen(next(iter(raw_files(set).values())).url, timeout=20):
+    with urllib.request.urlopen(first.url, timeout=20):
       pass
     builder.download_and_prepare(download_config=config)
   except download_manager.NonMatchingChecksumError as error:
@@ -136,10 +155,12 @@ def _download(builder: Wbc, set: str) -> None:
 
 
 def _url(error: Exception) -> str:
+  """The address that TFDS names in its message."""
   return next((word.rstrip(',') for word in str(error).split() if '://' in word), 'A download')
 
 
 def _by_hand(set: str, error: Exception) -> str:
+  """Says what to download by hand."""
   owner = OWNERS[set]
   commit = next(row['commit'] for row in _rows('wbc_files.tsv') if row['repository'] == owner)
   folder = 'lisc/Images and lisc/Masks' if set == 'lisc' else f'the folder "Dataset {set[-1]}"'

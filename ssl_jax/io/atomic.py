@@ -1,22 +1,25 @@
-"""Files that are there whole or not at all, whatever kills who writes them."""
+"""Writes of files that a kill cannot leave half done."""
 
 import contextlib
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 
 @contextlib.contextmanager
-def whole(path: str | Path) -> Iterator[Path]:
-  """Gives a path to write to, in the same folder and of the same ending, that becomes `path`.
+def replacing(path: str | Path) -> Generator[Path, None, None]:
+  """Yields a temporary path to write to, which replaces `path` when the block ends without error.
 
-  A kill leaves the old file or the new; others may write the same file just now.
+  A kill leaves the old file or the new one, never a part of either. Several processes may write
+  the same file at once: the last one to finish wins.
   """
   path = Path(path)
-  part = path.with_name(f'.{uuid.uuid4().hex[:12]}.{path.name}')
+  # In the same folder, because a rename is atomic only within one file system; and with the same
+  # ending, because some writers choose the format by it.
+  temporary = path.with_name(f'.{uuid.uuid4().hex[:12]}.{path.name}')
   try:
-    yield part
-    os.replace(part, path)
+    yield temporary
+    os.replace(temporary, path)
   finally:
-    part.unlink(missing_ok=True)
+    temporary.unlink(missing_ok=True)

@@ -1,10 +1,10 @@
-"""Bytes of one image file -> its header and its pixels, in whatever form the file holds them."""
+"""Bytes of one image file -> its header and its pixels, in the form that the file holds them."""
 
 import io
 import re
 import struct
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar, cast
 
 import numpy as np
 import tifffile
@@ -12,10 +12,19 @@ from PIL import Image
 
 from ssl_jax.errors import UserError
 
-ORIENTATION = 274  # the EXIF and TIFF tag
+ORIENTATION_TAG = 274
+"""Number of the tag of EXIF and TIFF that says how an image is turned."""
+
+SIDEWAYS = (5, 6, 7, 8)
+"""Orientations that exchange height and width."""
+
 TIFF_MAGIC = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
 JPEG_MAGIC = b'\xff\xd8'
+PNG_MAGIC = b'\x89PNG'
 GREY_MODES = ('1', 'L', 'LA', 'La', 'I', 'F')
+"""Pillow's modes of one channel, with or without alpha."""
+
+Result = TypeVar('Result')
 
 
 class Header(NamedTuple):
@@ -23,41 +32,48 @@ class Header(NamedTuple):
 
   height: int
   width: int
-  channels: int  # 1 or 3, as decode gives them
-  dtype: np.dtype  # uint8, uint16 or float32, as decode gives it
+  channels: int  # 1 or 3, as images.decode_image returns them
+  dtype: np.dtype  # uint8, uint16 or float32, as images.decode_image returns it
 
 
-class Raw(NamedTuple):
+class RawPixels(NamedTuple):
   """Pixels as the file holds them, upright."""
 
   pixels: np.ndarray  # [H, W] or [H, W, C]
   palette: np.ndarray | None  # [entries, 3] uint8; the pixels are then indices into it
 
 
-def header(data: bytes, name: str) -> Header:
-  """Reads an image's header, and finds a file that was cut short, without decoding it.
+def decode_header(data: bytes, name: str) -> Header:
+  """Reads the header of an image and checks that the file is complete, without decoding it.
 
-  Raises UserError naming the file where it is not a readable single image.
+  Raises:
+    UserError: naming the file, if it is not one readable 2-D image.
   """
   return _guard(_tiff_header if data[:4] in TIFF_MAGIC else _pillow_header, data, name)
 
 
-def raw(data: bytes, name: str) -> Raw:
-  """Decodes an image as the file holds it, upright; raises UserError naming the file."""
-  return _guard(_tiff_raw if data[:4] in TIFF_MAGIC else _pillow_raw, data, name)
+def decode_pixels(data: bytes, name: str) -> RawPixels:
+  """Decodes the pixels of an image as the file holds them, upright.
+
+  Raises:
+    UserError: naming the file, if it is not one readable 2-D image.
+  """
+  return _guard(_tiff_pixels if data[:4] in TIFF_MAGIC else _pillow_pixels, data, name)
 
 
-def _guard(read: Callable, data: bytes, name: str) -> Any:
+def _guard(decode: Callable[[bytes, str], Result], data: bytes, name: str) -> Result:
+  """Calls a decoder; turns whatever broken bytes make it raise into a UserError."""
   if not data:
     raise UserError(f'{name} is an empty file; replace or remove it.')
   try:
-    return read(data, name)
+    return decode(data, name)
   except UserError:
     raise
-  # Decoders answer broken bytes with any error there is (OSError, SyntaxError, struct.error, ...).
+  # Decoders raise any kind of error for broken bytes (OSError, SyntaxError, struct.error, ...).
   except Exception as error:
-    said = re.sub(r' <_io\.[^>]*>', '', str(error))  # names no file: it was read from memory
-    reason = ' '.join(said.split())[:120] or type(error).__name__
+    # Pillow names the file object, which means nothing here: it was read from memory.
+    message = re.sub(r' <_io\.[^>]*>', '', str(error))
+    reason = ' '.join(message.split())[:120] or type(error).__name__
     raise UserError(
       f'{name} cannot be read as a PNG, JPEG, BMP or TIFF image ({reason}); '
       'it is corrupt or cut short: replace or remove it.'
@@ -66,7 +82,7 @@ def _guard(read: Callable, data: bytes, name: str) -> Any:
 
 def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
   """Undoes the eight orientations of EXIF; a value outside 1..8 means upright."""
-  turned = {
+  operations = {
     2: lambda x: x[:, ::-1],
     3: lambda x: x[::-1, ::-1],
     4: lambda x: x[::-1],
@@ -74,8 +90,10 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     6: lambda x: x.swapaxes(0, 1)[:, ::-1],
     7: lambda x: x.swapaxes(0, 1)[::-1, ::-1],
     8: lambda x: x.swapaxes(0, 1)[::-1],
-  }.get(orientation)
-  return np.ascontiguousarray(turned(pixels) if turned else pixels)
+  }
+  if orientation in operations:
+    pixels = operations[orientation](pixels)
+  return np.ascontiguousarray(pixels)
 
 
 def _pillow_open(data: bytes) -> Image.Image:
@@ -84,84 +102,90 @@ def _pillow_open(data: bytes) -> Image.Image:
 
 def _png_depth(data: bytes) -> tuple[int, int]:
   """Bits a sample and colour type of a PNG; (8, 2) for other formats."""
-  return (data[24], data[25]) if data[:4] == b'\x89PNG' else (8, 2)
+  return (data[24], data[25]) if data[:4] == PNG_MAGIC else (8, 2)
+
+
+def _check_complete(data: bytes, image_format: str | None) -> None:
+  """Raises ValueError for a file that was cut short; Pillow alone would notice when decoding."""
+  if image_format == 'PNG' and b'IEND' not in data:
+    raise ValueError('its end is missing')
+  if image_format == 'JPEG' and b'\xff\xd9' not in data:
+    raise ValueError('its end is missing')
+  if image_format == 'BMP' and len(data) < struct.unpack('<I', data[10:14])[0]:
+    raise ValueError('its pixels are missing')
 
 
 def _pillow_header(data: bytes, name: str) -> Header:
-  end = b'IEND' if data[:4] == b'\x89PNG' else b'\xff\xd9' if data[:2] == JPEG_MAGIC else b''
   with _pillow_open(data) as image:
-    if end not in data:
-      raise ValueError('its end is missing')
-    if image.format == 'BMP' and len(data) < struct.unpack('<I', data[10:14])[0]:
-      raise ValueError('its pixels are missing')
+    _check_complete(data, image.format)
     width, height = image.size
-    if image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8):
+    if image.getexif().get(ORIENTATION_TAG, 1) in SIDEWAYS:
       width, height = height, width
     grey = image.mode in GREY_MODES or image.mode.startswith('I;16')
     deep = _png_depth(data)[0] == 16 or image.mode.startswith('I')
     return Header(height, width, 1 if grey else 3, np.dtype('uint16' if deep else 'uint8'))
 
 
-def _pillow_raw(data: bytes, name: str) -> Raw:
+def _pillow_pixels(data: bytes, name: str) -> RawPixels:
   with _pillow_open(data) as image:
     image.load()
-    orientation = image.getexif().get(ORIENTATION, 1)
-    depth, colour = _png_depth(data)
-    if depth == 16 and colour != 0:
+    orientation = image.getexif().get(ORIENTATION_TAG, 1)
+    depth, colour_type = _png_depth(data)
+    if depth == 16 and colour_type != 0:
       import imagecodecs  # Pillow would silently halve the depth of 16-bit RGB
 
-      return Raw(_upright(imagecodecs.png_decode(data), orientation), None)
+      return RawPixels(_upright(imagecodecs.png_decode(data), orientation), None)
     if image.mode == 'P':
       palette = np.asarray(image.getpalette('RGB'), np.uint8).reshape(-1, 3)
-      return Raw(_upright(np.asarray(image), orientation), palette)
+      return RawPixels(_upright(np.asarray(image), orientation), palette)
+    converted = image
     if image.mode == '1':
-      image = image.convert('L')
+      converted = image.convert('L')
     elif image.mode in ('CMYK', 'YCbCr', 'LAB', 'HSV', 'PA'):
-      image = image.convert('RGB')
-    pixels = np.asarray(image)
+      converted = image.convert('RGB')
+    pixels = np.asarray(converted)
     if pixels.dtype == np.int32:
       pixels = pixels.astype(np.uint16)  # Pillow's mode I is a 16-bit PNG
-    return Raw(_upright(pixels, orientation), None)
+    return RawPixels(_upright(pixels, orientation), None)
 
 
 def _tiff_page(tif: tifffile.TiffFile, name: str) -> tifffile.TiffPage:
+  """The only image of a TIFF; smaller copies of it (a pyramid) do not count."""
   pages = [page for page in tif.pages if not getattr(page, 'is_reduced', False)]
+  page = cast(tifffile.TiffPage, pages[0])
   series = tif.series[0]
-  planes = len(pages) if len(pages) > 1 else 1
-  deep = series.size // max(1, _page_samples(pages[0])) if pages else 0
-  if planes > 1 or deep > 1 or not {'Y', 'X'} <= set(pages[0].axes):
+  # ImageJ writes one page and keeps the other planes behind it: only the series knows of them.
+  planes = series.size // max(1, page.imagelength * page.imagewidth * page.samplesperpixel)
+  if len(pages) > 1 or planes > 1 or not {'Y', 'X'} <= set(page.axes):
     raise UserError(
-      f'{name} is a stack of {max(planes, deep)} images (axes {series.axes}), '
+      f'{name} is a stack of {max(len(pages), planes)} images (axes {series.axes}), '
       'and this needs single 2-D images; save each slice as a file of its own.'
     )
-  return pages[0]
-
-
-def _page_samples(page: tifffile.TiffPage) -> int:
-  return page.imagelength * page.imagewidth * page.samplesperpixel
+  return page
 
 
 def _tiff_orientation(page: tifffile.TiffPage) -> int:
-  tag = page.tags.get(ORIENTATION)
+  tag = page.tags.get(ORIENTATION_TAG)
   return int(tag.value) if tag is not None else 1
 
 
 def _tiff_header(data: bytes, name: str) -> Header:
   with tifffile.TiffFile(io.BytesIO(data)) as tif:
     page = _tiff_page(tif, name)
-    ends = zip(page.dataoffsets, page.databytecounts, strict=True)
-    if max(start + count for start, count in ends) > len(data):
+    segments = zip(page.dataoffsets, page.databytecounts, strict=True)
+    if max(start + count for start, count in segments) > len(data):
       raise ValueError('its end is missing')
     height, width = page.imagelength, page.imagewidth
-    if _tiff_orientation(page) in (5, 6, 7, 8):
+    if _tiff_orientation(page) in SIDEWAYS:
       height, width = width, height
-    coloured = page.samplesperpixel >= 3 or page.photometric == tifffile.PHOTOMETRIC.PALETTE
-    kinds = {'uint16': 'uint16', 'uint8': 'uint8', 'bool': 'uint8'}
-    kind = 'uint8' if page.photometric == 3 else kinds.get(str(page.dtype), 'float32')
-    return Header(height, width, 3 if coloured else 1, np.dtype(kind))
+    has_palette = page.photometric == tifffile.PHOTOMETRIC.PALETTE
+    coloured = page.samplesperpixel >= 3 or has_palette
+    dtypes = {'uint16': 'uint16', 'uint8': 'uint8', 'bool': 'uint8'}
+    dtype = 'uint8' if has_palette else dtypes.get(str(page.dtype), 'float32')
+    return Header(height, width, 3 if coloured else 1, np.dtype(dtype))
 
 
-def _tiff_raw(data: bytes, name: str) -> Raw:
+def _tiff_pixels(data: bytes, name: str) -> RawPixels:
   with tifffile.TiffFile(io.BytesIO(data)) as tif:
     page = _tiff_page(tif, name)
     pixels = page.asarray()
@@ -174,5 +198,5 @@ def _tiff_raw(data: bytes, name: str) -> Raw:
     pixels = _upright(pixels, _tiff_orientation(page))
     if page.photometric == tifffile.PHOTOMETRIC.PALETTE:
       colours = np.asarray(page.colormap).T  # [entries, 3] uint16
-      return Raw(pixels, (colours >> 8).astype(np.uint8))
-    return Raw(pixels, None)
+      return RawPixels(pixels, (colours >> 8).astype(np.uint8))
+    return RawPixels(pixels, None)

@@ -1,4 +1,4 @@
-"""Image and mask files in and out, and pictures of them for people."""
+"""Image and mask files in and out, and pictures of masks to look at."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,8 +14,8 @@ from ssl_jax.types import IGNORE
 
 EXTENSIONS = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff')
 
-# Okabe and Ito's colours, which people with any colour vision tell apart, then six of Tol's muted
-# ones, so that thirteen organs differ; background has none.
+# The colours of Okabe and Ito, which people with any colour vision tell apart, then six of Tol's
+# muted ones, so that thirteen organs differ. The first is that of the background.
 PALETTE = np.array(
   [
     (0, 0, 0),
@@ -39,21 +39,27 @@ GREY = np.array((128, 128, 128), np.uint8)
 
 
 def list_images(folder: str | Path) -> list[Path]:
-  """Lists a folder's image files by name, hidden files left out.
+  """Returns a folder's image files, sorted by name, without hidden ones.
 
-  Raises UserError where the folder is missing or holds no image.
+  Raises:
+    UserError: if the folder does not exist or holds no image.
   """
   folder = Path(folder)
   if not folder.is_dir():
     raise UserError(f'The folder {folder} does not exist; check the path.')
-  found = [p for p in folder.iterdir() if p.suffix.lower() in EXTENSIONS and p.name[0] != '.']
-  if not found:
+  paths = [path for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS]
+  paths = [path for path in paths if not path.name.startswith('.')]
+  if not paths:
     raise UserError(f'{folder} holds no images; put {", ".join(EXTENSIONS)} files in it.')
-  return sorted(p for p in found if p.is_file())
+  return sorted(path for path in paths if path.is_file())
 
 
 def read_bytes(path: str | Path) -> bytes:
-  """Reads a file whole; raises UserError where it cannot be."""
+  """Reads a whole file.
+
+  Raises:
+    UserError: if it cannot be read.
+  """
   try:
     return Path(path).read_bytes()
   except OSError as error:
@@ -61,31 +67,43 @@ def read_bytes(path: str | Path) -> bytes:
 
 
 def read_header(path: str | Path) -> Header:
-  """Reads an image file's header; see decode_header."""
+  """Reads an image file's header.
+
+  Raises:
+    UserError: as `decode_header` does, or if the file cannot be read.
+  """
   return decode_header(read_bytes(path), str(path))
 
 
 def decode_header(data: bytes, name: str) -> Header:
-  """Tells the height, width, channels and dtype that decode_image would give, without decoding.
+  """Returns the height, width, channels and dtype of an image without decoding it.
 
-  Raises UserError naming the file where its header is broken or its end is missing.
+  Raises:
+    UserError: naming the file, if its header is broken or its end is missing.
   """
-  return image_decoding.header(data, name)
+  return image_decoding.decode_header(data, name)
 
 
 def read_image(path: str | Path) -> Num[np.ndarray, 'h w c']:
-  """Reads a PNG, JPEG, BMP or TIFF file; see decode_image."""
+  """Reads a PNG, JPEG, BMP or TIFF file.
+
+  Raises:
+    UserError: as `decode_image` does, or if the file cannot be read.
+  """
   return decode_image(read_bytes(path), str(path))
 
 
 def decode_image(data: bytes, name: str) -> Num[np.ndarray, 'h w c']:
-  """Decodes an image file's bytes to [H, W, C], C 1 or 3, uint8, uint16 or float32.
+  """Decodes an image file's bytes to 1 or 3 channels of uint8, uint16 or float32.
 
-  Upright by EXIF, alpha dropped, palettes as RGB, 1-bit as 0 and 255; signed, 32-bit and floating
-  samples become float32. Raises UserError naming the file where it is corrupt, cut short, a stack,
-  or has another number of channels.
+  The image is upright (EXIF is obeyed). Alpha is dropped, palettes become RGB, 1-bit images 0 and
+  255; signed, 32-bit and floating-point samples become float32.
+
+  Raises:
+    UserError: naming the file, if it is corrupt, cut short, a stack, or has another number of
+      channels.
   """
-  pixels, palette = image_decoding.raw(data, name)
+  pixels, palette = image_decoding.decode_pixels(data, name)
   if palette is not None:
     pixels = palette[np.minimum(pixels, len(palette) - 1)]
   if pixels.ndim == 2:
@@ -94,7 +112,7 @@ def decode_image(data: bytes, name: str) -> Num[np.ndarray, 'h w c']:
     raise UserError(
       f'{name} has {pixels.shape[-1]} channels and this needs grey or RGB; save it as one of them.'
     )
-  pixels = pixels[..., : 1 if pixels.shape[-1] <= 2 else 3]  # the second or fourth is alpha
+  pixels = pixels[..., : _channels_without_alpha(pixels)]
   if pixels.dtype not in (np.uint8, np.uint16):
     pixels = pixels.astype(np.float32)
     if not np.isfinite(pixels).all():
@@ -102,31 +120,38 @@ def decode_image(data: bytes, name: str) -> Num[np.ndarray, 'h w c']:
   return np.ascontiguousarray(pixels)
 
 
-def read_mask(path: str | Path) -> Integer[np.ndarray, 'h w']:
-  """Reads a mask as the whole numbers [H, W] that its file holds; a palette's are its indices.
+def _channels_without_alpha(pixels: np.ndarray) -> int:
+  """1 of grey and 3 of RGB; where there are two or four channels, the last is alpha."""
+  return 1 if pixels.shape[-1] <= 2 else 3
 
-  Raises UserError where it is a JPEG, coloured, or not of whole numbers.
+
+def read_mask(path: str | Path) -> Integer[np.ndarray, 'h w']:
+  """Reads a mask as the whole numbers that its file holds; of a palette, the indices.
+
+  Raises:
+    UserError: if the file cannot be read, is a JPEG or coloured, or holds fractions.
   """
   data = read_bytes(path)
   if data[:2] == image_decoding.JPEG_MAGIC:
     raise UserError(f'{path} is a JPEG, which alters mask values; save masks as PNG or TIFF.')
-  pixels, _ = image_decoding.raw(data, str(path))
+  pixels, _ = image_decoding.decode_pixels(data, str(path))
   pixels = _one_channel(pixels, str(path))
   if pixels.dtype.kind == 'f':
-    whole = np.nan_to_num(pixels, nan=0.5).astype(np.int64)
-    if not np.array_equal(whole, pixels):
+    integers = np.nan_to_num(pixels, nan=0.5).astype(np.int64)
+    if not np.array_equal(integers, pixels):
       raise UserError(f'{path} holds fractions and a mask needs whole numbers; save class ids.')
-    pixels = whole
-  shallow = {2: 85, 4: 17}  # Pillow spreads 2- and 4-bit grey over 0..255; ids must not be
-  if data[:4] == b'\x89PNG' and data[25] == 0 and data[24] in shallow:
-    pixels = pixels // shallow[data[24]]
+    pixels = integers
+  # Pillow stretches 2- and 4-bit grey to 0..255, by these factors; ids must stay as they are.
+  stretch = {2: 85, 4: 17}
+  if data[:4] == image_decoding.PNG_MAGIC and data[25] == 0 and data[24] in stretch:
+    pixels = pixels // stretch[data[24]]
   return pixels
 
 
 def _one_channel(pixels: np.ndarray, name: str) -> np.ndarray:
   if pixels.ndim == 2:
     return pixels
-  colours = pixels[..., : 1 if pixels.shape[-1] <= 2 else 3]
+  colours = pixels[..., : _channels_without_alpha(pixels)]
   if (colours != colours[..., :1]).any():
     raise UserError(
       f'{name} is a coloured picture, not a mask; save it as one channel of class ids '
@@ -136,24 +161,32 @@ def _one_channel(pixels: np.ndarray, name: str) -> np.ndarray:
 
 
 def write_mask(path: str | Path, mask: Integer[np.ndarray, 'h w']) -> None:
-  """Writes class ids 0..255 as an 8-bit grey PNG, plain, so that every tool reads the ids."""
+  """Writes class ids as an 8-bit grey PNG without a palette, so that every tool reads the ids.
+
+  Raises:
+    UserError: if an id is outside 0..255.
+  """
   mask = np.asarray(mask)
   if mask.min(initial=0) < 0 or mask.max(initial=0) > 255:
     raise UserError(f'{path} cannot hold class ids outside 0..255; this mask has {mask.max()}.')
-  with atomic.whole(path) as part:
-    Image.fromarray(mask.astype(np.uint8)).save(part, format='PNG')
+  with atomic.replacing(path) as temporary:
+    Image.fromarray(mask.astype(np.uint8)).save(temporary, format='PNG')
 
 
 def write_image(path: str | Path, image: UInt8[np.ndarray, 'h w c']) -> None:
-  """Writes an 8-bit grey or RGB image as PNG."""
-  with atomic.whole(path) as part:
-    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(part, format='PNG')
+  """Writes a grey or RGB image as PNG."""
+  pixels = image[..., 0] if image.shape[-1] == 1 else image
+  with atomic.replacing(path) as temporary:
+    Image.fromarray(pixels).save(temporary, format='PNG')
 
 
-def to_channels(image: np.ndarray, channels: int, name: str = 'an image') -> np.ndarray:
-  """Makes a grey image RGB by repeating it, or an RGB one of equal channels grey.
+def to_channels(
+  image: Num[np.ndarray, '*space old'], channels: int, name: str = 'an image'
+) -> Num[np.ndarray, '*space new']:
+  """Makes a grey image RGB by repeating it, or an RGB image of equal channels grey.
 
-  Raises UserError where colour would be lost.
+  Raises:
+    UserError: if colour would be lost; `name` says whose.
   """
   if image.shape[-1] == channels:
     return image
@@ -169,9 +202,15 @@ def rescale(
   intensity: tuple[float | int, float | int] | None,
   name: str = 'an image',
 ) -> Float[np.ndarray, 'h w c']:
-  """Maps raw values to float32 in [0, 1]: 8-bit by 255, others by the data set's intensity range.
+  """Maps raw values to float32 in [0, 1]: of 8 bits by 255, others by an intensity range.
 
-  Raises UserError for a 16-bit or floating image where no range is known (8-bit training images).
+  Args:
+    image: raw values.
+    intensity: the values that become 0 and 1; None where the training images had 8 bits.
+    name: of the image, for the message.
+
+  Raises:
+    UserError: if an image of more than 8 bits has no intensity range.
   """
   if image.dtype == np.uint8:
     return image.astype(np.float32) / 255
@@ -184,34 +223,42 @@ def rescale(
   return np.clip((image.astype(np.float32) - low) / (high - low), 0, 1)
 
 
-def resized(image: np.ndarray, size: int | Sequence[int], smooth: bool) -> np.ndarray:
-  """An image or mask [H, W, ...] of `size` (or as a square): bilinear (means of areas), or nearest.
+def resize(
+  image: Num[np.ndarray, '*old'], size: int | Sequence[int], smooth: bool
+) -> Num[np.ndarray, '*new']:
+  """Resizes an image or a mask [H, W, ...].
 
-  Images are uint8, or float32 of any number of channels; masks are uint8.
+  Args:
+    image: uint8 or float32 image of any number of channels, or uint8 mask without a channel axis.
+    size: height and width, or one number for a square.
+    smooth: True for bilinear interpolation, which averages areas when it shrinks (images); False
+      for nearest (masks).
   """
-  kind = Image.Resampling.BILINEAR if smooth else Image.Resampling.NEAREST
+  method = Image.Resampling.BILINEAR if smooth else Image.Resampling.NEAREST
   height, width = (size, size) if isinstance(size, int) else size
 
-  def one(pixels: np.ndarray) -> np.ndarray:
-    return np.asarray(Image.fromarray(pixels).resize((width, height), kind))
+  def resize_one(pixels: np.ndarray) -> np.ndarray:
+    return np.asarray(Image.fromarray(pixels).resize((width, height), method))
 
+  # Pillow knows 8-bit RGB as one image; all else goes through it channel by channel.
   if image.ndim == 3 and (image.dtype != np.uint8 or image.shape[-1] == 1):
-    return np.stack([one(np.ascontiguousarray(image[..., c])) for c in range(image.shape[-1])], -1)
-  return one(image)
+    planes = [np.ascontiguousarray(image[..., c]) for c in range(image.shape[-1])]
+    return np.stack([resize_one(plane) for plane in planes], -1)
+  return resize_one(image)
 
 
 def to_uint8(
-  image: Num[np.ndarray, 'h w c'], lo: float | int | None = None, hi: float | int | None = None
+  image: Num[np.ndarray, 'h w c'], low: float | int | None = None, high: float | int | None = None
 ) -> UInt8[np.ndarray, 'h w c']:
-  """Stretches [lo, hi] to 0..255 for showing; by default the 0.1 and 99.9 percentiles.
+  """Stretches low..high to 0..255 to look at; by default the 0.1 and 99.9 percentiles.
 
-  An 8-bit image with no range given stays as it is.
+  An 8-bit image stays as it is, if no range is given.
   """
-  if image.dtype == np.uint8 and lo is None and hi is None:
+  if image.dtype == np.uint8 and low is None and high is None:
     return image
-  lo = float(np.percentile(image, 0.1)) if lo is None else lo
-  hi = float(np.percentile(image, 99.9)) if hi is None else hi
-  scaled = (image.astype(np.float32) - lo) / max(hi - lo, 1e-12)
+  low = float(np.percentile(image, 0.1)) if low is None else low
+  high = float(np.percentile(image, 99.9)) if high is None else high
+  scaled = (image.astype(np.float32) - low) / max(high - low, 1e-12)
   return (np.clip(scaled, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
@@ -221,21 +268,22 @@ def overlay(
   """Tints each class with its colour and outlines it; IGNORE is grey, background untouched."""
   rgb = to_channels(to_uint8(image), 3).astype(np.float32)
   mask = np.asarray(mask)
-  colours = PALETTE[np.where(mask == 0, 0, (mask - 1) % (len(PALETTE) - 1) + 1)]
-  colours = np.where((mask == IGNORE)[..., None], GREY, colours)
-  share = np.where(_outline(mask), 1.0, opacity) * (mask != 0)
-  share = np.where(mask == IGNORE, opacity, share)[..., None]
-  return (rgb * (1 - share) + colours * share + 0.5).astype(np.uint8)
+  # Beyond the last colour they begin again, with the first after the background's.
+  indices = np.where(mask == 0, 0, (mask - 1) % (len(PALETTE) - 1) + 1)
+  colours = np.where((mask == IGNORE)[..., None], GREY, PALETTE[indices])
+  weight = np.where(_outline(mask), 1.0, opacity) * (mask != 0)
+  weight = np.where(mask == IGNORE, opacity, weight)[..., None]
+  return (rgb * (1 - weight) + colours * weight + 0.5).astype(np.uint8)
 
 
-def coloured(mask: Integer[np.ndarray, 'h w']) -> UInt8[np.ndarray, 'h w 3']:
-  """A mask alone, in the colours of its classes; IGNORE is grey, background black."""
+def colorize(mask: Integer[np.ndarray, 'h w']) -> UInt8[np.ndarray, 'h w 3']:
+  """Returns a mask in the colours of its classes; IGNORE is grey, background black."""
   return overlay(np.zeros((*mask.shape, 3), np.uint8), mask, opacity=1.0)
 
 
 def _outline(mask: np.ndarray) -> np.ndarray:
   """Pixels with another class above, below, left or right of them."""
-  wide = np.pad(mask, 1, mode='edge')
-  centre = wide[1:-1, 1:-1]
-  around = (wide[:-2, 1:-1], wide[2:, 1:-1], wide[1:-1, :-2], wide[1:-1, 2:])
-  return np.any([centre != other for other in around], axis=0)
+  padded = np.pad(mask, 1, mode='edge')
+  centre = padded[1:-1, 1:-1]
+  neighbours = (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:])
+  return np.any([centre != neighbour for neighbour in neighbours], axis=0)

@@ -3,19 +3,25 @@
 import functools
 
 import numpy as np
+from jaxtyping import Float
 
 
 @functools.lru_cache(maxsize=256)
-def interpolation(size: int, new: int, align_corners: bool) -> np.ndarray:
-  """The [new, size] matrix of linear interpolation along one axis."""
+def interpolation_matrix(size: int, new: int, align_corners: bool) -> Float[np.ndarray, 'new size']:
+  """Returns the matrix that resamples one axis from `size` to `new` samples.
+
+  With `align_corners` the centres of the first and the last sample stay where they are; without,
+  the outer edges do, and positions beyond the outermost centres take the outermost values.
+  """
   index = np.arange(new)
   if align_corners:
-    place = index * ((size - 1) / max(new - 1, 1))
+    position = index * ((size - 1) / max(new - 1, 1))
   else:
-    place = np.clip((index + 0.5) * (size / new) - 0.5, 0, size - 1)
-  low = np.minimum(place.astype(int), size - 1)
+    position = np.clip((index + 0.5) * (size / new) - 0.5, 0, size - 1)
+  low = np.minimum(position.astype(int), size - 1)
   high = np.minimum(low + 1, size - 1)
   matrix = np.zeros((new, size), np.float32)
-  np.add.at(matrix, (index, low), 1 - (place - low))
-  np.add.at(matrix, (index, high), place - low)
+  # `add.at`, not `+=`: at the last sample low equals high, and both weights must count.
+  np.add.at(matrix, (index, low), 1 - (position - low))
+  np.add.at(matrix, (index, high), position - low)
   return matrix

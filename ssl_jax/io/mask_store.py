@@ -1,4 +1,4 @@
-"""Masks that a run keeps: PNG of images, NIfTI of volumes."""
+"""Masks that a run keeps: PNG files of images, NIfTI files of volumes."""
 
 import shutil
 from pathlib import Path
@@ -10,13 +10,17 @@ from jaxtyping import Integer, UInt8
 from ssl_jax.io import images, memmap_arrays, nifti
 
 FOLDER = 'masks'
-PIECES = 'pieces'
+ARRAYS_FOLDER = 'arrays'
+"""Where training masks of volumes lie a second time, as arrays from which crops can be read."""
 
 
-def write(folder: Path, name: str, mask: Integer[np.ndarray, '*space']) -> None:
-  """Writes class ids as masks/NAME.png, those of a volume [z, y, x] as masks/NAME.nii.gz.
+def write_mask(folder: Path, name: str, mask: Integer[np.ndarray, '*space']) -> None:
+  """Writes class ids: of an image as masks/NAME.png, of a volume as masks/NAME.nii.gz.
 
-  A volume is written on the grid that the network sees, a voxel of it as 1 mm.
+  A volume [z, y, x] is written on the grid that the network sees, with voxels of 1 mm.
+
+  Raises:
+    UserError: if an image's mask holds ids outside 0..255.
   """
   (folder / FOLDER).mkdir(parents=True, exist_ok=True)
   if mask.ndim == 2:
@@ -26,23 +30,36 @@ def write(folder: Path, name: str, mask: Integer[np.ndarray, '*space']) -> None:
   nifti.write_labels(folder / FOLDER / f'{name}.nii.gz', mask.transpose(), grid)
 
 
-def read(folder: Path, name: str) -> UInt8[np.ndarray, '*space']:
-  """Reads what `write` wrote."""
-  volume = folder / FOLDER / f'{name}.nii.gz'
-  if volume.exists():
-    return nifti.read_labels(volume)[0].transpose()
+def read_mask(folder: Path, name: str) -> UInt8[np.ndarray, '*space']:
+  """Reads a mask that `write_mask` wrote.
+
+  Raises:
+    UserError: if the file is missing or broken.
+  """
+  volume_path = folder / FOLDER / f'{name}.nii.gz'
+  if volume_path.exists():
+    return nifti.read_labels(volume_path)[0].transpose()
   return images.read_mask(folder / FOLDER / f'{name}.png').astype(np.uint8)
 
 
 def write_training_mask(folder: Path, name: str, mask: UInt8[np.ndarray, '*space']) -> None:
-  """Writes a mask that a network is to learn from; of a volume also what pieces are read from."""
-  write(folder, name, mask)
+  """Writes a mask that a network is to learn from; a volume's also as arrays to crop from."""
+  write_mask(folder, name, mask)
   if mask.ndim == 3:
-    shutil.rmtree(folder / PIECES / name, ignore_errors=True)
-    memmap_arrays.write(folder / PIECES / name, memmap_arrays.labelled(mask))
+    arrays_folder = folder / ARRAYS_FOLDER / name
+    shutil.rmtree(arrays_folder, ignore_errors=True)
+    memmap_arrays.write_arrays(arrays_folder, memmap_arrays.with_foreground(mask))
 
 
 def read_training_mask(folder: Path, name: str) -> dict[str, np.ndarray]:
-  """The part of a record that `write_training_mask` wrote: its label, and of a volume where its foreground is."""
-  stored = folder / PIECES / name
-  return memmap_arrays.read(stored) if stored.is_dir() else {'label': read(folder, name)}
+  """Returns the part of a record that `write_training_mask` wrote.
+
+  It is the label, and of a volume also the indices of its foreground.
+
+  Raises:
+    UserError: if the file is missing or broken.
+  """
+  arrays_folder = folder / ARRAYS_FOLDER / name
+  if arrays_folder.is_dir():
+    return memmap_arrays.read_arrays(arrays_folder)
+  return {'label': read_mask(folder, name)}

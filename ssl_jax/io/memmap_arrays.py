@@ -1,69 +1,84 @@
-"""Arrays of volumes in files of which a piece is read without the rest.
+"""Arrays in files that are mapped into memory, so that a crop is read without the rest.
 
-A folder holds one .npy for each array; they are mapped into memory, so that what is looked at comes
-from the disk, and a thousand volumes take no more room than one.
+A folder holds one .npy file for each array. What is looked at comes from the disk, so that a
+thousand volumes take no more memory than one.
 """
 
 import bisect
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from jaxtyping import Integer, UInt8
 
 from ssl_jax.types import BACKGROUND, IGNORE
 
-MARKED = 'foreground'
-"""The array that `labelled` adds to a label, and to a record."""
+FOREGROUND: Final = 'foreground'
+"""The array, and the key of a record, that holds the flat indices of a label's foreground."""
 
 
-def write(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
-  """Writes all of the arrays or none; what another process has written meanwhile stays."""
-  part = folder.with_name(f'{folder.name}.{os.getpid()}.part')
-  shutil.rmtree(part, ignore_errors=True)
-  part.mkdir(parents=True)
+def write_arrays(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
+  """Writes all of the arrays or none; if another process has written the folder, its stays."""
+  temporary = folder.with_name(f'{folder.name}.{os.getpid()}.part')
+  shutil.rmtree(temporary, ignore_errors=True)
+  temporary.mkdir(parents=True)
   for name, array in arrays.items():
-    np.save(part / f'{name}.npy', array)
+    np.save(temporary / f'{name}.npy', array)
   try:
-    part.rename(folder)
+    temporary.rename(folder)
   except OSError:
     if not folder.is_dir():
       raise
-    shutil.rmtree(part)
+    shutil.rmtree(temporary)
 
 
-def read(folder: Path, *but: str) -> dict[str, np.ndarray]:
-  """The arrays of a folder by name, `but` some, none of them in memory yet."""
-  files = (path for path in folder.glob('*.npy') if path.stem not in but)
-  return {path.stem: np.load(path, mmap_mode='r') for path in files}
+def read_arrays(folder: Path, exclude: Sequence[str] = ()) -> dict[str, np.ndarray]:
+  """Returns the arrays of a folder by name, mapped into memory, without those in `exclude`."""
+  paths = [path for path in folder.glob('*.npy') if path.stem not in exclude]
+  return {path.stem: np.load(path, mmap_mode='r') for path in paths}
 
 
-def labelled(label: UInt8[np.ndarray, '*space']) -> dict[str, np.ndarray]:
-  """A label, and where its foreground is: looked for once, not whenever a piece is drawn."""
-  return {'label': label, MARKED: foreground(label)}
+def with_foreground(label: UInt8[np.ndarray, '*space']) -> dict[str, np.ndarray]:
+  """Returns a label and its foreground indices, as a record holds them.
 
-
-def foreground(label: Integer[np.ndarray, '*space']) -> Integer[np.ndarray, ' n']:
-  """Flat indices, in order, of what is neither background nor IGNORE."""
-  found = np.flatnonzero((label != BACKGROUND) & (label != IGNORE))
-  return found.astype(np.uint32) if label.size <= 2**32 else found
-
-
-def draw(
-  marked: Integer[np.ndarray, ' n'], size: int, rng: np.random.Generator, share: float | int
-) -> int:
-  """A flat index below `size`: with probability `share` one of the `marked`, else of the others.
-
-  Any index, where there is none of that kind. The marked ones are in order, and only those at which
-  the search looks are read.
+  Looking for the foreground once saves reading a whole volume each time a crop of it is drawn.
   """
-  inside = rng.random() < share
-  count = len(marked) if inside else size - len(marked)
+  return {'label': label, FOREGROUND: foreground_indices(label)}
+
+
+def foreground_indices(label: Integer[np.ndarray, '*space']) -> Integer[np.ndarray, ' n']:
+  """Returns the flat indices, in order, of all that is neither background nor IGNORE."""
+  indices = np.flatnonzero((label != BACKGROUND) & (label != IGNORE))
+  return indices.astype(np.uint32) if label.size <= 2**32 else indices
+
+
+def draw_index(
+  foreground: Integer[np.ndarray, ' n'],
+  size: int,
+  rng: np.random.Generator,
+  foreground_prob: float | int,
+) -> int:
+  """Draws a flat index: of the foreground with probability `foreground_prob`, else of the rest.
+
+  Where there is none of the kind that was drawn, it is any index.
+
+  Args:
+    foreground: flat indices, in order. Only those that the search looks at are read from the disk.
+    size: the number of pixels or voxels in all.
+    rng: is used for exactly two draws.
+    foreground_prob: in 0..1.
+  """
+  in_foreground = rng.random() < foreground_prob
+  count = len(foreground) if in_foreground else size - len(foreground)
   nth = int(rng.integers(count or size))
   if not count:
     return nth
-  if inside:
-    return int(marked[nth])
-  return nth + bisect.bisect_right(range(len(marked)), nth, key=lambda i: int(marked[i]) - i)
+  if in_foreground:
+    return int(foreground[nth])
+  # The nth index outside of the foreground is n plus the number of foreground indices before it.
+  # foreground[i] - i is how many other indices lie before foreground[i]; it never decreases.
+  before = bisect.bisect_right(range(len(foreground)), nth, key=lambda i: int(foreground[i]) - i)
+  return nth + before

@@ -1,78 +1,98 @@
-"""The files that tell of a run: metrics.jsonl, done.json; written so that a kill spoils none."""
+"""The files that record a run: metrics.jsonl and done.json, which a kill cannot spoil."""
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ssl_jax import parallel
 from ssl_jax.io import atomic
 
+METRICS = 'metrics.jsonl'
+DONE = 'done.json'
+CHECKPOINTS = 'checkpoints'
+
 
 class RunLog:
-  """metrics.jsonl, one line a window of steps; TensorBoard beside it where asked."""
+  """Appends to metrics.jsonl, one line for each window of steps, and to TensorBoard if asked.
+
+  Where there are several processes, only the main one writes.
+
+  Args:
+    folder: of the seed that is trained.
+    start: the step that training resumes from. Later lines are removed, because a killed run may
+      have logged steps after its last checkpoint.
+    tensorboard: whether to write event files, too.
+  """
 
   def __init__(self, folder: Path, start: int, tensorboard: bool):
-    self.path = folder / 'metrics.jsonl'
-    self.writer = None
+    self.path = folder / METRICS
+    self._tensorboard = None
     if not parallel.is_main():
       return
     lines = self.path.read_text().splitlines() if self.path.exists() else []
-    # A killed run may have written ahead of its last checkpoint.
     kept = [line for line in lines if _step_of(line) <= start]
     replace_text(self.path, ''.join(line + '\n' for line in kept))
     if tensorboard:
       from tensorboardX import SummaryWriter
 
-      self.writer = SummaryWriter(str(folder / 'tensorboard'), purge_step=start + 1)
+      self._tensorboard = SummaryWriter(str(folder / 'tensorboard'), purge_step=start + 1)
 
-  def write(self, step: int, figures: Mapping[str, float]) -> None:
+  def write(self, step: int, metrics: Mapping[str, float]) -> None:
     """Appends one line."""
     if not parallel.is_main():
       return
     with self.path.open('a') as file:
-      file.write(json.dumps({'step': step, **figures}) + '\n')
-    for name, value in figures.items() if self.writer else ():
-      self.writer.add_scalar(name, value, step)
+      file.write(json.dumps({'step': step, **metrics}) + '\n')
+    if self._tensorboard is not None:
+      for name, value in metrics.items():
+        self._tensorboard.add_scalar(name, value, step)
 
 
 def _step_of(line: str) -> float:
   try:
     return json.loads(line)['step']
   except (json.JSONDecodeError, KeyError):
-    return float('inf')  # the line that a kill cut short
+    return float('inf')  # a kill cut this line short: it is removed
 
 
 def replace_text(path: Path, text: str) -> None:
   """Writes a file so that a kill leaves the old one or the new one, never a part.
 
-  Where there are many processes, the main one writes.
+  Where there are several processes, only the main one writes.
   """
   if not parallel.is_main():
     return
   path.parent.mkdir(parents=True, exist_ok=True)
-  with atomic.whole(path) as part:
-    part.write_text(text)
+  with atomic.replacing(path) as temporary:
+    temporary.write_text(text)
 
 
-def read_log(folder: Path) -> list[dict]:
-  """The lines of a run folder's metrics.jsonl."""
-  path = folder / 'metrics.jsonl'
-  return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+def read_log(folder: Path) -> list[dict[str, Any]]:
+  """Returns the lines of a folder's metrics.jsonl; none where there is no such file."""
+  path = folder / METRICS
+  if not path.exists():
+    return []
+  return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def read_done(folder: Path) -> dict | None:
-  """What a finished stage left; None where it has not finished."""
-  path = folder / 'done.json'
+def write_done(folder: Path, metrics: Mapping[str, Any]) -> None:
+  """Marks a stage as finished, with its final metrics."""
+  replace_text(folder / DONE, json.dumps(metrics, indent=1))
+  # Other processes must not read what this stage wrote before all of it is there.
+  parallel.barrier(str(folder))
+
+
+def read_done(folder: Path) -> dict[str, Any] | None:
+  """Returns the final metrics of a finished stage; None if it has not finished."""
+  path = folder / DONE
   return json.loads(path.read_text()) if path.exists() else None
 
 
-def begun(folder: Path) -> bool:
-  """Whether a folder, or one in it, holds a run that got as far as a figure or a checkpoint."""
-  found = [p for n in ('done.json', 'metrics.jsonl', 'checkpoints/[0-9]*') for p in folder.rglob(n)]
-  return any(path.is_dir() or path.stat().st_size for path in found)
-
-
-def write_done(folder: Path, figures: Mapping) -> None:
-  """Marks a stage as finished, with its final figures."""
-  replace_text(folder / 'done.json', json.dumps(figures, indent=1))
-  parallel.barrier(str(folder))  # others read what a stage wrote only once it is all there
+def has_begun(folder: Path) -> bool:
+  """Whether a folder, or one inside it, holds a run with a logged step or a checkpoint."""
+  for pattern in (DONE, METRICS, f'{CHECKPOINTS}/[0-9]*'):
+    for path in folder.rglob(pattern):
+      if path.is_dir() or path.stat().st_size:
+        return True
+  return False

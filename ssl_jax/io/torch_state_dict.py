@@ -1,6 +1,6 @@
-"""Reads a state dict that torch.save wrote, without torch and without running what it names.
+"""Reads a state dict that torch.save wrote, without torch and without running code from the file.
 
-Both forms are read: the zip archive of torch >= 1.6, and the sequence of pickles before it, which
+Both formats are read: the zip archive of torch >= 1.6, and the sequence of pickles before it, which
 some of torchvision's weights still have.
 """
 
@@ -16,7 +16,7 @@ import ml_dtypes
 import numpy as np
 
 MAGIC = 0x1950A86A20F9469CFC6C
-"""The first number in a file of the old form."""
+"""The first number in a file of the old format."""
 
 DTYPES = {
   'FloatStorage': np.float32,
@@ -33,27 +33,38 @@ DTYPES = {
 
 
 class _Storage(NamedTuple):
+  """A block of bytes of the file, in which one or more tensors lie."""
+
   dtype: np.dtype
   key: str
 
 
 class _Tensor(NamedTuple):
-  """A view of a storage whose bytes are not read yet."""
+  """A view of a storage whose bytes are not read yet; offset and strides count elements."""
 
   storage: _Storage
   offset: int
   shape: tuple[int, ...]
   strides: tuple[int, ...]
 
-  def array(self, numbers: np.ndarray) -> np.ndarray:
-    last = self.offset + sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
-    if min(self.offset, *self.shape, *self.strides, 0) < 0 or last >= len(numbers) > 0:
+  def array(self, block: np.ndarray) -> np.ndarray:
+    """Returns the tensor, given the elements of its storage."""
+    last = self.offset
+    for length, stride in zip(self.shape, self.strides, strict=True):
+      last += (length - 1) * stride
+    # as_strided checks nothing, and the file may lie about its shapes.
+    if min(self.offset, *self.shape, *self.strides, 0) < 0 or last >= len(block) > 0:
       raise ValueError('a tensor reaches beyond its storage')
-    steps = [s * numbers.itemsize for s in self.strides]
-    return np.lib.stride_tricks.as_strided(numbers[self.offset :], self.shape, steps).copy()
+    steps = [stride * block.itemsize for stride in self.strides]
+    return np.lib.stride_tricks.as_strided(block[self.offset :], self.shape, steps).copy()
 
 
-def _rebuild(storage: _Storage, offset: int, shape: tuple, strides: tuple, *_: Any) -> _Tensor:
+ReadStorage = Callable[[_Storage], np.ndarray]
+
+
+def _rebuild_tensor(
+  storage: _Storage, offset: int, shape: tuple, strides: tuple, *_: Any
+) -> _Tensor:
   return _Tensor(storage, offset, tuple(shape), tuple(strides))
 
 
@@ -63,7 +74,7 @@ class _Unpickler(pickle.Unpickler):
   def find_class(self, module: str, name: str) -> Any:
     known = {
       ('collections', 'OrderedDict'): OrderedDict,
-      ('torch._utils', '_rebuild_tensor_v2'): _rebuild,
+      ('torch._utils', '_rebuild_tensor_v2'): _rebuild_tensor,
       ('torch._utils', '_rebuild_parameter'): lambda data, *_: data,
     }
     if module == 'torch' and name in DTYPES:
@@ -72,11 +83,13 @@ class _Unpickler(pickle.Unpickler):
       raise ValueError(f'it holds {module}.{name}, and only tensors are read')
     return known[module, name]
 
-  def persistent_load(self, saved: tuple) -> _Storage:
-    return _Storage(saved[1], str(saved[2]))
+  def persistent_load(self, pid: Any) -> _Storage:
+    # ('storage', the dtype that find_class returned, key, device, number of elements, ...)
+    return _Storage(pid[1], str(pid[2]))
 
 
-def _from_zip(path: Path) -> tuple[Any, Callable[[_Storage], np.ndarray]]:
+def _read_zip(path: Path) -> tuple[Any, ReadStorage]:
+  """Returns what a file of the new format holds, and a function that reads its storages."""
   archive = zipfile.ZipFile(path)
   (index,) = (name for name in archive.namelist() if name.endswith('/data.pkl'))
   prefix = index.removesuffix('data.pkl')
@@ -88,7 +101,8 @@ def _from_zip(path: Path) -> tuple[Any, Callable[[_Storage], np.ndarray]]:
   return saved, read
 
 
-def _from_pickles(path: Path) -> tuple[Any, Callable[[_Storage], np.ndarray]]:
+def _read_pickles(path: Path) -> tuple[Any, ReadStorage]:
+  """Returns what a file of the old format holds, and a function that reads its storages."""
   with open(path, 'rb') as file:
     if _Unpickler(file).load() != MAGIC:
       raise ValueError('it was not written by torch.save')
@@ -97,13 +111,16 @@ def _from_pickles(path: Path) -> tuple[Any, Callable[[_Storage], np.ndarray]]:
     saved = _Unpickler(file).load()
     keys = _Unpickler(file).load()
     rest = file.read()
+  # After the pickles come the storages, each a count of 8 bytes and its elements. Only the tensors
+  # say of which dtype they are.
   dtypes = {tensor.storage.key: tensor.storage.dtype for tensor in _tensors(saved).values()}
-  blocks, at = {}, 0
+  blocks = {}
+  position = 0
   for key in map(str, keys):
-    count = int.from_bytes(rest[at : at + 8], 'little')
+    count = int.from_bytes(rest[position : position + 8], 'little')
     dtype = dtypes.get(key, np.dtype(np.float32))
-    blocks[key] = np.frombuffer(rest, dtype, count, at + 8)
-    at += 8 + count * dtype.itemsize
+    blocks[key] = np.frombuffer(rest, dtype, count, position + 8)
+    position += 8 + count * dtype.itemsize
   return saved, lambda storage: blocks[storage.key]
 
 
@@ -115,10 +132,15 @@ def _tensors(saved: Any) -> dict[str, _Tensor]:
   return {name: value for name, value in inner.items() if isinstance(value, _Tensor)}
 
 
-def read_torch(path: Path) -> dict[str, np.ndarray]:
-  """The tensors of a state dict by name; raises ValueError where the file holds anything else."""
+def read_state_dict(path: Path) -> dict[str, np.ndarray]:
+  """Returns the arrays of a state dict by name.
+
+  Raises:
+    ValueError: if the file holds anything but tensors, or is broken; the message ends a sentence
+      that names the file.
+  """
   try:
-    saved, read = (_from_zip if zipfile.is_zipfile(path) else _from_pickles)(path)
+    saved, read = (_read_zip if zipfile.is_zipfile(path) else _read_pickles)(path)
     return {name: tensor.array(read(tensor.storage)) for name, tensor in _tensors(saved).items()}
   except (pickle.UnpicklingError, EOFError, KeyError, TypeError, zipfile.BadZipFile) as error:
     raise ValueError(f'it cannot be read ({error})') from error

@@ -300,7 +300,7 @@ def _finish(folder: Path, record: CropRecord, classes: Sequence[str], where: str
   pairs = StoredPairs(folder)
   if parallel.is_main():
     chosen = np.unique(np.linspace(0, len(pairs) - 1, ROWS).astype(int))
-    rows = [[pairs[i]['image'], pairs[i]['label']] for i in chosen]
+    rows = [[pairs[i]['image'], np.asarray(pairs[i]['label'])] for i in chosen]
     figures.picture(folder / 'picture.png', rows, ['crop', 'new mask'], classes=classes)
   fractions = marked_fraction(np.stack([pairs[i]['label'] for i in range(len(pairs))]))
   return {

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ssl_jax.data.mask_encoding import find_encoding, pieces
+from ssl_jax.data.mask_encoding import count_connected_ids, find_encoding
 from ssl_jax.errors import UserError
 from ssl_jax.types import IGNORE
 
@@ -78,12 +78,15 @@ def test_negative_values_are_refused():
 
 def test_whole_ids_beyond_a_few_look_like_instances():
   assert len(find_encoding(masks(range(8)), 0.5, None).classes) == 8
-  with pytest.raises(UserError, match=r'each being one connected piece.*data\.classes=8'):
+  with pytest.raises(UserError, match=r'each being one connected component.*data\.classes=8'):
     find_encoding(masks(range(8)), 1.0, None)
   assert len(find_encoding(masks(range(4)), 1.0, None).classes) == 4
 
 
-def test_pieces_counts_ids_and_those_in_one_piece():
-  assert pieces(np.array([[1, 0, 1, 255, 2, 2]])) == (2, 1)
-  assert pieces(np.array([[3, 0], [0, 3]])) == (1, 1)  # touching at a corner is one piece
-  assert pieces(np.zeros((2, 2), int)) == (0, 0)
+def test_ids_are_counted_and_those_that_are_connected():
+  assert count_connected_ids(np.array([[1, 0, 1, 255, 2, 2]])) == (2, 1)
+  assert count_connected_ids(np.array([[3, 0], [0, 3]])) == (
+    1,
+    1,
+  )  # touching at a corner is connected
+  assert count_connected_ids(np.zeros((2, 2), int)) == (0, 0)

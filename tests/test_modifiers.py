@@ -7,7 +7,7 @@ import pytest
 from conftest import tiny_page, write_sections
 from PIL import Image
 
-from ssl_jax import build, predict
+from ssl_jax import build, parse_settings, predict
 from ssl_jax.data import dataset_stats, modifiers
 from ssl_jax.errors import UserError
 from ssl_jax.run import run
@@ -63,7 +63,7 @@ def test_smaller_floating_images_stay_floating(channels):
 
 
 def test_removed_instances_are_always_the_same_and_the_truth_is_kept():
-  found = modifiers.drop_instances(_splits(), share=0.5, seed=1, least=2)
+  found = modifiers.drop_instances(_splits(), fraction=0.5, seed=1, min_pixels=2)
   removed = 0
   for i, whole in enumerate(_source()):
     given, complete = found.labeled[i]['label'], found.complete[i]
@@ -81,21 +81,21 @@ def test_removed_instances_are_always_the_same_and_the_truth_is_kept():
     removed += complete['removed'].max()
     np.testing.assert_array_equal(found.labeled[i]['label'], given)
   assert 0 < removed < 27
-  again = modifiers.drop_instances(_splits(), share=0.5, seed=1, least=2)
+  again = modifiers.drop_instances(_splits(), fraction=0.5, seed=1, min_pixels=2)
   np.testing.assert_array_equal(again.complete[2]['removed'], found.complete[2]['removed'])
-  other = modifiers.drop_instances(_splits(), share=0.5, seed=2, least=2)
+  other = modifiers.drop_instances(_splits(), fraction=0.5, seed=2, min_pixels=2)
   assert any((other.complete[i]['removed'] != found.complete[i]['removed']).any() for i in range(3))
   for untouched in (found.test, found.val):
     np.testing.assert_array_equal(untouched[0]['label'], _source()[0]['label'])
   assert any('50% of the instances' in note for note in found.notes)
 
 
-def test_the_share_is_that_of_the_instances():
+def test_the_fraction_is_that_of_the_instances():
   mask = np.kron(np.eye(40, dtype=np.uint8), np.ones((3, 3), np.uint8))
   mask = np.kron(np.indices((40, 40)).sum(0) % 2 == 0, np.pad(np.ones((2, 2)), 1)).astype(np.uint8)
-  gone = modifiers.dropped_instances(mask, 0.4, np.random.default_rng(0), 1)
+  gone = modifiers.draw_instances(mask, 0.4, np.random.default_rng(0), 1)
   assert gone.max() / 800 == pytest.approx(0.4, abs=0.05)
-  assert not modifiers.dropped_instances(mask, 0.0, np.random.default_rng(0), 1).any()
+  assert not modifiers.draw_instances(mask, 0.0, np.random.default_rng(0), 1).any()
 
 
 @pytest.mark.parametrize(
@@ -104,9 +104,9 @@ def test_the_share_is_that_of_the_instances():
     (lambda s: modifiers.downscale(s, 0), 'data.scale=0'),
     (lambda s: modifiers.downscale(s, 1.5), 'data.scale=1.5'),
     (lambda s: modifiers.downscale(s._replace(task=CELLS), 0.5), 'is for masks'),
-    (lambda s: modifiers.drop_instances(s, share=1), 'data.missing.share=1'),
+    (lambda s: modifiers.drop_instances(s, fraction=1), 'data.drop_instances.fraction=1'),
     (
-      lambda s: modifiers.drop_instances(s._replace(task=CELLS), share=0.5),
+      lambda s: modifiers.drop_instances(s._replace(task=CELLS), fraction=0.5),
       'these data have points',
     ),
   ],
@@ -116,17 +116,22 @@ def test_what_cannot_be_is_refused(change, said):
     change(_splits())
 
 
-def test_a_page_asks_for_both_and_a_wrong_knob_is_named(tmp_path):
+def test_a_page_asks_for_both_and_a_wrong_field_is_named(tmp_path):
   write_sections(tmp_path)
-  knobs = dict(name='em_vnc', root=str(tmp_path), scale=0.5, missing=dict(share=0.4, least=4))
-  found = build.splits(knobs)
+  page = dict(name='em_vnc', root=str(tmp_path), scale=0.5)
+  page['drop_instances'] = dict(fraction=0.4, min_pixels=4)
+
+  def load(**changes):
+    return build.splits(parse_settings.parse({'data': page | changes}).data)
+
+  found = load()
   assert found.labeled[0]['image'].shape == (32, 32, 1)
   assert found.complete[0]['removed'].max() > 0
-  whole = build.splits(knobs | {'missing': dict(share=0.0)})
+  whole = load(drop_instances=dict(fraction=0.0))
   assert whole.complete is None
   assert whole.digest != found.digest
-  with pytest.raises(UserError, match="no knob 'chair'"):
-    build.splits(knobs | {'missing': dict(share=0.4, chair=1)})
+  with pytest.raises(UserError, match=r'data\.drop_instances\.chair is no field'):
+    load(drop_instances=dict(fraction=0.4, chair=1))
 
 
 def test_masks_of_new_images_are_of_the_images_own_size(tmp_path):
@@ -134,7 +139,7 @@ def test_masks_of_new_images_are_of_the_images_own_size(tmp_path):
   page = tiny_page()
   page.unlock()
   page.data = dict(name='em_vnc', root=str(tmp_path), scale=0.5, test=2)
-  page.update(steps=2, eval_every=2, views=dict(labeled=dict(of='labeled')), teacher='student')
+  page.update(steps=2, eval_every=2, views=dict(labeled=dict(source='labeled')), teacher='student')
   page.update(methods=dict(supervised=dict()), batch=dict(labeled=4), stages=())
   run(page, tmp_path / 'run')
   images = tmp_path / 'em_vnc' / 'images'
@@ -145,11 +150,11 @@ def test_masks_of_new_images_are_of_the_images_own_size(tmp_path):
 
 
 def test_a_run_begun_before_there_was_a_scale_goes_on(tmp_path):
-  facts = dataset_stats.compute_stats(_splits())
-  now = facts._asdict()
+  stats = dataset_stats.compute_stats(_splits())
+  now = stats._asdict()
   del now['scale']
   (tmp_path / 'data.json').write_text(json.dumps(now))
   (tmp_path / 'metrics.jsonl').write_text('{"step": 1}\n')
-  training_sources.same_data(tmp_path, facts)
+  training_sources.keep_stats(tmp_path, stats)
   with pytest.raises(UserError, match='scale was 1'):
-    training_sources.same_data(tmp_path, facts._replace(scale=0.5))
+    training_sources.keep_stats(tmp_path, stats._replace(scale=0.5))

@@ -16,17 +16,21 @@ def _label(seed=0, shape=(7, 9, 8)):
 def test_what_is_written_stays_on_the_disk(tmp_path):
   arrays = {
     'image': np.random.default_rng(0).random((5, 6, 7, 1)),
-    **memmap_arrays.labelled(_label()),
+    **memmap_arrays.with_foreground(_label()),
   }
-  memmap_arrays.write(tmp_path / 'a', arrays)
-  memmap_arrays.write(tmp_path / 'empty', memmap_arrays.labelled(np.zeros((2, 3, 4), np.uint8)))
-  found = memmap_arrays.read(tmp_path / 'a')
-  assert found.keys() == {'image', 'label', memmap_arrays.MARKED}
+  memmap_arrays.write_arrays(tmp_path / 'a', arrays)
+  memmap_arrays.write_arrays(
+    tmp_path / 'empty', memmap_arrays.with_foreground(np.zeros((2, 3, 4), np.uint8))
+  )
+  found = memmap_arrays.read_arrays(tmp_path / 'a')
+  assert found.keys() == {'image', 'label', memmap_arrays.FOREGROUND}
   for name, array in arrays.items():
     assert isinstance(found[name], np.memmap)
     np.testing.assert_array_equal(found[name], array)
-  assert memmap_arrays.read(tmp_path / 'a', 'label', 'image').keys() == {memmap_arrays.MARKED}
-  assert len(memmap_arrays.read(tmp_path / 'empty')[memmap_arrays.MARKED]) == 0
+  assert memmap_arrays.read_arrays(tmp_path / 'a', ('label', 'image')).keys() == {
+    memmap_arrays.FOREGROUND
+  }
+  assert len(memmap_arrays.read_arrays(tmp_path / 'empty')[memmap_arrays.FOREGROUND]) == 0
 
 
 def test_a_kill_leaves_nothing_and_the_first_of_two_writers_wins(tmp_path, monkeypatch):
@@ -36,11 +40,11 @@ def test_a_kill_leaves_nothing_and_the_first_of_two_writers_wins(tmp_path, monke
   with monkeypatch.context() as broken:
     broken.setattr(np, 'save', killed)
     with pytest.raises(KeyboardInterrupt):
-      memmap_arrays.write(tmp_path / 'a', {'label': np.zeros(3)})
+      memmap_arrays.write_arrays(tmp_path / 'a', {'label': np.zeros(3)})
   assert not (tmp_path / 'a').exists()
   for value in (1, 2):
-    memmap_arrays.write(tmp_path / 'a', {'label': np.full(3, value)})
-  assert memmap_arrays.read(tmp_path / 'a')['label'].tolist() == [1, 1, 1]
+    memmap_arrays.write_arrays(tmp_path / 'a', {'label': np.full(3, value)})
+  assert memmap_arrays.read_arrays(tmp_path / 'a')['label'].tolist() == [1, 1, 1]
   assert [path.name for path in tmp_path.iterdir()] == ['a']
 
 
@@ -49,36 +53,43 @@ def test_any_voxel_of_its_kind_is_as_likely(filled):
   """Drawn by a search among the marked ones, and as if both kinds had been listed."""
   label = _label() if filled is None else np.full((4, 5, 6), filled, np.uint8)
   is_marked = ((label != 0) & (label != IGNORE)).ravel()
-  marked = memmap_arrays.foreground(label)
+  marked = memmap_arrays.foreground_indices(label)
   assert marked.tolist() == np.flatnonzero(is_marked).tolist()
   ours, theirs = np.random.default_rng(1), np.random.default_rng(1)
   for _ in range(300):
     of_kind = np.flatnonzero(is_marked if theirs.random() < 0.4 else ~is_marked)
     listed = of_kind if len(of_kind) else np.arange(label.size)
-    drawn = memmap_arrays.draw(marked, label.size, ours, 0.4)
+    drawn = memmap_arrays.draw_index(marked, label.size, ours, 0.4)
     assert drawn == listed[theirs.integers(len(listed))]
 
 
 def test_pieces_are_the_same_whether_the_foreground_is_known_or_looked_for():
   label = _label(shape=(20, 18, 22))
   record = {'image': np.random.default_rng(0).random((*label.shape, 1)), 'label': label}
-  known = record | memmap_arrays.labelled(label)
+  known = record | memmap_arrays.with_foreground(label)
   for seed in range(20):
-    placed = [stream.place(r, (6, 8, 7), np.random.default_rng(seed), 0.5) for r in (record, known)]
+    placed = [
+      stream.place_on_canvas(r, (6, 8, 7), np.random.default_rng(seed), 0.5)
+      for r in (record, known)
+    ]
     np.testing.assert_array_equal(placed[0]['image'], placed[1]['image'])
 
 
 def test_pseudo_labels_bring_a_foreground_of_their_own(tmp_path):
   """Not that of the truth, were the source to know it."""
   truth, said = _label(), _label(1)
-  source = [{'image': np.zeros((*truth.shape, 1)), 'name': 'a', **memmap_arrays.labelled(truth)}]
+  source = [
+    {'image': np.zeros((*truth.shape, 1)), 'name': 'a', **memmap_arrays.with_foreground(truth)}
+  ]
   (tmp_path / 'labels.csv').write_text('index,name\n0,a\n')
   mask_store.write_training_mask(tmp_path, 'a', said)
   record = pseudo_labels.PseudoLabeled(source, [tmp_path])[0]
   assert isinstance(record['label'], np.memmap)
   np.testing.assert_array_equal(record['label'], said)
-  np.testing.assert_array_equal(record[memmap_arrays.MARKED], memmap_arrays.foreground(said))
-  np.testing.assert_array_equal(mask_store.read(tmp_path, 'a'), said)
+  np.testing.assert_array_equal(
+    record[memmap_arrays.FOREGROUND], memmap_arrays.foreground_indices(said)
+  )
+  np.testing.assert_array_equal(mask_store.read_mask(tmp_path, 'a'), said)
   mask_store.write_training_mask(tmp_path, 'a', truth)  # a stage that begins again
   np.testing.assert_array_equal(mask_store.read_training_mask(tmp_path, 'a')['label'], truth)
 
