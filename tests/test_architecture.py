@@ -16,15 +16,16 @@ FLOORS = (
   'errors',
   'types registry',
   'settings parallel losses',
-  'parse_settings stage_list',
-  'io views',
-  'data methods models',
-  'datasets training',
-  'build run_folder',
-  'inference',
+  'parse_settings',
+  'stage_list io views',
+  'data methods models configuration',
+  'datasets training run_folder',
+  'build',
+  'inference validate',
   'evaluation',
   'stages',
-  'predict run table',
+  'run predict table dry_run',
+  'cli',
 )
 HEIGHT = {name: height for height, floor in enumerate(FLOORS) for name in floor.split()}
 

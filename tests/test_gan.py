@@ -11,7 +11,7 @@ from flax import linen as nn
 from ssl_jax.errors import UserError
 from ssl_jax.models import discriminator, generator, prominence_unet
 from ssl_jax.settings import Settings
-from ssl_jax.stages import gan_samples, train_gan
+from ssl_jax.stages import gan_samples
 from ssl_jax.training import gan
 
 KEY = jax.random.key(0)
@@ -263,4 +263,4 @@ def test_variety_is_how_much_images_differ_by_hand():
 
 def test_a_page_without_a_game_is_refused():
   with pytest.raises(UserError, match=r'stages\.game needs config\.gan'):
-    train_gan.game_of(Settings(), 'stages.game')
+    gan_samples.game_of(Settings(), 'stages.game')

@@ -1,4 +1,4 @@
-"""Generated images, and the real ones beside which they are shown."""
+"""What stages with a GAN share: its settings, generated images and the real ones beside them."""
 
 import functools
 from collections.abc import Mapping
@@ -11,9 +11,10 @@ from jaxtyping import Float, UInt8
 
 from ssl_jax import parallel
 from ssl_jax.data.stream import Stream
+from ssl_jax.errors import UserError
 from ssl_jax.evaluation import figures
 from ssl_jax.io import images
-from ssl_jax.settings import Inputs
+from ssl_jax.settings import Gan, Inputs, Settings
 from ssl_jax.views import make_views
 
 COLUMNS = 4
@@ -21,6 +22,17 @@ COLUMNS = 4
 
 SAMPLES = 16
 """Images in a grid."""
+
+
+def game_of(settings: Settings, where: str) -> Gan:
+  """Returns the settings of the game.
+
+  Raises:
+    UserError: if the config has none.
+  """
+  if settings.gan is None:
+    raise UserError(f'{where} needs config.gan; configs/gan_self_training_em.py has one.')
+  return settings.gan
 
 
 def real_images(

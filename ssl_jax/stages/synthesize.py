@@ -16,7 +16,6 @@ from ssl_jax.stage_list import StageSpec
 from ssl_jax.stages import gan_samples
 from ssl_jax.stages.ensembles import predicting_weights, same_seeds
 from ssl_jax.stages.seed_scores import mean_over_seeds
-from ssl_jax.stages.train_gan import game_of
 from ssl_jax.types import Figures, PredictFn, Splits
 
 INPUT_STAGES = {'of': 'train_gan', 'judge': 'train'}
@@ -74,7 +73,7 @@ def stage(
   gan_settings = run_folder.read_settings(gan_folder)
   gan_inputs = gan_settings.part(Inputs)
   gan_folders = run_folder.folders_of_seeds(gan_settings.part(Seeds), gan_folder)
-  latent_size = game_of(gan_settings, f'stages.{of}').latent
+  latent_size = gan_samples.game_of(gan_settings, f'stages.{of}').latent
   size = [round(side * enlarge) for side in gan_inputs.crop_size]
   splits = build.splits(settings.data)
   network = None

@@ -9,7 +9,7 @@ from ssl_jax import build, parallel, run_folder
 from ssl_jax.data import dataset_stats
 from ssl_jax.errors import UserError
 from ssl_jax.io.run_log import read_done, write_done
-from ssl_jax.settings import Gan, Inputs, Learning, Loop, Seeds, Settings
+from ssl_jax.settings import Inputs, Learning, Loop, Seeds, Settings
 from ssl_jax.stage_list import StageSpec
 from ssl_jax.stages import gan_samples
 from ssl_jax.stages.seed_scores import mean_over_seeds
@@ -29,7 +29,7 @@ def check(spec: StageSpec, earlier: Mapping[str, StageSpec], splits: Splits) -> 
   settings = spec.settings
   where = f'stages.{spec.name}'
   inputs = settings.part(Inputs)
-  game = game_of(settings, where)
+  game = gan_samples.game_of(settings, where)
   # The game itself does not depend on the images, so any statistics will do to try its settings.
   stats = dataset_stats.DatasetStats(splits.classes, 1, None, (0.0,), (1.0,), {}, 0)
   build.gan_learner(game, settings.part(Learning), inputs, settings.steps, stats)
@@ -49,17 +49,6 @@ def check(spec: StageSpec, earlier: Mapping[str, StageSpec], splits: Splits) -> 
   check_images(inputs, splits)
 
 
-def game_of(settings: Settings, where: str) -> Gan:
-  """Returns the settings of the game.
-
-  Raises:
-    UserError: if the config has none.
-  """
-  if settings.gan is None:
-    raise UserError(f'{where} needs config.gan; configs/gan_self_training_em.py has one.')
-  return settings.gan
-
-
 def stage(settings: Settings, folder: Path, stop: Callable[[], bool]) -> Figures:
   """Trains the game of `gan` on the view 'real' for each seed, and returns its last figures.
 
@@ -73,7 +62,7 @@ def stage(settings: Settings, folder: Path, stop: Callable[[], bool]) -> Figures
     UserError: if a setting is wrong, or a loss is not finite.
     Stopped: if it was asked to stop; the state is saved.
   """
-  game = game_of(settings, f'stages.{folder.name}')
+  game = gan_samples.game_of(settings, f'stages.{folder.name}')
   inputs = settings.part(Inputs)
   splits = build.splits(settings.data)
   stats = dataset_stats.compute_stats(splits, settings.normalize)
