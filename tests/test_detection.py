@@ -1,4 +1,4 @@
-"""Cells in whole images: windows that slide, what is suppressed, and the F1 of what is found."""
+"""Cells in whole images: windows that slide, what is suppressed, and the F1 of detected cells."""
 
 import csv
 import json
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import tiny_cells, write_discs
 
-from ssl_jax import predict
+from ssl_jax import predict, run_folder
 from ssl_jax.datasets import points
 from ssl_jax.errors import UserError
 from ssl_jax.evaluation import detection as detection_scores
@@ -159,10 +159,10 @@ def test_a_trained_network_finds_the_discs_of_images_it_has_not_seen(learnt):
   assert done['control/test/balanced_accuracy'] > 90
   assert done['cells/test/f1'] > 75
   assert done['cells/test/detection_f1'] > 75
-  found = sorted(path.stem for path in (folder / 'run' / 'cells' / 'points').iterdir())
+  names = sorted(path.stem for path in (folder / 'run' / 'cells' / 'points').iterdir())
   with (folder / 'run' / 'cells' / 'counts.csv').open(newline='') as file:
     rows = list(csv.DictReader(file))
-  assert sorted({row['image'] for row in rows}) == found
+  assert sorted({row['image'] for row in rows}) == names
   assert {row['class'] for row in rows} == {'any', 'blue', 'red'}
 
 
@@ -171,9 +171,9 @@ def test_a_run_of_cells_says_what_helped_and_shows_it(learnt):
   verdict = (folder / 'run' / 'verdict' / 'verdict.txt').read_text()
   assert 'points of test balanced accuracy against the supervised control' in verdict
   assert 'verdict/test/balanced_accuracy_difference' in done
-  config = json.loads((folder / 'run' / 'verdict' / 'config.json').read_text())
+  settings = run_folder.read_settings(folder / 'run' / 'verdict')
   sides = dict(of='control', against='hydramix')
-  compare.stage(config, folder / 'run' / 'turned', lambda: False, **sides)
+  compare.stage(settings, folder / 'run' / 'turned', lambda: False, **sides)
   verdict = (folder / 'run' / 'turned' / 'verdict.txt').read_text()
   assert 'points of test balanced accuracy against hydramix (' in verdict
   for name in ('picture', 'confusion', 'centroids', 'curves'):
@@ -192,18 +192,18 @@ def test_a_run_of_cells_says_what_helped_and_shows_it(learnt):
 
 def test_a_network_of_cells_is_scored_again_and_its_best_step_is_found(learnt, tmp_path):
   folder, done = learnt
-  config = json.loads((folder / 'run' / 'control' / 'config.json').read_text())
-  again = score.stage(config, folder / 'run' / 'again', lambda: False, of='control')
+  settings = run_folder.read_settings(folder / 'run' / 'control')
+  again = score.stage(settings, folder / 'run' / 'again', lambda: False, of='control')
   assert again['test/balanced_accuracy'] == done['control/test/balanced_accuracy']
   assert again['test/pixels_off'] == done['control/test/pixels_off']
   page = tiny_cells(folder / 'data')
   page.unlock()
   write_discs(tmp_path / 'val', images=1, seed=7)
-  page.update(steps=4, eval_every=2, select='best', stages=page.stages[:1])
+  page.update(steps=4, eval_every=2, checkpoint='best', stages=page.stages[1:2])
   page.data.val = str(tmp_path / 'val')
   chosen = run(page, tmp_path / 'run')
   lines = [
-    json.loads(x) for x in (tmp_path / 'run/control/metrics.jsonl').read_text().split('\n') if x
+    json.loads(x) for x in (tmp_path / 'run/hydramix/metrics.jsonl').read_text().split('\n') if x
   ]
   scores = {x['step']: x['val/balanced_accuracy'] for x in lines if 'val/score' in x}
   assert scores[chosen['steps']] == max(scores.values()) == chosen['val/balanced_accuracy']
@@ -216,16 +216,15 @@ def test_predict_writes_points_and_goes_on_past_a_broken_file(learnt, tmp_path, 
   arguments = ['--run', folder / 'run', '--images', tmp_path / 'new' / 'images']
   arguments = [*map(str, arguments), '--out', str(tmp_path / 'out'), '--stride', '5']
   assert predict.main(arguments) == 1
-  said = capsys.readouterr()
-  assert 'broken.png' in said.err
-  assert 'Classes: blue, red' in said.out
+  printed = capsys.readouterr()
+  assert 'broken.png' in printed.err
+  assert 'Classes: blue, red' in printed.out
   hits = 0
   for name, marks in images.items():
     with (tmp_path / 'out' / 'points' / f'{name}.csv').open(newline='') as file:
-      found = [(float(row['x']), float(row['y'])) for row in csv.DictReader(file)]
-    hits += len(
-      detection_scores.match_points(np.array(found), np.array([mark[:2] for mark in marks]), 6.0)
-    )
+      detected = [(float(row['x']), float(row['y'])) for row in csv.DictReader(file)]
+    annotated = np.array([mark[:2] for mark in marks])
+    hits += len(detection_scores.match_points(np.array(detected), annotated, 6.0))
     assert (tmp_path / 'out' / 'overlays' / f'{name}.png').exists()
   assert hits > 0.6 * sum(map(len, images.values()))
   assert predict.main([*arguments, '--score', '2']) == 1
@@ -235,8 +234,7 @@ def test_predict_writes_points_and_goes_on_past_a_broken_file(learnt, tmp_path, 
 def test_the_same_command_does_nothing_twice(learnt, capsys):
   folder, done = learnt
   assert run(tiny_cells(folder / 'data'), folder / 'run') == done
-  facts = json.loads((folder / 'run' / 'control' / 'data.json').read_text())
-  assert facts['task'] == 'cells'
+  assert run_folder.read_stats(folder / 'run' / 'control').task == 'cells'
 
 
 def _refused(folder, says, **changes):
@@ -250,7 +248,7 @@ def _refused(folder, says, **changes):
 
 def test_what_is_not_for_cells_is_refused_at_the_start(tmp_path):
   write_discs(tmp_path, images=8, side=100)
-  views = dict(labeled=dict(of='labeled'))
+  views = dict(labeled=dict(source='labeled'))
   alone = dict(name='one', methods=dict(supervised=dict(weight=1.0)), batch=dict(labeled=4))
   unet = dict(name='unet', widths=(4, 8))
   _refused(tmp_path, r'unet \(of models\) is not for cells.*hydra, wideresnet are', model=unet)
@@ -262,11 +260,13 @@ def test_what_is_not_for_cells_is_refused_at_the_start(tmp_path):
   )
   ranked = (alone, dict(name='r', run='rank', of='one'))
   _refused(
-    tmp_path, r'rank \(of stages\) is not for cells', stages=ranked, snapshots=2, views=views
+    tmp_path, r'rank \(of stages\) is not for cells', stages=ranked, num_snapshots=2, views=views
   )
-  pasted = dict(labeled=dict(of='labeled', cutmix=dict(p=1.0)))
+  pasted = dict(labeled=dict(source='labeled', cutmix=dict(p=1.0)))
   _refused(tmp_path, 'cutmix pastes pixels', stages=(alone,), views=pasted)
-  _refused(tmp_path, r'size=\(24, 24\), but data.size makes patches of \(21, 21\)', size=24)
+  _refused(
+    tmp_path, r'size=\(24, 24\), but data.size makes patches of \(21, 21\)', crop_size=(24, 24)
+  )
   wrong = (alone, dict(name='c', run='detect', of='one', stride=0))
   _refused(tmp_path, 'stride=0 is not above 0', stages=wrong, views=views)
   unsure = (alone, dict(name='c', run='detect', of='one', score=1.5))
