@@ -109,6 +109,26 @@ def _interrupt(number: int, frame: object) -> None:
   raise KeyboardInterrupt
 
 
+@contextlib.contextmanager
+def _leave_at_once(signals: Sequence[int] = (signal.SIGINT, signal.SIGTERM)) -> Iterator[None]:
+  """Lets Ctrl-C end the program while libraries are imported, which would swallow an exception."""
+
+  def leave(number: int, frame: object) -> None:
+    print('\nssl_jax: interrupted before anything began.', file=sys.stderr, flush=True)
+    os._exit(INTERRUPTED)
+
+  try:
+    before = {number: signal.signal(number, leave) for number in signals}
+  except ValueError:  # not the main thread
+    yield
+    return
+  try:
+    yield
+  finally:
+    for number, handler in before.items():
+      signal.signal(number, handler)
+
+
 def _train(words: list[str], program: str) -> int:
   page, overridden, dry_run, values = _parse(words)
   config = values['config'].value
@@ -119,10 +139,11 @@ def _train(words: list[str], program: str) -> int:
 
     print(dry.describe(config, page.stem, overridden, as_json=dry_run == 'json'))
     return 0
-  print('Loading JAX ...', file=sys.stderr, flush=True)
-  from absl import logging
+  with _leave_at_once():
+    print('Loading JAX ...', file=sys.stderr, flush=True)
+    from absl import logging
 
-  from ssl_jax.run import run
+    from ssl_jax.run import run
 
   logging.set_verbosity(logging.ERROR)  # checkpointing tells a page of news at every save
   kept = [word for word in words if not word.startswith('--only')]
@@ -143,7 +164,11 @@ def _parse(words: list[str]) -> tuple[Path, list[str], str, flags.FlagValues]:
     words = [f'--config={pages_root() / "configs" / "quickstart.py"}', *words]
   _check_words(words)
   values = flags.FlagValues()
-  config_flags.DEFINE_config_file('config', None, 'A page.', flag_values=values)
+  # Which fields are set is read from the words, so they are given here as well.
+  program = ['main.py', *words]
+  config_flags.DEFINE_config_file(
+    'config', None, 'A page.', flag_values=values, sys_argv=program
+  )
   flags.DEFINE_string('workdir', None, 'Run folder.', flag_values=values)
   flags.DEFINE_string('only', '*', 'Patterns of names of stages.', flag_values=values)
   flags.DEFINE_string('dry_run', 'no', 'Describes the run without training.', flag_values=values)
@@ -152,7 +177,7 @@ def _parse(words: list[str]) -> tuple[Path, list[str], str, flags.FlagValues]:
   if problems := _field_problems(words, config):
     raise UserError('\n'.join(problems))
   try:
-    values(['main.py', *words])
+    values(program)
   except flags.UnrecognizedFlagError as error:
     raise UserError(_unknown_flag(error.flagname)) from error
   except (flags.IllegalFlagValueError, ValueError, TypeError) as error:

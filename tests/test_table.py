@@ -16,7 +16,7 @@ def grid():
   """Two cells and their control, two steps each, on two seeds."""
   config = tiny_page()
   config.unlock()
-  config.update(steps=2, replicas=2)
+  config.update(steps=2, num_seeds=2)
   stages = [dict(name='control', methods=dict(supervised=dict()))]
   stages += [{'name': f't{t}', 'methods.fixmatch.threshold': t / 100} for t in (50, 90)]
   at = dict(table='One', row='FixMatch', control='control')
@@ -98,12 +98,12 @@ def test_a_run_without_a_table(finished, tmp_path, capsys):
 def test_a_table_of_numbers_is_drawn_and_may_show_any_figure(half, capsys):
   """Columns 50 and 90 instead of '50 %' and '90 %', and the Dice instead of the mIoU."""
   cells = [
-    cell._replace(asked=dict(cell.asked, column=cell.asked['column'].split()[0]))
+    cell._replace(entry=dict(cell.entry, column=cell.entry['column'].split()[0]))
     for cell in table.read_cells(half)
   ]
   assert table.draw(cells, half) == []  # one column is done
   done = [cell for cell in cells if cell.mean is not None]
-  other = done[0]._replace(asked=dict(done[0].asked, column='90'))
+  other = done[0]._replace(entry=dict(done[0].entry, column='90'))
   assert table.draw([*done, other], half) == [half / 'table_1.png']
   assert (half / 'table_1.png').stat().st_size > 5000
 
@@ -112,7 +112,7 @@ def test_a_table_of_numbers_is_drawn_and_may_show_any_figure(half, capsys):
     cell['figure'] = 'dice'
   before = (half / 'config.json').read_text()
   (half / 'config.json').write_text(json.dumps(config))
-  cell = next(c for c in table.read_cells(half) if c.asked['stage'] == 't50')
+  cell = next(c for c in table.read_cells(half) if c.entry['stage'] == 't50')
   figures = [json.loads((half / 't50' / f'seed_{n}' / 'done.json').read_text()) for n in (0, 1)]
   assert cell.scores.tolist() == [own['test/dice'] for own in figures]
   assert table.main([str(half)]) == 0

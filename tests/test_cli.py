@@ -1,0 +1,125 @@
+"""The command line: help, wrong flags, dry runs, interruptions; what a shell shows."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import ROOT
+
+from ssl_jax import cli
+from ssl_jax.errors import UserError
+
+
+def call(*words, timeout=120):
+  command = [sys.executable, 'main.py', *words]
+  return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout)
+
+
+@pytest.mark.parametrize(
+  ('words', 'says'),
+  [
+    (['--config.stepz=1'], 'no field stepz (did you mean steps?)'),
+    (['--config=configs/fixmatch_lisc.py', '--config.data.stepz=1'], 'data has no field stepz'),
+    (['--config.optimizer.learning_rate=1'], 'did you mean lr?'),
+    (['--steps=500'], 'fields of the config are set as --config.steps=...'),
+    (['--config=configs/nowhere.py'], 'there is no config configs/nowhere.py'),
+    (['--config=quikstart'], 'did you mean quickstart?'),
+    (['--config.steps=many'], '--config.steps=many'),
+    (['configs/your_images.py'], 'is given as --config=configs/your_images.py'),
+    (['--config=configs/gan_self_training_em.py:huge'], "does not know 'huge'"),
+    (['--config=README.md'], 'is no Python page'),
+    (['--dry_run=yes'], 'neither table nor json'),
+  ],
+)
+def test_a_wrong_flag_gets_a_sentence(words, says, capsys):
+  with pytest.raises(SystemExit) as ended:
+    cli.train(words)
+  assert ended.value.code == 1
+  assert says in capsys.readouterr().err
+
+
+def test_all_unknown_fields_are_named_at_once(capsys):
+  with pytest.raises(SystemExit):
+    cli.train(['--config.stepz=1', '--config.data.siz=3'])
+  said = capsys.readouterr().err
+  assert '2 things are wrong' in said
+  assert 'did you mean steps?' in said
+  assert 'did you mean size?' in said
+
+
+@pytest.mark.parametrize(
+  ('words', 'says'),
+  [
+    (['--config.steps=0'], 'steps=0 is not in the range at least 1'),
+    (['--config=configs/your_images.py'], 'data.labeled is not given'),
+  ],
+)
+def test_a_shell_sees_a_sentence_no_traceback_and_no_folder(tmp_path, words, says):
+  ended = call(*words, f'--workdir={tmp_path / "run"}')
+  assert ended.returncode == 1
+  assert says in ended.stderr
+  assert 'Traceback' not in ended.stderr
+  assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize('flag', ['-h', '--help'])
+def test_help_shows_the_pages_without_importing_jax(flag):
+  code = f'import sys; sys.argv[1:] = ["{flag}"]; from ssl_jax import cli; cli.train(); ' \
+         'sys.exit("jax" in sys.modules)'  # fmt: skip
+  ended = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
+  assert ended.returncode == 0, ended.stderr
+  assert '--config.steps=500' in ended.stdout
+  for path in cli.page_files():
+    assert path.stem in ended.stdout
+  assert 'your_images' in ended.stdout
+
+
+def test_a_dry_run_resolves_every_stage_and_trains_nothing(tmp_path, capsys, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  words = ['--config=quickstart', '--config.data.test=8', '--config.steps=7']
+  assert cli.train([*words, '--dry_run']) == 0
+  text = capsys.readouterr().out
+  assert '8 labeled, 128 unlabeled, 8 test' in text
+  assert 'network unet, 121,195 parameters' in text
+  assert cli.train([*words, '--dry_run=json']) == 0
+  report = json.loads(capsys.readouterr().out)
+  control, fixmatch, verdict = report['stages']
+  assert [stage['run'] for stage in report['stages']] == ['train', 'train', 'compare']
+  assert control['config']['steps'] == fixmatch['config']['steps'] == 7
+  assert 'fixmatch' not in control['config']['methods']
+  assert fixmatch['config']['methods']['fixmatch']['threshold'] == 0.95
+  assert verdict['reads'] == ['fixmatch', 'control']
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_the_console_command_lists_its_parts(capsys, monkeypatch):
+  monkeypatch.setattr(sys, 'argv', ['ssl-jax', '--help'])
+  assert cli.main() == 0
+  said = capsys.readouterr().out
+  assert all(f'ssl-jax {name}' in said for name in ('train', 'predict', 'table'))
+  monkeypatch.setattr(sys, 'argv', ['ssl-jax', 'trian'])
+  assert cli.main() == 1
+  assert 'did you mean train?' in capsys.readouterr().out
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='signals of POSIX')
+def test_an_interrupted_import_ends_in_a_sentence():
+  process = subprocess.Popen(
+    [sys.executable, 'main.py'], cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+  )
+  assert process.stderr.readline().startswith('Loading JAX')
+  time.sleep(0.3)
+  process.send_signal(signal.SIGINT)
+  _, said = process.communicate(timeout=60)
+  assert process.returncode == cli.INTERRUPTED
+  assert 'interrupted' in said
+  assert 'Traceback' not in said
+
+
+def test_an_old_page_name_is_not_a_page():
+  with pytest.raises(UserError, match='there is no config nothing'):
+    cli._with_page('--config=nothing')
