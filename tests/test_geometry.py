@@ -16,9 +16,9 @@ def extents(*sizes):
   return jnp.asarray(sizes, jnp.int32)
 
 
-KNOBS = (
+FIELDS = (
   'size',
-  'base',
+  'resize_long_side',
   'scale',
   'rotate',
   'rotate_p',
@@ -29,9 +29,9 @@ KNOBS = (
 )
 
 
-@functools.partial(jax.jit, static_argnames=KNOBS)
-def draw(extent, size, **knobs):
-  return affine.random_affine(KEY, extent, size, **knobs)
+@functools.partial(jax.jit, static_argnames=FIELDS)
+def draw(extent, size, **kwargs):
+  return affine.random_affine(KEY, extent, size, **kwargs)
 
 
 # Compiled whole: operation by operation the tests would take three times as long.
@@ -40,9 +40,9 @@ locate = jax.jit(geometry.locate, static_argnames='size')
 boxes = jax.jit(geometry.random_boxes, static_argnames=('b', 'size', 'p', 'area', 'ratio'))
 
 
-def carry(dense, source, target, **knobs):
+def warp(dense, source, target, **kwargs):
   # The views are closed over: as arguments they would no longer share a geometry object.
-  return jax.jit(lambda dense: geometry.warp(dense, source, target, **knobs))(dense)
+  return jax.jit(lambda dense: geometry.warp(dense, source, target, **kwargs))(dense)
 
 
 def view_of(affine, size, valid=None, mix=None):
@@ -78,14 +78,14 @@ def test_all_off_is_the_identity(size):
 
 def test_resize_follows_the_half_pixel_convention():
   # 8 -> 4 pixels: the centre of pixel 0 lies at 0.5, of pixel 1 at 2.5.
-  affine = draw(extents((8, 8)), (4, 4), base=4)
+  affine = draw(extents((8, 8)), (4, 4), resize_long_side=4)
   row, _ = locate(affine, (4, 4))
   np.testing.assert_allclose(row[0, :, 0], [0.5, 2.5, 4.5, 6.5])
 
 
-def test_long_side_is_base_times_scale():
+def test_long_side_is_resized_to_its_length_times_scale():
   native = jnp.tile(extents((100, 50)), (2000, 1))
-  affine = draw(native, (16, 16), base=128, scale=(0.5, 2.0))
+  affine = draw(native, (16, 16), resize_long_side=128, scale=(0.5, 2.0))
   long, short = 100 / affine[:, 0, 0], 50 / affine[:, 1, 1]
   np.testing.assert_allclose(long, np.round(long), atol=1e-3)
   assert 64 <= long.min() < 66
@@ -167,7 +167,7 @@ def test_a_composition_is_its_parts_in_turn():
 
 def test_padding_of_the_canvas_is_never_mixed_in():
   image = jnp.full((1, 16, 16), 1e6).at[:, :5, :7].set(1.0)
-  affine = draw(extents((5, 7)), (32, 32), base=29)
+  affine = draw(extents((5, 7)), (32, 32), resize_long_side=29)
   points = locate(affine, (32, 32))
   valid = geometry.inside(points, extents((5, 7)))
   for nearest in (True, False):
@@ -179,7 +179,7 @@ def test_padding_of_the_canvas_is_never_mixed_in():
 
 def test_nearest_keeps_ids_and_dtype():
   ids = jax.random.randint(KEY, (1, 9, 9), 0, 4).astype(jnp.uint8) * 50
-  affine = draw(extents((9, 9)), (20, 20), base=20, rotate=30)
+  affine = draw(extents((9, 9)), (20, 20), resize_long_side=20, rotate=30)
   got = sample(ids, locate(affine, (20, 20)), extents((9, 9)), nearest=True)
   assert got.dtype == jnp.uint8
   assert set(np.unique(got)) <= {0, 50, 100, 150}
@@ -210,26 +210,26 @@ def test_boxes_in_three_dimensions_and_boxes_that_fill_the_view():
   assert boxes(KEY, b=3, size=(8, 20), area=(1.0, 1.0), ratio=(1.0, 1.0)).all()
 
 
-def test_carry_between_views_of_one_geometry_is_the_identity():
+def test_warp_between_views_of_one_geometry_is_the_identity():
   affine = draw(extents((8, 8), (8, 8)), (8, 8), scale=(1.7, 1.7), rotate=50)
   valid = jax.random.bernoulli(KEY, 0.5, (2, 8, 8))
   source = view_of(affine, (8, 8), valid)
   dense = jax.random.randint(KEY, (2, 8, 8), 0, 5)
-  got, seen = carry(dense, source, view_of(affine, (8, 8)), fill=255)
+  got, seen = warp(dense, source, view_of(affine, (8, 8)), fill=255)
   np.testing.assert_array_equal(got, dense)
   assert geometry.warp(dense, source, source)[0] is dense
   np.testing.assert_array_equal(seen, valid)
 
 
-def test_carry_there_and_back_is_subpixel():
+def test_warp_there_and_back_is_subpixel():
   size, b = (48, 48), 4
   extent = extents(*[(60, 60)] * b)
   weak = view_of(draw(extent, size), size)
   turn = draw(extents(*[size] * b), size, scale=(0.9, 1.2), rotate=180)
   strong = view_of(affine.compose(weak.geometry, turn), size)
   image = waves(size, b)
-  there, _ = carry(image, weak, strong, nearest=False)
-  back, seen = carry(there, strong, weak, nearest=False)
+  there, _ = warp(image, weak, strong, nearest=False)
+  back, seen = warp(there, strong, weak, nearest=False)
   # Linear interpolation at a border clamps, and there smears by up to half a pixel.
   inner = ndimage.binary_erosion(np.asarray(seen), np.ones((1, 5, 5)))
   assert inner.mean() > 0.4
@@ -239,35 +239,35 @@ def test_carry_there_and_back_is_subpixel():
 
 
 @pytest.mark.parametrize('size', [(10, 10), (6, 10, 10)])
-def test_carry_fills_outside_and_keeps_probabilities(size):
+def test_warp_fills_outside_and_keeps_probabilities(size):
   n = len(size)
   whole = view_of(draw(extents(size), size), size)
   moved = view_of(whole.geometry.at[:, -1, -1].add(3), size)  # shows columns 3..12
   probs = jax.nn.softmax(jax.random.normal(KEY, (1, *size, 3)))
-  got, seen = carry(probs, whole, moved, fill=0.0)
+  got, seen = warp(probs, whole, moved, fill=0.0)
   np.testing.assert_allclose(got[..., :7, :], probs[..., 3:, :], atol=1e-6)
   np.testing.assert_array_equal(got[..., 7:, :], 0)
   np.testing.assert_array_equal(seen, np.broadcast_to(np.arange(10) < 7, (1, *size)))
-  ids, _ = carry(probs.argmax(-1), whole, moved, fill=255)
+  ids, _ = warp(probs.argmax(-1), whole, moved, fill=255)
   np.testing.assert_array_equal(ids[..., 7:], 255)
   assert ids.ndim == n + 1
 
 
-def test_carry_follows_cutmix_and_cannot_undo_it():
+def test_warp_follows_cutmix_and_cannot_undo_it():
   affine = draw(extents((4, 4), (4, 4)), (4, 4))
   pasted = jnp.zeros((2, 4, 4), bool).at[0, :2].set(True)
   valid = jnp.ones((2, 4, 4), bool).at[1, 0, 0].set(False)
   weak = view_of(affine, (4, 4), valid)
   strong = view_of(affine, (4, 4), mix=Mix(partner=jnp.asarray([1, 0]), pasted=pasted))
   dense = jnp.stack([jnp.full((4, 4), 5), jnp.full((4, 4), 9)])
-  got, seen = carry(dense, weak, strong)
+  got, seen = warp(dense, weak, strong)
   np.testing.assert_array_equal(got[0], [[9] * 4] * 2 + [[5] * 4] * 2)
   np.testing.assert_array_equal(got[1], 9)
   assert not seen[0, 0, 0]  # the partner's padding
   assert seen[0, 0, 1]
-  back, seen = carry(got, strong, weak)
+  back, seen = warp(got, strong, weak)
   np.testing.assert_array_equal(seen, ~pasted)
   np.testing.assert_array_equal(back[seen], dense[seen])
-  same, seen = carry(got, strong, strong)
+  same, seen = warp(got, strong, strong)
   np.testing.assert_array_equal(same, got)
   np.testing.assert_array_equal(seen, strong.valid)

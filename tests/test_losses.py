@@ -1,5 +1,8 @@
 """Losses against values worked out by hand."""
 
+import functools
+
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,8 +36,6 @@ def test_pixels_that_are_not_valid_leave_the_mean():
 
 
 def test_nothing_valid_gives_zero_with_a_finite_gradient():
-  import jax
-
   nothing = jnp.full_like(LABELS, IGNORE)
   value, gradient = jax.value_and_grad(losses.cross_entropy)(LOGITS, nothing)
   assert value == 0
@@ -66,10 +67,22 @@ def test_squared_error_is_a_mean_over_classes_too():
   assert losses.squared_error(LOGITS, target, valid) == pytest.approx(expected, rel=1e-5)
 
 
-def test_ramp_up_by_hand():
-  found = [losses.ramp_up(step, 10) for step in (0, 5, 10, 20)]
-  assert found == pytest.approx([np.exp(-5), np.exp(-1.25), 1, 1], rel=1e-5)
-  assert losses.ramp_up(0, 0) == 1
+class RampUpTest(chex.TestCase):
+  """The step is a traced array in training, and may be a number elsewhere."""
+
+  @chex.variants(with_jit=True, without_jit=True)
+  def test_by_hand(self):
+    ramp_up = self.variant(functools.partial(losses.ramp_up, steps=10))
+    weights = [ramp_up(step) for step in (0, 5, 10, 20)]
+    assert weights == pytest.approx([np.exp(-5), np.exp(-1.25), 1, 1], rel=1e-5)
+
+  @chex.variants(with_jit=True, without_jit=True)
+  def test_linear_by_hand(self):
+    ramp_up = self.variant(functools.partial(losses.linear_ramp_up, steps=10))
+    assert [ramp_up(step) for step in (0, 5, 10, 20)] == pytest.approx([0, 0.5, 1, 1])
+
+  def test_no_steps_are_no_ramp(self):
+    assert losses.ramp_up(0, 0) == losses.linear_ramp_up(0, 0) == 1
 
 
 def test_sharpen_by_hand():
@@ -89,8 +102,8 @@ def test_kl_divergence_by_hand():
     return 0.5 * np.log(0.5 / q[0]) + 0.5 * np.log(0.5 / q[1])
 
   expected = (one(PROBS[0, 0]) + one(PROBS[1, 1])) / 3  # the second counts in the mean, as a 0
-  answer = losses.kl_divergence(LOGITS, jnp.broadcast_to(target, LOGITS.shape), valid, weight)
-  assert answer == pytest.approx(expected, rel=1e-5)
+  loss = losses.kl_divergence(LOGITS, jnp.broadcast_to(target, LOGITS.shape), valid, weight)
+  assert loss == pytest.approx(expected, rel=1e-5)
   assert losses.kl_divergence(LOGITS, SOFT[None], valid) == pytest.approx(0, abs=1e-6)
 
 
@@ -124,12 +137,12 @@ def test_mutual_information_by_hand(radius, marginal):
   one, two = rng.dirichlet(np.ones(3), (2, 2, 5, 4)).astype(np.float32)
   valid = rng.random((2, 5, 4)) < 0.8
   given = [jnp.asarray(x) for x in (one, two, valid)]
-  answer = losses.mutual_information(*given, radius, marginal)
-  assert answer == pytest.approx(_mutual_information(one, two, valid, radius, marginal), rel=1e-4)
+  loss = losses.mutual_information(*given, radius, marginal)
+  assert loss == pytest.approx(_mutual_information(one, two, valid, radius, marginal), rel=1e-4)
   swapped = losses.mutual_information(
     given[0][..., ::-1], given[1][..., ::-1], given[2], radius, marginal
   )
-  assert swapped == pytest.approx(float(answer), abs=1e-5)  # clusters have no order
+  assert swapped == pytest.approx(float(loss), abs=1e-5)  # clusters have no order
 
 
 def test_mutual_information_of_what_is_certain_and_of_what_is_independent():
@@ -147,12 +160,12 @@ def test_mutual_information_over_a_large_window_and_in_three_dimensions():
   rng = np.random.default_rng(0)
   for space, radius in (((24, 17), 6), ((5, 6, 7), 2)):
     one, two = (jax.nn.softmax(jnp.asarray(rng.normal(size=(2, *space, 3)))) for _ in range(2))
-    found = losses._joint(one, two, radius)
-    assert found.shape == (3, 3, (2 * radius + 1) ** len(space))
+    joint = losses._joint(one, two, radius)
+    chex.assert_shape(joint, (3, 3, (2 * radius + 1) ** len(space)))
     padded = np.pad(one, [(0, 0)] + [(radius, radius)] * len(space) + [(0, 0)])
     sides = np.array(space)
     starts = np.array([*np.ndindex(*[2 * radius + 1] * len(space))])  # displacement + radius
     at = [(slice(None), *map(slice, start, start + sides)) for start in starts]
     flat = np.reshape(two, (-1, 3))
     sums = [padded[window].reshape(-1, 3).T @ flat for window in at]
-    np.testing.assert_allclose(np.moveaxis(np.array(sums), 0, -1), found, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(np.moveaxis(np.array(sums), 0, -1), joint, rtol=1e-4, atol=1e-4)

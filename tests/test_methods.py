@@ -1,5 +1,6 @@
 """Every method: its terms by hand on views made by hand, and what a method must be."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,50 +33,51 @@ TEACHER = jnp.array([[[[0.97, 0.03], [0.4, 0.6]]], [[[0.05, 0.95], [0.9, 0.1]]]]
 STUDENT = jnp.log(jnp.array([[[[0.5, 0.5], [0.9, 0.1]]], [[[0.8, 0.2], [0.3, 0.7]]]]))
 
 
-def _ask(name, views, step=0, **knobs):
-  shown = []
+def _ask(name, views, step=0, **kwargs):
+  """The terms and metrics of a method, and the images that it asked the teacher about."""
+  asked = []
 
   def teacher(images):
-    shown.append(images)
+    asked.append(images)
     return TEACHER
 
-  terms, metrics = registry.build('methods', name, knobs)(teacher, views, KEY, step)
-  return terms, metrics, shown
+  terms, metrics = registry.build('methods', name, kwargs)(teacher, views, KEY, step)
+  return terms, metrics, asked
 
 
 def test_supervised_by_hand():
-  terms, _, shown = _ask('supervised', _views(), weight=0.5)
+  terms, _, asked = _ask('supervised', _views(), weight=0.5)
   term = terms['labeled']
   assert term.loss(STUDENT) == pytest.approx(-np.log([0.5, 0.1, 0.2]).mean(), rel=1e-5)
   assert term.weight == 0.5
-  assert not shown  # nobody needs a teacher to learn from labels
+  assert not asked  # labels need no teacher
 
 
 def test_annealing_leaves_out_what_is_known_already():
-  # PredictFn of the true classes: 0.5, 0.1 and 0.2 of the three labelled pixels.
-  def loss(step, **knobs):
-    terms, _, _ = _ask('supervised', _views(), step=step, annealed=100, **knobs)
+  # Probabilities of the true classes: 0.5, 0.1 and 0.2 of the three labeled pixels.
+  def loss(step, **kwargs):
+    terms, _, _ = _ask('supervised', _views(), step=step, tsa_steps=100, **kwargs)
     return terms['labeled'].loss(STUDENT)
 
-  sure = jnp.log(jnp.array([[[[0.9, 0.1], [0.9, 0.1]]], [[[0.8, 0.2], [0.3, 0.7]]]]))
-  known = jnp.where(jnp.arange(2).reshape(2, 1, 1, 1) == 0, sure, STUDENT)
-  for annealing, share in (('linear', 0.5), ('log', 1 - np.exp(-2.5)), ('exp', np.exp(-2.5))):
-    knobs = dict(annealing=annealing)
-    assert loss(0, **knobs) == pytest.approx(-np.log([0.5, 0.1, 0.2]).mean(), rel=1e-5)
-    terms, _, _ = _ask('supervised', _views(), step=50, annealed=100, **knobs)
-    due = [p for p in (0.9, 0.1, 0.2) if p <= share / 2 + 0.5]
-    assert terms['labeled'].loss(known) == pytest.approx(-np.log(due).mean(), rel=1e-4)
-    terms, _, _ = _ask('supervised', _views(), step=100, annealed=100, **knobs)
+  confident = jnp.log(jnp.array([[[[0.9, 0.1], [0.9, 0.1]]], [[[0.8, 0.2], [0.3, 0.7]]]]))
+  known = jnp.where(jnp.arange(2).reshape(2, 1, 1, 1) == 0, confident, STUDENT)
+  for annealing, a in (('linear', 0.5), ('log', 1 - np.exp(-2.5)), ('exp', np.exp(-2.5))):
+    kwargs = dict(annealing=annealing)
+    assert loss(0, **kwargs) == pytest.approx(-np.log([0.5, 0.1, 0.2]).mean(), rel=1e-5)
+    terms, _, _ = _ask('supervised', _views(), step=50, tsa_steps=100, **kwargs)
+    counted = [p for p in (0.9, 0.1, 0.2) if p <= a / 2 + 0.5]
+    assert terms['labeled'].loss(known) == pytest.approx(-np.log(counted).mean(), rel=1e-4)
+    terms, _, _ = _ask('supervised', _views(), step=100, tsa_steps=100, **kwargs)
     assert terms['labeled'].loss(known) == pytest.approx(-np.log([0.9, 0.1, 0.2]).mean(), rel=1e-4)
 
 
 @pytest.mark.parametrize(
-  ('knobs', 'says'),
-  [(dict(annealing='cosine'), 'not one of linear, log, exp'), (dict(annealing='exp'), 'annealed')],
+  ('kwargs', 'says'),
+  [(dict(annealing='cosine'), 'not one of linear, log, exp'), (dict(annealing='exp'), 'tsa_steps')],
 )
-def test_annealing_that_cannot_be_is_refused(knobs, says):
+def test_annealing_that_cannot_be_is_refused(kwargs, says):
   with pytest.raises(UserError, match=says):
-    _ask('supervised', _views(), **knobs)
+    _ask('supervised', _views(), **kwargs)
 
 
 def test_dice_may_stand_alone():
@@ -85,29 +87,29 @@ def test_dice_may_stand_alone():
 
 
 def test_fixmatch_by_hand():
-  terms, metrics, shown = _ask('fixmatch', _views(), threshold=0.95)
+  terms, metrics, asked = _ask('fixmatch', _views(), threshold=0.95)
   term = terms['unlabeled']
-  # Sure: 0.97 for class 0 and exactly 0.95 for class 1; the mean is over all four pixels.
+  # Confident: 0.97 for class 0 and exactly 0.95 for class 1; the mean is over all four pixels.
   assert term.loss(STUDENT) == pytest.approx(-(np.log(0.5) + np.log(0.2)) / 4, rel=1e-5)
-  assert metrics['trusted'] == pytest.approx(0.5)
+  assert metrics['mask_rate'] == pytest.approx(0.5)
   assert (term.images == 0.9).all()
-  assert (shown[0] == jnp.float32(0.1)).all()
+  assert (asked[0] == jnp.float32(0.1)).all()
 
 
 def test_fixmatch_leaves_out_what_padding_and_cutout_made():
   views = _views(valid=[[[True, True]], [[False, True]]])
   terms, metrics, _ = _ask('fixmatch', views, threshold=0.95)
   assert terms['unlabeled'].loss(STUDENT) == pytest.approx(-np.log(0.5) / 3, rel=1e-5)
-  assert metrics['trusted'] == pytest.approx(1 / 3)
+  assert metrics['mask_rate'] == pytest.approx(1 / 3)
 
 
 def test_fixmatch_over_all_pixels_learns_from_padding_but_not_from_cutout():
   weak = _view(valid=[[[True, True]], [[False, True]]], value=0.1)
   strong = _view(valid=[[[False, True]], [[False, True]]], value=0.9)  # a cut-out at the first
   terms, metrics, _ = _ask('fixmatch', {'weak': weak, 'strong': strong}, all_pixels=True)
-  # Sure: the first pixel, cut out, and the third, which is padding; the mean is over all four.
+  # Confident: the first pixel, cut out, and the third, which is padding; the mean is over all four.
   assert terms['unlabeled'].loss(STUDENT) == pytest.approx(-np.log(0.2) / 4, rel=1e-5)
-  assert metrics['trusted'] == pytest.approx(0.25)
+  assert metrics['mask_rate'] == pytest.approx(0.25)
 
 
 def test_supervised_shows_several_views_that_weigh_the_same():
@@ -122,32 +124,34 @@ def test_fixmatch_targets_follow_cutmix():
   pasted = jnp.array([[[True, False]], [[False, False]]])
   views = _views(mix=Mix(jnp.array([1, 0]), pasted))
   terms, _, _ = _ask('fixmatch', views, threshold=0.95)
-  # The first pixel of image 0 now shows image 1, of which the teacher said class 1.
+  # The first pixel of image 0 now shows image 1, whose class is 1 for the teacher.
   assert terms['unlabeled'].loss(STUDENT) == pytest.approx(
     -(np.log(0.5) + np.log(0.2)) / 4, rel=1e-5
   )
   views = _views(mix=Mix(jnp.array([1, 0]), jnp.array([[[False, True]], [[True, False]]])))
   terms, metrics, _ = _ask('fixmatch', views, threshold=0.95)
-  # Image 1's first pixel now shows image 0's sure class 0; image 0's second shows an unsure one.
-  assert metrics['trusted'] == pytest.approx(0.5)
+  # Image 1's first pixel now shows image 0's confident class 0, image 0's second an unsure one.
+  assert metrics['mask_rate'] == pytest.approx(0.5)
   assert terms['unlabeled'].loss(STUDENT) == pytest.approx(
     -(np.log(0.5) + np.log(0.8)) / 4, rel=1e-5
   )
 
 
 def test_fixmatch_may_ramp_its_weight():
-  weights = [_ask('fixmatch', _views(), weight=2.0, ramp=10, step=step)[0]['unlabeled'].weight
-             for step in (0, 5, 10, 99)]  # fmt: skip
+  weights = []
+  for step in (0, 5, 10, 99):
+    terms, _, _ = _ask('fixmatch', _views(), weight=2.0, ramp_up_steps=10, step=step)
+    weights.append(terms['unlabeled'].weight)
   assert weights == pytest.approx([2 * np.exp(-5), 2 * np.exp(-1.25), 2, 2], rel=1e-5)
 
 
 def test_mean_teacher_by_hand():
-  terms, _, _ = _ask('mean_teacher', _views(), weight=2.0, ramp=10, step=5)
+  terms, _, _ = _ask('mean_teacher', _views(), weight=2.0, ramp_up_steps=10, step=5)
   term = terms['unlabeled']
   expected = ((np.exp(STUDENT) - TEACHER) ** 2).mean()
   assert term.loss(STUDENT) == pytest.approx(float(expected), rel=1e-5)
   assert term.weight == pytest.approx(2 * np.exp(-5 * 0.25), rel=1e-5)
-  assert _ask('mean_teacher', _views(), ramp=10, step=99)[0]['unlabeled'].weight == 1
+  assert _ask('mean_teacher', _views(), ramp_up_steps=10, step=99)[0]['unlabeled'].weight == 1
 
 
 def test_pseudo_label_and_entropy_by_hand():
@@ -155,14 +159,14 @@ def test_pseudo_label_and_entropy_by_hand():
   expected = -(np.log(0.5) + np.log(0.2)) / 4
   assert terms['unlabeled'].loss(STUDENT) == pytest.approx(expected, rel=1e-5)
   assert (terms['unlabeled'].images == jnp.float32(0.1)).all()
-  assert metrics['trusted'] == pytest.approx(0.5)
-  terms, _, shown = _ask('entropy', _views(), weight=0.3)
+  assert metrics['mask_rate'] == pytest.approx(0.5)
+  terms, _, asked = _ask('entropy', _views(), weight=0.3)
   probs = np.exp(STUDENT)
   assert terms['unlabeled'].loss(STUDENT) == pytest.approx(
     float(-(probs * np.log(probs)).sum(-1).mean()), rel=1e-5
   )
   assert terms['unlabeled'].weight == pytest.approx(0.3)
-  assert not shown
+  assert not asked
 
 
 def test_uda_by_hand():
@@ -172,7 +176,7 @@ def test_uda_by_hand():
   assert terms['unlabeled'].loss(STUDENT) == pytest.approx(float(each.mean()), rel=1e-5)
   terms, metrics, _ = _ask('uda', _views(), threshold=0.95)  # strictly above, unlike FixMatch
   assert terms['unlabeled'].loss(STUDENT) == pytest.approx(float(each[0, 0, 0] / 4), rel=1e-5)
-  assert metrics['trusted'] == pytest.approx(0.25)
+  assert metrics['mask_rate'] == pytest.approx(0.25)
   sharp = target**2 / (target**2).sum(-1, keepdims=True)
   each = (sharp * (np.log(sharp) - np.log(probs))).sum(-1)
   terms, _, _ = _ask('uda', _views(), temperature=0.5)
@@ -224,8 +228,8 @@ def test_iic_is_blind_to_a_turn_and_to_the_order_of_clusters():
 
 def test_unimatch_by_hand():
   views = _views() | {'strong2': _view(value=0.5, valid=[[[True, True]], [[False, True]]])}
-  terms, _, _ = _ask('unimatch', views, threshold=0.95, drop=0.3)
-  assert {n: (float(t.weight), t.drop) for n, t in terms.items()} == {
+  terms, _, _ = _ask('unimatch', views, threshold=0.95, feature_dropout=0.3)
+  assert {n: (float(t.weight), t.feature_dropout) for n, t in terms.items()} == {
     'strong': (0.25, 0.0),
     'strong2': (0.25, 0.0),
     'features': (0.5, 0.3),
@@ -238,17 +242,17 @@ def test_unimatch_by_hand():
 
 
 def test_cps_by_hand():
-  terms, _, shown = _ask('cps', _views(), weight=1.5)
+  terms, _, asked = _ask('cps', _views(), weight=1.5)
   other = jnp.log(TEACHER)
-  assert not shown
+  assert not asked
   one, two = np.exp(STUDENT), np.asarray(TEACHER)
   pick = np.take_along_axis
   each = -np.log(pick(one, two.argmax(-1)[..., None], -1))
   each = each - np.log(pick(two, one.argmax(-1)[..., None], -1))
   for name in ('labeled', 'unlabeled'):
     term = terms[name]
-    answer = term.loss({'class': STUDENT, 'second': other})
-    assert answer == pytest.approx(float(each.mean()), rel=1e-5)
+    loss = term.loss({'class': STUDENT, 'second': other})
+    assert loss == pytest.approx(float(each.mean()), rel=1e-5)
     assert (term.head, float(term.weight)) == (None, 1.5)
   assert terms['second'].head == 'second'
   assert terms['second'].loss(other) == pytest.approx(-np.log([0.97, 0.6, 0.95]).mean(), rel=1e-5)
@@ -257,15 +261,15 @@ def test_cps_by_hand():
 def test_mixmatch_by_hand():
   """Guesses are averaged on the same pixels and sharpened; then images and targets are mixed."""
   views = _views() | {'weak2': _view(value=0.3)}
-  made, _, shown = _ask('mixmatch', views, unlabeled=75.0, ramp=100, step=25)
-  assert [float(x.mean()) for x in shown] == pytest.approx([0.1, 0.3])
+  made, _, asked = _ask('mixmatch', views, lambda_u=75.0, ramp_up_steps=100, step=25)
+  assert [float(x.mean()) for x in asked] == pytest.approx([0.1, 0.3])
   key_partner, key_share = jax.random.split(KEY)
   partner = np.asarray(jax.random.permutation(key_partner, 6))
   share = np.asarray(jax.random.beta(key_share, 0.75, 0.75, (6,)))
   share = np.maximum(share, 1 - share)[:, None, None, None]
   images = np.concatenate([np.full((2, 1, 2, 3), v) for v in (0.0, 0.1, 0.3)])
   labels = np.eye(2)[np.array([[[0, 1]], [[1, 0]]])]
-  labels[1, 0, 1] = 0  # nobody knows
+  labels[1, 0, 1] = 0  # IGNORE
   guess = np.asarray(TEACHER) ** 2
   guess = guess / guess.sum(-1, keepdims=True)
   target = np.concatenate([labels, guess, guess])
@@ -297,8 +301,48 @@ def test_every_method_asks_named_terms_with_finite_losses(name):
   terms, metrics, _ = _ask(name, views)
   assert terms
   for term in terms.values():
-    said = jnp.tile(STUDENT, (len(term.images) // 2, 1, 1, 1))
-    heads = {'class': said, 'second': said} if term.head is None else said
-    assert np.isfinite(term.loss(heads))
+    logits = jnp.tile(STUDENT, (len(term.images) // 2, 1, 1, 1))
+    outputs = {'class': logits, 'second': logits} if term.head is None else logits
+    chex.assert_shape(term.loss(outputs), ())
+    assert np.isfinite(term.loss(outputs))
     assert np.isfinite(term.weight)
   assert all(np.isfinite(value) for value in metrics.values())
+
+
+@pytest.mark.parametrize('name', OF_MASKS)
+def test_terms_name_the_view_whose_images_they_show(name):
+  """Terms of one view share a forward pass, so the name must be right, and None where mixed."""
+  views = _views() | {'weak2': _view(value=0.2), 'strong2': _view(value=0.8)}
+  terms, _, _ = _ask(name, views)
+  for key, term in terms.items():
+    shown = [view_name for view_name, view in views.items() if view.image is term.images]
+    assert [term.view] == (shown or [None])
+    assert term.unlabeled == (key == 'unlabeled' or name == 'unimatch')
+
+
+@pytest.mark.parametrize('name', registry.known('methods'))
+def test_a_method_that_replaces_others_says_what_its_control_has_in_their_place(name):
+  module = registry.find('methods', name)
+  replaced = getattr(module, 'REPLACES', ())
+  assert hasattr(module, 'control') == bool(replaced)
+  if replaced:
+    methods = module.control()
+    assert methods.keys() == set(replaced)
+    for other, kwargs in methods.items():
+      assert registry.find('methods', other).LABELED
+      registry.build('methods', other, kwargs)
+
+
+def test_controls_have_the_weights_of_their_methods():
+  mixmatch = registry.find('methods', 'mixmatch').control(dice=0.5, lambda_u=3.0)
+  assert mixmatch == {'supervised': {'weight': 1.0, 'dice': 0.5}}
+  hydramix = registry.find('methods', 'hydramix').control(mu=0.6, unlabeled_views=('weak',))
+  assert hydramix == {'supervised': {'weight': 0.6}, 'centroids': {'weight': 0.4}}
+
+
+@pytest.mark.parametrize('name', ['supervised', 'cps', 'mixmatch'])
+def test_labels_of_a_view_without_labels_are_refused(name):
+  views = _views() | {'weak2': _view(value=0.2)}
+  views['labeled'] = views['weak']
+  with pytest.raises(UserError, match='stream without labels'):
+    _ask(name, views)

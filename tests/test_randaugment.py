@@ -49,10 +49,10 @@ def pictures(channels):
 @pytest.mark.parametrize('channels', [1, 3])
 def test_every_operation_equals_pil_bit_for_bit(channels):
   images = pictures(channels)
-  many, valid = len(images), np.ones(images.shape[:3], bool)
+  count, valid = len(images), np.ones(images.shape[:3], bool)
   for which, name in enumerate(OPERATIONS):
     for magnitude in MAGNITUDES:
-      got = operate(images.astype(int), valid, np.full(many, which), np.full(many, magnitude))
+      got = operate(images.astype(int), valid, np.full(count, which), np.full(count, magnitude))
       expected = [pil(name, image, magnitude) for image in images]
       np.testing.assert_array_equal(got, expected, err_msg=f'{name} {magnitude}')
 
@@ -62,9 +62,8 @@ def test_every_autocontrast_of_two_levels_equals_pil():
   low, high = (x.reshape(-1) for x in np.mgrid[:256:5, :256:3])
   low, high = low[low < high], high[low < high]
   ramp = np.clip(np.arange(256), low[:, None], high[:, None]).astype(np.uint8)
-  got = randaugment.autocontrast(
-    ramp[:, None, :, None].astype(int), np.ones((len(ramp), 1, 256), bool)
-  )
+  image = jnp.asarray(ramp[:, None, :, None], jnp.int32)
+  got = randaugment.autocontrast(image, jnp.ones((len(ramp), 1, 256), bool))
   looked_up = np.take_along_axis(np.asarray(got)[:, 0], ramp.astype(int), -1)
   expected = [np.asarray(ImageOps.autocontrast(Image.fromarray(row[None])))[0] for row in ramp]
   np.testing.assert_array_equal(looked_up, expected)

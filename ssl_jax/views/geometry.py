@@ -113,8 +113,7 @@ def sample(
   def read(corner: Points) -> Array:
     index = jnp.zeros((), jnp.int32)
     for axis in range(n):
-      clamped = jnp.clip(corner[axis], 0, last[axis])
-      index = index * canvas[axis] + clamped.astype(jnp.int32)
+      index = index * canvas[axis] + jnp.clip(corner[axis], 0, last[axis]).astype(jnp.int32)
     # One batched gather of whole pixels: channels stay together in memory, and examples stay
     # on their device.
     return jax.vmap(lambda pixels, i: pixels.at[i].get(mode='promise_in_bounds'))(flat, index)

@@ -30,8 +30,10 @@ def _lift(per_example: Array, like: Array) -> Array:
   return per_example.reshape((-1,) + (1,) * (like.ndim - 1))
 
 
-def _with_probability(key: Key, p: Number, changed: Image, image: Image) -> Image:
-  """Takes the changed image with probability p, for each example."""
+def _with_probability(
+  key: Key, p: Number, changed: Float[Array, 'b *space _'], image: Image
+) -> Image:
+  """Takes the changed image, of as many channels or of one, with probability p per example."""
   return jnp.where(_lift(jax.random.bernoulli(key, p, image.shape[:1]), image), changed, image)
 
 
@@ -191,8 +193,8 @@ def gaussian(image: Image, valid: Valid, sigma: PerExample, radius: int) -> Imag
       padded = jnp.pad(plane, padding)
       total = jnp.zeros((), plane.dtype)
       for i in range(2 * radius + 1):
-        shifted = jax.lax.slice_in_dim(padded, i, i + length, axis=axis)
-        total = total + _lift(weights[:, i], plane) * shifted
+        weight = _lift(weights[:, i], plane)
+        total = total + weight * jax.lax.slice_in_dim(padded, i, i + length, axis=axis)
       plane = total
     return plane
 
@@ -242,9 +244,8 @@ def noise(
   b = image.shape[:1]
   drawn_mean = _lift(jax.random.uniform(key_mean, b, minval=mean[0], maxval=mean[1]), image)
   drawn_std = _lift(jax.random.uniform(key_std, b, minval=std[0], maxval=std[1]), image)
-  drawn_noise = jax.random.normal(key_noise, image.shape)
-  noisy = jnp.clip(image + drawn_mean + drawn_std * drawn_noise, 0, 1)
-  return _with_probability(key_p, p, noisy, image)
+  noisy = image + drawn_mean + drawn_std * jax.random.normal(key_noise, image.shape)
+  return _with_probability(key_p, p, jnp.clip(noisy, 0, 1), image)
 
 
 def gamma(

@@ -1,5 +1,6 @@
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,10 +13,10 @@ from ssl_jax.views import geometry, make_views
 KEY = jax.random.key(0)
 JITTER = dict(p=0.8, brightness=0.5, contrast=0.5, saturation=0.5, hue=0.25)
 WBC = dict(
-  labeled=dict(of='labeled', base=32, scale=(0.5, 2.0), flip=0.5),
-  weak=dict(of='unlabeled', base=32, scale=(0.5, 2.0), flip=0.5),
+  labeled=dict(source='labeled', resize_long_side=32, scale=(0.5, 2.0), flip=0.5),
+  weak=dict(source='unlabeled', resize_long_side=32, scale=(0.5, 2.0), flip=0.5),
   strong=dict(
-    of='weak',
+    source='weak',
     jitter=JITTER,
     grayscale=0.2,
     blur=dict(p=0.5, sigma=(0.1, 2.0)),
@@ -58,7 +59,15 @@ def wbc():
 @pytest.mark.parametrize('size', [(12, 12), (5, 12, 10)])
 def test_all_off_at_native_size_is_exactly_the_image(size):
   data = stream([size] * 3, size)
-  off = dict(of='labeled', base=None, rotate=0, flip=0.0, scale=(1, 1), jitter=None, grayscale=0)
+  off = dict(
+    source='labeled',
+    resize_long_side=None,
+    rotate=0,
+    flip=0.0,
+    scale=(1, 1),
+    jitter=None,
+    grayscale=0,
+  )
   view = make(dict(view=off), dict(labeled=data), size)['view']
   # The last bit: under jit XLA multiplies by 1 / 255 where NumPy divides.
   np.testing.assert_array_max_ulp(np.asarray(view.image), np.float32(data['image']) / 255)
@@ -70,7 +79,7 @@ def test_all_off_at_native_size_is_exactly_the_image(size):
 
 def test_small_images_are_padded_and_large_ones_cropped():
   data = stream([(5, 7), (20, 20)], (20, 20))
-  view = make(dict(view=dict(of='labeled')), dict(labeled=data), 9)['view']
+  view = make(dict(view=dict(source='labeled')), dict(labeled=data), 9)['view']
   image, label = np.asarray(view.image), np.asarray(view.label)
   want = np.zeros((9, 9), bool)
   want[:5, :7] = True
@@ -87,7 +96,7 @@ def test_small_images_are_padded_and_large_ones_cropped():
 def test_images_of_other_types_end_in_zero_to_one(dtype, top):
   image = jnp.asarray(np.asarray([[0, top], [top, 0]], dtype))[None, ..., None]
   data = dict(image=image, extent=jnp.asarray([[2, 2]], jnp.int32))
-  view = make(dict(view=dict(of='unlabeled')), dict(unlabeled=data), 2)['view']
+  view = make(dict(view=dict(source='unlabeled')), dict(unlabeled=data), 2)['view']
   np.testing.assert_array_equal(view.image[0, ..., 0], [[0, 1], [1, 0]])
   assert view.label is None
 
@@ -100,7 +109,9 @@ def test_label_and_valid_follow_the_image():
     extent=jnp.full((2, 2), 40, jnp.int32),
     label=jnp.asarray(blocks, jnp.uint8),
   )
-  recipes = dict(view=dict(of='labeled', scale=(0.8, 2), rotate=180, flip=0.5, flip_vertical=0.5))
+  recipes = dict(
+    view=dict(source='labeled', scale=(0.8, 2), rotate=180, flip=0.5, flip_vertical=0.5)
+  )
   view = make(recipes, dict(labeled=data), 48)['view']
   levels = np.asarray(view.image[..., 0]) * 255 / 40
   pure = np.abs(levels - np.round(levels)) < 1e-3  # away from the edges of blocks
@@ -114,19 +125,19 @@ def test_label_and_valid_follow_the_image():
 def test_a_view_of_a_view_shares_its_geometry_or_composes_it():
   data = stream([(24, 24)] * 4, (24, 24))
   recipes = dict(
-    turned=dict(of='weak', rotate=90, flip=1.0),  # the order of the recipes does not matter
-    strong=dict(of='weak', jitter=JITTER),
-    weak=dict(of='unlabeled', base=20, flip=0.5),
+    turned=dict(source='weak', rotate=90, flip=1.0),  # the order of the recipes does not matter
+    strong=dict(source='weak', jitter=JITTER),
+    weak=dict(source='unlabeled', resize_long_side=20, flip=0.5),
   )
   shared = []
 
   def build(streams, key):
     views = make_views.make_views(recipes, streams, 16, key)
     shared.append(views['strong'].geometry is views['weak'].geometry)
-    carried = geometry.warp(views['weak'].label, views['weak'], views['turned'], fill=IGNORE)
-    return views, carried
+    warped = geometry.warp(views['weak'].label, views['weak'], views['turned'], fill=IGNORE)
+    return views, warped
 
-  views, (carried, seen) = jax.jit(build)(dict(unlabeled=data), KEY)
+  views, (warped, seen) = jax.jit(build)(dict(unlabeled=data), KEY)
   assert shared == [True]
   direct = geometry.sample(
     data['image'],
@@ -138,7 +149,7 @@ def test_a_view_of_a_view_shares_its_geometry_or_composes_it():
   np.testing.assert_allclose(views['turned'].image, want, atol=1e-5)
   own = views['turned'].label
   # Twice nearest against once: they may differ where a pixel's centre meets an edge.
-  assert (carried == own)[np.asarray(seen)].mean() > 0.6
+  assert (warped == own)[np.asarray(seen)].mean() > 0.6
   assert 0.3 < seen.mean() < 1
 
 
@@ -161,10 +172,14 @@ def test_strong_view_of_the_wbc_recipe():
 
 def test_labels_follow_cutout_and_cutmix():
   streams, _ = wbc()
-  recipes = dict(view=dict(of='labeled', cutout=dict(p=0.5), cutmix=dict(p=0.7, area=(0.1, 0.5))))
-  plain = make(dict(view=dict(of='labeled')), streams, 32)['view']
+  recipes = dict(
+    view=dict(source='labeled', cutout=dict(p=0.5), cutmix=dict(p=0.7, area=(0.1, 0.5)))
+  )
+  plain = make(dict(view=dict(source='labeled')), streams, 32)['view']
   view = make(recipes, streams, 32)['view']
-  np.testing.assert_array_equal(view.geometry, plain.geometry)  # a knob more changes no other draw
+  np.testing.assert_array_equal(
+    view.geometry, plain.geometry
+  )  # one augmentation more changes no other draw
   partner, pasted = np.asarray(view.mix.partner), np.asarray(view.mix.pasted)
   assert (partner != np.arange(48)).all()
   assert sorted(partner) == list(range(48))
@@ -183,17 +198,17 @@ def test_labels_follow_cutout_and_cutmix():
 
 def test_a_batch_of_one_has_no_partner():
   data = stream([(8, 8)], (8, 8))
-  view = make(dict(view=dict(of='labeled', cutmix=dict(p=1.0))),
+  view = make(dict(view=dict(source='labeled', cutmix=dict(p=1.0))),
               dict(labeled=data), 8)['view']  # fmt: skip
   assert not view.mix.pasted.any()
   np.testing.assert_array_equal(view.label, data['label'])
 
 
-def test_carry_brings_a_prediction_on_the_strong_view_back():
+def test_warp_brings_a_prediction_on_the_strong_view_back():
   streams, _ = wbc()
   recipes = dict(
-    weak=dict(of='labeled', base=40, flip=0.5),
-    strong=dict(of='weak', cutmix=dict(p=0.5, area=(0.1, 0.5))),
+    weak=dict(source='labeled', resize_long_side=40, flip=0.5),
+    strong=dict(source='weak', cutmix=dict(p=0.5, area=(0.1, 0.5))),
   )
 
   def build(streams, key):
@@ -214,9 +229,7 @@ def test_same_key_same_views_other_key_other_views():
   streams, views = wbc()
   again = make(ConfigDict(WBC), streams, (32, 32))  # sorts its keys: strong before weak
   assert set(again) == set(views)
-  for name, view in views.items():
-    for one, two in zip(jax.tree.leaves(view), jax.tree.leaves(again[name]), strict=True):
-      np.testing.assert_array_equal(one, two)
+  chex.assert_trees_all_equal(again, views)
   other = make(WBC, streams, 32, jax.random.key(1))
   assert (other['weak'].geometry != views['weak'].geometry).any()
   assert (views['weak'].geometry != views['labeled'].geometry).any()
@@ -225,9 +238,9 @@ def test_same_key_same_views_other_key_other_views():
 def test_everything_works_on_volumes():
   data = stream([(6, 14, 16)] * 3, (8, 16, 16), channels=1)
   recipes = dict(
-    weak=dict(of='labeled', base=18, rotate=20, flip=0.5),
+    weak=dict(source='labeled', resize_long_side=18, rotate=20, flip=0.5),
     strong=dict(
-      of='weak',
+      source='weak',
       blur=dict(sigma=(0.1, 1.0)),
       cutout=dict(p=1.0),
       cutmix=dict(p=1.0, area=(0.1, 0.5)),
@@ -238,12 +251,12 @@ def test_everything_works_on_volumes():
     views = make_views.make_views(recipes, streams, (5, 12, 12), key)
     return views, geometry.warp(views['weak'].label, views['weak'], views['strong'])
 
-  views, (carried, seen) = jax.jit(build)(dict(labeled=data), KEY)
+  views, (warped, seen) = jax.jit(build)(dict(labeled=data), KEY)
   strong = views['strong']
   assert strong.image.shape == (3, 5, 12, 12, 1)
   both = np.asarray(seen & strong.valid)
   assert 0.2 < both.mean() < 1
-  np.testing.assert_array_equal(np.asarray(carried)[both], np.asarray(strong.label)[both])
+  np.testing.assert_array_equal(np.asarray(warped)[both], np.asarray(strong.label)[both])
 
 
 def _half_marked(count=40):
@@ -257,7 +270,7 @@ def _half_marked(count=40):
 
 @pytest.mark.parametrize('tries', [1, 6])
 def test_a_crop_that_shows_too_little_does_not_count(tries):
-  recipe = dict(of='labeled', flip=0.5, prominence=dict(least=0.5, tries=tries))
+  recipe = dict(source='labeled', flip=0.5, prominence=dict(min_fraction=0.5, tries=tries))
   view = make({'v': recipe}, {'labeled': _half_marked()}, 8)['v']
   label = np.asarray(view.label)
   counted = ~(label == IGNORE).all((1, 2))
@@ -269,7 +282,7 @@ def test_a_crop_that_shows_too_little_does_not_count(tries):
     assert (shown[~counted] < 0.9).any()  # of what does not count the image is still there
     return
   alone = make(
-    {'v': recipe | dict(prominence=dict(least=0.5, tries=1))}, {'labeled': _half_marked()}, 8
+    {'v': recipe | dict(prominence=dict(min_fraction=0.5, tries=1))}, {'labeled': _half_marked()}, 8
   )
   first = ~(np.asarray(alone['v'].label) == IGNORE).all((1, 2))
   assert counted.sum() > first.sum()
@@ -280,8 +293,8 @@ def test_a_crop_that_shows_too_little_does_not_count(tries):
 
 def test_without_prominence_crops_are_as_they_were():
   streams = {'labeled': _half_marked(4)}
-  plain = make({'v': dict(of='labeled', flip=0.5)}, streams, 8)['v']
-  free = dict(of='labeled', flip=0.5, prominence=dict(least=0.0, tries=3))
+  plain = make({'v': dict(source='labeled', flip=0.5)}, streams, 8)['v']
+  free = dict(source='labeled', flip=0.5, prominence=dict(min_fraction=0.0, tries=3))
   found = make({'v': free}, streams, 8)['v']
   np.testing.assert_array_equal(plain.image, found.image)
   np.testing.assert_array_equal(plain.label, found.label)
