@@ -18,10 +18,10 @@ CACHE_BYTES = 1 << 30
 
 SAMPLED_IMAGES = 64
 SAMPLED_PIXELS = 20_000
-"""How many images, and pixels of each, percentiles of raw values are computed from."""
+"""Percentiles of raw values are computed from at most so many images and pixels of each."""
 
 PERCENTILES = (0.1, 99.9)
-"""Percentiles of raw values that become 0 and 1, if nobody says which."""
+"""Percentiles of raw values that become 0 and 1 by default."""
 
 ReadMask = Callable[[Path], UInt8[np.ndarray, 'h w']]
 """A mask file -> class ids."""

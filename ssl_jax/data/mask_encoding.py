@@ -94,7 +94,7 @@ def find_encoding(
 def class_names(classes: int | Sequence[str] | None) -> tuple[str, ...] | None:
   """Returns the names of classes, of which a number or names are given.
 
-  None, and no names at all, stay None: the classes are to be found in the masks.
+  None, or an empty list, gives None: the classes are then found in the masks.
 
   Raises:
     UserError: if there are fewer than 2 classes or more than 255.
@@ -112,7 +112,7 @@ def class_names(classes: int | Sequence[str] | None) -> tuple[str, ...] | None:
 
 
 def numbered_classes(count: int) -> tuple[str, ...]:
-  """Returns names for `count` classes that nobody has named."""
+  """Returns default names for `count` classes."""
   return ('background', *(f'class {i}' for i in range(1, count)))
 
 

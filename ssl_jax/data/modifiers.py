@@ -54,7 +54,7 @@ class Downscaled(_ModifiedSource):
 
 
 class InstancesDropped(_ModifiedSource):
-  """Masks from which some instances are missing, as if nobody had drawn them; always the same ones.
+  """Masks from which some instances are missing, always the same ones.
 
   Instances are the connected components of a class.
 

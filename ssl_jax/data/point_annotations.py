@@ -18,7 +18,7 @@ COLUMNS = ('x', 'y', 'class')
 """Columns that a CSV must have; others are ignored."""
 
 UNKNOWN_CLASSES = ('', 'unlabelled', 'unlabeled', 'unknown')
-"""What the class column says of cells that are marked but whose class nobody has named."""
+"""What the class column may hold for a marked cell of unknown class."""
 
 BACKGROUND_NAME = 'background'
 

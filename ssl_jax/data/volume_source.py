@@ -151,7 +151,7 @@ def read_prepared(case: Case, exclude: Sequence[str] = ()) -> dict[str, np.ndarr
 
 
 def default_cache() -> Path:
-  """Returns where preprocessed volumes are kept, if nobody says where."""
+  """Returns the folder where preprocessed volumes are kept by default."""
   cache = os.environ.get('XDG_CACHE_HOME', Path.home() / '.cache')
   return Path(cache) / 'ssl_jax' / 'volumes'
 

@@ -14,7 +14,7 @@ from ssl_jax.io import images
 from ssl_jax.types import Splits
 
 COUNTED_IDS = 1000
-"""Ids of which it is counted how many are connected: enough to tell instances from classes."""
+"""Connected ids are counted until there are this many: enough to tell instances from classes."""
 
 
 def load(

@@ -185,7 +185,7 @@ def _list_unlabeled(folder: Path, digests: FileDigests) -> list[Case]:
 
 
 def _class_names(classes: int | Sequence[str] | None, cases: Sequence[Case]) -> tuple[str, ...]:
-  """The names of the classes; if nobody says how many there are, as many as the masks hold."""
+  """The names of the classes; by default as many as the masks hold."""
   if classes is not None and not isinstance(classes, int):
     return tuple(classes)
   largest = largest_class(cases)

@@ -27,7 +27,7 @@ def load(
   """Loads marked cells as patches.
 
   A CSV has the columns x (pixels from the left edge), y (from the top edge) and class; a cell of
-  class 'unlabelled' is one whose class nobody has named.
+  class 'unlabelled' is of unknown class.
 
   Args:
     labeled: a folder with images/ and points/ in it.

@@ -15,7 +15,7 @@ from ssl_jax.types import IGNORE, Record, Splits
 CLASSES = ('background', 'cytoplasm', 'nucleus')
 SETS = ('zheng1', 'zheng2', 'lisc')
 SHIFT = 4
-"""LISC masks lie so many pixels up and left of their images."""
+"""LISC masks lie this many pixels up and left of their images."""
 
 # Training images that show a val image again: the same bytes, or a shift-tolerant colour
 # correlation of at least 0.979 at 40 x 40 pixels. {set: {training image: val image}}
@@ -100,14 +100,14 @@ def load(
     masks: of lisc: 'aligned' shifts them onto their images, 'authors' leaves them as published.
     root: a folder with SET/images, SET/masks and lists of names, or a copy of the authors'
       repository, or a TFDS data directory; None downloads to the default one.
-    labeled: takes the first so many names of its list; None: all.
+    labeled: takes the first N names of its list; None: all.
     unlabeled: the same of its list.
-    val: takes the last so many labeled images away from training; 'test' validates on the test
+    val: takes the last N labeled images away from training; 'test' validates on the test
       images, as the paper did.
     test: as `labeled`.
     duplicates: 'drop' leaves out training images that show a test image again, 'keep' trains on
       them as the paper did.
-    resize: makes all images squares of so many pixels a side.
+    resize: makes all images squares of N pixels a side.
 
   Raises:
     UserError: for a wrong choice, a missing file, a wrong hash, or no network.
@@ -185,7 +185,7 @@ def _first(names: list[str], count: int | None, split: str) -> list[str]:
 
 def _drop_duplicates(names: dict[str, list[str]], set: str) -> list[str]:
   """Removes training images that show a test image again; returns a note on them."""
-  again = {name for name, shown in DUPLICATES[set].items() if shown in names['val']}
+  again = {name for name, original in DUPLICATES[set].items() if original in names['val']}
   dropped = []
   for split in ('labeled', 'unlabeled'):
     dropped += [name for name in names[split] if name in again]
