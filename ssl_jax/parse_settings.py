@@ -52,7 +52,10 @@ def _section(kind: type, tree: Mapping[str, Any], where: str, problems: list[str
   for key, value in tree.items():
     if key in fields:
       metadata = fields[key].metadata
-      values[key] = _value(hints[key], value, f'{where}{key}', metadata, problems)
+      before = len(problems)
+      parsed = _value(hints[key], value, f'{where}{key}', metadata, problems)
+      if len(problems) == before:  # a wrong value leaves the default, so that others are checked
+        values[key] = parsed
     elif open_kwargs:
       if value is not None:
         extra[key] = value

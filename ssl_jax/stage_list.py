@@ -123,7 +123,7 @@ def _replaced(tree: Tree, path: list[str], value: Any, where: str, known: Iterab
     raise UserError(f'{where} is neither a field of the config nor of the stage{guess}.')
   if not rest:
     return {**tree, first: value}
-  inner = tree.get(first) or {}
+  inner = {} if tree.get(first) is None else tree[first]
   if not isinstance(inner, Mapping):
     raise UserError(f'{where}: {first} has no fields.')
   return {**tree, first: _replaced(dict(inner), rest, value, where, ())}

@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 
 from ssl_jax.errors import UserError
+from ssl_jax.settings import SCHEDULES, Optimizer, Schedule
 from ssl_jax.training import optimizers
 
 
-def _rates(name, when, lr=0.1, steps=100, **knobs):
-  made = optimizers.schedule({'name': name, **knobs}, lr, steps)
+def _rates(name, when, lr=0.1, steps=100, **fields):
+  made = optimizers.schedule(Schedule(name=name, **fields), lr, steps)
   return [float(made(jnp.int32(step))) for step in when]
 
 
@@ -32,8 +33,9 @@ def test_warmup_rises_to_the_whole_rate():
 PARAMS = {'backbone': {'w': jnp.array([1.0])}, 'head': {'w': jnp.array([2.0])}}
 
 
-def _two_steps(params=PARAMS, gradient=0.5, **knobs):
-  made = optimizers.make(lr=lambda step: 0.1, **knobs)
+def _two_steps(params=PARAMS, gradient=0.5, **fields):
+  optimizer = Optimizer(**{'weight_decay': 0.0, **fields})
+  made = optimizers.make(optimizer, lambda step: 0.1)
   state, grads = made.init(params), {k: {'w': jnp.array([gradient])} for k in params}
   for _ in range(2):
     updates, state = made.update(grads, state, params)
@@ -43,7 +45,7 @@ def _two_steps(params=PARAMS, gradient=0.5, **knobs):
 
 def test_sgd_as_torch_has_it():
   """Weight decay joins the gradient before the momentum; the head's rate is ten times."""
-  found = _two_steps(name='sgd', momentum=0.9, weight_decay=0.01, head=10.0)
+  found = _two_steps(name='sgd', momentum=0.9, weight_decay=0.01, head_lr_multiplier=10.0)
   for name, rate, p in (('backbone', 0.1, 1.0), ('head', 1.0, 2.0)):
     velocity = 0.0
     for _ in range(2):
@@ -53,7 +55,9 @@ def test_sgd_as_torch_has_it():
 
 
 def test_a_network_without_backbone_has_one_rate():
-  found = _two_steps({'block': {'w': jnp.array([1.0])}}, name='sgd', momentum=0.0, head=10.0)
+  found = _two_steps(
+    {'block': {'w': jnp.array([1.0])}}, name='sgd', momentum=0.0, head_lr_multiplier=10.0
+  )
   assert found['block'] == pytest.approx(1 - 0.1 * 0.5 * 2)
 
 
@@ -75,9 +79,9 @@ def test_clip_bounds_the_norm():
 
 def test_unknown_names_are_refused():
   with pytest.raises(UserError, match='may be sgd, adam, rmsprop'):
-    optimizers.make(name='lion', lr=lambda step: 0.1)
+    optimizers.make(Optimizer(name='lion'), lambda step: 0.1)
 
 
 def test_schedules_are_plain_functions_of_the_iteration():
-  for name in optimizers.SCHEDULES:
+  for name in SCHEDULES:
     assert np.isfinite(_rates(name, (0, 1, 99, 100))).all()
