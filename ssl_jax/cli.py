@@ -19,10 +19,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from ssl_jax import parse_settings, registry
-from ssl_jax.errors import Stopped, UserError
-
-INTERRUPTED = 130
-"""Exit code of a run that Ctrl-C or SIGTERM stopped, as shells have it."""
+from ssl_jax.errors import INTERRUPTED, Stopped, UserError
 
 COMMANDS = {
   'train': 'trains what a page describes (the same as python main.py)',
@@ -166,9 +163,7 @@ def _parse(words: list[str]) -> tuple[Path, list[str], str, flags.FlagValues]:
   values = flags.FlagValues()
   # Which fields are set is read from the words, so they are given here as well.
   program = ['main.py', *words]
-  config_flags.DEFINE_config_file(
-    'config', None, 'A page.', flag_values=values, sys_argv=program
-  )
+  config_flags.DEFINE_config_file('config', None, 'A page.', flag_values=values, sys_argv=program)
   flags.DEFINE_string('workdir', None, 'Run folder.', flag_values=values)
   flags.DEFINE_string('only', '*', 'Patterns of names of stages.', flag_values=values)
   flags.DEFINE_string('dry_run', 'no', 'Describes the run without training.', flag_values=values)

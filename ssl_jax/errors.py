@@ -1,5 +1,8 @@
 """The two exceptions that end a run on purpose."""
 
+INTERRUPTED = 130
+"""Exit code of a program that Ctrl-C or SIGTERM stopped, as shells have it."""
+
 
 class UserError(Exception):
   """A mistake of the person at the keyboard, told in one sentence that says what to do."""

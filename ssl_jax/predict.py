@@ -1,6 +1,6 @@
-"""What a run says of new images: `python -m ssl_jax.predict --run=RUN --images=DIR --out=DIR`.
+"""Predictions for new images: `python -m ssl_jax.predict --run=RUN --images=DIR --out=DIR`.
 
-Masks of all pixels or voxels, or the cells that were found, whichever the run has learnt.
+Writes masks of images or volumes, or the detected cells, whichever the run was trained for.
 """
 
 import argparse
@@ -11,7 +11,7 @@ from absl import logging
 
 from ssl_jax import build, registry, run_folder
 from ssl_jax.data.dataset_stats import DatasetStats
-from ssl_jax.errors import UserError
+from ssl_jax.errors import INTERRUPTED, UserError
 from ssl_jax.inference import sliding_window, write_predictions
 from ssl_jax.inference.images import BUDGET
 from ssl_jax.inference.trained_networks import Ensemble, TrainedNetwork
@@ -46,81 +46,99 @@ def load(run: Path) -> tuple[PredictFn, DatasetStats, Settings]:
   return predict_fn, stats, settings
 
 
-def main(arguments: list[str] | None = None) -> int:
-  """The program; exit code 1 if any image could not be read."""
+def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
     'python -m ssl_jax.predict', description='Writes masks, or points, for a folder of images.'
   )
-  parser.add_argument('--run', type=Path, required=True, help='run, stage or seed folder')
-  parser.add_argument('--images', type=Path, required=True, help='folder of images')
-  parser.add_argument('--out', type=Path, required=True, help='folder to write to')
-  parser.add_argument(
+  add = parser.add_argument
+  add('--run', type=Path, required=True, help='run, stage or seed folder')
+  add('--images', type=Path, required=True, help='folder of images')
+  add('--out', type=Path, required=True, help='folder to write to')
+  add('--resume', action='store_true', help='skip existing outputs')
+  add(
     '--budget',
     type=float,
     default=BUDGET / 1e6,
-    help='megapixels; larger images are cut into overlapping tiles (default %(default).2f); '
-    'megavoxels, above which a volume is made coarser (default: where memory runs out)',
+    help='megapixels; larger images are cut into overlapping tiles (default %(default).2f). For '
+    'volumes megavoxels, above which one is processed at half resolution (default: where memory '
+    'runs out)',
   )
-  for knob, value, what in (
-    ('stride', 8, 'cells: pixels between windows'),
-    ('score', 0.5, 'cells: how sure it must be that there is one'),
-    ('radius', 12.0, 'cells: of those closer than this, in pixels, one is kept'),
-  ):
-    parser.add_argument(f'--{knob}', type=type(value), default=value, help=what)
-  for knob, value, what in (
-    ('overlap', sliding_window.OVERLAP, 'volumes: part that neighbouring windows share'),
-    ('batch', 1, 'volumes: windows that go through the network together'),
-  ):
-    parser.add_argument(f'--{knob}', type=type(value), default=value, help=what)
-  parser.add_argument(
-    '--blend', choices=sliding_window.BLENDS, default='constant', help='volumes: how windows join'
+  add('--stride', type=int, default=8, help='cells: pixels between windows (default 8)')
+  add('--score', type=float, default=0.5, help='cells: minimum probability (default 0.5)')
+  add('--radius', type=float, default=12.0, help='cells: minimum distance in pixels (default 12)')
+  add(
+    '--overlap',
+    type=float,
+    default=sliding_window.OVERLAP,
+    help='volumes: fraction of a window that neighbours share (default %(default)s)',
   )
-  parser.add_argument(
-    '--largest', action='store_true', help='volumes: keep the largest piece of each organ alone'
+  add('--batch', type=int, default=1, help='volumes: windows predicted together (default 1)')
+  add(
+    '--blend',
+    choices=sliding_window.BLENDS,
+    default='constant',
+    help='volumes: how overlapping windows are weighted (default constant)',
   )
-  parser.add_argument(
-    '--resume', action='store_true', help='leave out what an earlier call has written there'
-  )
-  asked = parser.parse_args(arguments)
+  add('--largest', action='store_true', help='volumes: keep the largest component of each organ')
+  return parser
+
+
+def _check(options: argparse.Namespace) -> None:
+  """Raises UserError for values that cannot be."""
+  if not options.budget > 0:
+    raise UserError(f'--budget={options.budget} is not above 0; give megapixels.')
+  if not (0 <= options.overlap < 1 and options.batch > 0):
+    raise UserError('--overlap must be at least 0 and below 1, and --batch at least 1.')
+  if not (options.stride > 0 and options.radius > 0 and 0 <= options.score <= 1):
+    raise UserError('--stride and --radius must be above 0, and --score in the range 0 to 1.')
+
+
+def _write(options: argparse.Namespace, budget_given: bool) -> tuple[DatasetStats, list[str]]:
+  """Writes all predictions; the statistics of the run's data, and what could not be read."""
+  predict_fn, stats, settings = load(options.run)
+  where = options.images, options.out, options.resume
+  budget = int(options.budget * 1e6)
+  if stats.preprocessing is not None:
+    windows = WindowSettings(
+      settings.crop_size,
+      options.overlap,
+      options.blend,
+      options.batch,
+      budget if budget_given else 0,
+      options.largest,
+    )
+    return stats, write_predictions.write_volumes(predict_fn, stats, windows, *where)
+  if stats.task == CELLS:
+    window = settings.crop_size[0]
+    detection = dict(stride=options.stride, score=options.score, radius=options.radius)
+    return stats, write_predictions.write_cells(predict_fn, stats, window, *where, **detection)
+  return stats, write_predictions.write_masks(predict_fn, stats, *where, budget)
+
+
+def main(arguments: list[str] | None = None) -> int:
+  """The program; returns its exit code, 1 if any image could not be read."""
+  parser = _parser()
+  options = parser.parse_args(arguments)
   logging.set_verbosity(logging.ERROR)  # checkpointing warns that it may not write
   try:
-    if not asked.budget > 0:
-      raise UserError(f'--budget={asked.budget} is no number of megapixels above 0.')
-    if not (0 <= asked.overlap < 1 and asked.batch > 0):
-      raise UserError('--overlap is in 0..1 (and below 1), --batch at least 1.')
-    if not (asked.stride > 0 and asked.radius > 0 and 0 <= asked.score <= 1):
-      raise UserError('--stride and --radius are above 0, --score is in 0..1.')
+    _check(options)
     build.keep_compiled()
-    predict_fn, stats, settings = load(asked.run)
-    where = asked.images, asked.out, asked.resume
-    if stats.preprocessing is not None:
-      most = int(asked.budget * 1e6) if asked.budget != parser.get_default('budget') else 0
-      windows = WindowSettings(
-        settings.crop_size, asked.overlap, asked.blend, asked.batch, most, asked.largest
-      )
-      refused = write_predictions.write_volumes(predict_fn, stats, windows, *where)
-    elif stats.task == CELLS:
-      knobs = dict(stride=asked.stride, score=asked.score, radius=asked.radius)
-      refused = write_predictions.write_cells(
-        predict_fn, stats, settings.crop_size[0], *where, **knobs
-      )
-    else:
-      refused = write_predictions.write_masks(predict_fn, stats, *where, int(asked.budget * 1e6))
+    stats, skipped = _write(options, options.budget != parser.get_default('budget'))
   except (UserError, OSError) as error:
     print(f'ssl_jax: {error}', file=sys.stderr)
     return 1
   except KeyboardInterrupt:
-    print('ssl_jax: interrupted; the same command with --resume goes on.', file=sys.stderr)
-    return 1
+    print('ssl_jax: interrupted; the same command with --resume continues.', file=sys.stderr)
+    return INTERRUPTED
   if stats.task == CELLS:
-    print(f'Cells (x, y, class, score): {asked.out / "points"}')
+    print(f'Cells (x, y, class, score): {options.out / "points"}')
     print('Classes: ' + ', '.join(stats.classes[1:]))
   else:
-    print(f'Masks (pixel = class id): {asked.out / "masks"}')
+    print(f'Masks (pixel = class id): {options.out / "masks"}')
     print('Classes: ' + ', '.join(f'{i} {name}' for i, name in enumerate(stats.classes)))
-  for sentence in refused:
+  for sentence in skipped:
     print(f'Skipped: {sentence}', file=sys.stderr)
-  return 1 if refused else 0
+  return 1 if skipped else 0
 
 
 if __name__ == '__main__':
