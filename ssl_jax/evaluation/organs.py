@@ -41,10 +41,10 @@ def organ_scores(
   """
   figures = {}
   for class_id, name in enumerate(classes[1:], start=1):
-    true, found = truth == class_id, predicted == class_id
-    total = int(true.sum() + found.sum())
-    common = int((true & found).sum())
-    between = surface_distance.surfaces(true, found, spacing)
+    in_truth, in_prediction = truth == class_id, predicted == class_id
+    total = int(in_truth.sum() + in_prediction.sum())
+    common = int((in_truth & in_prediction).sum())
+    between = surface_distance.surfaces(in_truth, in_prediction, spacing)
     figures[f'dsc/{name}'] = 200.0 * common / total if total else 100.0
     figures[f'nsd/{name}'] = 100 * surface_distance.surface_dice(between, tolerance)
     figures[f'hd95/{name}'] = surface_distance.hausdorff(between)

@@ -53,9 +53,9 @@ def real_images(
 
 
 def draw_grid(
-  path: Path, generated: Float[np.ndarray, 'n h w c'], real: Float[np.ndarray, 'n h w c']
+  path: Path, generated: Float[np.ndarray, 'n h w c'], real: Float[np.ndarray, 'm h w c']
 ) -> None:
-  """Draws generated images on the left and as many real ones on the right."""
+  """Draws generated images on the left and real ones on the right; SAMPLES of each, say."""
   if parallel.is_main():
     figures.beside(path, [[_tiled(generated), _tiled(real)]], ['generated', 'real'])
 

@@ -87,8 +87,10 @@ def draw(folder: Path, done: Mapping[int, Figures], splits: Splits, first: Path)
   scored = [s for s in ('train', 'complete', 'val', 'test') if f'{s}/miou' in done[min(done)]]
   groups = {split: {bar: _mean_score(done, split, bar) for bar in BARS} for split in scored}
   figures.bars(folder / 'bars.png', groups, 'mean over images, %')
-  judge = 'complete' if 'complete' in scored else 'train'
-  miou = confusion.mean_iou(np.load(first / judge / MATRICES_FILE)['matrices'])
+  split, mask_name = 'train', 'the mask it learnt from'
+  if 'complete' in scored:
+    split, mask_name = 'complete', 'the complete mask'
+  miou = np.asarray(confusion.mean_iou(np.load(first / split / MATRICES_FILE)['matrices']))
   rows, names, scores = [], [], []
   for i in np.unique(np.linspace(0, len(splits.labeled) - 1, ROWS).astype(int)):
     record = splits.labeled[int(i)]
@@ -99,7 +101,7 @@ def draw(folder: Path, done: Mapping[int, Figures], splits: Splits, first: Path)
     overlay = images.overlay(rgb, mask)
     rows.append([rgb, images.colorize(label), images.colorize(mask), overlay])
     names.append(record['name'])
-    scores.append(['', '', f'mIoU {np.asarray(miou)[i]:.1f} % ({judge})', ''])
+    scores.append(['', '', f'mIoU {miou[i]:.1f} % with {mask_name}', ''])
   titles = ['image', 'mask it learnt from', 'prediction', 'prediction over the image']
   figures.beside(folder / 'picture.png', rows, titles, names, scores, splits.classes)
   print(f'Pictures: {folder}/picture.png, bars.png')
