@@ -204,6 +204,6 @@ def pretrained_file(model: Model) -> Path | None:
 
 def keep_compiled() -> None:
   """Keeps compiled programs between runs, so that only the first pays for compilation."""
-  if not jax.config.jax_compilation_cache_dir:
+  if not getattr(jax.config, 'jax_compilation_cache_dir', None):
     cache = Path(os.environ.get('XDG_CACHE_HOME', Path.home() / '.cache')) / 'ssl_jax'
     jax.config.update('jax_compilation_cache_dir', str(cache))

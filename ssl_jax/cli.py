@@ -11,9 +11,10 @@ import runpy
 import shlex
 import signal
 import sys
+import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -127,14 +128,14 @@ def _leave_at_once(signals: Sequence[int] = (signal.SIGINT, signal.SIGTERM)) -> 
 
 
 def _train(words: list[str], program: str) -> int:
-  page, overridden, dry_run, values = _parse(words)
-  config = values['config'].value
+  request = _parse(words)
   # The compiler's log would interrupt the lines that follow the training.
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
-  if dry_run != 'no':
-    from ssl_jax import dry_run as dry
+  if request.dry_run != 'no':
+    from ssl_jax.dry_run import describe
 
-    print(dry.describe(config, page.stem, overridden, as_json=dry_run == 'json'))
+    as_json = request.dry_run == 'json'
+    print(describe(request.config, request.page.stem, request.overridden, as_json))
     return 0
   with _leave_at_once():
     print('Loading JAX ...', file=sys.stderr, flush=True)
@@ -145,13 +146,24 @@ def _train(words: list[str], program: str) -> int:
   logging.set_verbosity(logging.ERROR)  # checkpointing tells a page of news at every save
   kept = [word for word in words if not word.startswith('--only')]
   command = shlex.join([*program.split(), *kept])
-  workdir = values['workdir'].value or Path('runs') / page.stem
-  run(config, workdir, values['only'].value, command, overridden)
+  workdir = request.workdir or Path('runs') / request.page.stem
+  run(request.config, workdir, request.only, command, request.overridden)
   return 0
 
 
-def _parse(words: list[str]) -> tuple[Path, list[str], str, flags.FlagValues]:
-  """The page, the fields set from the shell, whether to only describe, and all flags.
+class Request(NamedTuple):
+  """What the words of a command line ask for."""
+
+  page: Path
+  config: ConfigDict
+  overridden: list[str]  # dotted names of the fields set from the shell
+  workdir: str | None
+  only: str
+  dry_run: str  # 'no', 'table' or 'json'
+
+
+def _parse(words: list[str]) -> Request:
+  """The page with the fields of the shell, and the other flags.
 
   Raises:
     UserError: if a word is no flag, a page is not there, or a field is unknown.
@@ -178,11 +190,17 @@ def _parse(words: list[str]) -> tuple[Path, list[str], str, flags.FlagValues]:
   except (flags.IllegalFlagValueError, ValueError, TypeError) as error:
     message = str(_innermost(error)).strip().rstrip('.').removeprefix('flag ')
     raise UserError(f'{message}.') from error
-  overridden = list(config_flags.get_override_values(values['config']))
-  dry_run = values['dry_run'].value
+  dry_run = str(values['dry_run'].value)
   if dry_run not in ('no', 'table', 'json'):
     raise UserError(f'--dry_run={dry_run} is neither table nor json.')
-  return Path(re.sub(r'\.py:.*', '.py', page)), overridden, dry_run, values
+  return Request(
+    page=Path(re.sub(r'\.py:.*', '.py', page)),
+    config=typing.cast(ConfigDict, values['config'].value),
+    overridden=list(config_flags.get_override_values(values['config'])),
+    workdir=values['workdir'].value,
+    only=str(values['only'].value),
+    dry_run=dry_run,
+  )
 
 
 def _with_page(word: str) -> str:

@@ -130,7 +130,8 @@ def _check_scalar(
   if choices and value not in choices:
     guess = registry.nearest(str(value), choices)
     problems.append(f'{where}={value!r} is not one of {", ".join(choices)}{guess}.')
-  if low is not None and not isinstance(value, str) and not low <= value <= high:
+  bounded = low is not None and high is not None and not isinstance(value, str)
+  if bounded and not low <= value <= high:
     problems.append(f'{where}={value} is not in the range {range_text(low, high)}.')
 
 

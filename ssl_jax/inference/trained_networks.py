@@ -31,9 +31,9 @@ def state_predict_fn(predict: Callable, state: TrainState, crop_size: Sequence[i
 
 def _mean(predict_fns: Sequence[PredictFn]) -> PredictFn:
   """The mean of several predictions; of volumes window by window where all take the same ones."""
-  windows = {getattr(predict_fn, 'window', None) for predict_fn in predict_fns}
-  if len(windows) == 1 and None not in windows:
-    return predict_fns[0]._replace(predict_fn=_mean([f.predict_fn for f in predict_fns]))
+  windowed = [f for f in predict_fns if isinstance(f, sliding_window.WindowedPredictor)]
+  if len(windowed) == len(predict_fns) and len({tuple(f.window) for f in windowed}) == 1:
+    return windowed[0]._replace(predict_fn=_mean([f.predict_fn for f in windowed]))
   return lambda images: np.mean([predict_fn(images) for predict_fn in predict_fns], 0)
 
 
