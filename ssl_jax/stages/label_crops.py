@@ -299,9 +299,10 @@ def _finish(folder: Path, record: CropRecord, classes: Sequence[str], where: str
     )
   pairs = StoredPairs(folder)
   if parallel.is_main():
-    chosen = np.unique(np.linspace(0, len(pairs) - 1, ROWS).astype(int))
+    chosen = np.unique(np.linspace(0, len(pairs) - 1, ROWS).astype(int)).tolist()
     rows = [[pairs[i]['image'], np.asarray(pairs[i]['label'])] for i in chosen]
-    figures.picture(folder / 'picture.png', rows, ['crop', 'new mask'], classes=classes)
+    names = [pairs[i]['name'] for i in chosen]
+    figures.picture(folder / 'picture.png', rows, ['crop', 'new mask'], names, classes=classes)
   fractions = marked_fraction(np.stack([pairs[i]['label'] for i in range(len(pairs))]))
   return {
     'crops/candidates': float(len(record.candidates)),
