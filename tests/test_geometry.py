@@ -192,10 +192,10 @@ def test_boxes_have_the_share_and_shape_asked_for():
   box = box[drawn]
   height, width = box.any(2).sum(1), box.any(1).sum(1)
   np.testing.assert_array_equal(box.sum((1, 2)), height * width)  # rectangles
-  share = height * width / 64**2
-  assert 0.018 < share.min() < 0.03
-  assert 0.38 < share.max() < 0.415
-  assert abs(share.mean() - 0.21) < 0.01
+  fraction = height * width / 64**2
+  assert 0.018 < fraction.min() < 0.03
+  assert 0.38 < fraction.max() < 0.415
+  assert abs(fraction.mean() - 0.21) < 0.01
   ratio = height / width
   assert 0.26 < ratio.min() < 0.4  # half a pixel of rounding on a small box
   assert 2.6 < ratio.max() < 3.8
@@ -205,8 +205,8 @@ def test_boxes_have_the_share_and_shape_asked_for():
 
 def test_boxes_in_three_dimensions_and_boxes_that_fill_the_view():
   box = np.asarray(boxes(KEY, b=200, size=(20, 24, 28), area=(0.1, 0.3)))
-  share = box.mean((1, 2, 3))
-  assert 0.08 < share.min() < share.max() < 0.34
+  fraction = box.mean((1, 2, 3))
+  assert 0.08 < fraction.min() < fraction.max() < 0.34
   assert boxes(KEY, b=3, size=(8, 20), area=(1.0, 1.0), ratio=(1.0, 1.0)).all()
 
 

@@ -33,10 +33,10 @@ def stream(sizes, canvas, channels=3, dtype=np.uint8, seed=0):
   image = np.full((len(sizes), *canvas, channels), 255, dtype)
   label = np.full((len(sizes), *canvas), 7, np.uint8)
   for i, size in enumerate(sizes):
-    here = (i, *(slice(s) for s in size))
-    image[here] = rng.integers(1, 200, (*size, channels))
-    label[here] = rng.integers(0, 5, size)
-    image[(*here, 0)] = 40 * label[here] + 1
+    window = (i, *(slice(s) for s in size))
+    image[window] = rng.integers(1, 200, (*size, channels))
+    label[window] = rng.integers(0, 5, size)
+    image[(*window, 0)] = 40 * label[window] + 1
   assert all(len(size) == n for size in sizes)
   extent = np.asarray(sizes, np.int32)
   return dict(image=jnp.asarray(image), extent=jnp.asarray(extent), label=jnp.asarray(label))
@@ -147,9 +147,9 @@ def test_a_view_of_a_view_shares_its_geometry_or_composes_it():
   )
   want = jnp.where(views['turned'].valid[..., None], direct / 255, 0)
   np.testing.assert_allclose(views['turned'].image, want, atol=1e-5)
-  own = views['turned'].label
+  direct_label = views['turned'].label
   # Twice nearest against once: they may differ where a pixel's centre meets an edge.
-  assert (warped == own)[np.asarray(seen)].mean() > 0.6
+  assert (warped == direct_label)[np.asarray(seen)].mean() > 0.6
   assert 0.3 < seen.mean() < 1
 
 
@@ -220,9 +220,9 @@ def test_warp_brings_a_prediction_on_the_strong_view_back():
   views, there, seen, (back, back_seen) = jax.jit(build)(streams, KEY)
   np.testing.assert_array_equal(there, views['strong'].label)
   np.testing.assert_array_equal(seen, views['strong'].valid)
-  own = np.asarray(views['weak'].valid & ~views['strong'].mix.pasted)
-  np.testing.assert_array_equal(back_seen, own)
-  np.testing.assert_array_equal(np.asarray(back)[own], np.asarray(views['weak'].label)[own])
+  is_own = np.asarray(views['weak'].valid & ~views['strong'].mix.pasted)
+  np.testing.assert_array_equal(back_seen, is_own)
+  np.testing.assert_array_equal(np.asarray(back)[is_own], np.asarray(views['weak'].label)[is_own])
 
 
 def test_same_key_same_views_other_key_other_views():
@@ -295,6 +295,6 @@ def test_without_prominence_crops_are_as_they_were():
   streams = {'labeled': _half_marked(4)}
   plain = make({'v': dict(source='labeled', flip=0.5)}, streams, 8)['v']
   free = dict(source='labeled', flip=0.5, prominence=dict(min_fraction=0.0, tries=3))
-  found = make({'v': free}, streams, 8)['v']
-  np.testing.assert_array_equal(plain.image, found.image)
-  np.testing.assert_array_equal(plain.label, found.label)
+  prominent = make({'v': free}, streams, 8)['v']
+  np.testing.assert_array_equal(plain.image, prominent.image)
+  np.testing.assert_array_equal(plain.label, prominent.label)

@@ -193,7 +193,7 @@ def test_uda_with_mutual_information():
 
 
 def test_uda_compares_where_the_weak_view_is():
-  """The strong view is mirrored: its answer is mirrored back, and what it did not see is left."""
+  """The strong view is mirrored, its prediction mirrored back; pixels it lacks do not count."""
   mirrored = jnp.broadcast_to(jnp.array([[1.0, 0, 0], [0, -1, 1]]), (2, 2, 3))
   seen = np.array([[[True, False]], [[True, True]]])
   views = _views(valid=seen)
@@ -263,10 +263,10 @@ def test_mixmatch_by_hand():
   views = _views() | {'weak2': _view(value=0.3)}
   made, _, asked = _ask('mixmatch', views, lambda_u=75.0, ramp_up_steps=100, step=25)
   assert [float(x.mean()) for x in asked] == pytest.approx([0.1, 0.3])
-  key_partner, key_share = jax.random.split(KEY)
+  key_partner, key_weight = jax.random.split(KEY)
   partner = np.asarray(jax.random.permutation(key_partner, 6))
-  share = np.asarray(jax.random.beta(key_share, 0.75, 0.75, (6,)))
-  share = np.maximum(share, 1 - share)[:, None, None, None]
+  mix_weight = np.asarray(jax.random.beta(key_weight, 0.75, 0.75, (6,)))
+  mix_weight = np.maximum(mix_weight, 1 - mix_weight)[:, None, None, None]
   images = np.concatenate([np.full((2, 1, 2, 3), v) for v in (0.0, 0.1, 0.3)])
   labels = np.eye(2)[np.array([[[0, 1]], [[1, 0]]])]
   labels[1, 0, 1] = 0  # IGNORE
@@ -275,7 +275,7 @@ def test_mixmatch_by_hand():
   target = np.concatenate([labels, guess, guess])
   valid = np.ones((6, 1, 2), bool)
   valid[1, 0, 1] = False
-  images, target = (share * x + (1 - share) * x[partner] for x in (images, target))
+  images, target = (mix_weight * x + (1 - mix_weight) * x[partner] for x in (images, target))
   valid = valid & valid[partner]
   np.testing.assert_allclose(made['labeled'].images, images[:2], rtol=1e-5)
   np.testing.assert_allclose(made['unlabeled'].images, images[2:], rtol=1e-5)

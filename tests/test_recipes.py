@@ -1,4 +1,4 @@
-"""What recipes of views may say, and what is said of those that may not."""
+"""Which recipes of views are accepted, and how the others are refused."""
 
 import subprocess
 import sys
