@@ -30,6 +30,7 @@ def splits(data: Data) -> types.Splits:
   Raises:
     UserError: if a file or a field of the data set is wrong.
   """
+  # As JSON, because the key of a cache must be hashable and `kwargs` is a dict.
   return _splits(json.dumps(asdict(data)))
 
 
@@ -37,6 +38,7 @@ def splits(data: Data) -> types.Splits:
 def _splits(data: str) -> types.Splits:
   tree = parse_settings.tuples(json.loads(data))
   loaded = registry.build('datasets', tree['name'], tree['kwargs'])
+  # The scale comes first, so `min_pixels` below counts pixels of the scaled masks.
   if tree['scale'] != 1:
     loaded = modifiers.downscale(loaded, tree['scale'])
   if tree['drop_instances'] and tree['drop_instances']['fraction']:
@@ -59,13 +61,17 @@ def streams(
   Raises:
     UserError: if views are made of streams that there are not.
   """
+  # A stream that `batch` does not name is never read, even where the data set has it.
   sources = {'labeled': splits.labeled, 'unlabeled': splits.unlabeled, **made}
   sources = {
     name: source for name, source in sources.items() if source is not None and name in inputs.batch
   }
   recipes.check_recipes(inputs.views, set(sources))
   result = {}
+  # All records of a stream are padded or cropped to one canvas, because a batch is one array. The
+  # canvas is no larger than what the views can reach, so that huge images make no huge batches.
   for name, source in sources.items():
+    # The page may turn off shuffling for the unlabeled images only.
     shuffle = name != 'unlabeled' or inputs.shuffle_unlabeled
     result[name] = stream.Stream(
       source,
@@ -80,15 +86,21 @@ def streams(
 
 def _canvas_limit(inputs: Inputs, name: str) -> int | None:
   """The largest side of an image that any view of a stream can reach; None: all of it."""
+  # One entry, in pixels, for each view that is made of the stream, directly or by way of others.
   reach = []
 
   def follow(source: str, pixels: float | int) -> None:
     for view, recipe in inputs.views.items():
       if recipe['source'] != source:
         continue
+      # A rotated square fits into one that is sqrt(2) times larger: its diagonal.
       more = math.sqrt(2) if recipe.get('rotate') else 1
+      # A shear of slope s widens the reach by the fraction s, a translation by the fraction t in
+      # each of two directions.
       more *= (1 + (recipe.get('shear') or 0)) * (1 + 2 * (recipe.get('translate') or 0))
+      # Zooming out (a scale below 1) brings more of the source into the view.
       side = pixels * more / min(recipe.get('scale') or [1])
+      # With `resize_long_side` the factor depends on the size of each image, so there is no bound.
       reach.append(math.inf if recipe.get('resize_long_side') else side)
       if view not in inputs.batch:  # a name that is a view and a stream means the stream
         follow(view, reach[-1])
@@ -108,6 +120,7 @@ def network(learning: Learning, stats: DatasetStats) -> nn.Module:
   Raises:
     UserError: if there is no such network, or it lacks a field or has one too many.
   """
+  # Heads are groups of channels of one output, which the learner splits.
   outputs = sum(heads(learning, len(stats.classes)).values())
   given = {'num_classes': outputs, 'dtype': learning.precision}
   return registry.build('models', learning.model.name, learning.model.kwargs, **given)
@@ -117,6 +130,7 @@ def optimizer(
   learning: Learning, steps: int, lr_multiplier: float = 1.0
 ) -> optax.GradientTransformation:
   """The optimizer with its schedule over `steps` updates."""
+  # The multiplier scales the peak; warmup and decay keep their shape.
   lr = lr_multiplier * learning.optimizer.lr
   return optimizers.make(learning.optimizer, optimizers.schedule(learning.schedule, lr, steps))
 
@@ -133,6 +147,7 @@ def learner(
   match = learning.match
   clusters = [f'cluster {i}' for i in range(len(stats.classes))]
   built = {}
+  # Prediction must work even where a method's file no longer exists.
   if methods:
     for name, kwargs in learning.methods.items():
       built[name] = registry.build('methods', name, kwargs)
@@ -145,6 +160,7 @@ def learner(
     teacher=learning.teacher,
     ema_decay=learning.ema_decay,
     standardize=stats.standardize,
+    # A single head needs no splitting: the network's output is that head.
     heads=outputs if len(outputs) > 1 else None,
     predicts=(match.head if match else 'class') if stats.task == types.MASKS else None,
     classes=clusters if match else stats.classes,
@@ -160,6 +176,7 @@ def gan_learner(
     UserError: if the loss is unknown.
   """
   dtype = learning.precision
+  # Generator and discriminators share all settings of the optimizer except the learning rate.
   return gan.make_gan(
     generator.Generator(widths=game.generator, channels=stats.channels, dtype=dtype),
     discriminator.Ensemble(game.discriminators, game.discriminator, dtype=dtype),
@@ -183,6 +200,7 @@ def pretrained_loader(model: Model) -> Callable[[types.TrainState], types.TrainS
   path = pretrained_file(model)
   if path is None:
     return lambda state: state
+  # Read once here, not once per seed.
   arrays = pretrained.read_arrays(path)
   return lambda state: pretrained.with_backbone(state, arrays, str(path))
 
@@ -204,6 +222,7 @@ def pretrained_file(model: Model) -> Path | None:
 
 def keep_compiled() -> None:
   """Keeps compiled programs between runs, so that only the first pays for compilation."""
+  # A folder that the user has configured is left alone.
   if not getattr(jax.config, 'jax_compilation_cache_dir', None):
     cache = Path(os.environ.get('XDG_CACHE_HOME', Path.home() / '.cache')) / 'ssl_jax'
     jax.config.update('jax_compilation_cache_dir', str(cache))

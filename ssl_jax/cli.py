@@ -31,6 +31,8 @@ COMMANDS = {
 
 def pages_root() -> Path:
   """The folder that holds configs/: inside an installed package, or the repository's root."""
+  # A wheel carries configs/ as ssl_jax/pages/configs (see pyproject.toml), because a top-level
+  # package named `configs` would clash with others.
   package = Path(__file__).resolve().parent
   installed = package / 'pages'
   return installed if installed.is_dir() else package.parent
@@ -52,6 +54,7 @@ def main() -> int:
   if command == 'train':
     return train(rest, program='ssl-jax train')
   with _sentences('the same command starts again'):
+    # Imported here, because these modules import JAX, which takes seconds.
     if command == 'predict':
       from ssl_jax import predict
 
@@ -64,6 +67,7 @@ def main() -> int:
 
 def train(words: Sequence[str] | None = None, program: str = 'python main.py') -> int:
   """Runs a page; returns the exit code: 0 done, 1 a mistake in a sentence, 130 interrupted."""
+  # absl has a --help of its own, which lists the flags of every imported library.
   words = list(sys.argv[1:] if words is None else words)
   sys.path.insert(0, str(pages_root()))  # pages import each other as configs.NAME
   if any(word in ('-h', '--help', '-help', '--helpfull', '--helpshort') for word in words):
@@ -87,6 +91,7 @@ def _sentences(after_interrupt: str) -> Iterator[None]:
     signal.signal(signal.SIGTERM, _interrupt)
   try:
     yield
+  # The interpreter flushes stdout once more on exit; on a closed pipe that would print a traceback.
   except BrokenPipeError:  # the reader of a pipe, such as head, has left
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(1)
@@ -128,6 +133,7 @@ def _leave_at_once(signals: Sequence[int] = (signal.SIGINT, signal.SIGTERM)) -> 
 
 
 def _train(words: list[str], program: str) -> int:
+  # Everything that can be wrong with the command is reported before the slow import of JAX.
   request = _parse(words)
   # The compiler's log would interrupt the lines that follow the training.
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
@@ -144,6 +150,7 @@ def _train(words: list[str], program: str) -> int:
     from ssl_jax.run import run
 
   logging.set_verbosity(logging.ERROR)  # checkpointing tells a page of news at every save
+  # The recorded command is the one for the whole run; table.py adds an --only of its own.
   kept = [word for word in words if not word.startswith('--only')]
   command = shlex.join([*program.split(), *kept])
   workdir = request.workdir or Path('runs') / request.page.stem
@@ -168,10 +175,13 @@ def _parse(words: list[str]) -> Request:
   Raises:
     UserError: if a word is no flag, a page is not there, or a field is unknown.
   """
+  # Bare names become paths first, because absl opens the file that --config names.
   words = [_with_page(word) for word in words]
+  # Without a page the quickstart runs.
   if not any(re.match(r'--?config=', word) for word in words):
     words = [f'--config={pages_root() / "configs" / "quickstart.py"}', *words]
   _check_words(words)
+  # Flags of our own, apart from absl's global ones, which other libraries also add to.
   values = flags.FlagValues()
   # Which fields are set is read from the words, so they are given here as well.
   program = ['main.py', *words]
@@ -180,6 +190,8 @@ def _parse(words: list[str]) -> Request:
   flags.DEFINE_string('only', '*', 'Patterns of names of stages.', flag_values=values)
   flags.DEFINE_string('dry_run', 'no', 'Describes the run without training.', flag_values=values)
   page = next(word for word in words if re.match(r'--?config=', word)).partition('=')[2]
+  # The page is loaded once without the shell's fields, only to report all unknown ones in one
+  # message with a guess each; absl would stop at the first.
   config = _load_page(next(word for word in words if re.match(r'--?config=', word)))
   if problems := _field_problems(words, config):
     raise UserError('\n'.join(problems))
@@ -194,6 +206,7 @@ def _parse(words: list[str]) -> Request:
   if dry_run not in ('no', 'table', 'json'):
     raise UserError(f'--dry_run={dry_run} is neither table nor json.')
   return Request(
+    # `PAGE.py:ARGUMENT` names the run folder after the page alone.
     page=Path(re.sub(r'\.py:.*', '.py', page)),
     config=typing.cast(ConfigDict, values['config'].value),
     overridden=list(config_flags.get_override_values(values['config'])),
@@ -209,14 +222,17 @@ def _with_page(word: str) -> str:
   Raises:
     UserError: if there is no such page.
   """
+  # A string flag needs a value in absl.
   if word in ('--dry_run', '--dry-run'):
     return '--dry_run=table'
   if word.startswith('--dry-run='):
     return word.replace('--dry-run=', '--dry_run=')
+  # The page up to a colon, and the argument that get_config receives.
   match = re.match(r'--?config=([^:]*)(.*)', word)
   if match is None:
     return word
   name, argument = match.groups()
+  # A path from here, a path from the folder that holds configs/, or a page's bare name.
   for path in (Path(name), pages_root() / name, pages_root() / 'configs' / f'{name}.py'):
     if path.is_file():
       return f'--config={path}{argument}'
@@ -264,6 +280,7 @@ def _load_page(word: str) -> ConfigDict:
   Raises:
     UserError: if the file is no page, or does not know the argument.
   """
+  # partition took '.py:' away together with the argument, so the suffix is put back.
   path, _, argument = word.partition('=')[2].partition('.py:')
   path = f'{path}.py' if argument else path
   try:
@@ -275,6 +292,7 @@ def _load_page(word: str) -> ConfigDict:
   try:
     return get_config(argument) if argument else get_config()
   except (KeyError, ValueError, TypeError) as error:
+    # Without an argument the error is a bug of the page itself: its traceback helps its author.
     if not argument:
       raise
     raise UserError(f'{path} does not know {argument!r} after the colon; see its text.') from error
@@ -290,6 +308,7 @@ def _field_problems(words: Sequence[str], config: ConfigDict) -> list[str]:
     tree: Any = config
     parents: list[str] = []
     for part in match.group(1).split('.'):
+      # 'steps.x': the walk has reached a plain value, which holds no fields.
       if not isinstance(tree, ConfigDict):
         problems.append(f'--config.{match.group(1)}: {".".join(parents)} has no fields.')
         break
@@ -308,6 +327,7 @@ def _field_problems(words: Sequence[str], config: ConfigDict) -> list[str]:
 
 def page_files() -> list[Path]:
   """The pages of configs/."""
+  # Files that begin with an underscore, such as __init__.py, are no pages.
   return sorted((pages_root() / 'configs').glob('[!_]*.py'))
 
 
@@ -315,6 +335,7 @@ def help_text(program: str) -> str:
   """The two commands, the flags, and the pages with a line each."""
   pages = []
   for path in page_files():
+    # Parsed, not imported: listing the pages must neither run them nor need their data.
     about = (ast.get_docstring(ast.parse(path.read_text())) or '').splitlines()
     pages.append(f'  {path.stem:20} {about[0] if about else ""}')
   listed = '\n'.join(pages)

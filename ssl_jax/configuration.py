@@ -26,6 +26,7 @@ Unknown fields and wrong values are refused before anything is trained, all in o
 `python -m ssl_jax.configuration > docs/configuration.md`.
 """
 
+# Headings of the page -> the dataclasses whose fields are at the top level of a config.
 SECTIONS = {
   'Seeds': settings.Seeds,
   'Length of a training': settings.Loop,
@@ -33,6 +34,7 @@ SECTIONS = {
   'Inputs': settings.Inputs,
   'Methods and network': settings.Learning,
 }
+# Fields that are dicts -> the dataclasses that say what those may hold.
 NESTED = {
   'data': settings.Data,
   'data.drop_instances': settings.DropInstances,
@@ -48,6 +50,7 @@ KINDS = {
   'datasets': ('Data sets', '`config.data = dict(name=NAME, ...)`.'),
   'stages': ('Stages', '`config.stages = (dict(name=..., run=NAME, ...), ...)`.'),
 }
+# Written here, because no dataclass holds the keys of a stage (see stage_list.SPECIAL).
 STAGE_KEYS = {
   'name': 'Name of the stage and of its folder.',
   'run': 'What it does: a file of stages/ (default: train).',
@@ -61,8 +64,10 @@ STAGE_KEYS = {
 def page() -> str:
   """The whole page, as Markdown."""
   blocks = [INTRODUCTION, '## Fields\n']
+  # Fields at the top level, section by section.
   for title, section in SECTIONS.items():
     blocks.append(f'### {title}\n\n{_table(section, "")}')
+  # Fields inside dicts, written with their dotted names.
   for prefix, section in NESTED.items():
     about = (section.__doc__ or '').splitlines()[0]
     blocks.append(f'### `{prefix}`\n\n{about}\n\n{_table(section, f"{prefix}.")}')
@@ -71,6 +76,7 @@ def page() -> str:
   rows = [f'| `{name}` | {about} |' for name, about in STAGE_KEYS.items()]
   blocks.append('\n'.join(['### Keys of a stage\n', '| key | |', '|---|---|', *rows]))
   blocks.append(_views())
+  # The parts: whatever file is in methods/, models/, datasets/ and stages/.
   for kind, (title, where) in KINDS.items():
     blocks.append(f'## {title}\n\n{where}')
     blocks += [_part(kind, name) for name in registry.known(kind)]
@@ -82,9 +88,11 @@ def _table(section: type, prefix: str) -> str:
   hints = typing.get_type_hints(section)
   lines = ['| field | type | default | range or choices | |', '|---|---|---|---|---|']
   for field in dataclasses.fields(section):
+    # Arguments of parts and nested sections have tables of their own.
     if field.name == 'kwargs' or dataclasses.is_dataclass(hints[field.name]):
       continue
     default = field.default
+    # Mutable defaults are given as factories.
     if default is dataclasses.MISSING and field.default_factory is not dataclasses.MISSING:
       default = field.default_factory()
     lines.append(
@@ -96,9 +104,11 @@ def _table(section: type, prefix: str) -> str:
 
 def _type(hint: Any) -> str:
   """A type in words that a table can hold."""
+  # str(int) would be "<class 'int'>", while str() of a union or a generic reads as in the source.
   text = hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
   for long in ('collections.abc.', 'typing.', 'ssl_jax.settings.'):
     text = text.replace(long, '')
+  # A pipe would end the cell of a Markdown table.
   return '`' + text.replace(' | ', '` or `') + '`'
 
 
@@ -121,6 +131,7 @@ def _views() -> str:
   ]
   for rules in (recipes.GEOMETRIC, recipes.CROP_CHOICE, recipes.PHOTOMETRIC):
     for name, rule in rules.items():
+      # A field is either a rule itself or a dict of rules (`blur.sigma`).
       if isinstance(rule, recipes.Rule):
         lines.append(f'| `{name}` | {rule.words} |')
         continue
@@ -131,6 +142,7 @@ def _views() -> str:
 
 def _part(kind: str, name: str) -> str:
   """A method, model, data set or stage: its first sentence and its arguments."""
+  # Parsed, not imported, so the page can be written without JAX.
   path = registry.path(kind, name)
   about = (ast.get_docstring(ast.parse(path.read_text())) or '').splitlines()
   lines = [f'### `{name}`', '', about[0] if about else '']

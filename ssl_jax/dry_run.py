@@ -35,16 +35,19 @@ def describe(
     UserError: for whatever a run of this config would refuse.
   """
   parallel.start()
+  # The same steps as run.run, so that a dry run refuses whatever a run would refuse.
   page = stage_list.plain(config)
   registry.add_plugins(page.get('plugins'))
   specs = stage_list.resolve(page)
   notes = stage_list.reach(page, overrides)
   validate(specs)
   stages = [_stage(spec) for spec in specs]
+  # Stages usually share a data set, which is described once.
   data = {}
   for spec in specs:
     splits = build.splits(spec.settings.data)
     data.setdefault(_data_name(spec.settings), _data(splits))
+  # Several stages may give the same warning; dict.fromkeys keeps the first of each, in order.
   warnings = list(dict.fromkeys([*notes, *_warnings(specs)]))
   report = {'page': page_name, 'stages': stages, 'data': data, 'warnings': warnings}
   return json.dumps(report, indent=1) if as_json else _table(report)
@@ -61,11 +64,13 @@ def _stage(spec: StageSpec) -> dict[str, Any]:
   }
   if spec.run == 'train':
     stage['parameters'] = _parameters(spec.settings)
+  # Tuples become lists, so that the table and the JSON are made from the same values.
   return json.loads(json.dumps(stage))
 
 
 def _resolved(settings: Settings) -> dict[str, Any]:
   """The config of a stage with the defaults of its parts written out."""
+  # What the page says wins over the part's default.
   tree = parse_settings.to_dict(settings)
   for method, kwargs in tree['methods'].items():
     tree['methods'][method] = _defaults('methods', method) | dict(kwargs)
@@ -78,6 +83,7 @@ def _defaults(kind: str, name: str) -> dict[str, Any]:
   values = {}
   for key, parameter in registry.parameters(kind, name).items():
     default = parameter.default
+    # A default that is an expression of names is shown as it is written in the file.
     values[key] = str(default) if isinstance(default, registry.Unknown) else default
   return values
 
@@ -98,7 +104,9 @@ def _parameters(settings: Settings) -> int:
   )
   learning, inputs = settings.part(Learning), settings.part(Inputs)
   learner = build.learner(learning, inputs, settings.steps, stats, methods=False)
+  # [1, *space, C]. The network takes any batch size, so one example is enough for the shapes.
   example = np.zeros((1, *settings.crop_size, stats.channels), np.float32)
+  # Traces shapes only: no weights are allocated, however large the network is.
   state = jax.eval_shape(learner.init, jax.random.key(0), example)
   leaves = jax.tree.leaves(state.student['params'])
   return int(sum(np.prod(leaf.shape) for leaf in leaves))
@@ -106,6 +114,7 @@ def _parameters(settings: Settings) -> int:
 
 def _data_name(settings: Settings) -> str:
   """The data set of a stage in a few words, other ones in other words."""
+  # An empty field has the data set's own default, so it does not distinguish data sets.
   kwargs = {k: v for k, v in settings.data.kwargs.items() if v is not None}
   words = ', '.join(f'{key}={value}' for key, value in kwargs.items())
   return f'{settings.data.name}({words})'
@@ -127,6 +136,7 @@ def _warnings(specs: Sequence[StageSpec]) -> list[str]:
     settings = spec.settings
     splits = build.splits(settings.data)
     where = spec.name or 'the network'
+    # With one seed the interval comes from a bootstrap over test images (see statistics.py).
     if spec.run == 'compare' and settings.num_seeds == 1:
       warnings.append(
         f'{where}: with one seed the interval covers the choice of test images alone; '
@@ -136,6 +146,7 @@ def _warnings(specs: Sequence[StageSpec]) -> list[str]:
         warnings.append(
           f'{where}: {len(splits.test)} test images and one seed are too few for a verdict'
         )
+    # The remaining warnings are about training.
     if spec.run not in TRAINING:
       continue
     if settings.eval_every > settings.steps:
@@ -145,16 +156,20 @@ def _warnings(specs: Sequence[StageSpec]) -> list[str]:
       warnings.append(f'{where}: checkpoint_every={settings.checkpoint_every} is more than the '
                       f'steps; a killed run begins this stage again')  # fmt: skip
     for stream, size in settings.batch.items():
+      # Streams of pseudo-labels have no size yet; `get` leaves them out.
       source = {'labeled': splits.labeled, 'unlabeled': splits.unlabeled}.get(stream)
       if source is not None and size > len(source):
         warnings.append(
           f'{where}: batch.{stream}={size} is more than the {len(source)} images; '
           f'images repeat within a batch'
         )
+    # Usually a forgotten `teacher`: the average costs memory and is never used.
     if settings.ema_decay and settings.teacher == 'student':
       warnings.append(f'{where}: an average is kept (ema_decay), but the student teaches')
+    # Methods name the views they use as arguments; a view that none names was probably misspelt.
     used = {view for method in settings.methods.values() for view in _named_views(method)}
     for view in settings.views:
+      # The views that methods and stages use by default, without being told.
       if view not in used and view not in ('labeled', 'weak', 'strong', 'strong2', 'weak2',
                                            'plain', 'real', 'crop'):  # fmt: skip
         warnings.append(f'{where}: no method names the view {view!r}')
@@ -166,6 +181,7 @@ def _named_views(kwargs: Mapping[str, Any]) -> list[str]:
   for value in kwargs.values():
     if isinstance(value, str):
       names.append(value)
+    # Some arguments name several views, as in supervised's shown=('labeled',).
     elif isinstance(value, tuple):
       names += [name for name in value if isinstance(name, str)]
   return names
@@ -190,7 +206,9 @@ def _table(report: Mapping[str, Any]) -> str:
 def _stage_lines(stage: Mapping[str, Any]) -> list[str]:
   reads = f', reads {", ".join(stage["reads"])}' if stage['reads'] else ''
   lines = [f'  {stage["name"]}: {stage["run"]}{reads}']
+  # Empty arguments mean that the stage does without them.
   arguments = {k: v for k, v in stage['arguments'].items() if v not in ('', None)}
+  # Other stages take their network and views from the stages they read.
   if stage['run'] not in TRAINING:
     if arguments:
       lines.append(f'    {_words(arguments)}')
@@ -210,6 +228,7 @@ def _stage_lines(stage: Mapping[str, Any]) -> list[str]:
   lines.append(
     f'    {optimizer["name"]}, lr {optimizer["lr"]:g}, {schedule}; teacher {config["teacher"]}{ema}'
   )
+  # A `train_gan` stage has no methods: the game replaces them.
   if stage['run'] == 'train':
     for method, kwargs in config['methods'].items():
       lines.append(f'    method {method}: {_words(kwargs)}')
