@@ -2,7 +2,15 @@
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol, Required, TypedDict, runtime_checkable
+from typing import (
+  Any,
+  NamedTuple,
+  Protocol,
+  Required,
+  TypedDict,
+  no_type_check,
+  runtime_checkable,
+)
 
 import jax
 import numpy as np
@@ -11,16 +19,16 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 IGNORE = 255
-"""The label of a pixel that nobody vouches for; it trains nothing and scores nothing."""
+"""Ignore index: a label that is excluded from losses and metrics."""
 
 BACKGROUND = 0
-"""The class of a pixel, or of a patch, in which there is nothing."""
+"""The class of a pixel, or of a patch, that shows no object."""
 
 MASKS, CELLS = 'masks', 'cells'
-"""Tasks: a class for each pixel; or a class for each patch, and where in it its cell is."""
+"""Tasks: a class for each pixel; or a class for each patch, and the position of its cell."""
 
 NUMBERS = ('x', 'y')
-"""Heads of a network that answer with numbers; every other head's answers are logits."""
+"""Heads of a network whose outputs are plain numbers; the outputs of all others are logits."""
 
 Key = jax.Array
 Step = Array | int
@@ -30,7 +38,7 @@ Figures = dict[str, float | int]
 
 Variables = Mapping[str, Any]
 Outputs = Any
-"""What a network says of a batch: logits [B, *space, classes], or a dict of such heads."""
+"""The outputs of a network for a batch: logits [B, *space, classes], or a dict of such heads."""
 
 
 PredictFn = Callable[[np.ndarray], Any]
@@ -73,24 +81,30 @@ Views = Mapping[str, View]
 
 
 class Term(NamedTuple):
-  """One question put to the student, and how its answer is scored."""
+  """One term of the loss: images for the student, and a loss of its outputs.
+
+  Terms with the same `view` and `feature_dropout` share one forward pass, so `view` may only be
+  given if `images` are those of the view, unchanged.
+  """
 
   images: Float[Array, 'b *space c']  # shown to the student
   loss: Callable[[Outputs], Array]  # the student's outputs for these images -> scalar
   weight: Array | float = 1.0
-  head: str | None = 'class'  # which of the student's heads is scored; None: all, as a dict
+  head: str | None = 'class'  # which of the student's heads the loss gets; None: all, as a dict
   feature_dropout: float = 0.0  # fraction of the channels between encoder and decoder to drop
-  view: str | None = None  # the view whose images these are; terms of one view share a forward pass
-  unlabeled: bool = False  # whether the images have no labels: watched for a collapse
+  view: str | None = None  # name of the view whose images these are; None: a pass of its own
+  unlabeled: bool = False  # images without labels, whose class fractions are watched for a collapse
 
 
 Teacher = Callable[..., Outputs]
 """Images, and a head ('class'; None: all, as a dict) -> probabilities; never differentiated."""
 
 LossTransform = Callable[[Teacher, Views, Key, Step], tuple[Mapping[str, Term], Metrics]]
-"""What a method is: the questions it asks about a batch of views, and figures to log."""
+"""A method: teacher, a batch of views, a key and the step -> terms by name, and metrics to log."""
 
 
+# Not checked at run time: Orbax maps over the tree and puts objects of its own in place of arrays.
+@no_type_check
 class TrainState(struct.PyTreeNode):
   """Everything that changes during training."""
 
@@ -106,11 +120,11 @@ class TrainState(struct.PyTreeNode):
 
 
 class Learner(NamedTuple):
-  """All that the training loop knows of what is learnt: three pure functions."""
+  """What the training loop needs of whatever is trained: three pure functions."""
 
   init: Callable[[Key, Array], TrainState]  # key, an example of images [B, *space, C] -> state
   update: Callable[[TrainState, Any, Key], tuple[TrainState, Metrics]]  # state, batch, key
-  predict: Callable[[TrainState, Array], Outputs]  # state, images in [0, 1] -> what it says
+  predict: Callable[[TrainState, Array], Outputs]  # state, images in [0, 1] -> probabilities
 
 
 class Record(TypedDict, total=False):

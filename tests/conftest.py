@@ -20,12 +20,12 @@ import pytest  # noqa: E402
 from PIL import Image  # noqa: E402
 
 TINY = {
-  'replicas': 1,
+  'num_seeds': 1,
   'steps': 6,
   'eval_every': 3,
   'checkpoint_every': 2,
   'log_every': 1,
-  'size': 32,
+  'crop_size': (32, 32),
   'batch.labeled': 4,
   'batch.unlabeled': 4,
   'data.labeled': 6,
@@ -53,24 +53,27 @@ def tiny_cells(folder):
   """The page of marked cells for the discs of `folder`, small and quick to learn."""
   config = runpy.run_path(str(ROOT / 'configs' / 'your_cells.py'))['get_config']()
   config.unlock()
-  small = {'data.labeled': str(folder), 'data.size': 21, 'data.jitter': 3, 'size': 21}
-  small |= {'replicas': 1, 'steps': 100, 'eval_every': 50, 'optimizer.lr': 0.003}
-  small |= {
+  small = {
+    'data.labeled': str(folder),
+    'data.size': 21,
+    'data.jitter': 3,
+    'data.num_labeled': 60,
+    'data.min_distance': 8.0,
+    'crop_size': (21, 21),
+    'num_seeds': 1,
+    'steps': 100,
+    'eval_every': 50,
+    'optimizer.lr': 0.003,
     'batch.labeled': 16,
     'batch.unlabeled': 8,
-    'data.labels': 60,
-    'data.clear': 8.0,
-    'average': 0.9,
-  }
-  small |= {
+    'ema_decay': 0.9,
     'model.width': 1,
     'model.classify': (16,),
     'model.locate': (32,),
-    'methods.hydramix.ramp': 50,
+    'methods.hydramix.ramp_up_steps': 50,
   }
   config.update_from_flattened_dict(small)
   stages = [dict(stage) for stage in config.to_dict()['stages']]
-  stages[0]['batch'] = dict(labeled=16)
   stages[-1] |= dict(stride=5)
   config.stages = tuple(stages)
   return config.lock()
@@ -146,19 +149,36 @@ def tiny_rounds(folder):
   """The page of ensembles, rounds and a generator, for the sections of `folder`, made small."""
   config = runpy.run_path(str(ROOT / 'configs' / 'gan_self_training_em.py'))['get_config']()
   config.unlock()
-  small = {'data.root': str(folder), 'data.scale': 0.5, 'data.test': 2, 'data.missing.least': 4}
-  small |= {'steps': 4, 'eval_every': 4, 'checkpoint_every': 2, 'log_every': 1, 'size': 32}
-  small |= {'replicas': 1, 'batch.labeled': 4, 'schedule.warmup': 0, 'model.widths': (4, 8)}
-  small |= {'gan.generator': (8, 8), 'gan.discriminator': (4, 8), 'gan.latent': 4, 'model.stem': 4}
+  small = {
+    'data.root': str(folder),
+    'data.scale': 0.5,
+    'data.test': 2,
+    'data.drop_instances.min_pixels': 4,
+    'num_seeds': 1,
+    'steps': 4,
+    'eval_every': 4,
+    'checkpoint_every': 2,
+    'log_every': 1,
+    'crop_size': (32, 32),
+    'batch.labeled': 4,
+    'schedule.warmup': 0,
+    'model.widths': (4, 8),
+    'model.stem': 4,
+    'gan.generator': (8, 8),
+    'gan.discriminator': (4, 8),
+    'gan.latent': 4,
+  }
   config.update_from_flattened_dict(small)
   stages = [dict(stage) for stage in config.to_dict()['stages'] if '2' not in stage['name']]
   stages[-1] |= dict(of='made1', against='real1')  # one later round is enough
   config.table = tuple(cell for cell in config.to_dict()['table'] if '2' not in cell['stage'])
-  few = dict(steps=4, eval_every=2, size=16, count=6, inertia=0.5, buffer=4, renew=0.5)
+  few = dict(steps=4, eval_every=2, crop_size=(16, 16))
+  few |= dict(count=6, inertia=0.5, buffer=4, renew=0.5)
   for stage in stages:
-    stage |= {knob: value for knob, value in few.items() if knob in stage}
+    stage |= {key: value for key, value in few.items() if key in stage}
     if 'batch' in stage:
       stage['batch'] = dict.fromkeys(stage['batch'], 2)
+    stage |= {key: 2 for key in stage if key.startswith('batch.')}
   config.stages = tuple(stages)
   return config
 

@@ -10,7 +10,7 @@ from ssl_jax import losses, registry
 from ssl_jax.errors import UserError
 from ssl_jax.run import run
 from ssl_jax.types import IGNORE, View
-from ssl_jax.views import affine, geometry, make_views, mixup
+from ssl_jax.views import affine, labels, make_views, mixup
 
 KEY = jax.random.key(0)
 LOGITS = jnp.log(jnp.array([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8]]))
@@ -66,7 +66,7 @@ def _view(value, label=None, point=None, flipped=False, count=2):
 def test_centroids_are_parts_of_the_view_and_unknown_where_it_lost_them():
   point = jnp.array([[2.0, 4.0], [jnp.nan, jnp.nan], [2.0, 6.0], [0.0, 0.0]])
   view = _view(0.0, jnp.array([1, 0, 1, IGNORE]), point, count=4)
-  parts, known = geometry.centroids(view)
+  parts, known = labels.centroids(view)
   np.testing.assert_allclose(parts[:2], [[0.5, 0.9], [0, 0]], rtol=1e-6)
   assert known.tolist() == [True, True, False, False]
 
@@ -86,8 +86,8 @@ def test_points_follow_their_pixels_through_turns_flips_and_crops():
     'point': at.astype(np.float32),
   }
   recipes = {
-    'turned': {'of': 'labeled', 'rotate': 180.0, 'flip': 0.5, 'scale': (0.9, 1.2)},
-    'plain': {'of': 'labeled'},
+    'turned': {'source': 'labeled', 'rotate': 180.0, 'flip': 0.5, 'scale': (0.9, 1.2)},
+    'plain': {'source': 'labeled'},
   }
   make = jax.jit(lambda stream, key: make_views.make_views(recipes, {'labeled': stream}, size, key))
   views = make(stream, KEY)
@@ -98,9 +98,9 @@ def test_points_follow_their_pixels_through_turns_flips_and_crops():
     seen = [(weight.sum(2) * index).sum(1), (weight.sum(1) * index).sum(1)]
     np.testing.assert_allclose(view.point, np.stack(seen, -1), atol=0.2)
     assert view.label.tolist() == [1] * count
-  parts = geometry.in_parts(views['plain'].point, views['plain'])
-  moved = geometry.warp_centroids(parts, views['plain'], views['turned'])
-  expected = geometry.in_parts(views['turned'].point, views['turned'])
+  parts = labels.as_fractions(views['plain'].point, views['plain'])
+  moved = labels.warp_centroids(parts, views['plain'], views['turned'])
+  expected = labels.as_fractions(views['turned'].point, views['turned'])
   np.testing.assert_allclose(moved, np.clip(expected, 0, 1), atol=1e-4)
 
 
@@ -125,30 +125,34 @@ VIEWS = {
   'weak': _view(20.0),
   'weak2': _view(30.0, flipped=True),
 }
-SAID = {  # of plain, weak and weak2: [2 images, 3 classes]
+PREDICTIONS = {  # of plain, weak and weak2: [2 images, 3 classes]
   10: ([[0.1, 0.8, 0.1], [0.7, 0.2, 0.1]], [0.3, 0.2], [0.9, 0.6]),
   20: ([[0.2, 0.6, 0.2], [0.5, 0.3, 0.2]], [0.0, 0.0], [0.0, 0.0]),
   30: ([[0.0, 0.4, 0.6], [0.9, 0.1, 0.0]], [0.0, 0.0], [0.0, 0.0]),
 }
 
 
-def _ask(views=VIEWS, step=0, **knobs):
+def _ask(views=VIEWS, step=0, **kwargs):
   shown = []
 
   def teacher(images, head='class'):
-    probs, x, y = SAID[int(images[0, 0, 0, 0])]
+    probs, x, y = PREDICTIONS[int(images[0, 0, 0, 0])]
     shown.append((int(images[0, 0, 0, 0]), head))
     probs = jnp.array(probs)
     return probs if head else {'class': probs, 'x': jnp.array(x), 'y': jnp.array(y)}
 
-  terms, _ = registry.build('methods', 'hydramix', knobs)(teacher, views, KEY, step)
+  terms, _ = registry.build('methods', 'hydramix', kwargs)(teacher, views, KEY, step)
   return terms, shown
+
+
+def _no_teacher(images, head='class'):
+  raise AssertionError('the control asks no teacher')
 
 
 def _expected():
   """Images, classes and centroids (y, x) of labeled, weak and weak2; the first two mixed."""
   images = np.concatenate([VIEWS[name].image for name in ('labeled', 'weak', 'weak2')])
-  mean = (np.array(SAID[20][0]) + np.array(SAID[30][0])) / 2
+  mean = (np.array(PREDICTIONS[20][0]) + np.array(PREDICTIONS[30][0])) / 2
   guess = mean**2 / (mean**2).sum(-1, keepdims=True)  # temperature 1/2
   target = np.concatenate([[[0, 1, 0], [1, 0, 0]], guess, guess])
   there = np.array([[0.9], [0.3]])
@@ -181,7 +185,9 @@ def _parts(heads, target, centroid):
 
 
 def test_hydramix_by_hand():
-  terms, shown = _ask(mu=0.6, delta=(1.0, 0.2), rho=(0.3, 2.0), unlabeled=4.0, ramp=100, step=25)
+  terms, shown = _ask(
+    mu=0.6, delta=(1.0, 0.2), rho=(0.3, 2.0), lambda_u=4.0, ramp_up_steps=100, step=25
+  )
   assert shown == [(10, None), (20, 'class'), (30, 'class')]  # centroids of the plain view alone
   images, target, centroid = _expected()
   np.testing.assert_allclose(terms['labeled'].images, images[:2], rtol=1e-5)
@@ -234,33 +240,33 @@ def test_patches_without_a_label_teach_nothing_in_the_labeled_term():
 def test_the_control_learns_class_and_centroid_of_the_same_patches():
   labeled = VIEWS['labeled']
   heads = _answers(2)
-  terms, _ = registry.build('methods', 'centroids', dict(weight=0.4))(None, VIEWS, KEY, 0)
+  terms, _ = registry.build('methods', 'centroids', dict(weight=0.4))(_no_teacher, VIEWS, KEY, 0)
   term = terms['labeled']
   assert term.images is labeled.image  # so that one forward pass serves both
   _, _, _, error = _parts(heads, np.eye(3)[[1, 0]], np.array([[0.5, 0.3], [0, 0]]))
   assert term.loss(heads) == pytest.approx(float(error), rel=1e-4)
   assert term.weight == 0.4
-  terms, _ = registry.build('methods', 'supervised', {})(None, VIEWS, KEY, 0)
+  terms, _ = registry.build('methods', 'supervised', {})(_no_teacher, VIEWS, KEY, 0)
   forward = _parts(heads, np.eye(3)[[1, 0]], np.zeros((2, 2)))[0]
   assert terms['labeled'].loss(heads['class']) == pytest.approx(float(forward), rel=1e-4)
   with pytest.raises(UserError, match='dice is for masks'):
-    registry.build('methods', 'supervised', dict(dice=1.0))(None, VIEWS, KEY, 0)
+    registry.build('methods', 'supervised', dict(dice=1.0))(_no_teacher, VIEWS, KEY, 0)
 
 
 @pytest.mark.parametrize(
-  ('knobs', 'says'),
+  ('kwargs', 'says'),
   [
     (dict(delta=(1.0,)), r'delta=\(1.0,\) is no pair'),
     (dict(rho=(1.0, -1.0)), r'rho=\(1.0, -1.0\) is no pair'),
-    (dict(mu=1.5), 'hydramix.mu=1.5 is not in 0.0..1.0'),
+    (dict(mu=1.5), 'hydramix.mu=1.5 is not in the range 0.0 to 1.0'),
     (dict(clip=0.0), 'hydramix.clip=0.0 is not in'),
     (dict(alpha=0.0), 'hydramix.alpha=0.0 is not in'),
     (dict(temperature=0.0), 'hydramix.temperature=0.0 is not in'),
   ],
 )
-def test_knobs_that_cannot_be_are_refused_before_anything_is_trained(tmp_path, knobs, says):
+def test_weights_that_cannot_be_are_refused_before_anything_is_trained(tmp_path, kwargs, says):
   config = tiny_cells(tmp_path)
   config.unlock()
-  config.methods.hydramix.update(knobs)
+  config.methods.hydramix.update(kwargs)
   with pytest.raises(UserError, match=says):
     run(config, tmp_path / 'run')

@@ -17,8 +17,8 @@ STEPS = 40
 
 
 def _start(workdir: Path) -> subprocess.Popen:
-  knobs = TINY | {'steps': STEPS, 'checkpoint_every': 7, 'eval_every': 20, 'model.dropout': 0.2}
-  values = [f'--config.{key}={value}' for key, value in knobs.items()]
+  fields = TINY | {'steps': STEPS, 'checkpoint_every': 7, 'eval_every': 20, 'model.dropout': 0.2}
+  values = [f'--config.{key}={value}' for key, value in fields.items()]
   command = [sys.executable, 'main.py', *values, f'--workdir={workdir}']
   return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 

@@ -9,12 +9,12 @@ import pytest
 from conftest import tiny_rounds, write_sections
 from PIL import Image
 
-from ssl_jax import build, predict, table
+from ssl_jax import predict, run_folder, table
 from ssl_jax.data import stream
 from ssl_jax.errors import Stopped, UserError
 from ssl_jax.evaluation import confusion
 from ssl_jax.evaluation.evaluate import Evaluation
-from ssl_jax.inference.trained_networks import Ensemble, Network, read_config
+from ssl_jax.inference.trained_networks import Ensemble, TrainedNetwork
 from ssl_jax.io import images
 from ssl_jax.io.run_log import read_done, read_log
 from ssl_jax.run import run
@@ -41,53 +41,57 @@ def rows(path):
 
 
 def test_the_threshold_moves_before_it_is_compared():
-  state = label_crops.State()
-  state = label_crops.judged(state, 0.5, 10.0, least=0.1, inertia=0.9)
+  state = label_crops.CropRecord()
+  state = label_crops.with_candidate(state, 0.5, 10.0, min_prominence=0.1, inertia=0.9)
   assert state.threshold == pytest.approx(1.0)  # from 0, a tenth of the way to 10
   assert state.accepted == 0
   # Not prominent: its entropy is not looked at.
-  state = label_crops.judged(state, 0.05, 0.0, least=0.1, inertia=0.9)
+  state = label_crops.with_candidate(state, 0.05, 0.0, min_prominence=0.1, inertia=0.9)
   assert state.threshold == pytest.approx(1.0)
   assert state.accepted == 0
-  state = label_crops.judged(state, 0.1, 0.5, least=0.1, inertia=0.9)
+  state = label_crops.with_candidate(state, 0.1, 0.5, min_prominence=0.1, inertia=0.9)
   assert state.threshold == pytest.approx(0.95)
   assert state.accepted == 1
-  assert [row[0] for row in state.rows] == [0, 1, 2]
-  state = label_crops.judged(label_crops.State(), 1.0, 4.0, least=0.0, inertia=0.5)
-  state = label_crops.judged(state, 1.0, 2.0, least=0.0, inertia=0.5)
-  assert state.rows == ((0, 1.0, 4.0, 2.0, 0), (1, 1.0, 2.0, 2.0, 1))  # equal is sure enough
+  assert [one.candidate for one in state.candidates] == [0, 1, 2]
+  state = label_crops.with_candidate(
+    label_crops.CropRecord(), 1.0, 4.0, min_prominence=0.0, inertia=0.5
+  )
+  state = label_crops.with_candidate(state, 1.0, 2.0, min_prominence=0.0, inertia=0.5)
+  assert state.candidates == ((0, 1.0, 4.0, 2.0, 0), (1, 1.0, 2.0, 2.0, 1))  # equal is sure enough
 
 
 def test_with_no_update_from_zero_nothing_would_ever_pass():
-  state = label_crops.State()
+  state = label_crops.CropRecord()
   for _ in range(300):
-    state = label_crops.judged(state, 1.0, 7.0, least=0.0, inertia=0.99)
+    state = label_crops.with_candidate(state, 1.0, 7.0, min_prominence=0.0, inertia=0.99)
   assert state.threshold == pytest.approx(7 * (1 - 0.99**300))
   assert state.accepted == 0  # the mean of equal entropies stays below them
-  assert label_crops.judged(state, 1.0, 6.0, least=0.0, inertia=0.99).accepted == 1
+  assert label_crops.with_candidate(state, 1.0, 6.0, min_prominence=0.0, inertia=0.99).accepted == 1
 
 
 def test_entropy_by_hand():
   probs = np.zeros((2, 2, 2, 1), np.float32)
   probs[0, 0, 0], probs[0, 1, 1] = 0.5, 0.25
   expected = -(0.5 * np.log(0.5) + 0.25 * np.log(0.25))
-  np.testing.assert_allclose(label_crops.entropy(probs), [expected, 0])
-  assert (label_crops.entropy(np.ones((1, 4, 4, 1))) == 0).all()  # a sure mask has none
+  np.testing.assert_allclose(label_crops.foreground_entropy(probs), [expected, 0])
+  assert (label_crops.foreground_entropy(np.ones((1, 4, 4, 1))) == 0).all()  # a sure mask has none
 
 
-def test_prominence_is_the_share_that_is_marked():
+def test_prominence_is_the_fraction_that_is_marked():
   masks = np.zeros((2, 4, 4), np.uint8)
   masks[0, 0], masks[1, 1] = 1, IGNORE
-  np.testing.assert_allclose(label_crops.marked_share(masks), [0.25, 0])
+  np.testing.assert_allclose(label_crops.marked_fraction(masks), [0.25, 0])
 
 
 def test_the_record_reads_back_to_the_last_bit(tmp_path):
-  state = label_crops.State()
+  state = label_crops.CropRecord()
   for value in np.random.default_rng(0).exponential(size=20):
-    state = label_crops.judged(state, float(value) / 3, float(value), least=0.1, inertia=0.7)
-  label_crops.write(tmp_path, state)
-  assert label_crops.read(tmp_path) == state
-  assert label_crops.read(tmp_path / 'nothing') == label_crops.State()
+    state = label_crops.with_candidate(
+      state, float(value) / 3, float(value), min_prominence=0.1, inertia=0.7
+    )
+  label_crops.write_record(tmp_path, state)
+  assert label_crops.read_record(tmp_path) == state
+  assert label_crops.read_record(tmp_path / 'nothing') == label_crops.CropRecord()
 
 
 def test_every_stage_leaves_what_the_next_one_reads(rounds):
@@ -133,7 +137,7 @@ def test_masks_of_crops_hold_what_was_drawn_and_what_was_found(rounds):
   found = {*np.unique(np.stack(masks)).tolist()}
   assert found <= {0, 1, IGNORE}
   assert 1 in found
-  assert all(label_crops.marked_share(mask[None])[0] >= 0.02 for mask in masks)
+  assert all(label_crops.marked_fraction(mask[None])[0] >= 0.02 for mask in masks)
 
 
 def test_the_tables_show_any_figure(rounds, capsys):
@@ -148,19 +152,20 @@ def test_the_tables_show_any_figure(rounds, capsys):
   assert 'Recall of what was taken out' in capsys.readouterr().out
 
 
-def test_an_ensemble_says_the_mean_of_its_members(rounds):
+def test_an_ensemble_predicts_the_mean_of_its_members(rounds):
   folder, _ = rounds
   shown = np.random.default_rng(0).uniform(size=(2, 32, 32, 1)).astype(np.float32)
   ensemble = Ensemble(folder, ('r0-0', 'r0-1'))
   assert ensemble.seeds() == [0]
   each = []
   for member in ensemble.members(0):
-    answer, steps = Network(read_config(member), build.read_stats(member)).at(member)
-    each.append(answer(shown))
+    network = TrainedNetwork(run_folder.read_settings(member), run_folder.read_stats(member))
+    predict_fn, steps = network.predict_fn(member)
+    each.append(predict_fn(shown))
     assert steps == 4
   assert np.abs(each[0] - each[1]).max() > 1e-3  # they began differently
-  np.testing.assert_allclose(ensemble.at(0)[0](shown), np.mean(each, 0), rtol=1e-5)
-  both, _ = predict.load(folder / 'r0')
+  np.testing.assert_allclose(ensemble.predict_fn(0)[0](shown), np.mean(each, 0), rtol=1e-5)
+  both, _, _ = predict.load(folder / 'r0')
   np.testing.assert_allclose(both(shown), np.mean(each, 0), rtol=1e-5)
   assert [p.name for p in ensembles.trained_stages(folder / 'r0')] == ['r0-0', 'r0-1']
   assert [p.name for p in ensembles.trained_stages(folder / 'r0-1')] == ['r0-1']
@@ -190,9 +195,9 @@ def test_a_kill_while_crops_are_labelled_changes_nothing(sections, rounds, tmp_p
   shutil.copytree(rounds[0], folder)
   shutil.rmtree(folder / 'real1-pseudo')
   (folder / 'done.json').unlink()
-  settings = read_config(whole)
-  own = {k: v for k, v in build.own_of(whole).items() if k in label_crops.stage.__kwdefaults__}
-  own |= {'of': build.own_of(whole)['of']}
+  settings = run_folder.read_settings(whole)
+  known = {'of', *label_crops.stage.__kwdefaults__}
+  kwargs = {k: v for k, v in run_folder.stage_entry(whole).items() if k in known}
   asked = []
 
   def after_one() -> bool:
@@ -201,7 +206,7 @@ def test_a_kill_while_crops_are_labelled_changes_nothing(sections, rounds, tmp_p
 
   for _ in range(50):
     try:
-      label_crops.stage(settings, folder / 'real1-pseudo', after_one, **own)
+      label_crops.stage(settings, folder / 'real1-pseudo', after_one, **kwargs)
       break
     except Stopped:
       stray = folder / 'real1-pseudo' / 'masks' / '999999.png'  # of a batch that was not recorded
@@ -254,14 +259,14 @@ def test_what_was_found_of_what_is_gone_by_hand():
   mask[0, :3], mask[2, 0], mask[3, 4] = 1, 1, 1
   found = Evaluation({}, np.zeros((1, 2, 2)), ['x'], MASKS, {'x': mask})
   complete = [{'label': label, 'removed': removed, 'name': 'x'}]
-  assert missing_labels.filled_in(found, complete) == {
+  assert missing_labels.recovered(found, complete) == {
     'removed/recall': 50.0,  # 4 of 8 pixels
     'removed/found': 50.0,  # the first of two, of which three quarters are found
     'removed/instances': 2.0,
     'kept/recall': 50.0,
   }
   nothing = [{'label': label, 'removed': 0 * removed, 'name': 'x'}]
-  assert missing_labels.filled_in(found, nothing) == {}
+  assert missing_labels.recovered(found, nothing) == {}
 
 
 def test_scores_of_single_images_by_hand():
@@ -291,14 +296,18 @@ def test_scores_of_single_images_by_hand():
     (['r0-0', 'real1-pseudo'], {'real1-pseudo': dict(of='r0-0', generated='gan')}, 'synthesize'),
     (['r0-0', 'r0-1'], {'r0-1': dict(replay=dict(pseudo='r0-0'))}, 'label_crops'),
     (['r0-0', 'r0-1'], {'r0-1': dict(buffer=0)}, 'buffer'),
-    (['gan'], {'gan': dict(size=24)}, '16 pixels a side'),
+    (['gan'], {'gan': dict(crop_size=24)}, '16 pixels a side'),
     (['gan'], {'gan': {'gan.loss': 'poker'}}, "gan.loss='poker'"),
-    (['gan'], {'gan': {'gan.critics': 0}}, 'critics=0'),
+    (['gan'], {'gan': {'gan.critics': 0}}, r'gan\.critics=0 is not in the range 1 to'),
     (['gan'], {'gan': {'gan.loss': 'wasserstein', 'gan.clip': 0.0}}, 'clip=0.0 above 0'),
-    (['gan'], {'gan': {'gan.chess': 1}}, "no knob 'chess'|is no field"),
-    (['gan'], {'gan': {'gan.discriminators': 0}}, "lacks 'discriminators'"),
+    (['gan'], {'gan': {'gan.chess': 1}}, r'gan\.chess is no field'),
+    (
+      ['gan'],
+      {'gan': {'gan.discriminators': 0}},
+      r'gan\.discriminators=0 is not in the range 1 to',
+    ),
     (['gan'], {'gan': {'gan.discriminator': (4,) * 6}}, 'cannot be halved 6 times'),
-    (['gan'], {'gan': dict(views=dict(other=dict(of='labeled')))}, "a view 'real'"),
+    (['gan'], {'gan': dict(views=dict(other=dict(source='labeled')))}, "a view 'real'"),
     (['gan', 'paint'], {'paint': dict(judge='', count=1)}, 'at least 2'),
   ],
 )
@@ -313,7 +322,7 @@ def test_when_no_crop_is_good_enough_it_says_what_to_do(sections, rounds, tmp_pa
     sections,
     'r0-0',
     'real1-pseudo',
-    **{'real1-pseudo': dict(of='r0-0', prominence=1.0, most=2)},
+    **{'real1-pseudo': dict(of='r0-0', prominence=1.0, max_tries=2)},
   )
   with pytest.raises(UserError, match='accepted none of 12 crops; lower its prominence'):
     run(config, tmp_path / 'run')
@@ -330,4 +339,5 @@ def test_both_sizes_of_the_page_are_ready_to_run(sections):
     config = page(which)
     side = 4 * 2 ** len(config.gan.generator)
     game = next(stage for stage in config.to_dict()['stages'] if stage['name'] == 'gan')
-    assert game['size'] == side == config.size // 2
+    assert game['crop_size'] == (side, side)
+    assert config.crop_size == (2 * side, 2 * side)

@@ -14,26 +14,26 @@ from ssl_jax.errors import Stopped, UserError
 from ssl_jax.evaluation import organs
 from ssl_jax.io import mask_store, nifti
 from ssl_jax.io.run_log import read_done
-from ssl_jax.run import plain, run
+from ssl_jax.run import run
+from ssl_jax.stage_list import plain, resolve
 
-STAGES = ('teacher', 'control', 'labels1', 'tuned1', 'labels2', 'tuned2', 'tuned2-organs')
+STAGES = ('teacher', 'labels1', 'tuned1', 'control', 'labels2', 'tuned2', 'tuned2-organs')
 
 
 def _page(folder, **changes):
   """The paper's page with two rounds, of a network that learns the balls of `folder`."""
   config = runpy.run_path(str(ROOT / 'configs' / 'flare22.py'))['get_config']('2')
   config.unlock()
-  small = {'data.labeled': str(folder / 'labeled'), 'data.labels': 3, 'data.window': (0.0, 150.0)}
+  small = {'data.labeled': str(folder / 'labeled'), 'data.num_labeled': 3}
+  small |= {'data.window': (0.0, 150.0), 'data.foreground_threshold': None}
   small |= {'data.unlabeled': None, 'data.classes': ('none', 'bright', 'dark'), 'data.seed': 1}
-  small |= {'data.above': None, 'data.cache': str(folder / 'cache'), 'size': (16, 16, 16)}
+  small |= {'data.cache': str(folder / 'cache'), 'crop_size': (16, 16, 16)}
   small |= {'model.widths': (6, 12), 'optimizer.lr': 0.02, 'steps': 40, 'eval_every': 40}
-  config.data.labels = 3
   config.update_from_flattened_dict(small | changes)
-  knobs = dict(steps=4, eval_every=4, batch=dict(labeled=2, pseudo=2), least=20)
+  few = dict(steps=4, eval_every=4, batch=dict(labeled=2, pseudo=2), min_voxels=20)
   stages = {stage['name']: dict(stage) for stage in config.to_dict()['stages']}
   for stage in stages.values():
-    stage |= {knob: value for knob, value in knobs.items() if knob in stage}
-  stages['control']['batch'] = dict(labeled=4)
+    stage |= {key: value for key, value in few.items() if key in stage}
   stages['labels2'] |= dict(agreement=0.5)
   stages['tuned2-organs'] |= dict(batch=2, overlap=0.5, blend='gaussian')
   config.stages, config.table = tuple(stages[name] for name in STAGES), ()
@@ -81,34 +81,34 @@ def test_pseudo_labels_are_volumes_that_pass_the_filters(finished):
   done = read_done(first)
   assert 0 < len(kept) == 3 - done['labels/left_out']  # of six, three have masks
   for name in kept:
-    counts = np.bincount(mask_store.read(first, name).ravel(), minlength=3)
+    counts = np.bincount(mask_store.read_mask(first, name).ravel(), minlength=3)
     assert counts[1:].min() >= 20
   assert {row['name'] for row in _rows(second / 'labels.csv')} <= set(kept)
   assert done['labels/miou'] > 50  # the hidden masks are known
   assert (first / 'picture.png').exists() or list(first.glob('*.png'))
 
 
-def _with(config, stages, knobs):
-  """The page with its first `stages`, the last of them with other knobs."""
+def _with(config, stages, changes):
+  """The page with its first `stages`, the last of them changed."""
   with config.unlocked():
     chosen = [dict(stage) for stage in config.to_dict()['stages']][:stages]
-    chosen[-1] |= knobs
+    chosen[-1] |= changes
     config.stages = tuple(chosen)
   return config
 
 
 def test_filters_that_leave_nothing_say_so_and_may_be_changed(finished, tmp_path, capsys):
   """The teacher was days of work; it is not to be trained again because of a filter."""
-  run(_with(_page(finished), 2, {}), tmp_path)  # a stage may be added later
+  run(_with(_page(finished), 1, {}), tmp_path)  # a stage may be added later
   with pytest.raises(UserError, match='none of 3'):
-    run(_with(_page(finished), 3, dict(least=10**6)), tmp_path)
-  run(_with(_page(finished), 3, dict(least=20)), tmp_path)
+    run(_with(_page(finished), 2, dict(min_voxels=10**6)), tmp_path)
+  run(_with(_page(finished), 2, dict(min_voxels=20)), tmp_path)
   assert f'{tmp_path}/teacher is done' in capsys.readouterr().out
   assert read_done(tmp_path / 'labels1') == read_done(finished / 'run' / 'labels1')
-  with pytest.raises(UserError, match=r'another config: labels1\.least was 20, now it is 30'):
-    run(_with(_page(finished), 3, dict(least=30)), tmp_path)
+  with pytest.raises(UserError, match=r'another config: labels1\.min_voxels was 20, now it is 30'):
+    run(_with(_page(finished), 2, dict(min_voxels=30)), tmp_path)
   with pytest.raises(UserError, match="its stage 'labels1' is there no more"):
-    run(_with(_page(finished), 2, {}), tmp_path)
+    run(_with(_page(finished), 1, {}), tmp_path)
 
 
 def _content(path):
@@ -126,21 +126,26 @@ def _content(path):
   ],
 )
 def test_a_killed_stage_goes_on_with_its_next_volume(finished, tmp_path, name, kind, files):
-  whole, config = finished / 'run' / name, plain(_page(finished))
+  whole = finished / 'run' / name
+  spec = next(spec for spec in resolve(plain(_page(finished))) if spec.name == name)
   for folder in ('teacher', 'tuned2'):
     shutil.copytree(finished / 'run' / folder, tmp_path / folder)
-  (plan,) = [dict(stage) for stage in config['stages'] if stage['name'] == name]
-  knobs = {key: value for key, value in plan.items() if key not in ('name', 'run')}
-  asked, stage = [], registry.find('stages', kind).stage
+  stage = registry.find('stages', kind).stage
+  asked = []
   with pytest.raises(Stopped, match='the same command goes on'):
-    stage(config, tmp_path / name, lambda: asked.append(0) or len(asked) > 1, **knobs)
+    stage(
+      spec.settings,
+      tmp_path / name,
+      lambda: asked.append(0) or len(asked) > 1,
+      **spec.stage_kwargs,
+    )
   journal = tmp_path / name / 'cases.jsonl'
   assert len(journal.read_text().splitlines()) == 1
   with journal.open('a') as file:
     file.write('[1, {"na')  # the kill came while it was writing
   before = {path: path.stat().st_mtime_ns for path in (tmp_path / name).glob('masks/*')}
   assert len(before) == 1
-  stage(config, tmp_path / name, lambda: False, **knobs)
+  stage(spec.settings, tmp_path / name, lambda: False, **spec.stage_kwargs)
   assert all(path.stat().st_mtime_ns == time for path, time in before.items())
   for pattern in files:
     paths = [path.relative_to(whole) for path in whole.glob(pattern)]
@@ -159,9 +164,9 @@ def test_new_volumes_have_the_masks_that_were_scored(finished, tmp_path, capsys)
   (images / 'broken.nii.gz').write_bytes(b'no volume')
   four = nibabel.Nifti1Image(np.zeros((4, 4, 4, 3), np.int16), np.eye(4))
   nibabel.save(four, images / 'series.nii.gz')
-  knobs = ['--overlap=0.5', '--blend=gaussian']
+  windows = ['--overlap=0.5', '--blend=gaussian']
   asked = [f'--run={finished / "run" / "tuned2"}', f'--images={images}', f'--out={tmp_path}']
-  assert predict.main([*asked, *knobs]) == 1
+  assert predict.main([*asked, *windows]) == 1
   said = capsys.readouterr()
   assert 'broken.nii.gz' in said.err
   assert 'series.nii.gz' in said.err
@@ -176,24 +181,26 @@ def test_new_volumes_have_the_masks_that_were_scored(finished, tmp_path, capsys)
   first, second = (tmp_path / 'masks' / f'{name}.nii.gz' for name in names)
   first.write_bytes(b'of an earlier call')
   second.unlink()
-  assert predict.main([*asked, *knobs, '--resume']) == 0
+  assert predict.main([*asked, *windows, '--resume']) == 0
   assert first.read_bytes() == b'of an earlier call'
   assert second.exists()
-  assert predict.main([*asked, *knobs, '--budget=0.004', '--largest']) == 0
-  assert 'made 2 times longer' in capsys.readouterr().out
+  assert predict.main([*asked, *windows, '--budget=0.004', '--largest']) == 0
+  assert 'predicted with voxels 2 times as long' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-  ('knobs', 'says'),
+  ('changes', 'says'),
   [
     (dict(overlap=1.0), 'overlap'),
     (dict(batch=0), 'batch'),
     (dict(blend='mean'), 'constant, gaussian'),
   ],
 )
-def test_windows_that_cannot_be_are_refused_before_the_first_step(finished, tmp_path, knobs, says):
+def test_windows_that_cannot_be_are_refused_before_the_first_step(
+  finished, tmp_path, changes, says
+):
   with pytest.raises(UserError, match=says):
-    run(_with(_page(finished), len(STAGES), knobs), tmp_path / 'run')
+    run(_with(_page(finished), len(STAGES), changes), tmp_path / 'run')
   assert not (tmp_path / 'run' / 'teacher').exists()
 
 

@@ -11,14 +11,15 @@ import pytest
 from conftest import tiny_page
 from PIL import Image
 
-from ssl_jax import build, registry
+from ssl_jax import build, registry, run_folder
 from ssl_jax.data import dataset_stats, pseudo_labels
 from ssl_jax.errors import Stopped, UserError
 from ssl_jax.inference import cluster_matching
 from ssl_jax.inference.images import predict_averaged
-from ssl_jax.inference.trained_networks import Network, read_config
+from ssl_jax.inference.trained_networks import TrainedNetwork
 from ssl_jax.io.run_log import read_log
-from ssl_jax.run import plain, run
+from ssl_jax.run import run
+from ssl_jax.stage_list import plain, resolve
 from ssl_jax.stages import rank, seed_scores
 from ssl_jax.stages.pseudo_label_quality import Quality
 from ssl_jax.types import IGNORE
@@ -28,25 +29,36 @@ def self_training(**changes):
   """ST++ on two seeds: teacher, ranking, labels, student, labels of the rest, student."""
   config = tiny_page()
   config.unlock()
-  config.update(seed=3, replicas=2, steps=4, checkpoint_every=3)
+  config.update(seed=3, num_seeds=2, steps=4, checkpoint_every=3)
   config.methods = dict(supervised=dict())
   learn = dict(
     batch=dict(labeled=2, pseudo=2),
-    views=dict(labeled=config.views.labeled.to_dict(), pseudo=dict(of='pseudo', flip=0.5)),
+    views=dict(labeled=config.views.labeled.to_dict(), pseudo=dict(source='pseudo', flip=0.5)),
     methods=dict(supervised=dict(shown=('labeled', 'pseudo'))),
   )
   label = dict(run='pseudo_label', scales=(0.5, 1.0))
   config.stages = (
-    dict(name='teacher', snapshots=2),
-    dict(name='ranking', run='rank', of='teacher', share=0.75),
-    dict(name='reliable', of='teacher', ranking='ranking', part='reliable', **label),
+    dict(name='teacher', num_snapshots=2),
+    dict(name='ranking', run='rank', of='teacher', fraction=0.75),
+    dict(name='reliable', of='teacher', ranking='ranking', subset='reliable', **label),
     dict(name='first', pseudo='reliable', **learn),
-    dict(name='rest', of='first', ranking='ranking', part='rest', **label),
+    dict(name='rest', of='first', ranking='ranking', subset='rest', **label),
     dict(name='second', pseudo=('reliable', 'rest'), **learn),
-    dict(name='verdict', run='compare', of='second', against='teacher'),
+    dict(
+      name='verdict',
+      run='compare',
+      of='second',
+      against='teacher',
+      differences=('batch.labeled',),
+    ),
   )
   config.update(changes)
   return config
+
+
+def settings_of(config, stage):
+  """The settings of a stage of a config."""
+  return next(spec.settings for spec in resolve(plain(config)) if spec.name == stage)
 
 
 @pytest.fixture(scope='module')
@@ -101,51 +113,59 @@ def test_pseudo_labels_are_what_the_teacher_says(trained):
   from ssl_jax import predict
 
   folder, _ = trained
-  config = build.tuples(json.loads((folder / 'teacher' / 'config.json').read_text()))
-  unlabeled = build.splits(config['data']).unlabeled
-  probabilities, _ = predict.load(folder / 'teacher' / 'seed_3')
+  unlabeled = build.splits(run_folder.read_settings(folder / 'teacher').data).unlabeled
+  predict_fn, _, _ = predict.load(folder / 'teacher' / 'seed_3')
   own = [rows(folder / part / 'seed_3' / 'labels.csv') for part in ('reliable', 'rest')]
   assert len(own[0]) + len(own[1]) == len(unlabeled)
   index = int(own[0][0]['index'])
   with Image.open(folder / 'reliable' / 'seed_3' / 'masks' / f'{own[0][0]["name"]}.png') as file:
     stored = np.asarray(file)
-  image = dataset_stats.unit(unlabeled[index]['image'])
-  ((_, probs),) = predict_averaged(probabilities, [image], scales=(0.5, 1.0))
+  image = dataset_stats.to_float(unlabeled[index]['image'])
+  ((_, probs),) = predict_averaged(predict_fn, [image], scales=(0.5, 1.0))
   np.testing.assert_array_equal(stored, probs.argmax(-1))
 
 
-def test_several_teachers_vote_by_their_mean(trained, tmp_path):
+def test_several_teachers_predict_by_their_mean(trained, tmp_path):
   folder, _ = trained
   for name in ('teacher', 'first'):
     shutil.copytree(folder / name, tmp_path / name)
   shutil.copy(folder / 'config.json', tmp_path)
-  config, label = plain(self_training()), registry.find('stages', 'pseudo_label').stage
+  settings = settings_of(self_training(), 'reliable')
+  label = registry.find('stages', 'pseudo_label').stage
   label(
-    config, tmp_path / 'both', lambda: False, of=('teacher', 'first'), scales=(1.0,), flip=False
+    settings, tmp_path / 'both', lambda: False, of=('teacher', 'first'), scales=(1.0,), flip=False
   )
-  unlabeled = build.splits(config['data']).unlabeled
-  image = dataset_stats.unit(unlabeled[0]['image'])
+  unlabeled = build.splits(settings.data).unlabeled
+  image = dataset_stats.to_float(unlabeled[0]['image'])
   each = []
   for name in ('teacher', 'first'):
     own = tmp_path / name / 'seed_4'
-    answer, _ = Network(read_config(own), build.read_stats(own)).at(own)
-    ((_, probs),) = predict_averaged(answer, [image], scales=(1.0,), flip=False)
+    network = TrainedNetwork(run_folder.read_settings(own), run_folder.read_stats(own))
+    predict_fn, _ = network.predict_fn(own)
+    ((_, probs),) = predict_averaged(predict_fn, [image], scales=(1.0,), flip=False)
     each.append(probs)
   with Image.open(tmp_path / 'both/seed_4/masks' / f'{unlabeled[0]["name"]}.png') as file:
     np.testing.assert_array_equal(np.asarray(file), np.mean(each, 0).argmax(-1))
   assert (each[0] != each[1]).any()
 
 
-@pytest.mark.parametrize(('name', 'knobs'), [('rank', {}), ('pseudo_label', {'scales': (1.0,)})])
-def test_label_stages_stop_when_asked_and_go_on(trained, tmp_path, name, knobs):
+@pytest.mark.parametrize(('name', 'kwargs'), [('rank', {}), ('pseudo_label', {'scales': (1.0,)})])
+def test_label_stages_stop_when_asked_and_go_on(trained, tmp_path, name, kwargs):
   folder, _ = trained
   shutil.copytree(folder / 'teacher', tmp_path / 'teacher')
-  config, stage, asked = plain(self_training()), registry.find('stages', name).stage, []
-  stage(config, tmp_path / 'whole', lambda: False, of='teacher', **knobs)
+  settings = settings_of(self_training(), 'teacher')
+  stage = registry.find('stages', name).stage
+  asked = []
+
+  def after_three() -> bool:
+    asked.append(0)
+    return len(asked) > 3
+
+  stage(settings, tmp_path / 'whole', lambda: False, of='teacher', **kwargs)
   with pytest.raises(Stopped, match='the same command goes on'):
-    stage(config, tmp_path / 'x', lambda: asked.append(0) or len(asked) > 3, of='teacher', **knobs)
+    stage(settings, tmp_path / 'x', after_three, of='teacher', **kwargs)
   assert len((tmp_path / 'x/seed_3/cases.jsonl').read_text().splitlines()) == 3
-  stage(config, tmp_path / 'x', lambda: len(asked) == 3, of='teacher', **knobs)
+  stage(settings, tmp_path / 'x', lambda: len(asked) == 3, of='teacher', **kwargs)
   files = [path.relative_to(tmp_path / 'whole') for path in tmp_path.glob('whole/**/*.[cp]*')]
   assert len(files) > 1
   for path in files:
@@ -183,6 +203,9 @@ def test_pseudo_labels_become_a_source(tmp_path):
 
 def test_quality_by_hand(tmp_path):
   class Truth:
+    def __len__(self):
+      return 1
+
     def __getitem__(self, index):
       return {'label': np.array([[0, 1, 1, IGNORE]])}
 
@@ -207,18 +230,21 @@ def test_quality_by_hand(tmp_path):
 @pytest.mark.parametrize(
   ('changes', 'says'),
   [
-    ({1: {'share': 1.5}}, 'share=1.5 is not in 0..1'),
-    ({0: {'snapshots': 1}}, 'let teacher keep some: snapshots=3'),
+    ({1: {'fraction': 1.5}}, 'fraction=1.5 is not above 0 and at most 1'),
+    ({0: {'num_snapshots': 1}}, 'let teacher keep some: num_snapshots=3'),
     ({2: {'ranking': 'nobody'}}, "ranking='nobody' is no rank stage before it; there is ranking"),
-    ({2: {'part': 'some'}}, "part='some' is not one of all, reliable, rest"),
-    ({2: {'part': 'all'}}, 'need each other'),
-    ({2: {'threshold': 2.0}}, 'threshold=2.0 is not in 0..1'),
+    ({2: {'subset': 'some'}}, "subset='some' is not one of all, reliable, rest"),
+    ({2: {'subset': 'all'}}, 'need each other'),
+    ({2: {'threshold': 2.0}}, 'threshold=2.0 is not at least 0 and below 1'),
     ({3: {'pseudo': 'teacher'}}, "pseudo='teacher' is no pseudo_label stage before it"),
     ({3: {'pseudo': ()}}, 'need each other'),
-    ({0: {'select': 'best'}}, "select='best' chooses on validation images"),
-    ({3: {'begin': 'ranking'}}, "begin='ranking' is no train stage before it"),
-    ({3: {'begin': 'teacher', 'model.widths': (4, 6)}}, 'begin=teacher has another model'),
-    ({3: {'begin': 'teacher', 'replicas': 3}}, 'begin=teacher has another replicas'),
+    ({0: {'checkpoint': 'best'}}, "checkpoint='best' chooses on validation images"),
+    ({3: {'init_from': 'ranking'}}, "init_from='ranking' is no train stage before it"),
+    ({3: {'init_from': 'teacher', 'model.widths': (4, 6)}}, 'init_from=teacher has another model'),
+    (
+      {3: {'init_from': 'teacher', 'num_seeds': 3}},
+      'init_from=teacher has another num_seeds',
+    ),
   ],
 )
 def test_stages_that_cannot_work_are_refused_at_the_start(tmp_path, changes, says):
@@ -232,14 +258,14 @@ def test_stages_that_cannot_work_are_refused_at_the_start(tmp_path, changes, say
   assert not (tmp_path / 'run').exists()
 
 
-@pytest.mark.parametrize('average', [0.0, 0.9])
-def test_a_stage_begins_where_an_earlier_one_ended(tmp_path, average):
+@pytest.mark.parametrize('ema_decay', [0.0, 0.9])
+def test_a_stage_starts_from_the_weights_of_an_earlier_one(tmp_path, ema_decay):
   config = tiny_page()
   config.unlock()
-  config.update(replicas=2, steps=3, checkpoint_every=1, methods=dict(supervised=dict()))
-  config.update(average=average, teacher='average' if average else 'student')
+  config.update(num_seeds=2, steps=3, checkpoint_every=1, methods=dict(supervised=dict()))
+  config.update(ema_decay=ema_decay, teacher='ema' if ema_decay else 'student')
   config.model.norm = 'group'  # batch statistics would move on
-  still = dict(begin='first', steps=1, average=0.0, teacher='student', size=24)
+  still = dict(init_from='first', steps=1, ema_decay=0.0, teacher='student', crop_size=24)
   config.stages = (dict(name='first'), {**still, 'name': 'then', 'optimizer.lr': 0.0})
   done = run(config, tmp_path)
   scores = [f'seed_{seed}/test/miou' for seed in (0, 1)]
@@ -250,7 +276,7 @@ def test_a_stage_begins_where_an_earlier_one_ended(tmp_path, average):
   weights = [_weights(tmp_path / 'first' / 'seed_1' / 'checkpoints' / str(n)) for n in (2, 3)]
   assert (weights[0] != weights[1]).any()  # it had learnt, and the last step is the one that counts
   begun = _weights(tmp_path / 'then' / 'seed_1' / 'checkpoints' / '1')
-  source = 'average' if average else 'student'
+  source = 'ema' if ema_decay else 'student'
   np.testing.assert_array_equal(begun, _weights(folders[0].parents[1] / 'checkpoints/3', source))
 
 
@@ -262,7 +288,8 @@ def _weights(checkpoint, source='student'):
 def test_the_best_step_is_the_one_that_validation_chose(tmp_path):
   config = tiny_page()
   config.unlock()
-  config.stages, config.select = (), 'best'
+  config.stages = ()
+  config.checkpoint = 'best'
   config.data.val = 3
   config.update(eval_every=2, checkpoint_every=2, steps=6)
   done = run(config, tmp_path)
@@ -274,9 +301,9 @@ def clustering(**changes):
   """IIC on two seeds, and the same networks by their other head."""
   config = tiny_page()
   config.unlock()
-  config.update(replicas=2, steps=4, batch=dict(unlabeled=4), heads=dict(over=5))
+  config.update(num_seeds=2, steps=4, batch=dict(unlabeled=4), heads=dict(over=5))
   config.match = dict(head='class', how='one-to-one')
-  config.views = dict(weak=dict(of='unlabeled'), strong=dict(of='weak', rotate=180.0))
+  config.views = dict(weak=dict(source='unlabeled'), strong=dict(source='weak', rotate=180.0))
   config.methods = dict(iic=dict(weight=1.0, radius=1, over='over'))
   over = dict(head='over', how='overlap')
   config.stages = (dict(name='iic'), dict(name='over', run='score', of='iic', match=over))
@@ -287,20 +314,21 @@ def clustering(**changes):
 def test_clusters_get_their_classes_from_training_images_alone(tmp_path):
   config = clustering()
   run(config, tmp_path)
-  found = build.splits(plain(config)['data'])
+  splits = build.splits(settings_of(config, 'iic').data)
+  settings = run_folder.read_settings(tmp_path / 'iic')
   for seed in ('seed_0', 'seed_1'):
-    settings = json.loads((tmp_path / 'iic' / 'config.json').read_text())
-    network = Network(build.tuples(settings), build.read_stats(tmp_path / 'iic' / seed))
-    answer, _ = network.plain(tmp_path / 'iic' / seed)
-    table = cluster_matching.match_clusters(answer, found.labeled, 3, 'one-to-one')
-    np.testing.assert_array_equal(table, cluster_matching.read(tmp_path / 'iic' / seed))
+    own = tmp_path / 'iic' / seed
+    network = TrainedNetwork(settings, run_folder.read_stats(own))
+    clusters, _ = network.cluster_predict_fn(own)
+    table = cluster_matching.match_clusters(clusters, splits.labeled, 3, 'one-to-one')
+    np.testing.assert_array_equal(table, cluster_matching.read_table(own))
     assert table.shape == (3, 3)
-    # What was scored, and what anybody predicts later, is the named network.
-    image = dataset_stats.unit(found.test[0]['image'])
+    # What was scored, and what anybody predicts later, is the matched network.
+    image = dataset_stats.to_float(splits.test[0]['image'])
     padded = np.pad(image, [(0, -s % 32) for s in image.shape[:2]] + [(0, 0)], mode='edge')
-    ours, _ = network.at(tmp_path / 'iic' / seed)
-    mask = np.asarray(ours(padded[None]))[0, : image.shape[0], : image.shape[1]].argmax(-1)
-    written = tmp_path / 'iic' / seed / 'test' / 'masks' / f'{found.test[0]["name"]}.png'
+    predict_fn, _ = network.predict_fn(own)
+    mask = np.asarray(predict_fn(padded[None]))[0, : image.shape[0], : image.shape[1]].argmax(-1)
+    written = own / 'test' / 'masks' / f'{splits.test[0]["name"]}.png'
     np.testing.assert_array_equal(np.asarray(Image.open(written)), mask)
     assert (tmp_path / 'over' / seed / 'test' / 'matrices.npz').exists()
   done = json.loads((tmp_path / 'over' / 'done.json').read_text())
@@ -312,10 +340,10 @@ def test_clusters_get_their_classes_from_training_images_alone(tmp_path):
 def test_figures_of_several_seeds_are_means_and_each_ones_own():
   one, two = {'test/miou': 50.0, 'steps': 4}, {'test/miou': 60.0, 'steps': 4, 'extra': 1.0}
   assert seed_scores.mean_over_seeds({7: one}) == one
-  found = seed_scores.mean_over_seeds({7: one, 8: two})
-  assert found['test/miou'] == 55.0
-  assert (found['seed_7/test/miou'], found['seed_8/extra']) == (50.0, 1.0)
-  assert 'extra' not in found  # a mean of some seeds would mislead
+  means = seed_scores.mean_over_seeds({7: one, 8: two})
+  assert means['test/miou'] == 55.0
+  assert (means['seed_7/test/miou'], means['seed_8/extra']) == (50.0, 1.0)
+  assert 'extra' not in means  # a mean of some seeds would mislead
 
 
 def watched(**changes):
@@ -327,8 +355,8 @@ def watched(**changes):
   pick = dict(run='score', of='fixmatch')
   config.stages = (
     dict(name='fixmatch'),
-    dict(name='total', select='best_total', **pick),
-    dict(name='supervised', select='best_supervised', **pick),
+    dict(name='total', checkpoint='best_total', **pick),
+    dict(name='supervised', checkpoint='best_supervised', **pick),
   )
   config.update(changes)
   return config
@@ -350,10 +378,10 @@ def test_the_states_of_least_validation_loss_are_kept_and_scored(tmp_path):
   ('config', 'says'),
   [
     (lambda: watched(watch_losses=False), 'let fixmatch keep them: watch_losses=True'),
-    (lambda: watched(select='best_total', watch_losses=False), 'needs losses on validation'),
+    (lambda: watched(checkpoint='best_total', watch_losses=False), 'needs losses on validation'),
     (lambda: clustering(match=dict(head='other', how='overlap')), "match.head='other' is not one"),
     (lambda: clustering(match=dict(head='over', how='vote')), "match.how='vote' is not one"),
-    (lambda: clustering(heads=dict(over=0)), r'heads\.over=0 is not in 1'),
+    (lambda: clustering(heads=dict(over=0)), r'heads\.over=0 is not in the range 1 to'),
     (lambda: clustering(methods=dict(mixmatch={}, supervised={})), 'mixmatch does what supervised'),
     (lambda: clustering(methods=dict(cps={})), 'cps works beside supervised; add it'),
     (

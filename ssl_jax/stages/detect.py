@@ -19,7 +19,7 @@ from ssl_jax.inference import detection
 from ssl_jax.inference.trained_networks import TrainedNetwork
 from ssl_jax.io import overlays
 from ssl_jax.io.run_log import read_done, replace_text, write_done
-from ssl_jax.settings import Seeds, Settings
+from ssl_jax.settings import Seeds, Settings, range_text
 from ssl_jax.stage_list import StageSpec
 from ssl_jax.stages.seed_scores import mean_over_seeds
 from ssl_jax.stages.training_sources import required
@@ -47,7 +47,7 @@ def check(spec: StageSpec, earlier: Mapping[str, StageSpec], splits: Splits) -> 
       raise UserError(f'{where}: {key}={stage_kwargs[key]} is not above 0.')
   score = stage_kwargs.get('score', 0.5)
   if not 0 <= score <= 1:
-    raise UserError(f'{where}: score={score} is not in 0..1.')
+    raise UserError(f'{where}: score={score} is not in the range {range_text(0, 1)}.')
 
 
 class _Detector(NamedTuple):

@@ -20,7 +20,7 @@ from ssl_jax.evaluation import figures
 from ssl_jax.inference.trained_networks import Ensemble
 from ssl_jax.io import images
 from ssl_jax.io.run_log import replace_text
-from ssl_jax.settings import Inputs, Seeds, Settings
+from ssl_jax.settings import Inputs, Seeds, Settings, range_text
 from ssl_jax.stage_list import StageSpec
 from ssl_jax.stages.ensembles import check_members
 from ssl_jax.stages.seed_scores import mean_over_seeds
@@ -60,8 +60,9 @@ def check(spec: StageSpec, earlier: Mapping[str, StageSpec], splits: Splits) -> 
   if ('generated' in settings.batch) != bool(stage_kwargs.get('generated')):
     raise UserError(f'{where}: generated (a synthesize stage) and batch.generated need each other.')
   for key, (low, high) in RANGES.items():
-    if not low <= stage_kwargs.get(key, high) <= high:
-      raise UserError(f'{where}: {key}={stage_kwargs[key]} is not in {low}..{high}.')
+    value = stage_kwargs.get(key, high)
+    if not low <= value <= high:
+      raise UserError(f'{where}: {key}={value} is not in the range {range_text(low, high)}.')
   if stage_kwargs.get('union') and stage_kwargs.get('generated'):
     raise UserError(f'{where}: generated images have no mask of which to make a union.')
 

@@ -51,7 +51,7 @@ def check(spec: StageSpec, earlier: Mapping[str, StageSpec], splits: Splits) -> 
     )
   threshold = stage_kwargs.get('threshold', 0.0)
   if not 0 <= threshold < 1:
-    raise UserError(f'{where}: threshold={threshold} is not in 0..1.')
+    raise UserError(f'{where}: threshold={threshold} is not at least 0 and below 1.')
 
 
 class _Row(NamedTuple):

@@ -31,7 +31,7 @@ def check(spec: StageSpec, earlier: Mapping[str, StageSpec], splits: Splits) -> 
   """Checks that there are images to rank, and checkpoints to rank them by.
 
   Raises:
-    UserError: if one of these is missing, or `fraction` is not in 0..1.
+    UserError: if one of these is missing, or `fraction` makes no sense.
   """
   where = f'stages.{spec.name}'
   teacher = spec.stage_kwargs['of']
@@ -42,7 +42,7 @@ def check(spec: StageSpec, earlier: Mapping[str, StageSpec], splits: Splits) -> 
     )
   fraction = spec.stage_kwargs.get('fraction', 0.5)
   if not 0 < fraction <= 1:
-    raise UserError(f'{where}: fraction={fraction} is not in 0..1.')
+    raise UserError(f'{where}: fraction={fraction} is not above 0 and at most 1.')
 
 
 def stage(
