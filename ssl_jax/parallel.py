@@ -26,9 +26,11 @@ def start() -> None:
   It does so with JAX_COORDINATOR_ADDRESS (and JAX_NUM_PROCESSES and JAX_PROCESS_ID), in a Slurm job
   of several tasks, and on a TPU pod. Must come before anything else that uses JAX.
   """
+  # A notebook or a test may call this several times in one process.
   if jax.distributed.is_initialized():
     return
   slurm_tasks = int(os.environ.get('SLURM_NTASKS', 1))
+  # A single host names only itself; a comma means that there are several.
   tpu_pod = ',' in os.environ.get('TPU_WORKER_HOSTNAMES', '')
   if slurm_tasks > 1 or tpu_pod or 'JAX_COORDINATOR_ADDRESS' in os.environ:
     # What the environment does not say, JAX finds out itself (Slurm, TPU).
@@ -50,6 +52,8 @@ def barrier(name: str) -> None:
 
 @functools.cache
 def _mesh() -> jax.sharding.Mesh:
+  # One axis is enough: the batch is split and the parameters are copied (data parallelism). `Auto`
+  # leaves the sharding of intermediate arrays to the compiler.
   return jax.make_mesh((jax.device_count(),), ('data',), axis_types=(AxisType.Auto,))
 
 
@@ -79,6 +83,7 @@ def check_batch(name: str, size: int) -> None:
 
 def process_rows(batch: int) -> range:
   """Returns the rows of a global batch that this process loads."""
+  # Exact, because check_batch refuses batches that do not split evenly over the devices.
   share = batch // jax.process_count()
   first = jax.process_index() * share
   return range(first, first + share)
@@ -91,6 +96,7 @@ def shard(batch: Any, seeds: int = 1) -> Any:
   """
   sharding = data_sharding()
   if seeds > 1:
+    # Arrays are [seeds, B, ...]: every device has its examples of all seeds.
     sharding = NamedSharding(_mesh(), PartitionSpec(None, 'data'))
   put = functools.partial(jax.make_array_from_process_local_data, sharding)
   return jax.tree.map(put, batch)
@@ -107,6 +113,8 @@ def jit_update(update: Callable, seeds: int = 1) -> Callable:
   With several seeds all three arguments have a leading axis of that length: one program trains all.
   The buffers of the given state are reused for the new one, so it must not be used again.
   """
+  # vmap over seeds turns small matrix products into larger ones, which an accelerator needs to be
+  # busy.
   mapped = update if seeds == 1 else jax.vmap(update)
   return jax.jit(mapped, out_shardings=replicated(), donate_argnums=0)
 
@@ -122,6 +130,7 @@ def unstack(tree: Any, seeds: int) -> list[Any]:
   """Returns the trees that `stack` joined."""
   if seeds == 1:
     return [tree]
+  # i=i binds the number now; otherwise every lambda would see the last one.
   return [jax.tree.map(lambda leaf, i=i: leaf[i], tree) for i in range(seeds)]
 
 
@@ -136,6 +145,8 @@ def jit_predict(predict: Callable) -> Callable:
       # what it reads back.
       images_everywhere = jax.make_array_from_process_local_data(replicated(), images)
       return jax.tree.map(np.asarray, compiled(state, images_everywhere))
+    # The batch must split evenly over the devices: it is filled up with copies of the last image,
+    # whose predictions are cut off again.
     padding = [(0, -len(images) % devices)] + [(0, 0)] * (images.ndim - 1)
     predictions = compiled(state, shard(np.pad(images, padding, mode='edge')))
     return jax.tree.map(lambda x: np.asarray(x)[: len(images)], predictions)
@@ -150,7 +161,9 @@ def interleave(batches: Sequence[jax.Array]) -> jax.Array:
   alone, never on the number of devices, so that dropout draws the same for the same example on any
   number.
   """
+  # Each block holds the same share of every batch, so blocks can be laid one after another.
   blocks = math.gcd(*(len(x) for x in batches))
+  # [blocks, rows of a block, ...]
   parts = [x.reshape(blocks, len(x) // blocks, *x.shape[1:]) for x in batches]
   joined = jnp.concatenate(parts, axis=1)
   return joined.reshape(-1, *joined.shape[2:])
@@ -159,6 +172,7 @@ def interleave(batches: Sequence[jax.Array]) -> jax.Array:
 def separate(joined: Any, sizes: Sequence[int]) -> list[Any]:
   """Splits a tree of interleaved arrays into one tree for each of the batches of these sizes."""
   blocks = math.gcd(*sizes)
+  # Where each batch ends within a block, as jnp.split wants it.
   ends = np.cumsum([size // blocks for size in sizes])[:-1]
 
   def split(x: jax.Array) -> list[jax.Array]:
@@ -183,4 +197,5 @@ def should_stop(asked: bool, step: int) -> bool:
   """Returns whether to stop now: asked here, or, on many hosts, agreed by all at the same step."""
   if jax.process_count() == 1:
     return asked
+  # One process that stopped alone would leave the others waiting in a collective operation.
   return multihost_utils.reached_preemption_sync_point(step)

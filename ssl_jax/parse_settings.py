@@ -31,21 +31,28 @@ def parse(tree: Mapping[str, Any]) -> Settings:
 def parse_all(tree: Mapping[str, Any]) -> tuple[Settings, list[str]]:
   """As `parse`; returns the problems, one sentence each, beside what could be read."""
   problems: list[str] = []
+  # Fields of the whole run are checked by stage_list.
   own = {key: value for key, value in tree.items() if key not in PAGE_FIELDS}
   side = own.get('crop_size')
   if isinstance(side, list | tuple) and len(side) == 1:
     side = side[0]  # how the shell reads --config.crop_size=96
+  # One number means a square.
   if isinstance(side, int):
     own['crop_size'] = (side, side)
   settings = _section(Settings, own, '', problems)
+  # Relations between fields are checked only if each is right: a missing value would give a
+  # misleading second message.
   problems += _cross_checks(settings) if not problems else []
   return settings, problems
 
 
 def _section(kind: type, tree: Mapping[str, Any], where: str, problems: list[str]) -> Any:
   """An object of a dataclass of settings; what is wrong is added to `problems`."""
+  # The annotations as types: the fields' own `type` may be text.
   hints = typing.get_type_hints(kind)
   fields = {field.name: field for field in dataclasses.fields(kind) if field.name != 'kwargs'}
+  # Sections with `kwargs` (data, model) also accept fields of the part that they name; those are
+  # checked later, by registry.kwargs_problems.
   open_kwargs = 'kwargs' in hints
   values: dict[str, Any] = {}
   extra: dict[str, Any] = {}
@@ -57,6 +64,7 @@ def _section(kind: type, tree: Mapping[str, Any], where: str, problems: list[str
       if len(problems) == before:  # a wrong value leaves the default, so that others are checked
         values[key] = parsed
     elif open_kwargs:
+      # None means that the part's own default applies.
       if value is not None:
         extra[key] = value
     else:
@@ -74,9 +82,11 @@ def _value(
   hint: Any, value: Any, where: str, metadata: Mapping[str, Any], problems: list[str]
 ) -> Any:
   """A value as its field holds it; what is wrong with it is added to `problems`."""
+  # An optional field is a union with None; at most one other type is in it.
   options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
   if value is None and type(None) in options:
     return None
+  # From here on the value is not None, so None is dropped from the type.
   hint = next(option for option in options if option is not type(None))
   if dataclasses.is_dataclass(hint):
     if isinstance(value, Mapping):
@@ -88,6 +98,7 @@ def _value(
     if not isinstance(value, list | tuple):
       problems.append(f'{where}={value!r} is not a tuple of numbers.')
       return ()
+    # All tuples of settings hold numbers of one type: tuple[int, ...] or tuple[float, ...].
     for part in value:
       _check_scalar(arguments[0], part, where, metadata, problems)
     return tuple(value)
@@ -106,6 +117,7 @@ def _mapping(
     return {}
   entries = {}
   for name, entry in value.items():
+    # The annotation of the mapping's values says which of the two kinds it is.
     if kind is int:
       _check_scalar(int, entry, f'{where}.{name}', metadata, problems)
       entries[name] = entry
@@ -127,9 +139,11 @@ def _check_scalar(
     problems.append(f'{where}={value!r} is not {_SCALARS[kind]}.')
     return
   low, high, choices = (metadata.get(key) for key in ('low', 'high', 'choices'))
+  # Choices and range are those that the field itself declares.
   if choices and value not in choices:
     guess = registry.nearest(str(value), choices)
     problems.append(f'{where}={value!r} is not one of {", ".join(choices)}{guess}.')
+  # Texts have no range, and a field with one bound has both.
   bounded = low is not None and high is not None and not isinstance(value, str)
   if bounded and not low <= value <= high:
     problems.append(f'{where}={value} is not in the range {range_text(low, high)}.')
@@ -154,6 +168,8 @@ def _cross_checks(settings: Settings) -> list[str]:
   if not settings.methods:
     problems.append('methods is empty; say dict(supervised=dict()).')
   optimizer = settings.optimizer
+  # A changed field that has no effect is a mistake, not a preference: someone who tunes it would
+  # see no difference and draw a wrong conclusion.
   if optimizer.name == 'adam' and optimizer.momentum != Optimizer.momentum:
     problems.append('optimizer.momentum is for sgd and rmsprop; adam has optimizer.b1.')
   if optimizer.name != 'adam' and optimizer.b1 != Optimizer.b1:
@@ -165,6 +181,7 @@ def to_dict(settings: Settings) -> dict[str, Any]:
   """The settings as nested dicts of the words of a config; the inverse of `parse`."""
   tree = dataclasses.asdict(settings)
   for name in NESTED:
+    # The shell and the pages write a part's fields beside ours, without a `kwargs` between.
     tree[name] |= tree[name].pop('kwargs')
   return tree
 

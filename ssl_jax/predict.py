@@ -28,19 +28,24 @@ def load(run: Path) -> tuple[PredictFn, DatasetStats, Settings]:
   Raises:
     UserError: if the folder holds no trained network.
   """
+  # The run may have been made elsewhere, so its folder of plug-ins need not exist here.
   plugins = run_folder.plugins_of(run)
   if plugins and Path(plugins).is_dir():  # most predictions need none: a network alone is built
     registry.add_plugins(plugins)
+  # A `score` stage has no checkpoints of its own: the networks are those of the stages it scored.
   if (entry := run_folder.stage_entry(run)).get('run') == 'score':
     ensemble = Ensemble(run.parent, entry['of'])
     seed = ensemble.seeds()[0]
     return ensemble.predict_fn(seed)[0], ensemble.stats(seed), ensemble.settings[0]
+  # Otherwise one network: of the folder itself, of a stage, or of the run's last training.
   folder = run_folder.network_folder(run)
   settings = run_folder.read_settings(folder)
+  # Written when training begins, with the mean and deviation by which images are normalized.
   if not (folder / run_folder.STATS).exists():
     raise UserError(f'{run} holds no trained network yet; has its training begun?')
   stats = run_folder.read_stats(folder)
   predict_fn, step = TrainedNetwork(settings, stats).predict_fn(folder, settings.checkpoint)
+  # A run that is still training can predict with its latest checkpoint, but should say so.
   if settings.checkpoint == 'last' and step < settings.steps:
     print(f'Note: this network was trained for {step} of {settings.steps} steps.')
   return predict_fn, stats, settings
@@ -85,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _check(options: argparse.Namespace) -> None:
   """Raises UserError for values that cannot be."""
+  # `not >` rather than `<=`, so that NaN is refused as well.
   if not options.budget > 0:
     raise UserError(f'--budget={options.budget} is not above 0; give megapixels.')
   if not (0 <= options.overlap < 1 and options.batch > 0):
@@ -96,7 +102,9 @@ def _check(options: argparse.Namespace) -> None:
 def _write(options: argparse.Namespace, budget_given: bool) -> tuple[DatasetStats, list[str]]:
   """Writes all predictions; the statistics of the run's data, and what could not be read."""
   predict_fn, stats, settings = load(options.run)
+  # The task of the data set decides what is written: volumes, cells or masks.
   where = options.images, options.out, options.resume
+  # Megapixels for the user, pixels for the program.
   budget = int(options.budget * 1e6)
   if stats.preprocessing is not None:
     windows = WindowSettings(
@@ -104,11 +112,13 @@ def _write(options: argparse.Namespace, budget_given: bool) -> tuple[DatasetStat
       options.overlap,
       options.blend,
       options.batch,
+      # The default is for images. A volume is made coarser only on request or if memory runs out.
       budget if budget_given else 0,
       options.largest,
     )
     return stats, write_predictions.write_volumes(predict_fn, stats, windows, *where)
   if stats.task == CELLS:
+    # Patches are square, so one side is enough.
     window = settings.crop_size[0]
     detection = dict(stride=options.stride, score=options.score, radius=options.radius)
     return stats, write_predictions.write_cells(predict_fn, stats, window, *where, **detection)
@@ -117,6 +127,7 @@ def _write(options: argparse.Namespace, budget_given: bool) -> tuple[DatasetStat
 
 def main(arguments: list[str] | None = None) -> int:
   """The program; returns its exit code, 1 if any image could not be read."""
+  # Also run by `ssl-jax predict`, which passes the words on.
   parser = _parser()
   options = parser.parse_args(arguments)
   logging.set_verbosity(logging.ERROR)  # checkpointing warns that it may not write
@@ -136,6 +147,7 @@ def main(arguments: list[str] | None = None) -> int:
   else:
     print(f'Masks (pixel = class id): {options.out / "masks"}')
     print('Classes: ' + ', '.join(f'{i} {name}' for i, name in enumerate(stats.classes)))
+  # At the end, where they are not lost among the lines of a long run.
   for sentence in skipped:
     print(f'Skipped: {sentence}', file=sys.stderr)
   return 1 if skipped else 0
