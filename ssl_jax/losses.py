@@ -17,6 +17,8 @@ TINY = 2.0**-52
 
 def valid_mean(values: Float[Array, '*n'], valid: Bool[Array, '*n']) -> Float[Array, '']:
   """Returns the mean over the valid entries; 0 where there are none."""
+  # `where` rather than a product: an invalid entry may be NaN or infinite, and 0 * NaN is NaN. The
+  # maximum avoids 0 / 0 where nothing is valid.
   return jnp.where(valid, values, 0).sum() / jnp.maximum(valid.sum(), 1)
 
 
@@ -59,6 +61,7 @@ def dice(
     smooth: added to numerator and denominator, so that an absent class has the loss 0.
     squared: square probabilities and labels in the denominator.
   """
+  # [B, *space, classes]. IGNORE lies outside the classes, so its row is 0 everywhere.
   truth = jax.nn.one_hot(labels, logits.shape[-1])
   return soft_dice(logits, truth, labels != IGNORE, smooth, squared)
 
@@ -71,10 +74,13 @@ def soft_dice(
   squared: bool = False,
 ) -> Float[Array, '']:
   """Returns `dice` against probabilities, over valid pixels."""
+  # Invalid pixels are 0 in both, so they add nothing to the overlap or the sizes below.
   truth = target * valid[..., None]
   probs = jax.nn.softmax(logits) * valid[..., None]
+  # All axes between batch and classes: 2 for images, 3 for volumes.
   space = tuple(range(1, logits.ndim - 1))
   power = 2 if squared else 1
+  # [B, classes]: each example and each class has its own Dice.
   overlap = 2 * (probs * truth).sum(space) + smooth
   return (1 - overlap / ((probs**power).sum(space) + (truth**power).sum(space) + smooth)).mean()
 
@@ -88,6 +94,7 @@ def squared_error(
 
 def sharpen(probs: Float[Array, '*n k'], temperature: float) -> Float[Array, '*n k']:
   """Returns p^(1/T) / sum p^(1/T): below T = 1 more certain (Berthelot et al. 2019, MixMatch)."""
+  # Exactly unchanged, rather than changed by rounding.
   if temperature == 1:
     return probs
   # As a softmax of logarithms, so that small probabilities do not underflow.
@@ -121,9 +128,11 @@ def symmetric_cross_entropy(
     rho: weight of the reverse cross-entropy, which trusts the prediction.
     clip: smallest probability inside a logarithm.
   """
+  # The clip bounds both logarithms: the log of a one-hot target would be minus infinity.
   probs = jax.nn.softmax(logits)
   log_probs = jnp.log(jnp.clip(probs, clip, 1))
   log_target = jnp.log(jnp.clip(target, clip, 1))
+  # The sum over the classes leaves one value for each entry.
   forward = -(target * log_probs).sum(-1)
   reverse = -(probs * log_target).sum(-1)
   return valid_mean(delta * forward + rho * reverse, valid)
@@ -142,6 +151,7 @@ def centroid_error(
     target: (y, x) as fractions of the sides of the patch; 0 for background.
     known: patches that count.
   """
+  # [B], and so are the outputs of the heads x and y.
   cell_prob = 1 - jax.nn.softmax(heads['class'])[:, BACKGROUND]
   y_error = (heads['y'] * cell_prob - target[:, 0]) ** 2
   x_error = (heads['x'] * cell_prob - target[:, 1]) ** 2
@@ -164,6 +174,7 @@ def kl_divergence(
 
 def entropy(logits: Float[Array, '*n k'], valid: Bool[Array, '*n']) -> Float[Array, '']:
   """Returns the entropy of the prediction in nats, mean over valid pixels."""
+  # The entropy is the cross-entropy of a distribution with itself; gradients flow through both.
   return valid_mean(optax.softmax_cross_entropy(logits, jax.nn.softmax(logits)), valid)
 
 
@@ -188,10 +199,14 @@ def mutual_information(
     marginal: weight of the entropies of the marginals.
   """
   is_valid = valid[..., None]
+  # [classes, classes, displacements]; invalid pixels are 0 and drop out of the sums.
   joint = _joint(jnp.where(is_valid, probs, 0), jnp.where(is_valid, other, 0), radius)
+  # The sums of products become probabilities, for each displacement.
   joint = joint / jnp.maximum(joint.sum((0, 1)), TINY)
+  # Neither prediction comes first, so the matrix should not depend on their order.
   joint = (joint + joint.swapaxes(0, 1)) / 2
   log_joint = jnp.log(jnp.maximum(joint, TINY))
+  # The marginals keep their axis of length 1, so that they broadcast to [classes, classes, ...].
   log_rows = jnp.log(jnp.maximum(joint.sum(1, keepdims=True), TINY))
   log_columns = jnp.log(jnp.maximum(joint.sum(0, keepdims=True), TINY))
   return -(joint * (log_joint - marginal * (log_rows + log_columns))).sum((0, 1)).mean()
@@ -205,6 +220,7 @@ def _joint(
   By Fourier transforms: a convolution with a kernel of the size of the image takes minutes.
   """
   space = one.shape[1:-1]
+  # Without displacement the sum over pixels is a single matrix product.
   if not radius:
     k = one.shape[-1]
     pixels = one.reshape(-1, k), two.reshape(-1, k)
@@ -212,16 +228,20 @@ def _joint(
   axes = tuple(range(1, len(space) + 1))
   # Padded by the radius, so that displaced pixels do not wrap round to the other side.
   size = [fft.next_fast_len(side + radius, real=True) for side in space]
+  # Correlation theorem: the transform of the correlation is F(one) conj(F(two)). The sum over the
+  # batch can be taken before transforming back, because the transform is linear.
   spectrum_one = jnp.fft.rfftn(one, size, axes)
   spectrum_two = jnp.fft.rfftn(two, size, axes)
   spectrum = jnp.einsum(
     'b...k,b...l->...kl', spectrum_one, spectrum_two.conj(), precision='highest'
   )
+  # [*size, classes, classes]: one entry for each possible displacement.
   sums = jnp.fft.irfftn(spectrum, size, tuple(range(len(space))))
   # Negative displacements are at the end of each axis.
   displacements = jnp.arange(-radius, radius + 1)
   for axis in range(len(space)):
     sums = jnp.take(sums, displacements, axis, mode='wrap')
+  # The displacements along all axes become one last axis.
   return jnp.moveaxis(sums.reshape(-1, *sums.shape[-2:]), 0, -1)
 
 
@@ -230,6 +250,7 @@ def ramp_up(step: Array | int, steps: int) -> Float[Array, '']:
 
   It is 1 from there on, and always where `steps` is 0.
   """
+  # `steps` is a Python number, so this `if` is decided when the function is traced.
   done = jnp.clip(step / steps, 0, 1) if steps else jnp.ones(())
   return jnp.exp(-5 * (1 - done) ** 2)
 
@@ -266,9 +287,12 @@ def tsa_mask(
     step: updates so far.
     steps: updates after which the result is True everywhere.
   """
+  # The mask selects pixels and is no part of the loss: no gradient goes through it.
   probs = jax.nn.softmax(lax.stop_gradient(logits))
   k = logits.shape[-1]
+  # 255 would be out of range below; ignored pixels drop out of the loss by their own mask.
   labels = jnp.where(labels == IGNORE, 0, labels)
   true_prob = jnp.take_along_axis(probs, labels[..., None], -1)[..., 0]
   a = ANNEALINGS[annealing](jnp.clip(step / max(steps, 1), 0, 1))
+  # The bound rises from chance level (1 / k) to 1. From the last step on rounding has no say.
   return (true_prob <= a * (1 - 1 / k) + 1 / k) | (step >= steps)

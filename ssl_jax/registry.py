@@ -29,6 +29,7 @@ NOT_CONFIGURED = {
 """Parameters that the program gives, and no config sets."""
 
 _PACKAGE = Path(__file__).parent
+# Of the process: configs are read in several places, all of which should know the plug-ins.
 _plugin_folders: list[Path] = []
 
 
@@ -59,6 +60,7 @@ def add_plugins(folder: str | Path | None) -> None:
   if folder is None:
     return
   path = Path(folder).expanduser().resolve()
+  # A page adds its plug-ins when it is completed, and the run adds them again.
   if path in _plugin_folders:
     return
   if not any((path / kind).is_dir() for kind in EXPORTS):
@@ -66,6 +68,7 @@ def add_plugins(folder: str | Path | None) -> None:
       f'plugins={str(folder)!r}: {path} holds none of {", ".join(f"{kind}/" for kind in EXPORTS)}; '
       f'give the folder that does.'
     )
+  # Ours come first in the look-up, so a plug-in of the same name would never be found.
   for kind in EXPORTS:
     for file in (path / kind).glob('*.py'):
       if (_PACKAGE / kind / file.name).exists() and file.stem != '__init__':
@@ -75,8 +78,10 @@ def add_plugins(folder: str | Path | None) -> None:
 
 def _path_of(kind: str, name: str) -> Path | None:
   """The file that exports a part of this name; None where there is none."""
+  # Names become paths and modules; this refuses '../x' and 'a.b'.
   if not str(name).isidentifier():
     return None
+  # Our own folder comes first.
   for folder in (_PACKAGE, *_plugin_folders):
     path = folder / kind / f'{name}.py'
     if path.is_file() and _exported(kind, path) is not None:
@@ -87,6 +92,7 @@ def _path_of(kind: str, name: str) -> Path | None:
 @functools.cache
 def _exported(kind: str, path: Path) -> ast.FunctionDef | ast.ClassDef | None:
   """The definition of what a file exports; None where it is a helper of other files."""
+  # Parsed rather than imported: quick, without JAX, and without running a user's code.
   for node in ast.parse(path.read_text()).body:
     if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == EXPORTS[kind]:
       return node
@@ -126,8 +132,10 @@ def find(kind: str, name: str) -> ModuleType:
     UserError: if there is none.
   """
   file = path(kind, name)
+  # Ours are modules of the package, so that `from ssl_jax.methods import ...` is the same module.
   if file.is_relative_to(_PACKAGE):
     return importlib.import_module(f'ssl_jax.{kind}.{name}')
+  # A plug-in is imported from its file, under a package name that nothing else has.
   module_name = f'ssl_jax_plugins.{kind}.{name}'
   if module_name not in sys.modules:
     spec = importlib.util.spec_from_file_location(module_name, file)
@@ -145,6 +153,7 @@ def parameters(kind: str, name: str) -> dict[str, Parameter]:
   Raises:
     UserError: if there is no such part.
   """
+  # A model is a Flax module, whose fields are its arguments; the other kinds export functions.
   file = path(kind, name)
   node = _exported(kind, file)
   found = _of_class(node) if isinstance(node, ast.ClassDef) else _of_function(node)
@@ -155,6 +164,7 @@ def _of_class(node: ast.ClassDef) -> dict[str, Parameter]:
   """The fields of a Flax module."""
   fields = {}
   for line in node.body:
+    # A dataclass field is an annotated assignment; anything else in the body is no argument.
     if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name):
       fields[line.target.id] = _parameter(line.annotation, line.value)
   return fields
@@ -165,6 +175,7 @@ def _of_function(node: ast.FunctionDef | None) -> dict[str, Parameter]:
     return {}
   arguments = node.args
   positional = [*arguments.posonlyargs, *arguments.args]
+  # Python lists the defaults of the last arguments only, so the first ones are filled up.
   missing = [None] * (len(positional) - len(arguments.defaults))
   found = {}
   for argument, default in zip(positional, [*missing, *arguments.defaults], strict=True):
@@ -176,6 +187,7 @@ def _of_function(node: ast.FunctionDef | None) -> dict[str, Parameter]:
 
 def _parameter(annotation: ast.expr | None, default: ast.expr | None) -> Parameter:
   text = ast.unparse(annotation) if annotation is not None else 'Any'
+  # No expression at all: the argument is required. A written `None` is an ast.Constant.
   if default is None:
     return Parameter(text, required=True)
   try:
@@ -192,9 +204,11 @@ def build(kind: str, name: str, kwargs: Mapping[str, Any], **given: Any) -> Any:
   Raises:
     UserError: if there is no such part, or it lacks an argument or has one too many.
   """
+  # Checked here as well, because tests and notebooks call `build` without validate().
   if problems := kwargs_problems(kind, name, kwargs):
     raise UserError('\n'.join(problems))
   make = getattr(find(kind, name), EXPORTS[kind])
+  # `given` are what NOT_CONFIGURED lists, so the two cannot have a name in common.
   return make(**given, **kwargs)
 
 
@@ -223,6 +237,7 @@ def kwargs_problems(
       )
     elif not fits(value, accepted[key].annotation):
       problems.append(f'{where}.{key}={value!r} is not of the type {accepted[key].annotation}.')
+  # Every missing argument is told, not only the first.
   for key, parameter in accepted.items():
     if parameter.required and key not in kwargs:
       problems.append(f'{where}.{key} is not given; set it with --config.{where}.{key}=...')
@@ -231,6 +246,7 @@ def kwargs_problems(
 
 def call_problems(make: Callable, kwargs: Mapping[str, Any], where: str) -> list[str]:
   """As kwargs_problems, for a function that is no plug-in."""
+  # Arguments come first among a function's local variables, the positional ones before the others.
   code = make.__code__
   accepted = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
   return [
@@ -265,6 +281,7 @@ SYNONYMS = {
 
 def nearest(word: str, names: Collection[str]) -> str:
   """' (did you mean ...?)' with the name that is most like a misspelt one; '' where none is."""
+  # Spelling does not help where a field has another word in other programs.
   synonym = SYNONYMS.get(word)
   if synonym in names:
     return f' (did you mean {synonym}?)'
@@ -278,25 +295,32 @@ def fits(value: Any, annotation: str) -> bool:
 
 
 def _fits(value: Any, node: ast.expr) -> bool:
+  # A union, `int | None`.
   if isinstance(node, ast.BinOp):
     return _fits(value, node.left) or _fits(value, node.right)
+  # An annotation in quotes.
   if isinstance(node, ast.Constant) and isinstance(node.value, str):
     return fits(value, node.value)
+  # None is the only other constant that an annotation holds.
   if isinstance(node, ast.Constant):
     return value is node.value
   if isinstance(node, ast.Subscript):
     name = ast.unparse(node.value)
     if name in ('Sequence', 'tuple', 'list', 'Iterable'):
+      # tuple[float, ...] and Sequence[float]: only the type of the first entry is looked at.
       item = node.slice.elts[0] if isinstance(node.slice, ast.Tuple) else node.slice
       return isinstance(value, list | tuple) and all(_fits(part, item) for part in value)
     if name == 'Literal':
+      # The comma makes a tuple of one choice as well.
       return value in ast.literal_eval(f'({ast.unparse(node.slice)},)')
+    # Of other generic types (Callable, ...) nothing is known here; the function itself will tell.
     return isinstance(value, Mapping) if name in ('Mapping', 'dict') else True
   return _is_a(value, ast.unparse(node))
 
 
 def _is_a(value: Any, name: str) -> bool:
   """Whether a value is of a plain type; a whole number is a float, and a bool is no number."""
+  # In Python a bool is an int, but `weight=True` is a mistake.
   number = isinstance(value, int | float) and not isinstance(value, bool)
   checks = {
     'bool': isinstance(value, bool),
@@ -304,6 +328,7 @@ def _is_a(value: Any, name: str) -> bool:
     'float': number,
     'str': isinstance(value, str),
     'Path': isinstance(value, str | Path),
+    # JSON and the shell give lists for tuples.
     'tuple': isinstance(value, list | tuple),
     'Mapping': isinstance(value, Mapping),
   }

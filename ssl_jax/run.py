@@ -47,6 +47,7 @@ def run(
     UserError: for whatever is wrong with config, data or folder; nothing has begun then.
     Stopped: if training was asked to stop, after it has saved.
   """
+  # Both must come before anything else that uses JAX.
   build.keep_compiled()
   parallel.start()
   page = stage_list.plain(config)
@@ -54,23 +55,28 @@ def run(
     # The run folder must find them from wherever it is asked later.
     page['plugins'] = str(Path(page['plugins']).expanduser().resolve())
   registry.add_plugins(page.get('plugins'))
+  # Everything is checked before the folder is touched, so that a mistake leaves no trace in it.
   with _asked_to_stop() as stop:
     specs = stage_list.resolve(page)
     notes = stage_list.reach(page, overrides)
     validate(specs)
     workdir = Path(workdir)
     asked = _asked(specs, only, workdir)
+    # What the loaders noticed; stages that share a data set give the same notes, told once.
     for spec in asked:
       notes += [f'Data: {note}' for note in build.splits(spec.settings.data).notes]
     for note in dict.fromkeys(notes):
       print(f'{note}.')
+    # In this order: the folder's old config is compared before `_claim` replaces it.
     _refuse_other(workdir, specs)
     _claim(workdir, page, command)
     for spec in asked:
       _do(spec, workdir, stop)
+  # With --only other stages may remain.
   if left := [spec.name for spec in specs if read_done(workdir / spec.name) is None]:
     print(f'{len(left)} of {len(specs)} stages are still to do, {left[0]} first.')
     return None
+  # The run's own done.json says that all of its stages are done.
   done = _summary(workdir, [spec.name for spec in specs], page)
   write_done(workdir, done)
   _print_summary(done, workdir, specs)
@@ -83,10 +89,13 @@ def _do(spec: StageSpec, workdir: Path, stop: Callable[[], bool]) -> None:
   if read_done(folder) is not None:
     print(f'{folder} is done.')
     return
+  # A run without `stages` is one stage without a name: its folder is the run folder, whose
+  # config.json `_claim` has written.
   if spec.name:
     tree = parse_settings.to_dict(spec.settings)
     replace_text(folder / run_folder.CONFIG, json.dumps(tree, indent=1))
   stage = registry.find('stages', spec.run).stage
+  # done.json is written last: a stage that was killed has none and is begun or resumed again.
   write_done(folder, stage(spec.settings, folder, stop, **spec.stage_kwargs))
 
 
@@ -107,6 +116,7 @@ def _asked(specs: Sequence[StageSpec], only: str, workdir: Path) -> list[StageSp
       f'--only={only} is the name of no stage{registry.nearest(only, names)}; '
       f'it may hold *, ? and commas.'
     )
+  # Stages read each other's folders, so each input must be done or come earlier in this call.
   names = {spec.name for spec in asked}
   for spec in asked:
     for name in stages_read(spec):
@@ -126,11 +136,13 @@ def _asked_to_stop() -> Iterator[Callable[[], bool]]:
     asked.append(number)
 
   try:
+    # The handlers are put back at the end, because a notebook goes on after the run.
     before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
   except ValueError:  # not the main thread, as in some notebooks: nobody can ask
     yield lambda: False
     return
   try:
+    # The loop asks between two steps, when the state is whole and can be saved.
     yield lambda: bool(asked)
   finally:
     for number, handler in before.items():
@@ -146,6 +158,8 @@ def _refuse_other(workdir: Path, specs: Sequence[StageSpec]) -> None:
   page = run_folder.read_page(workdir)
   if page is None:
     return
+  # The stored page is resolved anew, because only resolved stages can be compared: a changed field
+  # of the page may reach some stages and not others.
   try:
     before = stage_list.resolve(page)
   except UserError as error:
@@ -153,6 +167,7 @@ def _refuse_other(workdir: Path, specs: Sequence[StageSpec]) -> None:
       f'{workdir} holds a run of another version ({str(error).splitlines()[0]}); '
       f'use another --workdir, or delete the folder.'
     ) from error
+  # Stages that are new in the config need no check: there is nothing of theirs in the folder.
   now = {spec.name: _content(spec) for spec in specs}
   for spec in before:
     folder = workdir / spec.name
@@ -160,11 +175,14 @@ def _refuse_other(workdir: Path, specs: Sequence[StageSpec]) -> None:
       different = _first_difference(_content(spec), now[spec.name], spec.name)
     else:
       different = f'its stage {spec.name!r} is there no more'
+    # Results made under different configs must not end up in one folder, or in one table.
     if different and has_begun(folder):
       raise UserError(
         f'{workdir} holds a run of another config: {different}; '
         f'use another --workdir, or delete the folder.'
       )
+    # Deleted only if no step was logged and no checkpoint saved, and never the run folder itself,
+    # whose stage is called ''.
     if different and spec.name and parallel.is_main():
       shutil.rmtree(folder, ignore_errors=True)
 
@@ -172,12 +190,14 @@ def _refuse_other(workdir: Path, specs: Sequence[StageSpec]) -> None:
 def _content(spec: StageSpec) -> dict[str, Any]:
   """All that a stage's result depends on."""
   tree = parse_settings.to_dict(spec.settings) | {'run': spec.run, **spec.stage_kwargs}
+  # Tuples become lists, so that equal configs compare equal.
   return json.loads(json.dumps(tree))
 
 
 def _first_difference(then: object, now: object, key: str = '') -> str | None:
   """The first key at which two configs differ, and both values."""
   if isinstance(then, dict) and isinstance(now, dict):
+    # Keys of both sides, in the order of the first.
     for name in [*then, *(n for n in now if n not in then)]:
       inner = f'{key}.{name}' if key else name
       if difference := _first_difference(then.get(name), now.get(name), inner):
@@ -202,6 +222,7 @@ def _claim(workdir: Path, page: Mapping[str, Any], command: str) -> None:
 
 def _summary(workdir: Path, names: Sequence[str], page: Mapping[str, Any]) -> dict[str, Any]:
   """All stages' figures, `stage/figure`; those of the network that the run is about also plain."""
+  # First the figures of the last trained network, under plain names such as test/miou.
   done = dict(read_done(workdir / run_folder.trained_stage(page)) or {})
   for name in names:
     if name:
@@ -213,6 +234,7 @@ def _summary(workdir: Path, names: Sequence[str], page: Mapping[str, Any]) -> di
 def _print_summary(done: Mapping[str, Any], workdir: Path, specs: Sequence[StageSpec]) -> None:
   """The last lines: every trained network's score, the verdicts, and where to look."""
   trained = [spec for spec in specs if spec.run == 'train']
+  # A table of dozens of networks is read with `python -m ssl_jax.table` instead.
   for spec in trained if len(trained) <= 10 else ():
     prefix = f'{spec.name}/' if spec.name else ''
     for split in ('val', 'test'):

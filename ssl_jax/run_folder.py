@@ -17,6 +17,7 @@ from ssl_jax.data.dataset_stats import DatasetStats
 from ssl_jax.errors import UserError
 from ssl_jax.settings import Seeds, Settings
 
+# Names on disk: changing one would make existing runs unreadable.
 CONFIG = 'config.json'
 STATS = 'data.json'
 COMMAND = 'command.txt'
@@ -26,6 +27,7 @@ VERDICT = 'verdict.txt'
 def read_page(run: Path) -> dict[str, Any] | None:
   """The config that a run was started with, as nested dicts; None where there is none."""
   path = run / CONFIG
+  # JSON has no tuples; settings do, and compare unequal to lists.
   return parse_settings.tuples(json.loads(path.read_text())) if path.exists() else None
 
 
@@ -35,6 +37,7 @@ def read_settings(folder: Path) -> Settings:
   Raises:
     UserError: if neither holds a config.
   """
+  # The folder of one of several seeds has no config of its own.
   for path in (folder, folder.parent):
     tree = read_page(path)
     if tree is not None:
@@ -49,6 +52,7 @@ def read_stats(folder: Path) -> DatasetStats:
 
 def trained_stage(page: Mapping[str, Any]) -> str:
   """The name of the stage whose network a run is about: the last that trains ('': the run)."""
+  # A stage without `run` trains. Stages that score, compare or label have no network.
   names = [
     stage['name'] for stage in page.get('stages') or () if stage.get('run', 'train') == 'train'
   ]
@@ -57,6 +61,7 @@ def trained_stage(page: Mapping[str, Any]) -> str:
 
 def folders_of_seeds(seeds: Seeds, stage: Path) -> dict[int, Path]:
   """Where a stage keeps each seed; a single one has the stage's own folder."""
+  # Seeds are consecutive numbers.
   numbers = range(seeds.seed, seeds.seed + seeds.num_seeds)
   if len(numbers) == 1:
     return {numbers[0]: stage}
@@ -65,12 +70,14 @@ def folders_of_seeds(seeds: Seeds, stage: Path) -> dict[int, Path]:
 
 def seed_folders(stage: Path) -> list[Path]:
   """The folders of a stage that hold one seed each, as they are on disk, the first seed first."""
+  # By number, because as text seed_10 would come before seed_2.
   folders = sorted(stage.glob('seed_*'), key=lambda path: int(path.name[5:]))
   return folders or [stage]
 
 
 def stage_entry(stage: Path) -> dict[str, Any]:
   """What the page of the run says of the stage of this folder; empty where it says nothing."""
+  # The page is one level up from the stage, in the run folder.
   page = read_page(stage.parent) or {}
   for entry in page.get('stages') or ():
     if entry['name'] == stage.name:
@@ -86,17 +93,20 @@ def network_folder(run: Path) -> Path:
   Raises:
     UserError: if the folder holds no run.
   """
+  # The folder of a seed, or of a stage with one seed.
   if (run / 'checkpoints').is_dir():
     return run
   page = read_page(run)
   if page is None:
     raise UserError(f'{run} holds no {CONFIG}, so it is no run; give the --workdir of one.')
+  # The config of a stage lists no stages, so its trained stage is '': the folder itself.
   stage = run / trained_stage(page)
   return seed_folders(stage if stage.is_dir() else run)[0]
 
 
 def plugins_of(folder: Path) -> str | None:
   """The folder of plug-ins that a run was made with, from the folder of the run or inside it."""
+  # RUN, RUN/STAGE or RUN/STAGE/seed_N: the run is at most two levels up.
   for path in (folder, *list(folder.parents)[:2]):
     page = read_page(path)
     if page is not None and page.get('plugins'):
