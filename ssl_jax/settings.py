@@ -32,7 +32,9 @@ def _field(
   choices: Sequence[str] = (),
 ) -> Any:
   """A field with its default, its sentence of help, and its range (inclusive) or choices."""
+  # The metadata is read by parse_settings (range, choices) and configuration (help).
   metadata = dict(help=about, low=low, high=high, choices=tuple(choices))
+  # dataclasses refuse mutable defaults, because all objects would share one dict.
   if isinstance(default, dict):
     return dataclasses.field(default_factory=lambda: dict(default), metadata=metadata)
   return dataclasses.field(default=default, metadata=metadata)
@@ -40,6 +42,7 @@ def _field(
 
 def range_text(low: float | int, high: float | int) -> str:
   """A range in words: 'at least 1', or '0 to 1'."""
+  # LARGEST stands for 'no bound' among whole numbers, which have no infinity.
   if high in (math.inf, LARGEST):
     return f'at least {low:,}'
   return f'{low:,} to {high:,}'
@@ -49,6 +52,7 @@ def range_text(low: float | int, high: float | int) -> str:
 class DropInstances:
   """Instances taken out of the training masks, to measure how many are found again."""
 
+  # 0 leaves the masks as they are, so the other fields then have no effect.
   fraction: float = _field(0.0, 'Probability that an instance is taken out.', 0.0, 1.0)
   seed: int = _field(0, 'Seed of the draw.', 0, 2**31 - 1)
   min_pixels: int = _field(16, 'Smaller instances stay.', 0, LARGEST)
@@ -60,6 +64,7 @@ class Data:
 
   name: str = _field('folder', 'Data set: a file of datasets/.')
   scale: float = _field(1.0, 'Images and masks are made smaller by this factor.', 1e-3, 1.0)
+  # None and fraction 0 mean the same.
   drop_instances: DropInstances | None = _field(
     None, 'Takes instances out of the training masks (fraction, seed, min_pixels).'
   )
@@ -77,6 +82,7 @@ class Model:
   kwargs: Mapping[str, Any] = _field({}, 'Fields of the network itself.')
 
 
+# Choices stand above the class that has them, for tests and other files that list them.
 OPTIMIZERS = ('sgd', 'adam', 'rmsprop')
 SCHEDULES = ('constant', 'poly', 'cosine', 'step')
 
@@ -87,10 +93,12 @@ class Optimizer:
 
   name: str = _field('adam', 'SGD or RMSProp with L2 weight decay, or AdamW.', choices=OPTIMIZERS)
   lr: float = _field(1e-3, 'Learning rate.', 0.0, math.inf)
+  # parse_settings refuses a changed `momentum` or `b1` that the optimizer would not use.
   momentum: float = _field(0.9, 'Momentum of sgd and rmsprop.', 0.0, 1.0)
   b1: float = _field(0.9, "Decay of adam's first moment.", 0.0, 1.0)
   nesterov: bool = _field(False, 'Nesterov momentum, for sgd and rmsprop.')
   weight_decay: float = _field(1e-4, 'L2 weight decay; decoupled with adam.', 0.0, math.inf)
+  # For backbones with pretrained weights, which need smaller steps than the new layers.
   head_lr_multiplier: float = _field(
     1.0, 'Multiplies the learning rate of all layers outside the backbone.', 0.0, math.inf
   )
@@ -105,6 +113,7 @@ class Schedule:
   warmup: int = _field(0, 'Steps of linear rise before it.', 0, LARGEST)
   power: float = _field(0.9, 'poly: exponent of the remaining fraction of the steps.', 0.0, 100.0)
   end: float = _field(0.0, 'cosine: final learning rate as a fraction of lr.', 0.0, 1.0)
+  # Fractions rather than steps, so that the schedule follows when `steps` is changed.
   at: tuple[float, ...] = _field((0.5, 0.75), 'step: fractions of the steps at which lr drops.')
   factor: float = _field(0.1, 'step: multiplies the learning rate at each drop.', 0.0, 1.0)
 
@@ -134,6 +143,7 @@ class Gan:
   loss: str = _field('non-saturating-gp', 'Loss of the game.')
   penalty: float = _field(10.0, 'Weight of the gradient penalty.', 0.0, math.inf)
   r1_weight: float = _field(0.0, 'Weight of the R1 penalty.', 0.0, math.inf)
+  # 0.01 is the value of Arjovsky et al. 2017.
   clip: float = _field(0.01, 'Weight-clipping bound of the wasserstein loss.', 0.0, math.inf)
   critics: int = _field(1, 'Discriminator updates for each generator update.', 1, 1000)
 
@@ -144,6 +154,7 @@ class Seeds:
 
   seed: int = _field(0, 'First seed; everything random follows from it.', 0, 2**31 - 1)
   num_seeds: int = _field(3, 'Number of seeds, each with its own network.', 1, 1000)
+  # No effect on the result but for rounding; see `stages/train.py`.
   vmap_seeds: bool | None = _field(
     None, 'Whether one program trains all seeds; by default on accelerators only.'
   )
@@ -154,6 +165,7 @@ class Loop:
   """How long a stage trains, and what it keeps on the way."""
 
   steps: int = _field(1000, 'Optimizer updates of a training stage.', 1, LARGEST)
+  # Steps, not epochs: streams of different lengths have no epoch in common.
   eval_every: int = _field(500, 'Steps between evaluations.', 1, LARGEST)
   checkpoint_every: int = _field(
     100, 'Steps between checkpoints; a killed run loses at most so many.', 1, LARGEST
@@ -165,6 +177,7 @@ class Loop:
   tensorboard: bool = _field(False, 'Whether TensorBoard files are written as well.')
 
 
+# 'best...' need validation images; test images never choose a checkpoint.
 CHECKPOINTS = ('last', 'best', 'best_supervised', 'best_total')
 
 
@@ -195,6 +208,7 @@ class Inputs:
     {}, 'Views by name: the `source` each is made of, and its augmentations.'
   )
   shuffle_unlabeled: bool = _field(True, 'Whether unlabeled images come in random order.')
+  # Small organs would otherwise be missing from most crops of a volume.
   foreground_prob: float = _field(
     0.0, 'Probability that a crop is centred on a labeled object.', 0.0, 1.0
   )
@@ -209,6 +223,7 @@ NORMALIZATIONS = ('data', 'minmax', 'imagenet')
 class Learning:
   """Methods, teacher and network."""
 
+  # The order has no meaning: the losses are summed.
   methods: Mapping[str, Mapping[str, Any]] = _field(
     {'supervised': {}}, 'Methods by name, files of methods/, whose loss terms are summed.'
   )
@@ -245,6 +260,7 @@ class Settings(Seeds, Loop, Selection, Inputs, Learning):
 
   def part(self, kind: type[Part]) -> Part:
     """The fields of one of the classes above, which is all that most functions need."""
+    # A function that takes Inputs cannot come to depend on the optimizer, say.
     names = [field.name for field in dataclasses.fields(kind)]  # pyrefly: ignore[bad-argument-type]
     return kind(**{name: getattr(self, name) for name in names})
 
@@ -273,11 +289,13 @@ VIEW_PLACEHOLDERS = {
 
 def defaults() -> ConfigDict:
   """The ConfigDict that a page starts from: every field with its default, one stage, no table."""
+  # A ConfigDict reads a value of the shell by the type of its default; None gets a placeholder.
   config = ConfigDict({'stages': (), 'table': (), 'plugins': placeholder(str)})
   hints = typing.get_type_hints(Settings)
   for field in dataclasses.fields(Settings):
     value = _default(field)
     if dataclasses.is_dataclass(value):
+      # The fields of a part are at the level of ours in a config, with no `kwargs` between.
       value = {name: v for name, v in dataclasses.asdict(value).items() if name != 'kwargs'}
     config[field.name] = _or_placeholder(value, hints[field.name])
   return config
@@ -291,14 +309,17 @@ def complete(config: ConfigDict) -> ConfigDict:
   Raises:
     UserError: if it names a part that there is not.
   """
+  # A locked ConfigDict refuses new keys.
   config.unlock()
   registry.add_plugins(config.get('plugins'))
   for name, (kind, section) in NESTED.items():
+    # Fields of ours, and empty ones for each argument of the part that is named.
     fill = _dataclass_defaults(section) | _part_placeholders(kind, config[name].name)
     _fill(config[name], fill)
   for method in config.methods:
     _fill(config.methods[method], _part_placeholders('methods', method))
   for name, section in (('optimizer', Optimizer), ('schedule', Schedule), ('gan', Gan)):
+    # A page may have replaced the whole dict and so dropped the fields that it did not write.
     if config.get(name) is not None:
       _fill(config[name], _dataclass_defaults(section))
   for view in config.views:
@@ -308,6 +329,7 @@ def complete(config: ConfigDict) -> ConfigDict:
 
 def _fill(config: ConfigDict, values: Mapping[str, Any]) -> None:
   for key, value in values.items():
+    # What the page has written stays.
     if key not in config:
       config[key] = value
 
@@ -323,6 +345,7 @@ def _or_placeholder(value: Any, hint: Any) -> Any:
   """The value; for None a placeholder of its type, so that the shell can set it."""
   if value is not None:
     return value
+  # The first type of the union that the shell can read.
   for scalar in (bool, int, float, str):
     if scalar in typing.get_args(hint):
       return placeholder(scalar)
@@ -347,8 +370,10 @@ def _part_placeholders(kind: str, name: str) -> dict[str, Any]:
 def _first_type(annotation: str) -> type | None:
   """The type that an annotation names first: what the shell reads a value as."""
   node = ast.parse(annotation, mode='eval').body
+  # `int | float | None` is parsed as (int | float) | None, so the first type is leftmost.
   while isinstance(node, ast.BinOp):
     node = node.left
+  # tuple[float, ...] -> tuple.
   if isinstance(node, ast.Subscript):
     node = node.value
   types = {'bool': bool, 'int': int, 'float': float, 'str': str, 'Sequence': tuple, 'tuple': tuple}

@@ -67,6 +67,7 @@ class Cell(NamedTuple):
   @property
   def difference(self) -> Interval | None:
     """The paired difference to the control and its interval over seeds."""
+    # Scores are paired by seed, which makes sense only if both stages have done all seeds.
     if not len(self.control) or len(self.control) != len(self.scores):
       return None
     return statistics.mean_interval(self.scores - self.control)
@@ -88,12 +89,14 @@ def read_cells(run: Path) -> list[Cell]:
 
 def _read_cell(run: Path, entry: Mapping[str, Any]) -> Cell:
   done = read_done(run / entry['stage']) or {}
+  # By default the primary figure that the stage has: mIoU of masks, balanced accuracy of cells.
   figure = entry.get('figure')
   if figure is None:
     scored = (name for name in confusion.DISPLAY_NAME if f'test/{name}' in done)
     figure = next(scored, 'miou')
   scores = _scores(run / entry['stage'], _full_name(figure))
   control = np.array([])
+  # A row may be its own control (the baseline), which has no difference to show.
   if entry.get('control') and entry['control'] != entry['stage']:
     control = _scores(run / entry['control'], _full_name(figure))
   return Cell(entry, figure, scores, control, done.get(f'test/best_seen_{figure}'))
@@ -101,11 +104,13 @@ def _read_cell(run: Path, entry: Mapping[str, Any]) -> Cell:
 
 def _full_name(figure: str) -> str:
   """The name in done.json of a figure; one that names no split is the test's."""
+  # Names of figures hold slashes themselves, as in iou/nucleus.
   return figure if figure.split('/')[0] in SPLITS else f'test/{figure}'
 
 
 def _scores(stage: Path, figure: str) -> np.ndarray:
   """A figure of each seed of a stage; empty where the stage is not done."""
+  # Some seeds may be done; their mean would change with the rest, so it is not shown.
   if read_done(stage) is None:
     return np.array([])
   values = []
@@ -134,12 +139,14 @@ def _by_table(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
 
 def _grid(cells: Sequence[Cell]) -> str:
   """One table in Markdown."""
+  # In the order of the config; a dict keeps it, a set would not.
   rows = list(dict.fromkeys(cell.entry['row'] for cell in cells))
   columns = list(dict.fromkeys(cell.entry['column'] for cell in cells))
   by_place = {(cell.entry['row'], cell.entry['column']): cell for cell in cells}
   lines = ['| | ' + ' | '.join(columns) + ' |', '|---' * (len(columns) + 1) + '|']
   for row in rows:
     texts = []
+    # A place without a cell stays empty.
     for column in columns:
       texts.append(_cell_text(by_place[row, column]) if (row, column) in by_place else '')
     lines.append(f'| {row} | ' + ' | '.join(texts) + ' |')
@@ -148,6 +155,7 @@ def _grid(cells: Sequence[Cell]) -> str:
 
 def _cell_text(cell: Cell) -> str:
   parts = []
+  # The paper's own number first, then ours.
   if cell.entry.get('published') is not None:
     parts.append(f'published {cell.entry["published"]:.2f}')
   if cell.mean is None:
@@ -159,6 +167,7 @@ def _cell_text(cell: Cell) -> str:
 
 
 def _with_interval(interval: Interval, mean: str, limit: str) -> str:
+  # One seed has no interval (NaN).
   ends = [limit.format(end) for end in interval[1:] if not np.isnan(end)]
   return mean.format(interval[0]) + (f' [{", ".join(ends)}]' if ends else '')
 
@@ -166,6 +175,7 @@ def _with_interval(interval: Interval, mean: str, limit: str) -> str:
 def draw(cells: Sequence[Cell], folder: Path) -> list[Path]:
   """Draws each table whose columns are numbers, a line for each row; returns the files."""
   paths = []
+  # A curve needs numbers on its x axis, such as numbers of labels.
   for number, (title, own_cells) in enumerate(_by_table(cells).items(), start=1):
     done = [cell for cell in own_cells if cell.mean is not None]
     columns = {cell.entry['column'] for cell in done}
@@ -173,10 +183,13 @@ def draw(cells: Sequence[Cell], folder: Path) -> list[Path]:
       continue
     lines = {}
     for row in dict.fromkeys(cell.entry['row'] for cell in done):
+      # Columns may stand in any order in the config, a line runs from left to right.
       points = [(float(c.entry['column']), c.mean) for c in done if c.entry['row'] == row]
       x, intervals = zip(*sorted(points), strict=True)
+      # Intervals [points][mean, low, high] become three sequences, one for each field of Line.
       lines[row] = figures.Line(x, *zip(*intervals, strict=True))
     display_name = confusion.DISPLAY_NAME.get(done[0].figure, done[0].figure)
+    # Numbers of labels are spread over orders of magnitude; 0 has no logarithm.
     log_scale = min(map(float, columns)) > 0
     paths.append(folder / f'table_{number}.png')
     figures.curves(paths[-1], lines, '', f'test {display_name}, %', log=log_scale, title=title)
@@ -193,6 +206,7 @@ def as_csv(cells: Sequence[Cell], command: str) -> str:
   writer = csv.DictWriter(text, COLUMNS)
   writer.writeheader()
   for cell in cells:
+    # DictWriter leaves fields empty that a line lacks: cells that are not done have no scores.
     line: dict[str, Any] = {key: cell.entry.get(key) for key in ENTRY_KEYS}
     line['figure'] = cell.figure
     line['seeds'] = len(cell.scores)
@@ -202,6 +216,7 @@ def as_csv(cells: Sequence[Cell], command: str) -> str:
     if cell.difference is not None:
       mean, low, high = map(_rounded, cell.difference)
       line |= {'difference': mean, 'difference_low': low, 'difference_high': high}
+    # A cell may need several stages, which `only` then names with a pattern.
     only = cell.entry.get('only', cell.entry['stage'])
     line['command'] = f"{command} --only='{only}'"
     writer.writerow(line)
@@ -228,6 +243,7 @@ def main(arguments: list[str] | None = None) -> int:
   print(markdown(cells))
   for path in draw(cells, run):
     print(f'\nPicture: {path}')
+  # The table is printed also while a run is under way; this line says how complete it is.
   missing = sum(cell.mean is None for cell in cells)
   names = dict.fromkeys(confusion.DISPLAY_NAME.get(cell.figure, cell.figure) for cell in cells)
   what = f'test {", ".join(names)} in percent, mean over n seeds'

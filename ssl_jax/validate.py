@@ -39,9 +39,11 @@ def validate(specs: Sequence[StageSpec]) -> None:
   """
   problems: list[str] = []
   for spec in specs:
+    # Stage after stage, for each may change any field.
     problems += settings_problems(spec.settings)
     where = f'stages.{spec.name}'
     problems += registry.kwargs_problems('stages', spec.run, spec.stage_kwargs, where)
+  # Later checks rely on the earlier ones: inputs on known stages, data on valid fields.
   _raise(problems)
   _raise(_input_problems(specs))
   _raise(_data_problems(specs))
@@ -49,6 +51,7 @@ def validate(specs: Sequence[StageSpec]) -> None:
 
 def _raise(problems: Iterable[str]) -> None:
   """Raises UserError with the problems, each once: stages share most of their settings."""
+  # A dict keeps the order of the stages.
   unique = list(dict.fromkeys(problems))
   if unique:
     raise UserError('\n'.join(unique))
@@ -57,21 +60,26 @@ def _raise(problems: Iterable[str]) -> None:
 def settings_problems(settings: Settings) -> list[str]:
   """What is wrong with the parts that the settings of a stage name, one sentence each."""
   problems: list[str] = []
+  # Names and types of the arguments are read from the parts' files, without importing them.
   for kind, part in (('datasets', settings.data), ('models', settings.model)):
     problems += _collect(registry.kwargs_problems, kind, part.name, part.kwargs)
   for name, kwargs in settings.methods.items():
     found = _collect(registry.kwargs_problems, 'methods', name, kwargs)
+    # Wrong values are reported before the method is built, which would fail in a less helpful way.
     found += _range_problems(name, kwargs)
     # A method may refuse values by itself; better now than after hours of earlier stages.
     problems += found or _collect(_try, registry.build, 'methods', name, kwargs)
   problems += _combination_problems(settings.methods)
   problems += recipes.recipe_problems(settings.views, set(settings.batch))
+  # Known only here, where JAX knows the devices.
   for name, size in settings.batch.items():
     problems += _collect(_try, parallel.check_batch, name, size)
+  # Every network has the head 'class'; `heads` adds others.
   if settings.match:
     heads = ('class', *(settings.heads or ()))
     if settings.match.head not in heads:
       problems.append(f'match.head={settings.match.head!r} is not one of {", ".join(heads)}.')
+  # Dropout is one rate, or a tuple of rates in networks that drop at several places.
   rates = settings.model.kwargs.get('dropout', ())
   for rate in rates if isinstance(rates, tuple) else (rates,):
     if isinstance(rate, int | float) and not 0 <= rate <= 1:
@@ -95,6 +103,7 @@ def _try(call: Callable[..., Any], *arguments: Any) -> list[str]:
 def _range_problems(method: str, kwargs: Mapping[str, Any]) -> list[str]:
   problems = []
   for key, value in kwargs.items():
+    # Types were checked before; None and texts have no range.
     if key not in METHOD_RANGES or not isinstance(value, int | float):
       continue
     low, high = METHOD_RANGES[key]
@@ -109,6 +118,7 @@ def _combination_problems(methods: Mapping[str, Any]) -> list[str]:
   """A method file may say which others it NEEDS beside it, and which it REPLACES."""
   problems = []
   for name in methods:
+    # An unknown name has its own message already.
     if name not in registry.known('methods'):
       continue
     module = registry.find('methods', name)
@@ -124,7 +134,9 @@ def _combination_problems(methods: Mapping[str, Any]) -> list[str]:
 def stages_read(spec: StageSpec) -> dict[str, tuple[str, tuple[str, ...]]]:
   """The stages that a stage reads: name -> the argument that names it, and the kinds it may be."""
   inputs: dict[str, tuple[str, tuple[str, ...]]] = {}
+  # A stage's file declares the arguments that name earlier stages, and the kinds they may be.
   for key, kind in registry.find('stages', spec.run).INPUT_STAGES.items():
+    # One name, several names, or a dict of names by stream (`replay`).
     named = spec.stage_kwargs.get(key) or ()
     if isinstance(named, Mapping):
       named = tuple(named.values())
@@ -136,6 +148,7 @@ def stages_read(spec: StageSpec) -> dict[str, tuple[str, tuple[str, ...]]]:
 def _input_problems(specs: Sequence[StageSpec]) -> list[str]:
   """A stage reads only stages that stand before it, and of the kind that it can read."""
   problems = []
+  # Grows with the loop, so a stage can only read those that stand before it.
   earlier: dict[str, StageSpec] = {}
   for spec in specs:
     for name, (key, kinds) in stages_read(spec).items():
@@ -157,6 +170,7 @@ def _data_problems(specs: Sequence[StageSpec]) -> list[str]:
   earlier: dict[str, StageSpec] = {}
   for spec in specs:
     splits = build.splits(spec.settings.data)
+    # The stage's own check may assume that the data are of a task that it is for.
     found = _task_problems(spec, splits)
     if not found:
       check = registry.find('stages', spec.run).check
@@ -176,6 +190,7 @@ def _task_problems(spec: StageSpec, splits: Splits) -> list[str]:
   for kind, name in parts:
     if splits.task in _tasks(kind, name):
       continue
+    # The message lists what could stand in its place.
     fitting = [other for other in registry.known(kind) if splits.task in _tasks(kind, other)]
     problems.append(
       f'stages.{spec.name}: {name} (of {kind}) is not for {splits.task}, which data.name='
