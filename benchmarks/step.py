@@ -38,16 +38,21 @@ def jax_step(name: str, method: str, arrays: dict, dtype: str):
   import jax
 
   from ssl_jax import parallel, registry
+  from ssl_jax.settings import Optimizer
   from ssl_jax.training import learner, optimizers
 
   network = registry.build('models', name, {}, num_classes=CLASSES, dtype=dtype)
-  asked = {'supervised', method}
+  methods = sorted({'supervised', method})
   made = learner.make_learner(
     network,
-    {known: registry.build('methods', known, {}) for known in sorted(asked)},
-    {'labeled': {'source': 'labeled'}, 'weak': {'source': 'unlabeled'}, 'strong': {'source': 'weak'}},
+    {name: registry.build('methods', name, {}) for name in methods},
+    {
+      'labeled': {'source': 'labeled'},
+      'weak': {'source': 'unlabeled'},
+      'strong': {'source': 'weak'},
+    },
     arrays['label'].shape[1:],
-    optimizers.make('sgd', lambda step: 0.01, momentum=0.9, weight_decay=1e-4),
+    optimizers.make(Optimizer(name='sgd', momentum=0.9, weight_decay=1e-4), lambda step: 0.01),
   )
   extent = np.array([arrays['label'].shape[1:]] * len(arrays['label']), np.int32)
   batch = {
