@@ -36,6 +36,7 @@ class StageSpec(NamedTuple):
 
 def plain(config: Any) -> Tree:
   """A config (ConfigDict or dict) as nested dicts and tuples."""
+  # Through JSON, so that a page's config equals the one read back from a run folder.
   config = config.to_dict() if hasattr(config, 'to_dict') else config
   return parse_settings.tuples(json.loads(json.dumps(config)))
 
@@ -46,8 +47,10 @@ def resolve(page: Tree) -> list[StageSpec]:
   Raises:
     UserError: with all that is wrong with names, fields and values, a line each.
   """
+  # What all stages share; each stage's dict then changes a copy of it.
   base = {key: value for key, value in page.items() if key not in PAGE_FIELDS}
   entries = page.get('stages') or ({'name': ''},)
+  # The shared part is checked first, so that its mistakes are not repeated for every stage.
   _, problems = parse_settings.parse_all(base)
   problems += _name_problems(page, entries)
   if problems:
@@ -55,6 +58,7 @@ def resolve(page: Tree) -> list[StageSpec]:
   specs = []
   for entry in entries:
     try:
+      # The stages after a wrong one are checked as well: all mistakes are reported together.
       tree, stage_kwargs = _stage_tree(base, entry, entries)
     except UserError as error:
       problems.append(str(error))
@@ -71,6 +75,7 @@ def _name_problems(page: Tree, entries: Sequence[Tree]) -> list[str]:
   problems = []
   if not page.get('stages'):
     return problems
+  # Names become folders, and --only matches them with the wildcards * and ?.
   names = [entry.get('name', '') for entry in entries]
   for name, entry in zip(names, entries, strict=True):
     good = name and all(c.isalnum() or c in '_-' for c in name)
@@ -82,6 +87,7 @@ def _name_problems(page: Tree, entries: Sequence[Tree]) -> list[str]:
       registry.path('stages', entry.get('run', 'train'))
     except UserError as error:
       problems.append(f'stages.{name}: {error}')
+  # A misspelt stage in the table would otherwise show only after the run.
   for cell in page.get('table') or ():
     for key in ('stage', 'control'):
       if cell.get(key) and cell[key] not in names:
@@ -95,6 +101,8 @@ def _stage_tree(base: Tree, entry: Tree, entries: Sequence[Tree]) -> tuple[Tree,
   arguments = registry.parameters('stages', entry.get('run', 'train'))
   tree, stage_kwargs = base, {}
   where = f'stages.{entry["name"]}'
+  # A control starts from the resolved stage that it is the control of, so a field changed there
+  # is changed in both, and only the unlabeled images make the difference.
   if original := entry.get('control_of'):
     source = next((e for e in entries if e['name'] == original), None)
     if source is None or source is entry:
@@ -104,9 +112,11 @@ def _stage_tree(base: Tree, entry: Tree, entries: Sequence[Tree]) -> tuple[Tree,
     tree, stage_kwargs = _stage_tree(base, source, entries)
     tree = labels_only(tree, where)
     stage_kwargs = {k: v for k, v in stage_kwargs.items() if k not in STREAM_ARGUMENTS}
+  # First fields are taken away, then the stage's own are set.
   for removed in entry.get('without', ()):
     tree = _removed(tree, removed.split('.'), f'{where}: without={removed!r}')
   for key, value in entry.items():
+    # A key of a stage is an argument of its function or a field of the config.
     if key in arguments:
       stage_kwargs[key] = value
     elif key not in SPECIAL:
@@ -118,14 +128,17 @@ def _stage_tree(base: Tree, entry: Tree, entries: Sequence[Tree]) -> tuple[Tree,
 def _replaced(tree: Tree, path: list[str], value: Any, where: str, known: Iterable[str]) -> Tree:
   """The tree with one field changed; 'methods.fixmatch.weight' reaches inside."""
   first, *rest = path
+  # Only the first name of a path can be checked here: what is inside dicts belongs to the parts.
   if known and first not in parse_settings.FIELDS:
     guess = registry.nearest(first, [*parse_settings.FIELDS, *known])
     raise UserError(f'{where} is neither a field of the config nor of the stage{guess}.')
   if not rest:
     return {**tree, first: value}
+  # 'match.head' works also where the page leaves `match` empty.
   inner = {} if tree.get(first) is None else tree[first]
   if not isinstance(inner, Mapping):
     raise UserError(f'{where}: {first} has no fields.')
+  # Copies along the path: other stages share the rest of the tree, which must stay unchanged.
   return {**tree, first: _replaced(dict(inner), rest, value, where, ())}
 
 
@@ -148,18 +161,21 @@ def labels_only(tree: Tree, where: str = 'control_of') -> Tree:
   Raises:
     UserError: if nothing is left to learn from.
   """
+  # Views of unlabeled images, or of pseudo-labels, go.
   streams = view_streams(tree['views'])
   views = {name: view for name, view in tree['views'].items() if streams[name] == 'labeled'}
   methods: Tree = {}
   for name, kwargs in tree['methods'].items():
     if learns_from_labels(name):
       methods[name] = dict(kwargs)
+    # Some methods, such as MixMatch, include a supervised loss of their own, which must stay.
     elif hasattr(module := registry.find('methods', name), 'control'):
       given = {key: value for key, value in kwargs.items() if value is not None}
       methods |= module.control(**given)
   if not methods:
     raise UserError(f'{where}: no method learns from labels, so there is no supervised control.')
   for kwargs in methods.values():
+    # Supervised losses on views that have gone would otherwise ask for them.
     if kwargs.get('shown'):
       kwargs['shown'] = tuple(view for view in kwargs['shown'] if view in views)
   batch = {name: size for name, size in tree['batch'].items() if name == 'labeled'}
@@ -170,6 +186,7 @@ def view_streams(views: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
   """The stream of which each view is made, directly or by way of other views."""
 
   def follow(name: str, seen: tuple[str, ...]) -> str:
+    # Follows view after view until the source is a stream, or a circle (which recipes refuse).
     source = views[name].get('source') or ''
     # A name that is a view and a stream means the stream.
     if source not in views or source == name or source in seen:
@@ -181,6 +198,7 @@ def view_streams(views: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
 
 def learns_from_labels(method: str) -> bool:
   """Whether a method learns from labels alone: its file says LABELED = True."""
+  # Read from the text, because importing a method would import JAX.
   source = ast.parse(registry.path('methods', method).read_text())
   names = [
     target.id
@@ -205,6 +223,7 @@ def differences(of: StageSpec, against: StageSpec) -> dict[str, tuple[Any, Any]]
   two are compared as they are.
   """
   trees = []
+  # Against a control, what `labels_only` takes away is the very difference to be measured.
   control = is_control(against.settings, against.stage_kwargs)
   for spec in (of, against):
     tree = parse_settings.to_dict(spec.settings)
@@ -212,6 +231,8 @@ def differences(of: StageSpec, against: StageSpec) -> dict[str, tuple[Any, Any]]
     if control:
       tree = labels_only(tree)
       stage_kwargs = {k: v for k, v in stage_kwargs.items() if k not in STREAM_ARGUMENTS}
+    # `_filled` writes out the defaults of the parts, `_without_defaults` leaves out the stage's:
+    # either way a page that spells out a default does not count as different.
     kept = {key: value for key, value in _filled(tree).items() if key not in NO_EFFECT}
     trees.append(_leaves({**kept, **_without_defaults(spec.run, stage_kwargs)}))
   first, second = trees
@@ -227,6 +248,7 @@ def _filled(tree: Tree) -> Tree:
 
   def fill(kind: str, name: str, kwargs: Mapping[str, Any]) -> Tree:
     parameters = registry.parameters(kind, name)
+    # Unknown defaults cannot be compared, so they are left out.
     known = {k: p.default for k, p in parameters.items() if not p.required}
     return {k: v for k, v in known.items() if not isinstance(v, registry.Unknown)} | dict(kwargs)
 
@@ -244,6 +266,7 @@ def _leaves(tree: Mapping[str, Any], prefix: str = '') -> Tree:
   """{'model.name': 'unet', ...}; empty fields, and a view's that are off, are left out."""
   leaves: Tree = {}
   for key, value in tree.items():
+    # An empty dict is a leaf: a method without arguments is still there.
     if isinstance(value, Mapping) and value:
       leaves |= _leaves(value, f'{prefix}{key}.')
     elif value is not None:
@@ -260,15 +283,18 @@ def reach(page: Tree, overrides: Iterable[str]) -> list[str]:
   entries = page.get('stages') or ()
   notes, problems = [], []
   for key in overrides:
+    # Fields of the whole run always count, and a run without stages has no stage to miss.
     if key.split('.')[0] in PAGE_FIELDS or not entries:
       continue
     seen, masked = [], []
     for entry in entries:
+      # A stage that never reads the field says nothing about it.
       if key.split('.')[0] not in uses(entry.get('run', 'train')):
         continue
       state = _sees(entry, entries, key, page)
       if state != 'without':
         (seen if state == 'sees' else masked).append(entry['name'])
+    # The user asked for a change that would have no effect at all: refused rather than ignored.
     if masked and not seen:
       problems.append(
         f'--config.{key} would reach no stage: each of {_listed(masked)} sets its own; '
@@ -288,6 +314,7 @@ def _listed(names: Sequence[str], most: int = 6) -> str:
 
 def uses(run: str) -> tuple[str, ...]:
   """The fields of the config that a kind of stage reads: its USES, or all of them."""
+  # Read from the text, like LABELED.
   for node in ast.parse(registry.path('stages', run).read_text()).body:
     if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == 'USES':
       return ast.literal_eval(node.value)
@@ -298,11 +325,13 @@ def _sees(entry: Tree, entries: Sequence[Tree], key: str, page: Tree) -> str:
   """Whether a stage 'sees' a field of the page, 'sets' its own, or does 'without' it."""
   value = _get(page, key)
   for name, own in entry.items():
+    # Either the stage sets the field itself, a dict around it, or a field inside it.
     if name not in SPECIAL and _overlap(name, key):
       inner = _get({name: own}, key, name)
       return 'sees' if inner == value else 'sets'
   if any(_overlap(removed, key) for removed in entry.get('without', ())):
     return 'without'
+  # A control sees what its original sees, unless the field went with the unlabeled images.
   if original := entry.get('control_of'):
     state = _sees(next(e for e in entries if e['name'] == original), entries, key, page)
     if state == 'sees' and _get(labels_only(plain(page)), key) is None and value is not None:
@@ -313,6 +342,7 @@ def _sees(entry: Tree, entries: Sequence[Tree], key: str, page: Tree) -> str:
 
 def _overlap(first: str, second: str) -> bool:
   """Whether one of two dotted names is the other, or lies in it."""
+  # With the dots 'lr' does not count as the beginning of 'lr_multiplier'.
   one, two = f'{first}.', f'{second}.'
   return one.startswith(two) or two.startswith(one)
 

@@ -35,9 +35,11 @@ def check(spec: StageSpec, earlier: Mapping[str, StageSpec], splits: Splits) -> 
       f'{where} compares on test images, and the data hold none out; give some '
       f'(data.test or data.test_fraction), or take the stage away.'
     )
+  # INPUT_STAGES names the two sides in this order.
   of, against = (earlier[spec.stage_kwargs[key]] for key in INPUT_STAGES)
   if not same_seeds(of, against):
     raise UserError(f'{where}: seeds are compared in pairs, so both stages need the same ones.')
+  # Any other difference would be confounded with the effect of the unlabeled images.
   unnamed = unnamed_differences(spec, earlier)
   if unnamed:
     listed = '; '.join(f'{key} is {a!r} and {b!r}' for key, (a, b) in unnamed.items())
@@ -59,6 +61,7 @@ def unnamed_differences(
   sides = []
   for key in INPUT_STAGES:
     side = earlier[spec.stage_kwargs[key]]
+    # A `score` stage trains nothing; what counts are the settings of the networks that it scores.
     if side.run == 'score':
       side = earlier[names_of(side.stage_kwargs['of'])[0]]
     sides.append(side)
@@ -66,6 +69,7 @@ def unnamed_differences(
   return {
     key: values
     for key, values in differences(*sides).items()
+    # Naming a dict of fields also names the fields inside.
     if not any(key == name or key.startswith(f'{name}.') for name in named)
   }
 
@@ -100,16 +104,23 @@ def stage(
   """
   splits = build.splits(settings.data)
   metric, read = confusion.PRIMARY_METRIC[splits.task]
+  # A list over seeds of matrices [images, k, k].
   ours, control = (_matrices(folder.parent / name) for name in (of, against))
+  # Pixels of all test images are pooled into one matrix for each seed. The difference is then taken
+  # seed by seed, so that what a seed's data order and initial weights do to both sides cancels.
   if len(ours) > 1:
     scores = [np.array([read(m.sum(0)) for m in side]) for side in (ours, control)]
     difference = statistics.difference_over_seeds(*scores)
   else:
+    # With one seed only the choice of test images is left to vary.
     difference = statistics.difference_over_images(ours[0], control[0], read)
+  # A supervised control is called so in the verdict; anything else by its name.
   words = {} if learns_from_labels_alone(folder.parent / against) else {'against': against}
   text = statistics.verdict(of, difference, confusion.DISPLAY_NAME[metric], **words)
+  # A collapsed seed lowers the mean for a reason of its own, which the verdict must tell.
   for trained in trained_stages(folder.parent / of):
     text += ''.join(f' {sentence}' for sentence in _collapsed_seeds(trained))
+  # Nobody should take a number from generated images for a result on real cells.
   if splits.synthetic:
     text += ' These are synthetic images.'
   replace_text(folder / run_folder.VERDICT, text + '\n')
@@ -130,6 +141,7 @@ def _collapsed_seeds(stage: Path) -> list[str]:
   """Sentences that name the seeds whose training collapsed, and how."""
   settings = run_folder.read_settings(stage)
   shares = shares_to_expect(settings.part(Learning), build.splits(settings.data))
+  # The log of each seed holds the fractions of the classes among its targets.
   folders = run_folder.folders_of_seeds(settings.part(Seeds), stage)
   sentences = []
   for seed, folder in folders.items():

@@ -39,10 +39,13 @@ def of_masks(folder: Path, splits: Splits, sides: Sides) -> None:
     UserError: if there are no test images.
   """
   test = required(splits.test, NO_TEST)
+  # [images] for each side: mean_iou takes a whole stack of matrices.
   miou = {stage: np.asarray(confusion.mean_iou(seeds[0])) for stage, seeds in sides.items()}
+  # Ranked by the sum over both sides, so that neither side chooses the images.
   easiest_first = np.argsort(-sum(miou.values()), kind='stable')
   half = ROWS // 2
   hardest = easiest_first[max(len(easiest_first) - half, half) :]  # no image is drawn twice
+  # Evenly spaced, because neighbours in a data set are often alike; `unique` for small sets.
   spread = np.unique(np.linspace(0, len(test) - 1, ROWS).astype(int))
   for name, indices in (('picture', spread), ('extremes', [*easiest_first[:half], *hardest])):
     rows, names, scores = [], [], []
@@ -54,6 +57,7 @@ def of_masks(folder: Path, splits: Splits, sides: Sides) -> None:
         masks.append(mask_store.read_mask(seed_folder / 'test', record['name']))
       rows.append([record['image'], record['label'], *masks])
       names.append(record['name'])
+      # A caption for each column: the image and the truth have none.
       scores.append(['', '', *(f'mIoU {values[index]:.1f} %' for values in miou.values())])
     titles = ['image', 'truth', *sides]
     figures.picture(folder / f'{name}.png', rows, titles, names, scores, splits.classes)
@@ -70,10 +74,12 @@ def of_cells(folder: Path, splits: Splits, sides: Sides) -> None:
     UserError: if there are no test images.
   """
   test = required(splits.test, NO_TEST)
+  # Summed over images and seeds: [k, k].
   matrices = {stage: np.sum([m.sum(0) for m in seeds], 0) for stage, seeds in sides.items()}
   figures.confusion_matrices(folder / 'confusion.png', matrices, splits.classes)
   tables = {stage: _read_patches(folder.parent / stage) for stage in sides}
   _draw_centroids(folder / 'centroids.png', tables, test[0]['image'].shape[0])
+  # A fixed seed, so that comparisons of one data set show the same patches.
   chosen = np.random.default_rng(0).permutation(len(test))[:PATCHES]
   rows = {}
   for stage, table in tables.items():
@@ -112,6 +118,7 @@ def _patch(test: Source, background: str, row: Mapping[str, str], index: int) ->
     truth = (float(row['true_x']), float(row['true_y']))
   if row['predicted'] != background:
     predicted = (float(row['x']), float(row['y']))
+  # Patches that are classified correctly need no second line.
   title = row['class']
   if row['predicted'] != row['class']:
     title += f'\npredicted {row["predicted"]}'
@@ -124,6 +131,7 @@ def _curve(stage: Path) -> figures.Line:
   for seed_folder in run_folder.seed_folders(stage):
     lines = [line for line in read_log(seed_folder) if CURVE in line]
     by_seed.append({line['step']: line[CURVE] for line in lines})
+  # Only evaluations that every seed has reached, so that each mean is over all of them.
   steps = sorted(set.intersection(*map(set, by_seed)))
   means, lows, highs = [], [], []
   for step in steps:

@@ -42,6 +42,7 @@ def check(spec: StageSpec, earlier: Mapping[str, StageSpec], splits: Splits) -> 
   stage_kwargs = spec.stage_kwargs
   where = f'stages.{spec.name}'
   required(splits.whole, f'{where} looks for cells in test images, and the data hold none out.')
+  # Arguments that the page leaves out have valid defaults.
   for key in ('stride', 'radius', 'distance'):
     if stage_kwargs.get(key, 1) <= 0:
       raise UserError(f'{where}: {key}={stage_kwargs[key]} is not above 0.')
@@ -108,10 +109,12 @@ def stage(
     f'stages.{folder.name} looks for cells in test images, and the data hold none out.',
   )
   seed_folders = run_folder.folders_of_seeds(seeds, folder)
+  # `stats` of the first seed are needed to build it, hence not before the loop.
   network = None
   done: dict[int, Figures] = {}
   for seed, checkpoints_folder in run_folder.folders_of_seeds(seeds, trained_folder).items():
     seed_folder = seed_folders[seed]
+    # With a single seed its folder is the stage's, and a stage that is done is not called again.
     before = read_done(seed_folder)
     if before is not None and len(seed_folders) > 1:
       done[seed] = before
@@ -120,10 +123,13 @@ def stage(
     if network is None:  # one compiled program serves all seeds
       network = TrainedNetwork(trained_settings, stats)
     predict_fn, step = network.predict_fn(checkpoints_folder, trained_settings.checkpoint)
+    # Windows have the size of the patches that the network was trained on.
     size = trained_settings.crop_size[0]
     detector = _Detector(predict_fn, stats.classes, size, stride, score, radius)
     results = []
+    # Whole images, not the patches that the network was scored on.
     for index in tqdm(range(len(whole)), unit=' images', desc=seed_folder.name):
+      # The counts are in memory only, so a seed that is stopped begins again.
       if stop():
         raise Stopped(f'{folder.name}: stopped; the same command begins this seed again.')
       results.append(_detect(detector, whole[index], seed_folder, distance))
@@ -131,6 +137,8 @@ def stage(
     if parallel.is_main():
       _draw(seed_folder / 'picture.png', results[:ROWS], stats.classes)
     done[seed] = {'steps': step}
+    # [classes, 3], summed over the images, so that F1 is over all cells of the test set rather than
+    # a mean over images with few cells.
     counts = np.stack([result.counts for result in results]).sum(0)
     for name, value in detection_scores.f1_scores(counts, stats.classes).items():
       done[seed][f'test/{name}'] = value
@@ -144,6 +152,7 @@ def _detect(detector: _Detector, record: Record, folder: Path, distance: float |
   name, image = record['name'], record['image']
   cells = detection.detect_cells(
     detector.predict_fn,
+    # The network expects intensities in [0, 1].
     dataset_stats.to_float(image),
     detector.size,
     detector.stride,
@@ -154,6 +163,7 @@ def _detect(detector: _Detector, record: Record, folder: Path, distance: float |
   replace_text(folder / 'points' / f'{name}.csv', table)
   points, classes = record['points'], record['classes']
   counts = detection_scores.tp_fp_fn(cells, points, classes, detector.classes, distance)
+  # Same image twice, so that points do not hide each other.
   pictures = [
     overlays.draw_cells(image, points, classes),
     overlays.draw_cells(image, cells.points, cells.classes),
@@ -169,6 +179,7 @@ def _draw(path: Path, results: Sequence[_Result], classes: Sequence[str]) -> Non
   for result in results:
     f1 = detection_scores.f1_scores(result.counts, classes)['detection_f1']
     scores.append(['', f'F1 of any class {f1:.1f} %'])
+  # `unknown` adds the cells without a class to the legend.
   titles = ['annotated', 'detected']
   figures.beside(path, rows, titles, names, scores, classes, unknown=True)
 
@@ -179,6 +190,7 @@ def _write_counts(path: Path, results: Sequence[_Result], classes: Sequence[str]
   table = csv.writer(text)
   table.writerow(['image', 'class', 'hits', 'false', 'missed'])
   for result in results:
+    # The first row of the counts takes all cells as one class, in place of the background.
     for kind, counts in zip(('any', *classes[1:]), result.counts.tolist(), strict=True):
       table.writerow([result.name, kind, *counts])
   replace_text(path, text.getvalue())

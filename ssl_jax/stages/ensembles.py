@@ -17,6 +17,7 @@ def names_of(stages: str | Sequence[str]) -> Sequence[str]:
 
 def trained_stages(stage: Path) -> list[Path]:
   """Returns the folders of the trainings that a stage is about: itself, or those it scores."""
+  # A `score` stage says in the page which trainings it is of; a training has no such argument.
   named = run_folder.stage_entry(stage).get('of', stage.name)
   return [stage.parent / name for name in names_of(named)]
 
@@ -38,14 +39,17 @@ def check_members(spec: StageSpec, earlier: Mapping[str, StageSpec]) -> None:
   if not names:
     raise UserError(f'{where}: of names no stage; give one, or several to be averaged.')
   for name in names:
+    # Members are averaged seed by seed, so that the seeds stay independent of each other.
     if not same_seeds(spec, earlier[name]):
       raise UserError(f'{where}: {name} has other seeds; an ensemble is of one seed.')
+    # Cluster 3 of one network need not be cluster 3 of another.
     if len(names) > 1 and earlier[name].settings.match:
       raise UserError(f'{where}: {name} finds clusters, which cannot be averaged.')
 
 
 def predicting_weights(learning: Learning, state: TrainState) -> Variables:
   """Returns the weights that a trained network predicts with: the student's, or their average."""
+  # `ema` is None in a training that keeps no average.
   if learning.teacher == 'ema' and state.ema is not None:
     return state.ema
   return state.student

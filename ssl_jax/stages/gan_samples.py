@@ -40,10 +40,12 @@ def real_images(
 ) -> Float[np.ndarray, 'n h w c']:
   """Returns so many images of the view 'real', in [0, 1], drawn apart from those of a training."""
 
+  # Copied to all devices, so that every process can read the images.
   @functools.partial(jax.jit, out_shardings=parallel.replicated())
   def make(batch: Any, key: jax.Array) -> jax.Array:
     return make_views.make_views(inputs.views, batch, inputs.crop_size, key)['real'].image
 
+  # Keys of their own: the training folds its steps into the key of its seed.
   batches, step = [], 0
   while sum(map(len, batches)) < count:
     batch = {name: stream[step] for name, stream in streams.items()}
@@ -62,6 +64,7 @@ def draw_grid(
 
 def _tiled(samples: Float[np.ndarray, 'n h w c']) -> UInt8[np.ndarray, 'H W 3']:
   """Images in [0, 1] in rows of COLUMNS, as one RGB image with white lines between."""
+  # [n, h + 1, w + 1, c], with a white line at the right and at the bottom of each.
   edged = np.pad(samples, [(0, 0), (0, 1), (0, 1), (0, 0)], constant_values=1.0)
   rows = [np.concatenate([*edged[i : i + COLUMNS]], 1) for i in range(0, len(edged), COLUMNS)]
   # A last row that is not full is left out.
@@ -71,4 +74,5 @@ def _tiled(samples: Float[np.ndarray, 'n h w c']) -> UInt8[np.ndarray, 'H W 3']:
 
 def variety(samples: Float[np.ndarray, 'n h w c']) -> float:
   """Returns how much images differ: the standard deviation of a pixel, mean over pixels."""
+  # If all samples are the same image (mode collapse), every pixel has deviation 0.
   return float(samples.std(0).mean())

@@ -29,8 +29,10 @@ def score(predict_fn: PredictFn, splits: Splits, stats: DatasetStats, folder: Pa
   `train` is against the masks that the network learnt from, `complete` against those with all
   instances, where the data set has them.
   """
+  # Against these masks a network that finds removed instances looks worse than it is.
   by_given_masks = evaluate(predict_fn, splits.labeled, stats.classes)
   scores = write_evaluation(by_given_masks, folder, 'train', stats.classes)
+  # Real data: nobody knows which instances the masks lack.
   if splits.complete is None:
     return scores
   by_complete_masks = evaluate(predict_fn, splits.complete, stats.classes)
@@ -50,6 +52,7 @@ def recovered(evaluation: Evaluation, complete: Source) -> dict[str, float]:
     record = complete[i]
     label, removed = np.asarray(record['label']), record['removed']
     right = evaluation.masks[record['name']] == label
+    # [H, W], disjoint: pixels of removed instances and of the foreground that the masks still have.
     is_removed = removed > 0
     is_kept = (label > 0) & (label != IGNORE) & ~is_removed
     of_removed.append(right[is_removed])
@@ -57,7 +60,11 @@ def recovered(evaluation: Evaluation, complete: Source) -> dict[str, float]:
     # Instances are numbered from 1.
     hits = np.bincount(removed[is_removed], right[is_removed], minlength=1)[1:]
     sizes = np.bincount(removed[is_removed], minlength=1)[1:]
+    # Fraction of each instance's pixels with the right class; the maximum guards numbers without
+    # pixels.
     of_instances.append(hits / np.maximum(sizes, 1))
+  # Pooled over images, so that an image with one removed instance does not weigh as much as one
+  # with many.
   removed_pixels = np.concatenate(of_removed)
   kept_pixels = np.concatenate(of_kept)
   instances = np.concatenate(of_instances)
@@ -84,14 +91,17 @@ def draw(folder: Path, done: Mapping[int, Figures], splits: Splits, first: Path)
   """
   if not parallel.is_main():
     return
+  # Splits that this data set has, as the first seed's figures show.
   scored = [s for s in ('train', 'complete', 'val', 'test') if f'{s}/miou' in done[min(done)]]
   groups = {split: {bar: _mean_score(done, split, bar) for bar in BARS} for split in scored}
   figures.bars(folder / 'bars.png', groups, 'mean over images, %')
+  # Where the complete masks are known, the picture is scored against them.
   split, mask_name = 'train', 'the mask it learnt from'
   if 'complete' in scored:
     split, mask_name = 'complete', 'the complete mask'
   miou = np.asarray(confusion.mean_iou(np.load(first / split / MATRICES_FILE)['matrices']))
   rows, names, scores = [], [], []
+  # Evenly spaced over the training images.
   for i in np.unique(np.linspace(0, len(splits.labeled) - 1, ROWS).astype(int)):
     record = splits.labeled[int(i)]
     predicted = mask_store.read_mask(first / 'train', record['name'])
@@ -101,6 +111,7 @@ def draw(folder: Path, done: Mapping[int, Figures], splits: Splits, first: Path)
     overlay = images.overlay(rgb, mask)
     rows.append([rgb, images.colorize(label), images.colorize(mask), overlay])
     names.append(record['name'])
+    # One caption for each of the four columns.
     scores.append(['', '', f'mIoU {miou[i]:.1f} % with {mask_name}', ''])
   titles = ['image', 'mask it learnt from', 'prediction', 'prediction over the image']
   figures.beside(folder / 'picture.png', rows, titles, names, scores, splits.classes)

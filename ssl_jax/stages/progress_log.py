@@ -50,6 +50,7 @@ class Journal:
 
   def write(self, index: int, line: Mapping[str, Any]) -> None:
     """Adds the line of an image; what else belongs to the image must be written before it."""
+    # JSON keys are text, so the index travels in a pair instead.
     text = json.dumps([index, line])
     self._lines[index] = json.loads(text)[1]  # as a later process will read it
     if parallel.is_main():
@@ -58,6 +59,7 @@ class Journal:
 
   def lines(self) -> dict[int, dict[str, Any]]:
     """Returns the line of each image that is done, in the order of the indices."""
+    # Predictions do not always come in order (see predict_many).
     return dict(sorted(self._lines.items()))
 
 
@@ -67,6 +69,7 @@ def _read_lines(path: Path) -> dict[int, dict[str, Any]]:
   if not path.exists():
     return lines
   for text in path.read_text().splitlines():
+    # Only the last line can be cut short, because lines are appended.
     try:
       index, line = json.loads(text)
     except json.JSONDecodeError:

@@ -26,6 +26,7 @@ class Filter(NamedTuple):
 
     An image that the earlier stage left out is left out again.
     """
+    # [classes - 1]: pixels of each class without the background.
     counts = np.bincount(mask[mask != IGNORE], minlength=len(self.classes))[1:]
     if counts.size and counts.min() < self.min_voxels:
       return False
@@ -39,6 +40,7 @@ class Filter(NamedTuple):
 
   def _dice(self, earlier: UInt8[np.ndarray, '*space'], mask: UInt8[np.ndarray, '*space']) -> float:
     """The Dice in 0..1 of two masks, mean over the classes but the background."""
+    # Pixels below the threshold count as background here, and so lower the agreement.
     known = np.where(mask == IGNORE, 0, mask)
     matrix = confusion.confusion_matrix(earlier, known, len(self.classes))
     scores = confusion.per_image(matrix[None], self.classes)

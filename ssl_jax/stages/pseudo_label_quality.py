@@ -26,6 +26,7 @@ class Quality:
     self._pixels = 0
     self._labeled = 0
     self._confidence = 0.0
+    # Rows: truth, columns: prediction.
     self._matrix = np.zeros((len(classes), len(classes)), np.int64)
     # Bin of confidence, predicted class; how many are right, and all.
     self._bins = np.zeros((len(EDGES) - 1, len(classes), 2), np.int64)
@@ -43,6 +44,7 @@ class Quality:
       mask: class ids of its pseudo-labels; IGNORE where it has none.
       confidence: probability of the class that each pixel was given.
     """
+    # Sums rather than means, so that images of different sizes can be added up.
     labeled = mask != IGNORE
     counts: dict[str, Any] = {
       'pixels': mask.size,
@@ -51,6 +53,7 @@ class Quality:
     }
     if self._truth is None:
       return counts
+    # Pixels without a pseudo-label are no mistakes, and pixels without truth cannot be judged.
     label = np.asarray(self._truth[index]['label'])
     known = labeled & (label != IGNORE)
     true, predicted = label[known], mask[known]
@@ -62,7 +65,9 @@ class Quality:
     self, true: np.ndarray, predicted: np.ndarray, confidence: np.ndarray
   ) -> Integer[np.ndarray, 'bins classes 2']:
     """Numbers of pixels by bin of confidence and predicted class: the right ones, and all."""
+    # The bin that holds each confidence; the last bin also holds exactly 1.
     place = np.clip(np.searchsorted(EDGES, confidence, 'right') - 1, 0, len(EDGES) - 2)
+    # One number for each pair of bin and class, so that a single bincount counts all pairs.
     cell = place * len(self._classes) + predicted
     size = self._bins[..., 0].size
     right = np.bincount(cell[true == predicted], minlength=size)
@@ -74,6 +79,7 @@ class Quality:
     self._pixels += counts['pixels']
     self._labeled += counts['labeled']
     self._confidence += counts['confidence']
+    # Only data sets with a hidden truth count these.
     if 'matrix' in counts:
       self._matrix += np.array(counts['matrix'])
       self._bins += np.array(counts['bins'])
@@ -89,6 +95,7 @@ class Quality:
     scores = confusion.scores(self._matrix, self._classes)
     figures |= {f'labels/{name}': scores[name] for name in ('miou', 'accuracy')}
     for class_id, name in enumerate(self._classes):
+      # A class that was never predicted has no precision.
       if predicted := self._matrix[:, class_id].sum():
         precision = 100 * self._matrix[class_id, class_id] / predicted
         figures[f'labels/precision/{name}'] = float(precision)
@@ -102,6 +109,7 @@ class Quality:
     table.writerow(['class', 'confidence_from', 'confidence_to', 'pixels', 'precision'])
     for class_id, name in enumerate(self._classes):
       for place, (right, total) in enumerate(self._bins[:, class_id]):
+        # Empty, not 0, for a bin without pixels.
         precision = f'{100 * right / total:.2f}' if total else ''
         table.writerow([name, EDGES[place], EDGES[place + 1], total, precision])
     return text.getvalue()
