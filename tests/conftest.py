@@ -36,6 +36,13 @@ TINY = {
 }
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+  """With -n, neighbouring tests stay in one process, so that what they share is made once."""
+  if getattr(config.option, 'numprocesses', None) and config.option.dist == 'no':
+    config.option.dist = 'worksteal'
+
+
 @pytest.fixture
 def page():
   """The quickstart's config with everything made small, as a ConfigDict."""
