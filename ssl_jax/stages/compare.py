@@ -106,8 +106,8 @@ def stage(
   metric, read = confusion.PRIMARY_METRIC[splits.task]
   # A list over seeds of matrices [images, k, k].
   ours, control = (_matrices(folder.parent / name) for name in (of, against))
-  # Pixels of all test images are pooled into one matrix for each seed. The difference is then taken
-  # seed by seed, so that what a seed's data order and initial weights do to both sides cancels.
+  # All test images are pooled into one matrix for each seed. The difference is then taken seed by
+  # seed, so that what a seed's initial weights and order of images do to both sides cancels.
   if len(ours) > 1:
     scores = [np.array([read(m.sum(0)) for m in side]) for side in (ours, control)]
     difference = statistics.difference_over_seeds(*scores)

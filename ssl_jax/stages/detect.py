@@ -163,7 +163,7 @@ def _detect(detector: _Detector, record: Record, folder: Path, distance: float |
   replace_text(folder / 'points' / f'{name}.csv', table)
   points, classes = record['points'], record['classes']
   counts = detection_scores.tp_fp_fn(cells, points, classes, detector.classes, distance)
-  # Same image twice, so that points do not hide each other.
+  # On two copies, so that points do not hide each other.
   pictures = [
     overlays.draw_cells(image, points, classes),
     overlays.draw_cells(image, cells.points, cells.classes),

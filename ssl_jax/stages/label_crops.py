@@ -42,6 +42,7 @@ USES = (
 ROWS = 4
 """Crops that the picture shows."""
 
+# Inclusive ranges of the arguments below.
 RANGES = {'prominence': (0, 1), 'inertia': (0, 1), 'count': (1, 10**6), 'max_tries': (1, 10**6)}
 
 
@@ -54,12 +55,15 @@ def check(spec: StageSpec, earlier: Mapping[str, StageSpec], splits: Splits) -> 
   stage_kwargs = spec.stage_kwargs
   settings = spec.settings
   where = f'stages.{spec.name}'
+  # The networks of `of` must be averageable, seed by seed.
   check_members(spec, earlier)
   if [*settings.views] != ['crop'] or len(settings.batch) != 1:
     raise UserError(f"{where} labels one view, called 'crop', of one stream; give it no other.")
+  # A stream without a stage to fill it, or a stage whose images nothing draws.
   if ('generated' in settings.batch) != bool(stage_kwargs.get('generated')):
     raise UserError(f'{where}: generated (a synthesize stage) and batch.generated need each other.')
   for key, (low, high) in RANGES.items():
+    # An argument that the page leaves out is read as its upper end, which is in range.
     value = stage_kwargs.get(key, high)
     if not low <= value <= high:
       raise UserError(f'{where}: {key}={value} is not in the range {range_text(low, high)}.')
@@ -109,10 +113,13 @@ def with_candidate(
   A candidate below `min_prominence` is rejected at once. Any other moves the threshold,
   T = inertia T + (1 - inertia) entropy, and is accepted if its entropy is not above it.
   """
+  # The threshold begins at 0 and moves before the comparison; the paper leaves this open. If it
+  # moved on acceptance alone, it would stay at 0 and accept nothing.
   threshold = record.threshold
   prominent = prominence >= min_prominence
   if prominent:
     threshold = inertia * threshold + (1 - inertia) * entropy
+  # A crop is accepted if the networks are no less certain about it than they usually are.
   accepted = int(prominent and entropy <= threshold)
   number = len(record.candidates)
   candidate = Candidate(number, prominence, entropy, threshold, accepted)
@@ -124,7 +131,9 @@ def foreground_entropy(probs: np.ndarray) -> np.ndarray:
 
   `probs` are those of the classes without the background; there is no (1 - p) term.
   """
+  # Sums of thousands of small terms decide near the threshold, so they are added in float64.
   probs = np.asarray(probs, np.float64)
+  # p ln p goes to 0 with p; the maximum keeps NumPy from warning about ln 0.
   terms = np.where(probs > 0, probs * np.log(np.maximum(probs, 1e-300)), 0.0)
   return -terms.reshape(len(probs), -1).sum(1)
 
@@ -174,32 +183,40 @@ def stage(
   splits = build.splits(settings.data)
   inputs = settings.part(Inputs)
   seeds = settings.part(Seeds)
+  # Networks are compiled once and serve all seeds.
   ensemble = Ensemble(folder.parent, of)
   done: dict[int, Figures] = {}
   for seed, seed_folder in run_folder.folders_of_seeds(seeds, folder).items():
     predict_fn, _ = ensemble.predict_fn(seed)
+    # By default crops are of the stream that `batch` names: 'labeled' or 'unlabeled'.
     made = NOTHING
     if generated:
       source_folder = run_folder.folders_of_seeds(seeds, folder.parent / generated)[seed]
       made = {'generated': StoredPairs(source_folder)}
+    # Exactly one stream, as `check` has made sure.
     ((name, stream),) = build.streams(inputs, splits, seed, made).items()
     label = functools.partial(
       _label, predict_fn, _crops(inputs, name, stream, seed), union, bool(generated)
     )
     for kind in ('images', 'masks'):
       (seed_folder / kind).mkdir(parents=True, exist_ok=True)
+    # A killed stage continues from its record: candidates depend on their number alone.
     record = read_record(seed_folder)
     bar = tqdm(total=count, initial=record.accepted, unit=' crops', desc=folder.name)
+    # The second condition ends the stage where `count` is out of reach.
     while record.accepted < count and len(record.candidates) < max_tries * count:
       if stop():
         raise Stopped(f'{folder.name}: stopped and saved; the same command goes on.')
       before = record.accepted
+      # The record holds whole batches only, so its length gives the number of the next one.
       labeled = label(len(record.candidates) // stream.batch)
+      # One after another, because each candidate moves the threshold for the next.
       for i in range(len(labeled.images)):
         record = with_candidate(
           record, float(labeled.prominence[i]), float(labeled.entropy[i]), prominence, inertia
         )
         if record.candidates[-1].accepted and parallel.is_main():
+          # Names are the candidates' numbers, as candidates.csv lists them.
           file = f'{record.candidates[-1].candidate:06d}.png'
           images.write_image(seed_folder / 'images' / file, as_uint8(labeled.images[i]))
           images.write_mask(seed_folder / 'masks' / file, labeled.masks[i])
@@ -228,10 +245,14 @@ def _label(
   number: int,
 ) -> _Labeled:
   """Labels the crops of a batch; their prominence is of the old masks, or `by_new_mask`."""
+  # [B, H, W, C], and twice [B, H, W].
   shown, old, valid = crops(number)
+  # Padded pixels are shown to the network but count neither for the entropy nor in the mask.
   probs = np.where(valid[..., None], predict_fn(shown), 0)
   new = np.where(valid, probs.argmax(-1), IGNORE).astype(np.uint8)
+  # Generated images have no old mask to measure.
   prominence = marked_fraction(new if by_new_mask else old)
+  # Pixels that were annotated stay annotated; the networks only add what the masks lack.
   if union:
     new = np.where((old > 0) & (old != IGNORE), old, new).astype(np.uint8)
   return _Labeled(shown, new, prominence, foreground_entropy(probs[..., 1:]))
@@ -248,8 +269,10 @@ def _crops(inputs: Inputs, name: str, stream: Stream, seed: int) -> CropMaker:
 
   @functools.partial(jax.jit, out_shardings=parallel.replicated())
   def make(batch: Any, number: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
+    # A key for each batch, so that a resumed stage draws the same crops.
     batch_key = jax.random.fold_in(key, number)
     view = make_views.make_views(inputs.views, batch, inputs.crop_size, batch_key)['crop']
+    # Zeros of the shape of the mask.
     label = view.label if view.label is not None else 0 * view.valid
     return view.image, label, view.valid
 
@@ -287,6 +310,7 @@ def write_record(folder: Path, record: CropRecord) -> None:
   table.writerow(Candidate._fields)
   for candidate in record.candidates:
     number, *values, accepted = candidate
+    # repr() is the shortest text that reads back as the same float.
     table.writerow([f'{number:06d}', *map(repr, values), accepted])
   replace_text(folder / CANDIDATES, text.getvalue())
 
@@ -300,6 +324,7 @@ def _finish(folder: Path, record: CropRecord, classes: Sequence[str], where: str
     )
   pairs = StoredPairs(folder)
   if parallel.is_main():
+    # Evenly spaced from the first accepted crop to the last.
     chosen = np.unique(np.linspace(0, len(pairs) - 1, ROWS).astype(int)).tolist()
     rows = [[pairs[i]['image'], np.asarray(pairs[i]['label'])] for i in chosen]
     names = [pairs[i]['name'] for i in chosen]

@@ -45,10 +45,12 @@ def check(spec: StageSpec, earlier: Mapping[str, StageSpec], splits: Splits) -> 
   subset = stage_kwargs.get('subset', 'all')
   if subset not in SUBSETS:
     raise UserError(f'{where}: subset={subset!r} is not one of {", ".join(SUBSETS)}.')
+  # Only a ranking can tell reliable images from the rest.
   if (subset != 'all') != bool(stage_kwargs.get('ranking')):
     raise UserError(
       f'{where}: subset=reliable or subset=rest, and ranking (a rank stage), need each other.'
     )
+  # At 1 no pixel would be confident enough.
   threshold = stage_kwargs.get('threshold', 0.0)
   if not 0 <= threshold < 1:
     raise UserError(f'{where}: threshold={threshold} is not at least 0 and below 1.')
@@ -57,6 +59,7 @@ def check(spec: StageSpec, earlier: Mapping[str, StageSpec], splits: Splits) -> 
 class _Row(NamedTuple):
   """A line of labels.csv."""
 
+  # Position in the unlabeled source, by which a later stage finds the image.
   index: int
   name: str
   confidence: str  # mean over the pixels, in 0..1
@@ -115,22 +118,30 @@ def stage(
   for seed, seed_folder in run_folder.folders_of_seeds(seeds, folder).items():
     stats = ensemble.stats(seed)
     predict_fn, _ = ensemble.predict_fn(seed)
+    # ST++ labels the reliable images first, and the rest with a network that learnt from those.
     indices = list(range(len(unlabeled)))
     if subset != 'all':
       ranking_folder = run_folder.folders_of_seeds(seeds, run / ranking)[seed]
       indices = _ranked(ranking_folder / 'ranking.csv', reliable=subset == 'reliable')
+    # Masks of the earlier stage that are compared with the new ones, of the same seed.
     before = run_folder.folders_of_seeds(seeds, run / stable)[seed] if stable else None
     keeps = Filter(stats.classes, min_voxels, before, agreement)
     quality = Quality(stats.classes, splits.truth)
     journal = Journal(seed_folder, indices)
+    # A generator: images are predicted one by one while the loop below runs.
     predictions = predict_labels(predict_fn, _images(unlabeled, journal.waiting), scales, flip)
+    # `ids` and `confidence` are [*space]: the likeliest class and its probability. `position` is
+    # the place among the waiting images, not the index in the data set.
     for position, ids, confidence in journal.through(predictions, stop, folder.name):
       index = journal.waiting[position]
       name = unlabeled[index]['name']
+      # IGNORE keeps uncertain pixels out of the loss of the stage that learns from these masks.
       mask = np.where(confidence >= threshold, ids, np.uint8(IGNORE))
+      # Images that are left out have a line as well: a resumed stage does not do them again.
       line = {'name': name, 'kept': keeps.passes(mask, name)}
       if line['kept']:
         line |= quality.count(index, mask, confidence)
+        # The mask comes before its line: after a kill between the two the image is repeated.
         if parallel.is_main():
           mask_store.write_training_mask(seed_folder, name, mask)
       journal.write(index, line)
@@ -138,12 +149,14 @@ def stage(
     _write_rows(seed_folder, rows)
     if rows and parallel.is_main():
       _draw(seed_folder, splits, unlabeled, rows)
+    # An empty ranking is no mistake; images that were all filtered out are.
     if not rows and indices:
       raise UserError(
         f'{folder.name}: none of {len(indices)} images is kept; lower min_voxels or agreement.'
       )
     left_out = float(len(indices) - len(rows))
     figures_of_seeds.append(quality.write(seed_folder) | {'labels/left_out': left_out})
+  # A class that was never predicted with one seed has no precision there, and no mean.
   shared = set.intersection(*map(set, figures_of_seeds))
   means = {}
   for name in sorted(shared):
@@ -155,6 +168,7 @@ def _rows(journal: Journal, quality: Quality) -> list[_Row]:
   """The lines of labels.csv, whose images are also counted in `quality`."""
   rows = []
   for index, line in journal.lines().items():
+    # From the journal, so that images of an earlier, killed call are counted too.
     if line['kept']:
       quality.add(line)
       confidence = f'{line["confidence"] / line["pixels"]:.4f}'
@@ -179,6 +193,7 @@ def _draw(
   folder: Path, splits: Splits, unlabeled: Source, rows: Sequence[_Row], count: int = 2
 ) -> None:
   """Draws the masks of highest and of lowest confidence, beside the hidden truth where known."""
+  # Best first; the picture shows both ends.
   order = sorted(rows, key=lambda row: -float(row.confidence))
   lowest = max(len(order) - count, count)  # no mask is drawn twice
   table, names, scores = [], [], []
@@ -200,6 +215,7 @@ def _draw(
 
 def _miou(truth: np.ndarray, mask: np.ndarray, num_classes: int) -> float:
   """The mean IoU in percent of a mask, over the pixels that it labels."""
+  # The mIoU is of what the network would be taught.
   labeled = mask != IGNORE
   matrix = confusion.confusion_matrix(truth[labeled], mask[labeled], num_classes)
   return float(confusion.mean_iou(matrix))

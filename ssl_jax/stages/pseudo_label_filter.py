@@ -40,7 +40,7 @@ class Filter(NamedTuple):
 
   def _dice(self, earlier: UInt8[np.ndarray, '*space'], mask: UInt8[np.ndarray, '*space']) -> float:
     """The Dice in 0..1 of two masks, mean over the classes but the background."""
-    # Pixels below the threshold count as background here, and so lower the agreement.
+    # Pixels below the threshold count as background here, which may lower the agreement.
     known = np.where(mask == IGNORE, 0, mask)
     matrix = confusion.confusion_matrix(earlier, known, len(self.classes))
     scores = confusion.per_image(matrix[None], self.classes)

@@ -36,11 +36,13 @@ def check(spec: StageSpec, earlier: Mapping[str, StageSpec], splits: Splits) -> 
   where = f'stages.{spec.name}'
   teacher = spec.stage_kwargs['of']
   required(splits.unlabeled, f'{where} ranks unlabeled images, and there are none.')
+  # A single snapshot is the last network, which has nothing to be compared with.
   if earlier[teacher].settings.num_snapshots < 2:
     raise UserError(
       f'{where} compares earlier networks with the last; let {teacher} keep some: num_snapshots=3.'
     )
   fraction = spec.stage_kwargs.get('fraction', 0.5)
+  # At 0 no image would be reliable, and the next stage would have nothing to learn from.
   if not 0 < fraction <= 1:
     raise UserError(f'{where}: fraction={fraction} is not above 0 and at most 1.')
 
@@ -77,6 +79,7 @@ def stage(
   trained_folder = folder.parent / of
   trained_settings = run_folder.read_settings(trained_folder)
   seeds = trained_settings.part(Seeds)
+  # The last of them is the final network, against which the earlier ones are held.
   snapshots = _snapshot_steps(trained_settings.part(Loop))
   own_folders = run_folder.folders_of_seeds(seeds, folder)
   network = None
@@ -88,6 +91,8 @@ def stage(
     seed_folder = own_folders[seed]
     journal = Journal(seed_folder, range(len(unlabeled)))
     predictions = []
+    # One generator for each snapshot; they advance together below, so only the masks of the current
+    # images are in memory.
     for step in snapshots:
       predict_fn, _ = network.predict_fn(checkpoints_folder, step)
       predictions.append(predict_labels(predict_fn, _images(unlabeled, journal.waiting)))
@@ -95,8 +100,10 @@ def stage(
     for of_image in journal.through(zip(*predictions, strict=True), stop, folder.name):
       position = of_image[0][0]
       masks = [mask for _, mask, _ in of_image]
+      # If masks still change late in training, the network is unsure of the image.
       line = {'reliability': reliability(masks, len(stats.classes))}
       journal.write(journal.waiting[position], line)
+    # [images], in the order of the source.
     scores = np.array([line['reliability'] for line in journal.lines().values()])
     _write_ranking(seed_folder, unlabeled, scores, fraction)
     means.append(np.mean(scores))
@@ -106,6 +113,7 @@ def stage(
 def _snapshot_steps(loop: Loop) -> list[int]:
   """The steps whose checkpoints a training keeps for good."""
   count = loop.num_snapshots
+  # The same steps as in training.loop.train, which keeps these checkpoints.
   return [round(loop.steps * part / count) for part in range(1, count + 1)]
 
 
@@ -128,6 +136,7 @@ def _images(source: Source, indices: Sequence[int]) -> Iterator[np.ndarray]:
 
 def _write_ranking(folder: Path, source: Source, scores: np.ndarray, fraction: float) -> None:
   """Writes ranking.csv: index, name, reliability, and whether the image is among the reliable."""
+  # Stable, so that equal scores keep the order of the source on every machine.
   order = np.argsort(-scores, kind='stable')
   reliable = round(fraction * len(order))
   text = io.StringIO()

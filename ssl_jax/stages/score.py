@@ -30,6 +30,7 @@ def check(spec: StageSpec, earlier: Mapping[str, StageSpec], splits: Splits) -> 
     UserError: if it is not.
   """
   where = f'stages.{spec.name}'
+  # Several networks can be averaged only under conditions.
   check_members(spec, earlier)
   names = names_of(spec.stage_kwargs['of'])
   checkpoint = spec.stage_kwargs.get('checkpoint', 'last')
@@ -42,10 +43,12 @@ def check(spec: StageSpec, earlier: Mapping[str, StageSpec], splits: Splits) -> 
   if checkpoint != 'last':
     problem = f'{where}: checkpoint={checkpoint!r} needs validation images (data.val).'
     required(splits.val, problem)
+  # Checkpoints that are best by a loss exist only if the training computed that loss.
   for name in names:
     by_loss = checkpoint in ('best_supervised', 'best_total')
     if by_loss and not earlier[name].settings.watch_losses:
       raise UserError(f'{where}: let {name} keep them: watch_losses=True.')
+  # A match replaces the head, so it is about one network.
   if match := spec.stage_kwargs.get('match'):
     if len(names) > 1:
       raise UserError(f'{where}: match names the clusters of one stage, not of several.')
@@ -62,6 +65,7 @@ def _check_match(match: Mapping[str, str], learning: Learning, where: str) -> No
       guess = registry.nearest(key, fields)
       raise UserError(f'{where}: match.{key} is no field of match{guess}.')
   asked = Match(**match)
+  # Every network has the head 'class'.
   heads = ('class', *(learning.heads or ()))
   if asked.head not in heads:
     raise UserError(f'{where}: match.head={asked.head!r} is not one of {", ".join(heads)}.')
@@ -101,6 +105,7 @@ def stage(
     Stopped: if it was asked to stop; the stage begins again then.
   """
   ensemble = Ensemble(folder.parent, of)
+  # Members of an ensemble have the same seeds; data and classes are read off the first.
   trained = ensemble.settings[0]
   splits = build.splits(trained.data)
   chosen = trained.match
@@ -111,9 +116,11 @@ def stage(
   for seed, seed_folder in seed_folders.items():
     if stop():
       raise Stopped(f'{folder.name}: stopped; the same command begins this stage again.')
+    # Statistics of the data that the network was trained with, not of today's.
     stats = ensemble.stats(seed)
     if chosen is not None:
       clusters, step = ensemble.cluster_predict_fn(seed, checkpoint, chosen)
+      # Which class each cluster means is fitted on training images, never on those that are scored.
       table = cluster_matching.match_clusters(
         clusters, splits.labeled, len(splits.classes), chosen.how
       )
@@ -126,8 +133,10 @@ def stage(
       done[seed] |= write_evaluation(evaluation, seed_folder, name, stats.classes)
     if train:
       done[seed] |= missing_labels.score(predict_fn, splits, stats, seed_folder)
+    # A single seed has the folder of the stage, whose done.json the run writes.
     if len(seed_folders) > 1:
       write_done(seed_folder, done[seed])
+  # Drawn once for the stage, since the bars are means over seeds.
   if train:
     missing_labels.draw(folder, done, splits, seed_folders[min(seed_folders)])
   return mean_over_seeds(done)

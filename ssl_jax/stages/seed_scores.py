@@ -17,6 +17,7 @@ from ssl_jax.types import CELLS, Figures, Splits
 
 def mean_over_seeds(done: Mapping[int, Figures]) -> Figures:
   """Returns the figures of one seed; of several, their means and, as seed_N/..., each one's."""
+  # No prefix and no mean for a single seed.
   if len(done) == 1:
     return dict(next(iter(done.values())))
   # A mean of some of the seeds would mislead, so a figure that one of them lacks has none.
@@ -43,6 +44,7 @@ def shares_to_expect(learning: Learning, splits: Splits) -> dict[str, float] | N
 
 def learns_from_labels_alone(stage: Path) -> bool:
   """Returns whether a stage is a supervised control: its networks learn from drawn labels alone."""
+  # An ensemble is a control only if all its members are.
   for trained in trained_stages(stage):
     settings = run_folder.read_settings(trained)
     if not all(stage_list.learns_from_labels(method) for method in settings.methods):

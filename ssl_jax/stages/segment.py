@@ -38,6 +38,7 @@ def check(spec: StageSpec, earlier: Mapping[str, StageSpec], splits: Splits) -> 
   where = f'stages.{spec.name}'
   check_members(spec, earlier)
   _test_volumes(splits, where)
+  # At an overlap of 1 a window would never move on.
   if not 0 <= stage_kwargs.get('overlap', 0) < 1 or stage_kwargs.get('batch', 1) < 1:
     raise UserError(f'{where}: overlap is in 0..1 (and below 1), batch at least 1.')
   blend = stage_kwargs.get('blend', 'constant')
@@ -47,6 +48,7 @@ def check(spec: StageSpec, earlier: Mapping[str, StageSpec], splits: Splits) -> 
 
 def _test_volumes(splits: Splits, where: str) -> tuple[Source, VolumePreprocessing]:
   """The test volumes, and how they are prepared for the network."""
+  # Only data sets of volumes have a preprocessing.
   if splits.preprocessing is None or splits.test is None:
     raise UserError(f'{where} is for test volumes (data.name=nifti), and there are none.')
   return splits.test, VolumePreprocessing(**splits.preprocessing)
@@ -93,6 +95,7 @@ def stage(
   splits = build.splits(settings.data)
   test, preprocessing = _test_volumes(splits, f'stages.{folder.name}')
   window = ensemble.settings[0].crop_size
+  # Windows have the size of the crops that the network was trained on.
   windows = volumes.WindowSettings(window, overlap, blend, batch, max_voxels, largest)
   done: dict[int, Figures] = {}
   for seed, seed_folder in run_folder.folders_of_seeds(settings.part(Seeds), folder).items():
@@ -100,15 +103,19 @@ def stage(
     for kind in ('masks', 'traces'):
       (seed_folder / kind).mkdir(parents=True, exist_ok=True)
     journal = Journal(seed_folder, range(len(test)))
+    # Here the journal passes on indices, and the case is segmented inside the loop.
     for index in journal.through(journal.waiting, stop, folder.name, 'volumes'):
       record = test[index]
       ids, spacing, line = _segment_case(predict_fn, record, preprocessing, windows, seed_folder)
+      # The mask as its file has it, not resampled: scores are taken on the volume's own grid.
       truth, _ = nifti.read_labels(record['mask_file'])
+      # After the mask and the trace, so that a line means that the case is complete.
       journal.write(
         index, line | organs.organ_scores(truth, ids, spacing, splits.classes, tolerance)
       )
     rows = list(journal.lines().values())
     _write_cases(seed_folder, rows)
+    # Tables are written once, from all lines of the journal.
     replace_text(seed_folder / 'organs.md', organs.organ_table(rows, splits.classes))
     done[seed] = _means(rows)
     if len(ensemble.seeds()) > 1:
@@ -125,6 +132,7 @@ def _segment_case(
 ) -> tuple[np.ndarray, Sequence[float], dict[str, Any]]:
   """Segments a volume and writes its mask; its class ids, voxel sides in mm, and what it took."""
   name = record['name']
+  # Reading and writing are part of the cost, as a user would see it.
   with ResourceMeter() as meter:
     volume = nifti.read_volume(record['file'])
     segmentation = volumes.segment_volume(predict_fn, volume, preprocessing, windows)
@@ -139,8 +147,10 @@ def _means(rows: Sequence[Mapping[str, Any]]) -> Figures:
   """Means over the cases; an infinite distance is in none."""
   means = {}
   for name in rows[0]:
+    # A surface distance is infinite where an organ was missed altogether; the DSC tells of those.
     values = [row[name] for row in rows if name != 'name' and np.isfinite(row[name])]
     if values:
+      # Costs are no scores of the test split, so they have no prefix.
       means[name if name in organs.COSTS else f'test/{name}'] = float(np.mean(values))
   return means
 
@@ -154,6 +164,7 @@ def _write_trace(path: Path, meter: ResourceMeter) -> None:
 
 def _write_cases(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
   text = io.StringIO()
+  # All cases have the same columns, those of the first.
   lines = csv.DictWriter(text, [*rows[0]])
   lines.writeheader()
   lines.writerows(rows)

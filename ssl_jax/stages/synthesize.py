@@ -33,10 +33,12 @@ def check(spec: StageSpec, earlier: Mapping[str, StageSpec], splits: Splits) -> 
   """
   stage_kwargs = spec.stage_kwargs
   where = f'stages.{spec.name}'
+  # Generators and judges are read seed by seed.
   for key in ('of', 'judge'):
     name = stage_kwargs.get(key)
     if name and not same_seeds(spec, earlier[name]):
       raise UserError(f'{where}: {name} has other seeds; they are read in pairs.')
+  # The kernel distance needs pairs of different images.
   if stage_kwargs.get('count', 2) < 2 or stage_kwargs.get('enlarge', 1) < 1:
     raise UserError(f'{where}: count is at least 2 images, and enlarge a factor of at least 1.')
 
@@ -74,6 +76,7 @@ def stage(
   gan_inputs = gan_settings.part(Inputs)
   gan_folders = run_folder.folders_of_seeds(gan_settings.part(Seeds), gan_folder)
   latent_size = gan_samples.game_of(gan_settings, f'stages.{of}').latent
+  # Generators are trained on small images, which are enlarged to the scale of the data.
   size = [round(side * enlarge) for side in gan_inputs.crop_size]
   splits = build.splits(settings.data)
   network = None
@@ -84,11 +87,14 @@ def stage(
       network = TrainedNetwork(gan_settings, stats, build_gan)
     # A generator's "predictions" are images; there are no classes to match.
     generate, step = network.cluster_predict_fn(gan_folders[seed])
+    # [count, latent]; 7 keeps these numbers apart from others that are drawn from the seed.
     latent = np.random.default_rng([seed, 7]).standard_normal((count, latent_size))
     (seed_folder / 'images').mkdir(parents=True, exist_ok=True)
     generated = _generate(generate, latent.astype(np.float32), size, seed_folder, stop, folder.name)
     streams = build.streams(gan_inputs, splits, seed)
+    # Two sets of `count` for the distances: one to compare with, one that shows the best possible.
     real = gan_samples.real_images(gan_inputs, streams, 2 * count if judge else gan_samples.SAMPLES)
+    # Real images are blurred by the same enlargement, or it alone would tell the two apart.
     real = np.stack([images.resize(image, size, smooth=True) for image in real])
     shown = gan_samples.SAMPLES
     gan_samples.draw_grid(seed_folder / 'picture.png', generated[:shown], real[:shown])
@@ -116,9 +122,11 @@ def _generate(
     batch = np.pad(batch, [(0, BATCH - count), (0, 0)])  # so that one program serves all batches
     for image in generate(batch)[:count]:
       enlarged = images.resize(image, size, smooth=True)
+      # [0, 1] to 0..255, rounded to the nearest.
       pixels = (np.clip(enlarged, 0, 1) * 255 + 0.5).astype(np.uint8)
       if parallel.is_main():
         images.write_image(folder / 'images' / f'{len(generated):06d}.png', pixels)
+      # Not rounded, like the real images that they are compared with.
       generated.append(enlarged)
   return np.stack(generated)
 
@@ -133,6 +141,7 @@ def _distances(judge: Path, seed: int, generated: np.ndarray, real: np.ndarray) 
   features = kernel_distance.encoder_features(
     build.network(learning, stats), predicting_weights(learning, state), stats.standardize
   )
+  # [count, d] each.
   first, second = np.split(features(real), 2)
   return {
     'kid': kernel_distance.kernel_distance(first, features(generated)),

@@ -37,9 +37,11 @@ def check(spec: StageSpec, earlier: Mapping[str, StageSpec], splits: Splits) -> 
   settings = spec.settings
   inputs = settings.part(Inputs)
   where = f'stages.{spec.name}'
+  # Everything that can be known beforehand is refused now, before any stage has trained.
   _check_selection(settings.part(Selection), splits)
   training_sources.check_streams(spec)
   training_sources.check_images(inputs, splits)
+  # Validation images have true labels; no stream of pseudo-labels could be made of them.
   if settings.watch_losses and (spec.stage_kwargs.get('pseudo') or spec.stage_kwargs.get('replay')):
     raise UserError(f'{where}: watch_losses cannot tell a loss on pseudo-labels.')
   if splits.task == CELLS:
@@ -49,6 +51,7 @@ def check(spec: StageSpec, earlier: Mapping[str, StageSpec], splits: Splits) -> 
   # It is read only when training begins, which may be hours of earlier stages later.
   build.pretrained_file(settings.model)
   if init_from := spec.stage_kwargs.get('init_from'):
+    # The weights must fit the network, and each seed starts from the same seed of the other stage.
     before = earlier[init_from].settings
     for field in ('model', 'heads', 'seed', 'num_seeds'):
       ours, theirs = getattr(settings, field), getattr(before, field)
@@ -62,6 +65,7 @@ def _check_selection(selection: Selection, splits: Splits) -> None:
   """Raises UserError where a checkpoint cannot be chosen as asked."""
   checkpoint = selection.checkpoint
   if (selection.watch_losses or checkpoint != 'last') and splits.val is None:
+    # The message names the setting that asks for validation images.
     which = 'watch_losses looks'
     if checkpoint != 'last':
       which = f'checkpoint={checkpoint!r} chooses'
@@ -74,6 +78,7 @@ def _check_selection(selection: Selection, splits: Splits) -> None:
 
 def _check_cells(inputs: Inputs, splits: Splits) -> None:
   """Raises UserError where settings for masks would be at odds with patches."""
+  # Patches of a data set all have one size, so that of the first is compared.
   scored = splits.test or splits.val
   patch = (scored or splits.labeled)[0]['image'].shape[:2]
   if scored and patch != inputs.crop_size:
@@ -81,6 +86,7 @@ def _check_cells(inputs: Inputs, splits: Splits) -> None:
       f'crop_size={inputs.crop_size}, but data.size makes patches of {patch}; use one size.'
     )
   for name, view in inputs.views.items():
+    # After pasting a patch would hold parts of two cells, of two classes.
     if view.get('cutmix'):
       raise UserError(f'View {name!r}: cutmix pastes pixels, and patches have one label each.')
 
@@ -123,10 +129,12 @@ def stage(
   """
   run = folder.parent
   splits = build.splits(settings.data)
+  # Statistics of the training images normalize all splits.
   stats = dataset_stats.compute_stats(splits, settings.normalize)
   learner = build.learner(settings.part(Learning), settings.part(Inputs), settings.steps, stats)
   seed_folders = run_folder.folders_of_seeds(settings.part(Seeds), folder)
   done: dict[int, Figures] = {}
+  # A killed stage does only those seeds that have no done.json yet.
   waiting = []
   for seed, seed_folder in seed_folders.items():
     figures = read_done(seed_folder)
@@ -135,9 +143,12 @@ def stage(
     else:
       done[seed] = figures
   vmap_seeds = settings.vmap_seeds
+  # A batch of seeds is faster than one after another on an accelerator, and slower on a CPU.
   if vmap_seeds is None:
     vmap_seeds = parallel.has_accelerator()
+  # All waiting seeds in one program, or one after another.
   group_size = max(len(waiting), 1) if vmap_seeds else 1
+  # Both functions are compiled once; seeds differ in data and weights only.
   training = _Training(
     settings=settings,
     splits=splits,
@@ -155,6 +166,7 @@ def stage(
     initializer=_initializer(settings, run / init_from if init_from else None, stats),
     stop=stop,
   )
+  # done.json of a single seed is written by the run, because its folder is the stage's.
   for start in range(0, len(waiting), group_size):
     group = {seed: seed_folders[seed] for seed in waiting[start : start + group_size]}
     done |= _train_seeds(training, group, folder.name)
@@ -186,17 +198,21 @@ def _train_seeds(
   """Trains some seeds in one program and scores each; returns their figures by seed."""
   settings = training.settings
   held_out = training_sources.held_out(training.splits)
+  # Fractions of the classes among the labels, by which a lost class is noticed.
   expected = shares_to_expect(settings.part(Learning), training.splits)
   seeds = [_seed_run(training, seed, folder) for seed, folder in seed_folders.items()]
+  # 'fixmatch/seed_0+seed_1', or just 'fixmatch' for a single seed.
   names = [folder.name for folder in seed_folders.values() if folder.name != stage_name]
   states = loop.train(
     training.learner,
     training.update,
     seeds,
+    # An example [1, *space, C], by whose shape the weights are initialized.
     np.zeros((1, *settings.crop_size, training.stats.channels), np.float32),
     _monitor(training),
     loop=settings.part(Loop),
     label='/'.join([stage_name, '+'.join(names)] if names else [stage_name]),
+    # Without validation images there is no best checkpoint.
     best=_best_figures(settings) if 'val' in held_out else (),
     alarm=lambda figures: collapse.find_collapse(figures, expected),
     stop=training.stop,
@@ -210,8 +226,11 @@ def _train_seeds(
 def _seed_run(training: _Training, seed: int, folder: Path) -> loop.SeedRun:
   """What the loop needs of a seed: its streams, its folder, and how its weights begin."""
   settings = training.settings
+  # Refuses to resume with other data than the training began with.
   training_sources.keep_stats(folder, training.stats)
+  # Members of an ensemble share the number of the seed and differ in everything random.
   draw_seed = stream.member_seed(seed, training.member)
+  # A replay buffer plans all its draws in advance, so that a resumed training repeats them.
   draws = {name: settings.steps * size for name, size in settings.batch.items()}
   made = training_sources.stage_sources(
     training.outputs, settings.part(Seeds), training.splits, seed, draw_seed, draws
@@ -232,10 +251,12 @@ def _monitor(training: _Training) -> Callable[[TrainState, bool], dict[str, floa
   def evaluate_state(state: TrainState, everything: bool) -> dict[str, float]:
     figures = {}
     predict_fn, _ = _predict_fn(training, state)
+    # Between regular evaluations a save needs only the figures by which the best is found.
     evaluations = _evaluate(training, predict_fn, held_out if everything else ['val'])
     for split, evaluation in evaluations.items():
       for name, value in evaluation.scores.items():
         figures[f'{split}/{name}'] = value
+    # The metric by which 'best' is chosen has one name for all tasks (see checkpoint.SELECTABLE).
     if 'val' in evaluations:
       figures['val/score'] = evaluations['val'].scores[primary]
     if losses is not None:
@@ -259,15 +280,18 @@ def _final_figures(
 ) -> dict[str, Any]:
   """Scores the chosen checkpoint of a seed and writes its evaluations."""
   checkpoint = training.settings.checkpoint
+  # `state` is the last one, as the loop returned it; here it only gives the shapes.
   if checkpoint != 'last':
     checkpoints = Checkpoints(folder / 'checkpoints', read_only=True)
     chosen = checkpoints.restore(state, checkpoints.find(checkpoint))
     assert chosen is not None  # the last step itself is a checkpoint that was scored
     state = chosen
   figures: dict[str, Any] = {'steps': int(state.step)}
+  # Clusters are matched anew for the chosen checkpoint, and the table is kept for `predict`.
   predict_fn, table = _predict_fn(training, state)
   if table is not None:
     cluster_matching.write_table(folder, table)
+  # Judged by the last part of the log, not by one line that chance may have spoilt.
   faults = collapse.collapse_at_end(read_log(folder), expected)
   figures['collapsed'] = float(bool(faults))
   held_out = training_sources.held_out(training.splits)
@@ -287,6 +311,7 @@ def _best_figures(settings: Settings) -> list[str]:
 
 def _predict_fn(training: _Training, state: TrainState) -> tuple[PredictFn, np.ndarray | None]:
   """The predict function of a state, and which class each of its clusters means (or None)."""
+  # Volumes are predicted in windows of the crop size, images as a whole.
   predict_fn = state_predict_fn(training.predict, state, training.settings.crop_size)
   match = training.settings.match
   if match is None:
@@ -302,6 +327,8 @@ def _validation_losses(training: _Training) -> Callable[[TrainState], dict[str, 
   val = training_sources.required(
     training.splits.val, 'watch_losses looks on validation images; give some as data.val.'
   )
+  # All other settings stay, so the losses are those of the training on other images. Seed 0: every
+  # state is measured on the same views.
   shown = training.splits._replace(labeled=val, unlabeled=val)
   streams = build.streams(training.settings.part(Inputs), shown, 0)
   smallest = min(one.batch for one in streams.values())
@@ -310,13 +337,16 @@ def _validation_losses(training: _Training) -> Callable[[TrainState], dict[str, 
   @jax.jit
   def measure(state: TrainState, batch: Any, key: jax.Array) -> Mapping[str, jax.Array]:
     # The updated state is dropped, so no step is taken.
+    # Taking only the metrics lets the compiler leave out what is not needed for them.
     return training.learner.update(state, batch, key)[1]
 
   def losses(state: TrainState) -> dict[str, float]:
+    # One element for each batch: name -> scalar.
     steps: list[Mapping[str, jax.Array]] = []
     for i, batch in enumerate(stream.batches([streams], 0, count)):
       steps.append(measure(state, parallel.shard(batch), jax.random.key(i)))
     means = {name: float(np.mean([step[name] for step in steps])) for name in steps[0]}
+    # The supervised loss may have several terms (cross-entropy, Dice).
     supervised = [value for name, value in means.items() if name.startswith('loss/supervised/')]
     return {'val/loss': means['loss'], 'val/loss_supervised': sum(supervised)}
 
@@ -327,16 +357,19 @@ def _initializer(
   settings: Settings, first_stage: Path | None, stats: dataset_stats.DatasetStats
 ) -> Callable[[int], Callable[[TrainState], TrainState]]:
   """Returns, for a seed, what puts pretrained weights or those of an earlier stage into a state."""
+  # `pretrained_loader` gives a function that changes nothing where no file is named.
   if first_stage is None:
     load = build.pretrained_loader(settings.model)
     return lambda seed: load
   before = run_folder.read_settings(first_stage)
+  # Built with the settings of the earlier stage, which its checkpoints fit.
   network = TrainedNetwork(before, stats)
   folders = run_folder.folders_of_seeds(before.part(Seeds), first_stage)
 
   def of_seed(seed: int) -> Callable[[TrainState], TrainState]:
     def load(fresh: TrainState) -> TrainState:
       state = network.state(folders[seed], before.checkpoint)
+      # Only the weights are taken over; optimizer state and step count begin anew.
       return fresh.starting_from(ensembles.predicting_weights(before.part(Learning), state))
 
     return load

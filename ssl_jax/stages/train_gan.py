@@ -33,12 +33,14 @@ def check(spec: StageSpec, earlier: Mapping[str, StageSpec], splits: Splits) -> 
   # The game itself does not depend on the images, so any statistics will do to try its settings.
   stats = dataset_stats.DatasetStats(splits.classes, 1, None, (0.0,), (1.0,), {}, 0)
   build.gan_learner(game, settings.part(Learning), inputs, settings.steps, stats)
+  # The generator starts from 4 x 4 pixels and doubles the side at each of its levels.
   side = 4 * 2 ** len(game.generator)
   if inputs.crop_size != (side, side):
     raise UserError(
       f'{where}: crop_size={inputs.crop_size}, but a generator of {len(game.generator)} widths '
       f'makes images of {side} pixels a side.'
     )
+  # Each level of a discriminator halves the side.
   if side % 2 ** len(game.discriminator):
     raise UserError(
       f'{where}: {side} pixels cannot be halved {len(game.discriminator)} times, as '
@@ -70,17 +72,22 @@ def stage(settings: Settings, folder: Path, stop: Callable[[], bool]) -> Figures
   update = parallel.jit_update(learner.update)
   predict = parallel.jit_predict(learner.predict)
   latent_shape = (gan_samples.SAMPLES, game.latent)
+  # [SAMPLES, latent], the same vectors at every evaluation and for every seed, so that the grids
+  # show how one and the same image develops.
   latent = np.random.default_rng(0).standard_normal(latent_shape).astype(np.float32)
   example = np.zeros((1, *inputs.crop_size, stats.channels), np.float32)
   done: dict[int, Figures] = {}
+  # Seeds are trained one after another; `vmap_seeds` is for `train` stages only.
   seed_folders = run_folder.folders_of_seeds(settings.part(Seeds), folder)
   for seed, seed_folder in seed_folders.items():
     figures = read_done(seed_folder)
+    # With a single seed the stage's own done.json has been looked at before.
     if figures is not None and len(seed_folders) > 1:
       done[seed] = figures
       continue
     keep_stats(seed_folder, stats)
     streams = build.streams(inputs, splits, seed)
+    # The real images that each grid shows beside the generated ones.
     real = gan_samples.real_images(inputs, streams, gan_samples.SAMPLES)
     monitor = _monitor(predict, latent, real, seed_folder)
     (state,) = loop.train(
@@ -105,6 +112,7 @@ def _monitor(
   """Returns what shows and measures the images that a state generates of `latent`."""
 
   def evaluate_state(state: TrainState, everything: bool) -> dict[str, float]:
+    # [SAMPLES, H, W, C] in [0, 1].
     generated = predict(state, latent)
     gan_samples.draw_grid(folder / 'samples' / f'{int(state.step):06d}.png', generated, real)
     return {'samples/variety': gan_samples.variety(generated) / gan_samples.variety(real)}

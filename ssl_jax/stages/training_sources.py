@@ -40,12 +40,14 @@ def check_images(inputs: Inputs, splits: Splits) -> None:
   Raises:
     UserError: if a view's source is missing, or `crop_size` has too many or too few sides.
   """
+  # Asked here rather than in views/recipes.py, because it depends on the data set.
   for name, view in inputs.views.items():
     if view['source'] == 'unlabeled' and splits.unlabeled is None:
       raise UserError(
         f'There are no unlabeled images, of which the view {name!r} is made; give some as '
         f'--config.data.unlabeled=..., or take the view and its methods away.'
       )
+  # Images are [*space, C]: 2 axes of space, or 3 in volumes.
   axes = splits.labeled[0]['image'].ndim - 1
   if len(inputs.crop_size) != axes:
     raise UserError(
@@ -63,10 +65,12 @@ def check_streams(spec: StageSpec) -> None:
   stage_kwargs = spec.stage_kwargs
   where = f'stages.{spec.name}'
   replay = stage_kwargs.get('replay', {})
+  # The stream 'pseudo' is filled either by stages that wrote masks or from a replay buffer.
   has_pseudo_labels = bool(stage_kwargs.get('pseudo')) or 'pseudo' in replay
   if ('pseudo' in batch) != has_pseudo_labels:
     raise UserError(f'{where}: pseudo (stages that wrote masks) and batch.pseudo need each other.')
   for name in replay:
+    # Streams of the data set itself cannot be replaced by a buffer.
     if name not in batch or name in ('labeled', 'unlabeled'):
       raise UserError(f'{where}: replay={name} is a stream of its own and needs batch.{name}.')
   if stage_kwargs.get('buffer', 1) < 1 or not 0 <= stage_kwargs.get('renew', 0) <= 1:
@@ -97,6 +101,7 @@ def stage_sources(
   """
 
   def folder_of_seed(stage: Path) -> Path:
+    # Seeds are kept apart through all stages: seed 1 learns from the pseudo-labels of seed 1.
     return run_folder.folders_of_seeds(seeds, stage)[seed]
 
   sources: dict[str, Source] = {}
@@ -122,12 +127,15 @@ def keep_stats(folder: Path, stats: DatasetStats) -> None:
     UserError: if the data have changed since the training in this folder began.
   """
   path = folder / run_folder.STATS
+  # As a later process will read it: tuples have become lists.
   now = json.loads(json.dumps(stats._asdict()))
+  # Before the first step or checkpoint nothing depends on the old data yet.
   if not path.exists() or not has_begun(folder):
     replace_text(path, json.dumps(now, indent=1))
     return
   then = json.loads(path.read_text())
   for key, value in now.items():
+    # Runs of earlier versions lack fields that were added since; those have their defaults.
     before = then.get(key, DatasetStats._field_defaults.get(key))
     if before != value:
       raise UserError(
