@@ -67,9 +67,9 @@ def main() -> int:
 
 def train(words: Sequence[str] | None = None, program: str = 'python main.py') -> int:
   """Runs a page; returns the exit code: 0 done, 1 a mistake in a sentence, 130 interrupted."""
-  # absl has a --help of its own, which lists the flags of every imported library.
   words = list(sys.argv[1:] if words is None else words)
   sys.path.insert(0, str(pages_root()))  # pages import each other as configs.NAME
+  # absl has a --help of its own, which lists the flags of every imported library.
   if any(word in ('-h', '--help', '-help', '--helpfull', '--helpshort') for word in words):
     print(help_text(program))
     return 0
@@ -91,8 +91,8 @@ def _sentences(after_interrupt: str) -> Iterator[None]:
     signal.signal(signal.SIGTERM, _interrupt)
   try:
     yield
-  # The interpreter flushes stdout once more on exit; on a closed pipe that would print a traceback.
   except BrokenPipeError:  # the reader of a pipe, such as head, has left
+    # The interpreter flushes stdout once more on exit, which would fail on the closed pipe.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(1)
   except UserError as error:

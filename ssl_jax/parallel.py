@@ -113,8 +113,7 @@ def jit_update(update: Callable, seeds: int = 1) -> Callable:
   With several seeds all three arguments have a leading axis of that length: one program trains all.
   The buffers of the given state are reused for the new one, so it must not be used again.
   """
-  # vmap over seeds turns small matrix products into larger ones, which an accelerator needs to be
-  # busy.
+  # Small operations of several seeds become larger ones, which keep an accelerator busier.
   mapped = update if seeds == 1 else jax.vmap(update)
   return jax.jit(mapped, out_shardings=replicated(), donate_argnums=0)
 

@@ -40,8 +40,8 @@ def parse_all(tree: Mapping[str, Any]) -> tuple[Settings, list[str]]:
   if isinstance(side, int):
     own['crop_size'] = (side, side)
   settings = _section(Settings, own, '', problems)
-  # Relations between fields are checked only if each is right: a missing value would give a
-  # misleading second message.
+  # Relations between fields are checked only if each is right: a wrong one holds its default here,
+  # which could give a misleading second message.
   problems += _cross_checks(settings) if not problems else []
   return settings, problems
 
@@ -139,7 +139,6 @@ def _check_scalar(
     problems.append(f'{where}={value!r} is not {_SCALARS[kind]}.')
     return
   low, high, choices = (metadata.get(key) for key in ('low', 'high', 'choices'))
-  # Choices and range are those that the field itself declares.
   if choices and value not in choices:
     guess = registry.nearest(str(value), choices)
     problems.append(f'{where}={value!r} is not one of {", ".join(choices)}{guess}.')

@@ -102,10 +102,10 @@ def _check(options: argparse.Namespace) -> None:
 def _write(options: argparse.Namespace, budget_given: bool) -> tuple[DatasetStats, list[str]]:
   """Writes all predictions; the statistics of the run's data, and what could not be read."""
   predict_fn, stats, settings = load(options.run)
-  # The task of the data set decides what is written: volumes, cells or masks.
   where = options.images, options.out, options.resume
   # Megapixels for the user, pixels for the program.
   budget = int(options.budget * 1e6)
+  # The task of the data set decides what is written: volumes, cells or masks.
   if stats.preprocessing is not None:
     windows = WindowSettings(
       settings.crop_size,

@@ -55,8 +55,8 @@ def run(
     # The run folder must find them from wherever it is asked later.
     page['plugins'] = str(Path(page['plugins']).expanduser().resolve())
   registry.add_plugins(page.get('plugins'))
-  # Everything is checked before the folder is touched, so that a mistake leaves no trace in it.
   with _asked_to_stop() as stop:
+    # Everything is checked before the folder is touched, so that a mistake leaves no trace in it.
     specs = stage_list.resolve(page)
     notes = stage_list.reach(page, overrides)
     validate(specs)

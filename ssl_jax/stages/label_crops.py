@@ -55,7 +55,6 @@ def check(spec: StageSpec, earlier: Mapping[str, StageSpec], splits: Splits) -> 
   stage_kwargs = spec.stage_kwargs
   settings = spec.settings
   where = f'stages.{spec.name}'
-  # The networks of `of` must be averageable, seed by seed.
   check_members(spec, earlier)
   if [*settings.views] != ['crop'] or len(settings.batch) != 1:
     raise UserError(f"{where} labels one view, called 'crop', of one stream; give it no other.")

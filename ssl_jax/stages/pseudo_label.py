@@ -50,7 +50,7 @@ def check(spec: StageSpec, earlier: Mapping[str, StageSpec], splits: Splits) -> 
     raise UserError(
       f'{where}: subset=reliable or subset=rest, and ranking (a rank stage), need each other.'
     )
-  # At 1 no pixel would be confident enough.
+  # At 1 hardly any pixel would keep its label.
   threshold = stage_kwargs.get('threshold', 0.0)
   if not 0 <= threshold < 1:
     raise UserError(f'{where}: threshold={threshold} is not at least 0 and below 1.')

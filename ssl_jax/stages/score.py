@@ -30,7 +30,6 @@ def check(spec: StageSpec, earlier: Mapping[str, StageSpec], splits: Splits) -> 
     UserError: if it is not.
   """
   where = f'stages.{spec.name}'
-  # Several networks can be averaged only under conditions.
   check_members(spec, earlier)
   names = names_of(spec.stage_kwargs['of'])
   checkpoint = spec.stage_kwargs.get('checkpoint', 'last')

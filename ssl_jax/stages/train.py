@@ -166,10 +166,10 @@ def stage(
     initializer=_initializer(settings, run / init_from if init_from else None, stats),
     stop=stop,
   )
-  # done.json of a single seed is written by the run, because its folder is the stage's.
   for start in range(0, len(waiting), group_size):
     group = {seed: seed_folders[seed] for seed in waiting[start : start + group_size]}
     done |= _train_seeds(training, group, folder.name)
+    # The done.json of a single seed is written by the run, because its folder is the stage's.
     if len(seed_folders) > 1:
       for seed, seed_folder in group.items():
         write_done(seed_folder, done[seed])
