@@ -51,8 +51,10 @@ def sampled_indices(source: Source) -> list[int]:
 
   They are at most SAMPLED, and at least 2 but fewer than SAMPLED where images are large.
   """
+  # All images are taken to be as large as the first.
   pixels = np.prod(source[0]['image'].shape[:-1])
   count = int(np.clip(SAMPLED_PIXELS // pixels, 2, SAMPLED))
+  # Evenly spaced rather than the first ones: neighbours in a list (frames, sections) look alike.
   return np.unique(np.linspace(0, len(source) - 1, count).astype(int)).tolist()
 
 
@@ -75,11 +77,13 @@ def compute_stats(splits: Splits, normalize: str = 'data') -> DatasetStats:
   """
   mean, std = _mean_and_std(splits)
   channels = len(mean)
+  # Networks with ImageNet weights expect the standardization that they were trained with.
   if normalize == 'imagenet' and channels == 3:
     mean = np.array(IMAGENET_MEAN)
     std = np.array(IMAGENET_STD)
   if normalize == 'minmax':
     low, high = _min_and_max(splits)
+    # (x - low) / (high - low) in `standardize`; the floor is for a channel of one value.
     mean = low
     std = np.maximum(high - low, 1e-3)
   counts = {}
@@ -94,6 +98,7 @@ def compute_stats(splits: Splits, normalize: str = 'data') -> DatasetStats:
     mean=tuple(round(float(value), 6) for value in mean),
     std=tuple(round(float(value), 6) for value in std),
     counts=counts,
+    # Not `hash`, whose result for text is another one in every process.
     fingerprint=zlib.crc32(repr((*counts.items(), splits.digest)).encode()),
     task=splits.task,
     scale=splits.scale,
@@ -106,11 +111,14 @@ def _mean_and_std(splits: Splits) -> tuple[np.ndarray, np.ndarray]:
   means = []
   squares = []
   for image in _sampled_images(splits):
+    # All axes but the channels: 2 of an image, 3 of a volume.
     space = tuple(range(image.ndim - 1))
     means.append(image.mean(space))
     squares.append((image**2).mean(space))
   mean = np.mean(means, axis=0)
   square = np.mean(squares, axis=0)
+  # Var x = E x^2 - (E x)^2. Rounding can make it negative where a channel hardly varies, hence the
+  # floor.
   return mean, np.sqrt(np.maximum(square - mean**2, 1e-6))
 
 
@@ -129,8 +137,11 @@ def class_fractions(source: Source, classes: Sequence[str]) -> dict[str, float]:
   """Returns the fraction of each class among the labeled pixels (or patches) of a sample."""
   total = np.zeros(len(classes))
   for index in sampled_indices(source):
+    # [*space] class ids, or one id where the record is a patch.
     label = np.asarray(source[index]['label'])
+    # Ids beyond the named classes would make the count longer than `total`, so it is cut.
     total += np.bincount(label[label != IGNORE], minlength=len(classes))[: len(classes)]
+  # The floor avoids 0 / 0 if every sampled pixel is IGNORE.
   fractions = total / max(total.sum(), 1)
   return dict(zip(classes, fractions.tolist(), strict=True))
 
@@ -145,6 +156,7 @@ def preprocess_image(
   """
   scaled = images.rescale(image, stats.intensity, name)
   ready = images.to_channels(scaled, stats.channels, name)
+  # `data.scale` made the training images smaller, so a new one has to shrink alike.
   if stats.scale == 1:
     return ready
   size = [max(round(length * stats.scale), 1) for length in ready.shape[:2]]

@@ -21,8 +21,11 @@ def drop_copies(roles: dict[str, list[File]]) -> list[str]:
     UserError: if no labeled image is left.
   """
   notes = []
+  # The test keeps its images and training loses its copies. val comes first, so that training is
+  # compared with what is left of it.
   held_out = {'val': ['test'], 'labeled': ['test', 'val'], 'unlabeled': ['test', 'val']}
   for role, others in held_out.items():
+    # Content, not names: copies often have other names.
     hashes = {file.sha256 for other in others for file in roles[other]}
     copies = [file for file in roles[role] if file.sha256 in hashes]
     if copies:
@@ -61,7 +64,9 @@ def hold_out(files: Sequence[ImageFile], test_fraction: float | int, seed: int) 
       f'{files[0].image.parent} holds one labeled image, too few to set any aside for the test; '
       'add labeled images, give a test folder, or set data.test_fraction=0.'
     )
+  # At least one image on either side.
   count = min(max(1, round(test_fraction * len(files))), len(files) - 1)
+  # A set of indices: both parts keep the order of `files`, so only membership is random.
   chosen = set(np.random.default_rng(seed).permutation(len(files))[:count].tolist())
   test = [file for i, file in enumerate(files) if i in chosen]
   kept = [file for i, file in enumerate(files) if i not in chosen]

@@ -46,6 +46,7 @@ def list_pairs(folder: str | Path, role: str) -> list[ImageFile]:
         f'{file.image} has no mask in {mask_folder}; add one called {file.name}.png, or move '
         'the image to the unlabeled folder.'
       )
+  # Every image has exactly one mask from here on.
   return [file._replace(mask=masks[file.name]) for file in files]
 
 
@@ -55,6 +56,7 @@ def list_unlabeled(folder: str | Path) -> list[ImageFile]:
   Raises:
     UserError: if the folder is missing or holds no images.
   """
+  # So the same folder may be used with and without its masks.
   inner = Path(folder) / 'images'
   return list_files(inner if inner.is_dir() else Path(folder))
 
@@ -67,6 +69,8 @@ def subfolder(folder: Path, name: str, role: str, how: str) -> Path:
   """
   if not folder.is_dir():
     raise UserError(f'The folder {folder} ({role}) does not exist; check the path.')
+  # Published sets write Images/ as well as images/. Sorted, because the order of a folder's entries
+  # differs between file systems.
   for path in sorted(folder.iterdir()):
     if path.is_dir() and path.name.lower() == name:
       return path
@@ -82,10 +86,13 @@ def list_files(folder: Path) -> list[ImageFile]:
   files: dict[str, ImageFile] = {}
   for path in images.list_images(folder):
     name = path.stem
+    # cell.png and cell.tif would share one mask, and later one file of predictions.
     if name in files:
       raise UserError(
         f'{path} and {files[name].image.name} have the same name; rename one of them.'
       )
+    # Broken files are reported now, not hours into the training. The header suffices for that, and
+    # the hash finds copies of test images.
     data = images.read_bytes(path)
     header = images.decode_header(data, str(path))
     files[name] = ImageFile(name, path, None, header, hashlib.sha256(data).hexdigest())
@@ -101,6 +108,7 @@ def _match(files: Sequence[ImageFile], masks: Sequence[Path]) -> dict[str, Path]
     name = path.stem if path.stem in names else SUFFIX.sub('', path.stem)
     if name not in names:
       raise UserError(f'{path} has no image of that name in images/; add the image or remove it.')
+    # For example cell.png and cell_mask.png.
     if name in matched:
       raise UserError(
         f'{path} and {matched[name].name} are both masks of {name}; remove one of them.'

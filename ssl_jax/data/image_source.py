@@ -43,13 +43,16 @@ class ImageSource:
 
   def __getitem__(self, index: int) -> Record:
     file = self._files[index]
+    # -1 and the last index share one entry.
     index = int(index) % len(self)
     if index not in self._kept:
       record = self._reader.read(file)
       size = sum(value.nbytes for value in record.values() if isinstance(value, np.ndarray))
+      # Beyond the budget an image is decoded each time it is asked for.
       if not self._reader.reserve(size):
         return record
       self._kept[index] = record
+    # A shallow copy: callers may add keys; the arrays are shared and read-only.
     return self._kept[index].copy()
 
 
@@ -89,6 +92,7 @@ def make_sources(
   def source(files: Sequence[ImageFile]) -> ImageSource | None:
     return ImageSource(files, reader) if files else None
 
+  # Index i of `truth` must be index i of `unlabeled`, so it exists only if every image has a mask.
   unlabeled = roles['unlabeled']
   has_truth = bool(unlabeled) and all(file.mask for file in unlabeled)
   return ImageSplits(
@@ -122,11 +126,14 @@ class _RecordReader:
 
   def read(self, file: ImageFile) -> Record:
     """Reads an image, and its mask where it has one."""
+    # [H, W, C]
     image = images.to_channels(images.read_image(file.image), self._channels)
+    # 8-bit images are rescaled, too, if others are deep, so that all of a batch have one dtype.
     if self._floats:
       image = images.rescale(image, self.intensity, str(file.image))
     record = Record(image=image, name=file.name)
     if file.mask is not None:
+      # [H, W] class ids
       record['label'] = self._read_mask(file.mask)
     for value in record.values():
       if isinstance(value, np.ndarray):
@@ -140,6 +147,7 @@ def _make_reader(
   """Decides on the channels and the range of intensities; returns notes on them."""
   files = [file for role in roles.values() for file in role]
   dtypes = {str(file.header.dtype) for file in files}
+  # 1 or 3 of each image, so the largest is RGB if any image is.
   channels = {file.header.channels for file in files}
   reader = _RecordReader(read_mask, max(channels), floats=dtypes != {'uint8'})
   notes = []
@@ -152,8 +160,10 @@ def _make_reader(
     )
   if dtypes == {'uint8'}:
     return reader, notes
+  # The range comes from training images alone; val and test must not influence the preprocessing.
   training = [*roles['labeled'], *roles['unlabeled']]
   deep = [file for file in training if file.header.dtype != np.uint8]
+  # No training image shows which raw values are dark and bright.
   if not deep:
     odd = next(file.image for file in files if file.header.dtype != np.uint8)
     raise UserError(f'{odd} is not 8-bit but the training images are; convert it to 8-bit.')
@@ -174,10 +184,12 @@ def _fit_range(
 ) -> tuple[float, float]:
   """Low and high percentile of a bounded sample of raw pixels; of all for minimum and maximum."""
   if tuple(percentiles) == (0, 100):
+    # A sample would miss the extremes.
     ranges = [(pixels.min(), pixels.max()) for pixels in map(_flat_pixels, files)]
     low = min(low for low, _ in ranges)
     high = max(high for _, high in ranges)
   else:
+    # Evenly spaced over the files. Few pixels of many images say more than many pixels of a few.
     chosen = np.linspace(0, len(files) - 1, min(len(files), SAMPLED_IMAGES)).astype(int)
     sample = []
     for index in chosen:
@@ -186,6 +198,7 @@ def _fit_range(
       stride = max(1, len(pixels) // SAMPLED_PIXELS) | 1
       sample.append(pixels[::stride])
     low, high = np.percentile(np.concatenate(sample), percentiles)
+  # If all pixels have one value there is no range; 1 avoids a division by 0.
   return float(low), float(high) if high > low else float(low) + 1
 
 
@@ -195,6 +208,7 @@ def _flat_pixels(file: ImageFile) -> np.ndarray:
 
 def _digest(roles: Roles) -> str:
   """A content hash; changes if images, masks or splits change."""
+  # The role and the name count as well: moving an image from training to test changes the data.
   digest = hashlib.sha256()
   for role, files in roles.items():
     for file in files:

@@ -33,6 +33,8 @@ class Encoding(NamedTuple):
     """Turns a mask's values, all of them known ones, into class ids; IGNORE stays."""
     if self.values == tuple(range(len(self.values))):
       return mask.astype(np.uint8)
+    # `values` is sorted, so the position found is the class id. No encoding that comes here has
+    # IGNORE: each of its values, 255 included, is a class.
     return np.searchsorted(self.values, mask).astype(np.uint8)
 
 
@@ -41,9 +43,11 @@ def count_connected_ids(mask: Integer[np.ndarray, 'h w']) -> tuple[int, int]:
   ids = np.setdiff1d(mask, [0, IGNORE])
   if len(ids) == 0 or ids[0] < 0 or len(ids) > MAX_IDS:
     return 0, 0
+  # [H, W]: ids renumbered 1, 2, ... without gaps, as `find_objects` needs them; 0 elsewhere.
   ranks = np.where(np.isin(mask, ids), np.searchsorted(ids, mask) + 1, 0)
   connected = 0
   for rank, box in enumerate(ndimage.find_objects(ranks), start=1):
+    # Only the bounding box of an id is searched. Pixels that touch at a corner are connected.
     _, components = ndimage.label(ranks[box] == rank, np.ones((3, 3)))
     connected += components == 1
   return len(ids), connected
@@ -66,6 +70,7 @@ def find_encoding(
     UserError: naming a file, if the values could mean several things or do not fit the classes.
   """
   names = class_names(classes)
+  # A file for each value, so that messages can name one.
   file_of: dict[int, Path] = {}
   for combination, path in masks.items():
     for value in combination:
@@ -75,6 +80,7 @@ def find_encoding(
     raise UserError(
       f'{file_of[values[0]]} holds the negative value {values[0]}; save class ids >= 0.'
     )
+  # 255 is foreground here, not IGNORE: with nothing but 0 and IGNORE there would be no object.
   if values == [0, IGNORE] and (names is None or len(names) == 2):
     note = 'masks hold 0 and 255: read as background and foreground'
     return Encoding((0, IGNORE), False, names or ('background', 'foreground'), note)
@@ -101,6 +107,7 @@ def class_names(classes: int | Sequence[str] | None) -> tuple[str, ...] | None:
   """
   if classes is None or (not isinstance(classes, int) and len(classes) == 0):
     return None
+  # A string is a sequence as well: its letters would become the classes.
   if isinstance(classes, str) or (isinstance(classes, int) and not 2 <= classes <= IGNORE):
     raise UserError(
       f'data.classes={classes!r} must be a number of 2 to {IGNORE} classes or a list of their '
@@ -126,6 +133,7 @@ def _guess(file_of: Mapping[int, Path], connected_fraction: float) -> Encoding:
       f'{file_of[values[-1]]}), which look like instance ids; save class ids instead '
       '(0 = background, 1 = the first class, ...).'
     )
+  # Instances are nearly always one piece each, classes rarely.
   if len(ids) > FEW_IDS and connected_fraction > MIN_CONNECTED:
     raise UserError(
       f'The mask values {_list_values(file_of)} look like instance ids, each being one connected '
@@ -136,6 +144,7 @@ def _guess(file_of: Mapping[int, Path], connected_fraction: float) -> Encoding:
       f'The masks hold only the value{"s" * (len(values) > 1)} {_list_values(file_of)}, which '
       'leaves nothing to learn; check that they are the right files.'
     )
+  # Gaps (0, 2, 5) or other codes (0, 128, 255) have no single meaning.
   if ids != list(range(len(ids))):
     raise UserError(
       f'It is not clear what the mask values {_list_values(file_of)} mean; save class ids 0, 1, 2, '
@@ -152,12 +161,15 @@ def _match(file_of: Mapping[int, Path], names: tuple[str, ...]) -> Encoding:
   ids = [value for value in values if value != IGNORE]
   has_ignore = IGNORE in file_of
   count = len(names)
+  # Class ids: all values below `count`, some perhaps absent. [0, 255] is left out, because the ids
+  # would be background alone.
   if ids and ids[-1] < count and values != [0, IGNORE]:
     note = _note_on_ids(count, has_ignore)
     absent = sorted(set(range(count)) - set(ids))
     if absent:
       note += f'; no pixel of {", ".join(names[i] for i in absent)}'
     return Encoding(tuple(range(count)), has_ignore, names, note)
+  # One value for each class, whatever the values: (0, 128, 255) for three classes.
   if len(values) == count:
     pairs = ', '.join(f'{value} = {name}' for value, name in zip(values, names, strict=True))
     return Encoding(tuple(values), False, names, f'mask values in increasing order: {pairs}')

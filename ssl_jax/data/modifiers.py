@@ -29,6 +29,7 @@ class _ModifiedSource(abc.ABC):
     return len(self._source)
 
   def __getitem__(self, index: int) -> Record:
+    # -1 and the last index share one entry. A shallow copy, so that callers may add keys to theirs.
     return self._cached(int(index) % len(self)).copy()
 
   @abc.abstractmethod
@@ -46,9 +47,12 @@ class Downscaled(_ModifiedSource):
   def _modify(self, index: int) -> Record:
     record = self._source[index].copy()
     height, width = record['image'].shape[:2]
+    # A very small scale must not shrink an image to nothing.
     size = (max(round(height * self._scale), 1), max(round(width * self._scale), 1))
+    # Means of areas, as a microscope of lower magnification would give, and no aliasing.
     record['image'] = images.resize(record['image'], size, smooth=True)
     if 'label' in record:
+      # Nearest: a mean of class ids would be another class.
       record['label'] = images.resize(np.asarray(record['label']), size, smooth=False)
     return record
 
@@ -84,11 +88,15 @@ class InstancesDropped(_ModifiedSource):
   def _modify(self, index: int) -> Record:
     record = self._source[index].copy()
     label = np.asarray(record['label'])
+    # A generator for each image: what is dropped does not depend on the order in which images are
+    # asked for.
     rng = np.random.default_rng([self._seed, index])
     removed = draw_instances(label, self._fraction, rng, self._min_pixels)
+    # `draw_instances` drew the same instances for both kinds, as seed and index are the same.
     if self._complete:
       record['removed'] = removed
     else:
+      # As annotators miss cells: the network is told that they are background.
       record['label'] = np.where(removed > 0, BACKGROUND, label).astype(np.uint8)
     return record
 
@@ -107,12 +115,16 @@ def draw_instances(
   for value in np.unique(mask):
     if value in (BACKGROUND, IGNORE):
       continue
+    # [H, W]: 0 outside of the class, then 1..count.
     components, count = ndimage.label(mask == value, NEIGHBOURS)
+    # Small instances draw a number, too, so that min_pixels does not change what becomes of others.
     drawn = rng.random(count + 1) < fraction
     large = np.bincount(components.ravel(), minlength=count + 1) >= min_pixels
     drawn &= large
     drawn[0] = False  # component 0 is everything else
+    # By component: numbers that go on after those of the classes before, and 0 where it stays.
     numbers = np.where(drawn, np.cumsum(drawn) + removed.max(), 0)
+    # Components do not overlap, so adding never mixes two numbers.
     removed += numbers[components]
   return removed
 
@@ -138,6 +150,7 @@ def downscale(splits: Splits, scale: float | int) -> Splits:
     test=smaller(splits.test),
     truth=smaller(splits.truth),
     scale=float(scale),
+    # The digest must change: a resumed run may not continue on images of another scale.
     digest=f'{splits.digest} scale {scale}',
   )
 
@@ -168,6 +181,7 @@ def drop_instances(
   least = int(min_pixels)
   note = f'{fraction:.0%} of the instances were removed from labeled masks (data.drop_instances)'
   return splits._replace(
+    # Both are made from the same masks with the same seed.
     labeled=InstancesDropped(splits.labeled, fraction, seed, least),
     complete=InstancesDropped(splits.labeled, fraction, seed, least, complete=True),
     notes=(*splits.notes, note),

@@ -65,6 +65,7 @@ class WholeImages:
 
   def __getitem__(self, index: int) -> Record:
     record = self._images[index].copy()
+    # Rows and columns in pixels of the whole image.
     record['points'] = self._annotated[index].cells
     record['classes'] = self._annotated[index].classes
     return record
@@ -104,10 +105,12 @@ def make_splits(
   for role in ROLES:
     path = folders.get(role)
     folders_read[role] = read_folder(path, role) if path else []
+  # Class names come from the labeled folder; a class that only the test has is refused.
   names = tuple(classes) if classes else classes_in(folders_read['labeled'])
   annotated = {role: to_class_ids(folder, names) for role, folder in folders_read.items()}
   files = {role: [image.file for image in of_role] for role, of_role in annotated.items()}
   files['unlabeled'] = list_unlabeled(unlabeled) if unlabeled else []
+  # Split by image, never by patch: patches of one image overlap and share its staining.
   notes = []
   if not files['test']:
     parts = held_out.hold_out(files['labeled'], test_fraction, seed)
@@ -115,9 +118,11 @@ def make_splits(
     files['test'] = parts.test
     notes.append(parts.note)
   notes += held_out.drop_copies(files)
+  # Images may have changed their role or been dropped; their annotations follow them.
   annotation_of = {image.file: image for of_role in annotated.values() for image in of_role}
   annotated = {role: [annotation_of[file] for file in files[role]] for role in ROLES}
 
+  # Patches are cut from whole images, which the sources decode and keep.
   images = image_source.make_sources(files, _read_no_mask, percentiles)
   sources: dict[str, Source | None] = {
     'labeled': images.labeled,
@@ -130,6 +135,7 @@ def make_splits(
   notes += [_note_on_labels(labeled, rest, (BACKGROUND_NAME, *names)), *images.notes]
   if settings.balance == 'all':
     notes.append('unlabeled patches were balanced by labels that a lab would not have')
+  # Correcting a point changes the data as much as changing an image does.
   tables = [image.csv.read_bytes() for role in ROLES for image in annotated[role]]
   digest = f'{images.digest} {names} {num_labeled} {seed} {settings} {tables}'
   return Splits(
@@ -144,6 +150,7 @@ def make_splits(
     intensity=images.intensity,
     digest=hashlib.sha256(digest.encode()).hexdigest(),
     task=CELLS,
+    # Detection is scored on whole images, classification on patches.
     whole=WholeImages(images.test, annotated['test']) if images.test is not None else None,
   )
 
@@ -204,13 +211,17 @@ class _PatchCutter:
   def _windows(self, role: str) -> list[Window]:
     """Windows of the cells and of the background, which may still be moved by `jitter`."""
     settings = self._settings
+    # Each role has a stream of its own; lengths 3, 4 and 7 of the names do not collide with the 1
+    # and 2 below.
     rng = np.random.default_rng((self._seed, len(role)))
     cells = patches.cell_windows(self._annotated[role])
+    # known / num_classes is the size of an average class.
     known = sum(window.label != IGNORE for window in cells)
     background = patches.background_windows(
       self._source(role),
       self._annotated[role],
       count=round(settings.background * known / self._num_classes),
+      # Moved by `jitter` on both axes, a middle comes nearer to a cell by sqrt(2) * jitter at most.
       min_distance=settings.min_distance + math.sqrt(2) * settings.jitter,
       step=max(settings.size // 4, 1),
       rng=rng,
@@ -222,7 +233,9 @@ class _PatchCutter:
     if not self._annotated[role]:
       return None
     rng = np.random.default_rng((self._seed, 2))
+    # Cells of unknown class cannot be scored.
     windows = [window for window in self._windows(role) if window.label != IGNORE]
+    # Without it each cell would be in the exact middle, and a constant would predict all positions.
     windows = patches.jitter_windows(windows, self._settings.jitter, rng)
     source = self._source(role)
     return Patches(source, windows, self._settings.size, True, self._names[role])
@@ -243,8 +256,10 @@ class _PatchCutter:
       )
     drawn = patches.draw_windows(windows, count, rng)
     labeled = [windows[i] for i in drawn]
+    # After the draw: copies are made of labeled patches alone and use no hidden label.
     if settings.balance == 'labeled':
       labeled = patches.balance_windows(labeled, rng)
+    # A set, because looking up each of many windows in a list would be slow.
     drawn = set(drawn)
     rest = [window for i, window in enumerate(windows) if i not in drawn]
     source = self._source('labeled')
@@ -262,6 +277,7 @@ class _PatchCutter:
     if self._names['unlabeled']:
       unmarked = self._source('unlabeled')
       grid = patches.grid_windows(unmarked, max(self._settings.size // 2, 1))
+      # Indices of the unmarked images go on after those of the marked ones, as in `_JoinedSources`.
       windows += [window._replace(image=window.image + len(names)) for window in grid]
       source = _JoinedSources(source, unmarked)
       names = [*names, *self._names['unlabeled']]

@@ -50,12 +50,16 @@ class Patches:
   def __getitem__(self, index: int) -> Record:
     window = self.windows[index]
     image = self._images[window.image]['image']
+    # Row and column of the first pixel; it may be negative, beyond the border.
     corner = np.array(window.middle) - self._side // 2
     row, column = window.middle
     name = self._names[window.image]
     patch = turn_patch(cut_patch(image, corner, self._side), window.turn)
+    # x before y, as in the CSV of points.
     record = Record(image=patch, name=f'{name}_{column}_{row}_{window.turn}')
     if self._labeled:
+      # From the image's coordinates to those of the patch. Background has no cell and gets NaN, by
+      # which `centroids` in views/labels.py recognises it.
       point = np.full(2, np.nan) if window.point is None else np.array(window.point) - corner
       record['label'] = np.int32(window.label)
       record['point'] = _turn_point(point, self._side, window.turn).astype(np.float32)
@@ -67,6 +71,7 @@ def cut_patch(
   image: Num[np.ndarray, 'h w c'], corner: Integer[np.ndarray, '2'], side: int
 ) -> Num[np.ndarray, '{side} {side} c']:
   """Cuts the square that begins at `corner`; beyond the border the image is mirrored."""
+  # [side] indices each; `rows[:, None]` with `columns` picks the whole square.
   rows = _mirror(np.arange(corner[0], corner[0] + side), image.shape[0])
   columns = _mirror(np.arange(corner[1], corner[1] + side), image.shape[1])
   return image[rows[:, None], columns]
@@ -74,6 +79,7 @@ def cut_patch(
 
 def _mirror(index: np.ndarray, length: int) -> np.ndarray:
   """Brings indices beyond 0..length-1 back, by mirrors that stand on the edges of the image."""
+  # Mirrored images repeat every 2 * length pixels: ... 1 0 | 0 1 2 ... n-1 | n-1 n-2 ...
   folded = index % (2 * length)
   return np.minimum(folded, 2 * length - 1 - folded)
 
@@ -87,10 +93,12 @@ def turn_patch(patch: Num[np.ndarray, 'n n c'], turn: int) -> Num[np.ndarray, 'n
 
 def _turn_point(point: Float[np.ndarray, '2'], side: int, turn: int) -> Float[np.ndarray, '2']:
   """Where a point of a patch is when the patch is turned."""
+  # The same steps as in `turn_patch`, or the point would leave its cell.
   row, column = point
   if turn >= 4:
     column = side - 1 - column
   for _ in range(turn % 4):
+    # A quarter turn of np.rot90, which is counter-clockwise.
     row, column = side - 1 - column, row
   return np.array([row, column])
 
@@ -100,6 +108,7 @@ def cell_windows(annotated_images: Sequence[AnnotatedImage]) -> list[Window]:
   windows = []
   for index, annotated in enumerate(annotated_images):
     for (row, column), label in zip(annotated.cells, annotated.classes, strict=True):
+      # Windows begin at whole pixels; `point` keeps the exact position.
       middle = (round(row), round(column))
       windows.append(Window(index, middle, int(label), (row, column)))
   return windows
@@ -109,6 +118,7 @@ def jitter_windows(
   windows: Sequence[Window], jitter: int, rng: np.random.Generator
 ) -> list[Window]:
   """Moves each window by at most `jitter` pixels on either axis; its cell stays where it is."""
+  # [n, 2] whole pixels, down and right.
   moves = rng.integers(-jitter, jitter, (len(windows), 2), endpoint=True).tolist()
   moved = []
   for window, (down, right) in zip(windows, moves, strict=True):
@@ -138,13 +148,17 @@ def background_windows(
   windows = []
   for index, annotated in enumerate(annotated_images):
     height, width = images[index]['image'].shape[:2]
+    # [H, W] in pixels
     distance = _distance_to_cells(annotated.cells, (height, width))
+    # A random start: otherwise the background of all images would come from the same positions.
     first_row, first_column = rng.integers(0, step, 2)
     for row in range(first_row, height, step):
       for column in range(first_column, width, step):
         if distance[row, column] >= min_distance:
           windows.append(Window(index, (row, column), BACKGROUND, None))
+  # Over all images together: a crowded image gives few, one without cells many.
   drawn = rng.permutation(len(windows))[:count]
+  # Sorted, so that windows of one image follow each other.
   return [windows[i] for i in sorted(drawn)]
 
 
@@ -154,9 +168,11 @@ def _distance_to_cells(
   """The distance of each pixel to the nearest cell; infinite where there is none."""
   if len(cells) == 0:
     return np.full(shape, np.inf)
+  # A point on the right or lower edge is rounded to the pixel beyond it, hence the clip.
   rows, columns = np.round(cells).astype(int).T
   is_free = np.ones(shape, bool)
   is_free[np.clip(rows, 0, shape[0] - 1), np.clip(columns, 0, shape[1] - 1)] = False
+  # The exact Euclidean distance of each pixel to the nearest pixel that is False.
   return np.asarray(ndimage.distance_transform_edt(is_free))
 
 
@@ -165,6 +181,7 @@ def grid_windows(images: Source, step: int) -> list[Window]:
   windows = []
   for index in range(len(images)):
     height, width = images[index]['image'].shape[:2]
+    # Half a step from the border, so that the outer windows lie mostly inside.
     for row in range(step // 2, height, step):
       for column in range(step // 2, width, step):
         windows.append(Window(index, (row, column), IGNORE, None))
@@ -177,10 +194,12 @@ def draw_windows(windows: Sequence[Window], count: int, rng: np.random.Generator
   What a rare class lacks, the others share.
   """
   of_class: dict[int, list[int]] = {}
+  # The lists of all classes are in random order, so their first entries are a random draw.
   for index in rng.permutation(len(windows)):
     label = windows[index].label
     if label != IGNORE:
       of_class.setdefault(label, []).append(int(index))
+  # The rarest class first: what it cannot give is then shared by all that come after it.
   rarest_first = sorted(of_class.values(), key=len)
   drawn = []
   for position, indices in enumerate(rarest_first):
@@ -202,5 +221,6 @@ def balance_windows(windows: Sequence[Window], rng: np.random.Generator) -> list
       window = members[order[extra % len(members)]]
       # Each round through the members turns them in another way than the rounds before.
       turn = (window.turn + 1 + extra // len(members)) % TURNS
+      # Only the turn changes: the patch is cut again from its image when asked for.
       copies.append(window._replace(turn=turn))
   return [*windows, *copies]

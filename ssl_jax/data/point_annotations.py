@@ -62,6 +62,7 @@ def read_folder(folder: str | Path, role: str) -> list[AnnotatedFile]:
   how = 'put the images in images/ and their points, NAME.csv for NAME.png, in points/'
   image_folder = subfolder(Path(folder), 'images', role, how)
   point_folder = subfolder(Path(folder), 'points', role, how)
+  # Checked both ways: each CSV must have its image, and each image its CSV.
   files = list_files(image_folder)
   tables = {path.stem: path for path in sorted(point_folder.glob('*.csv'))}
   names = {file.name for file in files}
@@ -93,10 +94,12 @@ def read_points(path: Path, header: images.Header) -> list[Point]:
     UserError: naming the file, and the line that is wrong.
   """
   try:
+    # `utf-8-sig` drops the byte order mark that Excel writes, which would hide the column x.
     text = images.read_bytes(path).decode('utf-8-sig')
   except UnicodeDecodeError as error:
     raise UserError(f'{path} is not text (UTF-8); save it as CSV.') from error
   table = csv.DictReader(io.StringIO(text))
+  # Spaces after the commas do no harm.
   columns = tuple(name.strip() for name in table.fieldnames or ())
   if not set(COLUMNS) <= set(columns):
     raise UserError(
@@ -112,11 +115,14 @@ def _read_point(row: dict[Any, Any], line: int, path: Path, header: images.Heade
   coordinates = []
   for axis, length in (('x', header.width), ('y', header.height)):
     try:
+      # None in a line that is too short; '' is refused below as no number.
       value = float(row[axis] or '')
     except ValueError:
       value = math.nan
+    # 'nan' and 'inf' are numbers to `float`, so they are caught here.
     if not math.isfinite(value):
       raise UserError(f'{path}, line {line}: {axis}={row[axis]!r} is not a number; correct it.')
+    # The far edge itself is allowed: coordinates are measured from the edges of the image.
     if not 0 <= value <= length:
       raise UserError(
         f'{path}, line {line}: {axis}={value:g} is outside its image, which is {header.width} '
@@ -155,7 +161,9 @@ def to_class_ids(folder: Sequence[AnnotatedFile], names: Sequence[str]) -> list[
   Raises:
     UserError: naming the file and line of a class that is not in `names`.
   """
+  # BACKGROUND is 0, so the first named class is 1.
   ids = {'': IGNORE, **{name: i for i, name in enumerate(names, start=1)}}
+  # Cells of unknown class keep their position: background must not be drawn there.
   annotated_images = []
   for annotated in folder:
     cells = []
@@ -166,6 +174,7 @@ def to_class_ids(folder: Sequence[AnnotatedFile], names: Sequence[str]) -> list[
           f'{annotated.csv}, line {point.line}: the class {point.class_name!r} is not one of '
           f'{", ".join(names)}; correct it, or list it in data.classes.'
         )
+      # (x, y) in the file, [row, column] in arrays.
       cells.append((point.y, point.x))
       classes.append(ids[point.class_name])
     # Pixels count from their edge in the file, and from their centre in an index.

@@ -19,6 +19,8 @@ class PseudoLabeled:
 
   def __init__(self, source: Source, folders: Sequence[Path]):
     self._source = source
+    # One entry for each pseudo-labeled image: its index in the source, the stage's folder, its
+    # name.
     self._rows: list[tuple[int, Path, str]] = []
     for folder in folders:
       with (folder / 'labels.csv').open(newline='') as file:
@@ -33,6 +35,7 @@ class PseudoLabeled:
     record = self._source[image_index].copy()
     # The source may know the foreground of a hidden truth: only that of the pseudo-label counts.
     record.pop('foreground', None)
+    # Masks are read when asked for, as there may be thousands.
     arrays = mask_store.read_training_mask(folder, name)
     record['label'] = arrays['label']
     if memmap_arrays.FOREGROUND in arrays:

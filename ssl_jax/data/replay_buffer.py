@@ -21,6 +21,8 @@ class StoredPairs:
   def __init__(self, folder: Path):
     if (folder / CANDIDATES).exists():
       with (folder / CANDIDATES).open(newline='') as file:
+        # The CSV keeps the order in which pairs were accepted, which the replay buffer needs.
+        # Sorted file names would not.
         names = [row['candidate'] for row in csv.DictReader(file) if row['accepted'] == '1']
       self._files = [folder / 'images' / f'{name}.png' for name in names]
     else:
@@ -56,10 +58,14 @@ class ReplayBuffer:
 
   def __init__(self, pairs: Source, size: int, renew: float | int, draws: int, seed: int):
     rng = np.random.default_rng(seed)
+    # At draw t the buffer holds the pairs oldest[t] .. oldest[t] + size - 1. All draws are computed
+    # beforehand, so that any index can be asked for without replaying those before it.
     size = min(size, len(pairs))
     # How many pairs have left the buffer by each draw, which is the index of its oldest pair.
     renewals = np.cumsum(rng.random(draws) < renew)
+    # [draws]; it stops where the buffer holds the last `size` pairs, since none is left to come.
     oldest = np.minimum(renewals, len(pairs) - size)
+    # A draw at which the buffer moved on is the new pair, the last in the buffer.
     is_new = np.diff(oldest, prepend=0) > 0
     position = np.where(is_new, size - 1, rng.integers(0, size, draws))
     self._pairs = pairs

@@ -16,6 +16,7 @@ from ssl_jax.types import IGNORE, Record, Source
 
 def canvas_size(source: Source, limit: int | None) -> tuple[int, ...]:
   """Returns the size that holds every sampled image, at most `limit` a side (None: no limit)."""
+  # A sample suffices: a larger image that it misses is cropped like any other.
   indices = np.unique(np.linspace(0, len(source) - 1, dataset_stats.SAMPLED).astype(int))
   shapes = [source[int(index)]['image'].shape[:-1] for index in indices]
   return tuple(int(min(side, limit or side)) for side in np.max(shapes, axis=0))
@@ -47,15 +48,19 @@ def place_on_canvas(
   image = record['image']
   space = image.shape[:-1]
   is_larger = any(side > c for side, c in zip(space, canvas, strict=True))
+  # In an image no larger than the canvas there is nothing to choose.
   if foreground_prob and 'label' in record and is_larger:
     corner = _balanced_corner(record, canvas, rng, foreground_prob)
   else:
     corner = []
     for side, c in zip(space, canvas, strict=True):
+      # Uniform over all crops inside the image; 0 along an axis that fits.
       corner.append(int(rng.integers(max(side - c, 0) + 1)))
+  # A slice that ends beyond the image is cut by NumPy; padding fills the rest.
   crop = tuple(slice(start, start + c) for start, c in zip(corner, canvas, strict=True))
   extent = [min(side, c) for side, c in zip(space, canvas, strict=True)]
   padding = [(0, c - e) for c, e in zip(canvas, extent, strict=True)]
+  # The padded pixels are 0. `extent` tells views which pixels they are, so that none is trained on.
   placed: dict[str, Any] = {
     'image': np.pad(image[crop], [*padding, (0, 0)]),
     'extent': np.array(extent, np.int32),
@@ -67,6 +72,7 @@ def place_on_canvas(
     else:  # the one class of a patch
       placed['label'] = np.int32(label)
   if 'point' in record:
+    # The cell in coordinates of the crop.
     placed['point'] = record['point'] - np.array(corner, np.float32)
   return placed
 
@@ -77,13 +83,16 @@ def _balanced_corner(
   """The corner of a crop around a pixel of the foreground, or of the background."""
   label = np.asanyarray(record['label'])
   foreground = record.get('foreground')
+  # Volumes bring these indices; looking for them reads the whole label.
   if foreground is None:
     foreground = memmap_arrays.foreground_indices(label)
+  # A flat index into the label.
   index = memmap_arrays.draw_index(foreground, label.size, rng, foreground_prob)
   corner = []
   for middle, side, c in zip(
     np.unravel_index(index, label.shape), label.shape, canvas, strict=True
   ):
+    # The drawn pixel is in the middle, unless the crop would leave the image.
     corner.append(int(np.clip(middle - c // 2, 0, max(side - c, 0))))
   return corner
 
@@ -113,12 +122,15 @@ class Stream:
       return place_on_canvas(record, canvas, rng, foreground_prob)
 
     self.batch = batch
+    # Grain derives the order and the numbers for `place` from the seed and the index alone, so a
+    # resumed run gets the same batches without reading those before.
     examples = grain.MapDataset.source(source).seed(seed)
     if shuffle:
       examples = examples.shuffle()
     self.examples = examples.repeat().random_map(place)
 
   def __getitem__(self, step: int) -> dict[str, np.ndarray]:
+    # Only the rows of this process are read; together the processes load the whole batch.
     first = step * self.batch
     rows: list[Any] = [self.examples[first + row] for row in parallel.process_rows(self.batch)]
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
@@ -126,11 +138,14 @@ class Stream:
 
 def stream_seed(seed: int, name: str) -> int:
   """Returns a seed for the stream of this name; it is the same in all runs and on all machines."""
+  # crc32, because Python's `hash` of a text differs from process to process. The large factor keeps
+  # the streams of neighbouring seeds apart.
   return (seed * 1_000_003 + zlib.crc32(name.encode())) % 2**31
 
 
 def member_seed(seed: int, member: int) -> int:
   """Returns the seed of an ensemble member; of member 0 it is the seed itself."""
+  # A large step: a member never gets the small seed of another run.
   return (seed + 1_000_033 * member) % 2**31
 
 
@@ -150,7 +165,9 @@ def batches(
       of_seeds.append({name: stream[step] for name, stream in streams.items()})
     if len(of_seeds) == 1:
       return of_seeds[0]
+    # [seeds, B, ...]
     return jax.tree.map(lambda *arrays: np.stack(arrays), *of_seeds)
 
+  # Two threads prepare up to four batches while the device computes on the current one.
   steps = grain.MapDataset.range(start, stop).map(batch)
   return iter(steps.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)))

@@ -69,16 +69,20 @@ class VolumePreprocessing(NamedTuple):
       placement: the part of it.
       coarser: factor on the voxels' sides, above 1 where memory does not suffice.
     """
+    # Cropped first, so that percentiles are those of the body and not of the air around it.
     part = volume.voxels[placement.slices()]
     low, high = self.window or np.percentile(part, self.percentiles)
+    # A volume of one value would be divided by 0.
     high = max(high, low + 1e-6)
     resampled = resample(part, self._size(part.shape, volume.spacing, coarser))
+    # [x, y, z] -> [z, y, x, 1]
     return np.ascontiguousarray(scale_window(resampled, low, high, self.clip).T)[..., None]
 
   def labels(
     self, ids: Integer[np.ndarray, 'i j k'], volume: Volume, placement: Placement
   ) -> UInt8[np.ndarray, 'z y x']:
     """Returns the class ids of a volume on the grid of its preprocessed image."""
+    # The same steps as in `image`, or labels would not lie on their voxels.
     part = ids[placement.slices()]
     size = self._size(part.shape, volume.spacing, 1.0)
     return np.ascontiguousarray(resample(part, size, nearest=True).T.astype(np.uint8))
@@ -106,6 +110,7 @@ def resampled_size(
   """
   size = []
   for n, mm, new_mm in zip(shape, spacing, wanted, strict=True):
+    # Not `round`, which takes halves to the even number: 2.5 would become 2 and 3.5 become 4.
     size.append(max(int(np.floor(n * mm / new_mm + 0.5)), 1))
   return size
 
@@ -115,13 +120,16 @@ def resample(
 ) -> Num[np.ndarray, 'i j k *c']:
   """Resamples the first three axes to `size` voxels over the same extent: linear, or nearest."""
   # `size` may be shorter than the shape: the channels are no axis of space.
+  # Linear interpolation is separable, so the axes are resampled one after the other.
   for axis, (old, new) in enumerate(zip(dense.shape, size, strict=False)):
     if old == new:
       continue
     if nearest:
+      # The old voxel in which the centre of each new voxel lies.
       position = np.floor((np.arange(new) + 0.5) * (old / new)).astype(int)
       dense = np.take(dense, np.minimum(position, old - 1), axis)
     else:
+      # [new, old]; tensordot puts the new axis first, and moveaxis brings it back.
       matrix = interpolation_matrix(old, new, align_corners=False)
       dense = np.moveaxis(np.tensordot(matrix, dense, (1, axis)), 0, axis)
   return dense
@@ -138,6 +146,7 @@ def foreground_box(
   sides = []
   for axis, length in enumerate(voxels.shape):
     other_axes = tuple(other for other in range(3) if other != axis)
+    # Positions along this axis where any voxel of the plane is foreground.
     occupied = np.flatnonzero(mask.any(other_axes))
     low, high = (int(occupied[0]), int(occupied[-1]) + 1) if len(occupied) else (0, length)
     sides.append(slice(max(low - margin, 0), min(high + margin, length)))
@@ -152,5 +161,7 @@ def scale_window(
   scaled = (voxels.astype(np.float32) - low) / (high - low)
   if clip:
     return np.clip(scaled, 0, 1)
+  # The paper on FLARE22 says that values outside become 0.0. We set them to 0 after scaling, where
+  # 0 is also what `low` becomes.
   inside = (scaled >= 0) & (scaled <= 1)
   return np.where(inside, scaled, np.float32(0))

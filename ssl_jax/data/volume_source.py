@@ -48,6 +48,7 @@ class VolumeSource:
 
   def __getitem__(self, index: int) -> Record:
     case = self._cases[int(index) % len(self)]
+    # Without masks for the unlabeled role, so that a hidden truth cannot reach training.
     if not self._labels or case.mask is None:
       arrays = read_prepared(case, exclude=('label', memmap_arrays.FOREGROUND))
       return Record(name=case.name, file=str(case.image), image=arrays['image'])
@@ -80,6 +81,7 @@ class FileDigests:
     return self
 
   def __exit__(self, *error: Any) -> None:
+    # Also after an error: hashes of large files take long and stay valid.
     if self._changed:
       self.cache.mkdir(parents=True, exist_ok=True)
       with atomic.replacing(self._path) as temporary:
@@ -87,6 +89,7 @@ class FileDigests:
 
   def sha256(self, path: Path) -> str:
     """Returns the SHA-256 of a file's content."""
+    # As in rsync, a file with the same path, size and time counts as unchanged.
     status = path.stat()
     key = f'{path.resolve()} {status.st_size} {status.st_mtime_ns}'
     if key not in self._sha256:
@@ -110,11 +113,14 @@ def prepare_cases(
   prepared = []
   silent = not cases or not parallel.is_main()
   for case in tqdm(cases, unit=' volumes', desc=f'prepare {role}', disable=silent):
+    # All that decides the arrays: the code's version, the settings, the image and its mask.
     digest = hashlib.sha256(repr((VERSION, tuple(preprocessing))).encode())
     digest.update(case.sha256.encode())
     if case.mask is not None:
       digest.update(digests.sha256(case.mask).encode())
+    # The name in front is for people; 20 hex digits (80 bits) never collide in practice.
     folder = digests.cache / f'{case.name}-{digest.hexdigest()[:20]}'
+    # Complete if it exists, because `write_arrays` writes all arrays or none.
     if not folder.exists():
       memmap_arrays.write_arrays(folder, _preprocess(case, preprocessing))
     prepared.append(case._replace(prepared=folder))
@@ -124,16 +130,20 @@ def prepare_cases(
 def _preprocess(case: Case, preprocessing: VolumePreprocessing) -> dict[str, np.ndarray]:
   """The arrays of a case: its image, and where it has a mask, its label and foreground."""
   volume = nifti.read_volume(case.image)
+  # The image decides on the box; the mask is cropped alike.
   placement = preprocessing.placement(volume)
   arrays: dict[str, np.ndarray] = {'image': preprocessing.image(volume, placement)}
   if case.mask is None:
     return arrays
+  # Both are in RAS+ now, so files that store their axes in different orders still fit.
   ids, mask = nifti.read_labels(case.mask)
   if ids.shape != volume.voxels.shape:
     raise UserError(
       f'{case.mask} has {ids.shape} voxels but {case.image.name} has {volume.voxels.shape}; '
       'save the mask on the grid of its image.'
     )
+  # Same shape, other position or orientation: training would go wrong without any error. The
+  # tolerance leaves room for rounding in headers.
   if not np.allclose(mask.like.affine, volume.like.affine, atol=1e-2):
     raise UserError(
       f'{case.mask} does not lie where {case.image.name} does: their headers (affines) differ; '
@@ -145,6 +155,7 @@ def _preprocess(case: Case, preprocessing: VolumePreprocessing) -> dict[str, np.
 
 def read_prepared(case: Case, exclude: Sequence[str] = ()) -> dict[str, np.ndarray]:
   """Returns the preprocessed arrays of a case by name, mapped into memory, but for `exclude`."""
+  # An error of the program, not of the user.
   if case.prepared is None:
     raise ValueError(f'{case.name} has not been preprocessed')
   return memmap_arrays.read_arrays(case.prepared, exclude)
@@ -152,10 +163,12 @@ def read_prepared(case: Case, exclude: Sequence[str] = ()) -> dict[str, np.ndarr
 
 def default_cache() -> Path:
   """Returns the folder where preprocessed volumes are kept by default."""
+  # The convention of the XDG base directories for caches.
   cache = os.environ.get('XDG_CACHE_HOME', Path.home() / '.cache')
   return Path(cache) / 'ssl_jax' / 'volumes'
 
 
 def largest_class(cases: Sequence[Case]) -> int:
   """Returns the largest class id of the masks of prepared cases; 0 where there are none."""
+  # Reads all masks once, from the cache.
   return max((int(read_prepared(case)['label'].max()) for case in cases), default=0)

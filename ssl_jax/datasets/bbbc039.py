@@ -47,19 +47,25 @@ def load(
   """
   folder = microscopy.find_folder(root, 'bbbc039', HOW)
   files = list_files(folder / 'images')
+  # A mask has the name of its image: NAME.tif and NAME.png.
   files = microscopy.match_masks(files, folder / 'masks', lambda path: path.stem)
   for file in files:
+    # In this set every image is annotated; a missing mask means an incomplete download.
     if file.mask is None:
       raise UserError(f'{folder}/masks has no mask of {file.name}; {HOW}')
   lists = {role: folder / 'metadata' / name for role, name in LISTS.items()}
   val_files = val
   notes = []
+  # All three lists or none, so that a split is never partly published and partly drawn.
   if all(path.is_file() for path in lists.values()):
+    # Only listed images are used.
     training = _listed(files, lists['training'])
     val_files = _listed(files, lists['val'])
     test_files = _listed(files, lists['test'])
   else:
+    # The test is drawn first, so that it does not depend on how many images are labeled.
     order = np.random.default_rng([seed, 0]).permutation(len(files))
+    # At least one image is left for training.
     count = microscopy.count_images(test, len(files) - 1, 'data.test')
     drawn = [files[i] for i in order]
     test_files = drawn[:count]
@@ -71,6 +77,7 @@ def load(
     labeled=labeled,
     val=val_files,
     seed=seed,
+    # Published masks are RGBA: a pixel is nucleus if its first channel is not 0.
     read_mask=microscopy.foreground_reader(),
     percentiles=percentiles,
     classes=('background', 'nucleus'),
@@ -85,6 +92,7 @@ def _listed(files: Sequence[ImageFile], path: Path) -> list[ImageFile]:
   for line in path.read_text().splitlines():
     if not line.strip():
       continue
+    # The lists name .png files, the images are .tif.
     name = Path(line.strip()).stem
     if name not in file_of:
       raise UserError(f'{path} names {name}, which is not in images/; {HOW}')

@@ -15,6 +15,7 @@ HOW = (
   'give the folder that holds crchisto/images/NAME.png and crchisto/points/NAME.csv (x, y, class), '
   'made from the published images and their lists of points.'
 )
+# Class ids follow this order, from 1; background, drawn between the nuclei, is 0.
 CLASSES = ('epithelial', 'inflammatory', 'fibroblast', 'others')
 
 
@@ -47,6 +48,7 @@ def load(
     UserError: naming the file, or the line of a CSV, that is missing, broken or unclear.
   """
   return patch_splits.make_splits(
+    # There is no published test, so a fraction of the images is held out.
     {'labeled': find_folder(root, NAME, HOW)},
     None,
     CLASSES,
@@ -54,5 +56,6 @@ def load(
     test_fraction=test_fraction,
     seed=seed,
     settings=patch_splits.PatchSettings(size, jitter, background, min_distance, balance),
+    # Not used, because the images have 8 bits.
     percentiles=image_source.PERCENTILES,
   )

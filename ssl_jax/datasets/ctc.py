@@ -60,6 +60,7 @@ def load(
   if masks not in SUFFIXES:
     raise UserError(f'data.masks={masks!r} is not one of {", ".join(SUFFIXES)}.')
   folder = microscopy.find_folder(root, set, HOW)
+  # Recordings of the challenge are folders of two digits: 01/, 02/.
   if any(folder.glob('[0-9][0-9]')):
     files_of = _list_published(folder, SUFFIXES[masks])
   else:
@@ -71,14 +72,19 @@ def load(
     files_of = {name: files_of[name] for name in recordings}
   training = []
   held_out = []
+  # Each recording is split on its own, so that all of them are in the test.
   for name, files in files_of.items():
     masked = [file for file in files if file.mask]
+    # Recordings without masks, such as those of the challenge's own test, are unlabeled images.
     if not masked:
       training += files
       continue
     if len(masked) < 2:
       raise UserError(f'{folder}: recording {name} has one mask, and a test needs one of its own.')
+    # At least one frame with a mask is left for training.
     count = microscopy.count_images(test, len(masked) - 1, 'data.test')
+    # Names end in the frame's number with leading zeros, so their order is that of time. Frames
+    # without masks after `first` go nowhere: they look like the test frames beside them.
     first = masked[-count].name
     training += [file for file in files if file.name < first]
     held_out += [file for file in masked if file.name >= first]
@@ -90,6 +96,7 @@ def load(
     labeled=labeled,
     val=val,
     seed=seed,
+    # Instance ids or 0 and 1: all but 0 is cell.
     read_mask=microscopy.foreground_reader(margin),
     percentiles=percentiles,
     classes=('background', 'cell'),
@@ -102,8 +109,10 @@ def _list_published(folder: Path, suffix: str) -> dict[str, list[ImageFile]]:
   files_of = {}
   for path in sorted(folder.glob('[0-9][0-9]')):
     recording = path.name
+    # Frames of all recordings are called tNNN; names have to differ within a data set.
     files = [file._replace(name=f'{recording}_{file.name}') for file in list_files(path)]
 
+    # The default binds this recording; without it the function would use the loop's last one.
     def frame_of(mask: Path, recording: str = recording) -> str:
       """The name of a mask's frame: man_seg007.tif is the mask of t007.tif."""
       return f'{recording}_t{re.sub("[^0-9]", "", mask.stem)}'
@@ -118,10 +127,12 @@ def _list_plain(folder: Path, mask_folder: str) -> dict[str, list[ImageFile]]:
   files = microscopy.match_masks(
     list_files(folder / 'images'), folder / mask_folder, lambda path: path.stem
   )
+  # An image without _t in its name is a recording of its own.
   files_of: dict[str, list[ImageFile]] = {}
   for file in files:
     recording = file.name.rpartition('_t')[0] or file.name
     files_of.setdefault(recording, []).append(file)
+  # As one more recording, without masks.
   if (folder / 'unlabeled').is_dir():
     files_of['unlabeled'] = list_files(folder / 'unlabeled')
   return files_of

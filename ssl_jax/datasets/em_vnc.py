@@ -22,9 +22,11 @@ HOW = (
   'folder as --config.data.root=FOLDER.'
 )
 CLASSES = ('intracellular', 'membrane', 'extracellular', 'mitochondrion', 'synapse')
+# 0 to 128 are all membranes, by orientation and at junctions; 159 is glia or extracellular space.
 PUBLISHED_VALUES = {255: 0, 0: 1, 32: 1, 64: 1, 96: 1, 128: 1, 159: 2, 191: 3, 223: 4}
 """Values of the published merged labels -> indices of CLASSES."""
 
+# The inside of a cell includes its organelles.
 TARGETS = {
   'cell': ('intracellular', 'mitochondrion', 'synapse'),
   'membrane': ('membrane',),
@@ -69,14 +71,18 @@ def load(
   if target not in (*TARGETS, 'all'):
     raise UserError(f'data.target={target!r} is not one of all, {", ".join(TARGETS)}.')
   folder = microscopy.find_folder(root, set, HOW)
+  # Sorted by name, which ends in the number of the section: the order of depth.
   files = list_files(folder / 'images')
   files = microscopy.match_masks(files, folder / 'masks', lambda path: path.stem)
   for file in files:
+    # All sections of stack 1 are annotated; a missing mask means an incomplete download.
     if file.mask is None:
       raise UserError(f'{folder}/masks has no mask of {file.name}; {HOW}')
+  # At least one section is left for training.
   num_test = microscopy.count_images(test, len(files) - 1, 'data.test')
   num_val = microscopy.count_images(val, len(files) - num_test - 1, 'data.val', at_least=0)
   num_training = len(files) - num_test - num_val
+  # In order of depth: training, val, test. Sections of unlabeled/ are of another stack.
   training = files[:num_training]
   if (folder / 'unlabeled').is_dir():
     training = [*training, *list_files(folder / 'unlabeled')]
@@ -102,7 +108,9 @@ def read_mask(path: Path, target: str = 'all') -> UInt8[np.ndarray, 'h w']:
     UserError: if the mask holds another value.
   """
   values = images.read_mask(path)
+  # Indices of CLASSES are 0 to 4. Larger values are published ones.
   if values.max() >= len(CLASSES):
+    # [256], indexed by a mask it gives the class of each pixel.
     table = np.zeros(256, np.uint8)
     for value, index in PUBLISHED_VALUES.items():
       table[value] = index

@@ -46,6 +46,7 @@ def load(
   Raises:
     UserError: naming the file that is missing, broken or unclear.
   """
+  # Checked first, before any mask is decoded: missing folders and files without a partner.
   files: dict[str, list[ImageFile]] = {'labeled': [], 'unlabeled': [], 'val': [], 'test': []}
   for role, path in (('labeled', labeled), ('val', val), ('test', test)):
     if path:
@@ -60,8 +61,10 @@ def load(
     files['labeled'] = parts.kept
     files['test'] = parts.test
     notes.append(parts.note)
+  # After the draw, because copies of images that were just held out must leave training, too.
   notes += held_out.drop_copies(files)
 
+  # One encoding for all splits, so that a value means the same in each.
   def read_mask(path: Path) -> UInt8[np.ndarray, 'h w']:
     return encoding(images.read_mask(path))
 
@@ -81,6 +84,7 @@ def _mask_values(
   file_of: dict[tuple[int, ...], Path] = {}
   counted = 0
   connected = 0
+  # Unlabeled images have no mask and are skipped.
   for file in (file for of_role in files.values() for file in of_role):
     if file.mask is None:
       continue
@@ -90,6 +94,7 @@ def _mask_values(
         f'{file.mask} is {mask.shape[0]} x {mask.shape[1]} pixels but its image '
         f'{file.image.name} is {file.header.height} x {file.header.width}; make the sizes equal.'
       )
+    # The first file with these values is kept, to be named in messages.
     file_of.setdefault(tuple(np.unique(mask).tolist()), file.mask)
     if counted < COUNTED_IDS:
       ids, connected_ids = count_connected_ids(mask)

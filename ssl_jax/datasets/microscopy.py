@@ -28,6 +28,7 @@ def count_images(amount: Amount, total: int, field: str, at_least: int = 1) -> i
       f'{field}={amount} is neither a number nor a fraction of the images; give 0.1 for 10 %, or a '
       'whole number.'
     )
+  # A small fraction of few images is still one image; 0 means none.
   at_least_one = 1 if amount else 0
   count = int(amount) if is_number else max(round(amount * total), at_least_one)
   if not at_least <= count <= total:
@@ -67,20 +68,26 @@ def make_splits(
   Raises:
     UserError: if an amount is impossible, or a mask has another size than its image.
   """
+  # One order for every amount: the first 5 labeled images are among the first 10.
   order = np.random.default_rng(seed).permutation(len(training))
   drawn = [training[i] for i in order]
+  # Only images with masks can be labeled or val.
   masked = [file for file in drawn if file.mask]
   if isinstance(val, int | float):
     count = count_images(val, len(masked) - 1, 'data.val', at_least=0)
+    # From the end of the order; the labeled images come from its start.
     first = len(masked) - count
     val = masked[first:]
     masked = masked[:first]
   chosen = masked[: count_images(labeled, len(masked), 'data.labeled')]
   taken = {file.name for file in (*val, *chosen)}
+  # All the rest is unlabeled, with or without a mask; masks then only judge pseudo-labels.
   others = [file for file in drawn if file.name not in taken]
+  # Every mask is read once here, so that a wrong size is reported before the training begins.
   for file in (*masked, *val, *test):
     _check_size(file, read_mask)
   files = {'labeled': chosen, 'unlabeled': others, 'val': [*val], 'test': [*test]}
+  # Changes `files` in place.
   notes = [*notes, *held_out.drop_copies(files)]
   sources = image_source.make_sources(files, read_mask, percentiles)
   return image_source.make_splits(sources, classes, notes)
@@ -107,6 +114,7 @@ def foreground_reader(margin: int = 0) -> image_source.ReadMask:
     mask = (images.read_image(path)[..., 0] > 0).astype(np.uint8)
     if not margin:
       return mask
+    # A margin of 0 has returned above: slice(0, -0) would be empty.
     framed = np.full_like(mask, IGNORE)
     inner = (slice(margin, -margin), slice(margin, -margin))
     framed[inner] = mask[inner]
@@ -142,6 +150,7 @@ def find_folder(root: str | Path | None, name: str, how: str) -> Path:
   """
   if root is None:
     raise UserError(f'data.root is not given; {how}')
+  # Folders NN are recordings of the Cell Tracking Challenge.
   for folder in (Path(root) / name, Path(root)):
     if (folder / 'images').is_dir() or any(folder.glob('[0-9][0-9]')):
       return folder

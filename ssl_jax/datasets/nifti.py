@@ -78,15 +78,19 @@ def load(
     percentiles=_floats(percentiles),
   )
   preprocessing.check()
+  # Hashes are saved when the block ends, also after an error.
   with FileDigests(Path(cache) if cache else default_cache()) as digests:
     listed = _list_pairs(Path(labeled), 'labeled', digests)
     cases: dict[str, list[Case]] = {
       'val': _list_pairs(Path(val), 'val', digests) if val else [],
       'test': _list_pairs(Path(test), 'test', digests) if test else [],
     }
+    # One order for all draws: the test comes first, then the labeled, then the rest. The volumes of
+    # a smaller num_labeled are among those of a larger one, and the test is the same for both.
     order = np.random.default_rng(seed).permutation(len(listed))
     training = [listed[i] for i in order]
     notes = []
+    # Whole volumes are drawn: slices of one volume are nearly equal.
     if not test and test_fraction:
       count = _count_test(test_fraction, len(training))
       cases['test'] = training[:count]
@@ -100,9 +104,11 @@ def load(
         'learn from.'
       )
     cases['labeled'] = training[:num_labeled]
+    # Their masks are known but not used for training.
     hidden = training[num_labeled:]
     more = _list_unlabeled(Path(unlabeled), digests) if unlabeled else []
     cases['unlabeled'] = _join(hidden, more)
+    # Before the preprocessing, so that no time is spent on volumes that are dropped.
     notes += drop_copies(cases)
     cases = {
       role: prepare_cases(of_role, preprocessing, digests, role) for role, of_role in cases.items()
@@ -111,6 +117,7 @@ def load(
   def source(role: str, labels: bool = True) -> VolumeSource | None:
     return VolumeSource(cases[role], labels) if cases[role] else None
 
+  # Without `hidden`, whose masks must not influence the training.
   with_masks = [*cases['labeled'], *cases['val'], *cases['test']]
   folders = {role: [_folder_name(case) for case in of_role] for role, of_role in cases.items()}
   return Splits(
@@ -118,9 +125,12 @@ def load(
     unlabeled=source('unlabeled', labels=False),
     val=source('val'),
     test=source('test'),
+    # Index i of `truth` must be index i of `unlabeled`, so there is none if other volumes were
+    # added.
     truth=source('unlabeled') if hidden and not unlabeled else None,
     classes=_class_names(classes, with_masks),
     notes=tuple(notes),
+    # The names of the cache folders contain a hash of files and settings.
     digest=hashlib.sha256(json.dumps(folders).encode()).hexdigest(),
     preprocessing=preprocessing._asdict(),
   )
@@ -132,6 +142,7 @@ def _floats(values: Sequence[float | int]) -> tuple[float, ...]:
 
 def _count_test(test_fraction: float | int, total: int) -> int:
   """How many of the labeled volumes are the test."""
+  # At least one volume on either side.
   count = min(max(1, round(test_fraction * total)), total - 1)
   if not 0 < test_fraction < 1 or count < 1:
     raise UserError(
@@ -151,6 +162,7 @@ def _join(hidden: Sequence[Case], more: Sequence[Case]) -> list[Case]:
 
   Two volumes of the same name are refused, because their pseudo-labels would be one file.
   """
+  # A volume that lies in both folders is taken once, with its hidden mask.
   known = {case.sha256 for case in hidden}
   cases = [*hidden, *(case for case in more if case.sha256 not in known)]
   case_of: dict[str, Case] = {}
@@ -167,6 +179,7 @@ def _list_pairs(folder: Path, role: str, digests: FileDigests) -> list[Case]:
   """Volumes and their masks, in folders images/ and masks/."""
   image_paths = nifti.list_volumes(subfolder(folder, 'images', role, HOW))
   mask_folder = subfolder(folder, 'masks', role, HOW)
+  # The mask of NAME.nii.gz may be NAME.nii.
   masks = {nifti.name_of(path): path for path in nifti.list_volumes(mask_folder)}
   cases = []
   for path in image_paths:
@@ -179,6 +192,7 @@ def _list_pairs(folder: Path, role: str, digests: FileDigests) -> list[Case]:
 
 def _list_unlabeled(folder: Path, digests: FileDigests) -> list[Case]:
   """Volumes of a folder, or of the images/ in it."""
+  # A folder with images/ and masks/ may be given as well; its masks are not read.
   inner = folder / 'images'
   paths = nifti.list_volumes(inner if inner.is_dir() else folder)
   return [Case(nifti.name_of(path), path, None, digests.sha256(path)) for path in paths]
@@ -189,6 +203,7 @@ def _class_names(classes: int | Sequence[str] | None, cases: Sequence[Case]) -> 
   if classes is not None and not isinstance(classes, int):
     return tuple(classes)
   largest = largest_class(cases)
+  # Ids above the given number would have no output channel.
   if classes is not None and classes <= largest:
     raise UserError(f'data.classes={classes}, but a mask holds the class {largest}; increase it.')
   return numbered_classes(classes or largest + 1)

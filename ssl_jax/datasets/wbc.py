@@ -71,7 +71,9 @@ class Cells:
     image, mask = self._read(name)
     image = images.to_channels(image, 3)
     height, width = image.shape[:2]
+    # [H, W] at the size of the image, which the mask may not have.
     label = place_mask(mask, (height, width), self._shift)
+    # After the shift, which is in pixels of the original.
     if self._resize:
       image = images.resize(image, self._resize, smooth=True)
       label = images.resize(label, self._resize, smooth=False)
@@ -116,6 +118,7 @@ def load(
   _check_choice('masks', masks, ('aligned', 'authors'))
   _check_choice('duplicates', duplicates, ('drop', 'keep'))
   files = _find_files(set, root)
+  # The paper's val list is what it reports on, so here it is the test.
   names = {split: list(files.splits[split]) for split in ('labeled', 'unlabeled', 'val')}
   notes = _notes_on_masks(set, masks)
   if duplicates == 'drop':
@@ -126,11 +129,13 @@ def load(
   names['test'] = _first(names['val'], test, 'test')
   names['labeled'] = _first(names['labeled'], labeled, 'labeled')
   names['unlabeled'] = _first(names['unlabeled'], unlabeled, 'unlabeled')
+  # val is made anew: the test, or the last of the labeled images.
   names['val'] = []
   if val == 'test':
     names['val'] = names['test']
     notes.append('val is the test again (val=test): whatever is chosen on it flatters the test')
   elif isinstance(val, int) and 0 <= val < len(names['labeled']):
+    # Not names[-val:], which for val=0 would be all.
     count = len(names['labeled']) - val
     names['val'] = names['labeled'][count:]
     names['labeled'] = names['labeled'][:count]
@@ -163,7 +168,9 @@ def place_mask(mask: Mask, shape: tuple[int, int], shift: int) -> UInt8[np.ndarr
 
   Twelve LISC masks are 8 pixels smaller than their image, with or without the shift.
   """
+  # Pixels that the mask does not cover keep IGNORE: nothing is known of them.
   canvas = np.full(shape, IGNORE, np.uint8)
+  # A view of the canvas, which ends at its border; the second line cuts the mask to its size.
   covered = canvas[shift : shift + mask.shape[0], shift : shift + mask.shape[1]]
   covered[:] = mask[: covered.shape[0], : covered.shape[1]]
   return canvas
@@ -175,6 +182,7 @@ def _check_choice(field: str, chosen: str, known: Sequence[str]) -> None:
 
 
 def _first(names: list[str], count: int | None, split: str) -> list[str]:
+  # Training needs a labeled image and scores a test image; unlabeled ones may be absent.
   at_least = 0 if split == 'unlabeled' else 1
   if count is not None and not at_least <= count <= len(names):
     raise UserError(
@@ -185,6 +193,7 @@ def _first(names: list[str], count: int | None, split: str) -> list[str]:
 
 def _drop_duplicates(names: dict[str, list[str]], set: str) -> list[str]:
   """Removes training images that show a test image again; returns a note on them."""
+  # Only copies of images that are in the val list of these files.
   again = {name for name, original in DUPLICATES[set].items() if original in names['val']}
   dropped = []
   for split in ('labeled', 'unlabeled'):
@@ -220,9 +229,11 @@ def _find_files(set: str, root: str | Path | None) -> WbcFiles:
   root = Path(root)
   if not root.is_dir():
     raise UserError(f'The folder {root} (data.root) does not exist; check the path.')
+  # `root` may hold the sets, or hold wbc/ with the sets, or be the set itself.
   candidates = (root / set, root / 'wbc' / set, root)
   folders = [folder for folder in candidates if (folder / 'images').is_dir()]
   for folder in folders:
+    # With the lists of names it is certainly such a folder.
     if (folder / 'labeled.txt').is_file():
       return _from_folder(folder, set)
 
@@ -232,8 +243,10 @@ def _find_files(set: str, root: str | Path | None) -> WbcFiles:
   # Asked after the lists: some disks do not tell the repository's lisc/Images from lisc/images.
   if (root / wbc_builder.raw_paths(set, splits['val'][0])['mask']).is_file():
     return WbcFiles(_repository_reader(root, set), splits)
+  # Without lists; `_from_folder` then says which one is missing.
   if folders:
     return _from_folder(folders[0], set)
+  # Anything else is taken for a data directory of TFDS.
   return _from_tfds(wbc_builder.prepared(set, root), splits)
 
 
@@ -249,9 +262,11 @@ def _from_folder(folder: Path, set: str) -> WbcFiles:
     raise UserError(
       f'{folder} holds {folder.name}, not {set}; set data.set={folder.name} or change data.root.'
     )
+  # Names in the order of the lists, which `labeled=N` takes the first of.
   splits = {}
   for split in ('labeled', 'unlabeled', 'val'):
     splits[split] = images.read_bytes(folder / f'{split}.txt').decode().split()
+  # The user's own files may differ from the published ones, so their content is hashed.
   digest = hashlib.sha256()
   for name in (name for names in splits.values() for name in names):
     for path in (folder / 'images' / f'{name}.bmp', folder / 'masks' / f'{name}.png'):
@@ -261,6 +276,7 @@ def _from_folder(folder: Path, set: str) -> WbcFiles:
 
   def read(name: str) -> tuple[np.ndarray, Mask]:
     mask = images.read_mask(folder / 'masks' / f'{name}.png')
+    # This catches the authors' own masks, which hold 128 and 255.
     if not np.isin(mask, (0, 1, 2, IGNORE)).all():
       raise UserError(f'{folder}/masks/{name}.png holds {mask.max()}; class ids are 0, 1 and 2.')
     return images.read_image(folder / 'images' / f'{name}.bmp'), mask
@@ -290,6 +306,7 @@ def _repository_reader(root: Path, set: str) -> ReadCell:
 
 def _decode_raw(name: str, parts: Mapping[str, bytes]) -> tuple[np.ndarray, Mask]:
   """Decodes raw bytes; the authors write cytoplasm as 128 and nucleus as 255."""
+  # [H, W]; the masks are grey, so the first channel is enough.
   source = images.decode_image(parts['mask'], f'the mask of {name}')[..., 0]
   # Five zheng2 masks hold a few stray values between, which become background.
   ids = np.where(source == 128, 1, np.where(source == 255, 2, 0)).astype(np.uint8)

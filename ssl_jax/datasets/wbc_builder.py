@@ -20,6 +20,7 @@ MIRROR = 'SSL_JAX_WBC_URL'
 """An environment variable that may name another server with the same paths."""
 
 SERVER = 'https://raw.githubusercontent.com'
+# LISC, as crops of single cells, comes from another repository than the Zheng sets.
 OWNERS = {
   'zheng1': 'zxaoyou/segmentation_WBC',
   'zheng2': 'zxaoyou/segmentation_WBC',
@@ -47,6 +48,7 @@ def splits(set: str) -> dict[str, list[str]]:
 def raw_paths(set: str, name: str) -> dict[str, str]:
   """Returns the paths of a cell's 'image' and 'mask' in their repository."""
   if set == 'lisc':
+    # 12_cell1.bmp is the image of 12_expert_cell1.bmp.
     mask = name.replace('_cell', '_expert_cell')
     return {'image': f'lisc/Images/{name}.bmp', 'mask': f'lisc/Masks/{mask}.bmp'}
   folder = f'Dataset {set[-1]}'
@@ -59,6 +61,7 @@ def raw_files(set: str) -> dict[str, RawFile]:
   files = {}
   for row in _rows('wbc_files.tsv'):
     if row['repository'] == OWNERS[set]:
+      # Quoted, because the folders 'Dataset 1' and 'Dataset 2' have a space.
       path = urllib.parse.quote(f'{row["repository"]}/{row["commit"]}/{row["path"]}')
       files[row['path']] = RawFile(f'{server}/{path}', int(row['bytes']), row['sha256'])
   return files
@@ -72,6 +75,7 @@ def _rows(name: str) -> Iterator[dict[str, str]]:
 class Wbc(tfds.core.GeneratorBasedBuilder):
   """Zheng 1, Zheng 2 and the LISC crops, as the bytes of their raw files."""
 
+  # TFDS keeps prepared data under this number; a change of the format needs another.
   VERSION = tfds.core.Version('1.0.0')
   BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=name) for name in OWNERS]  # noqa: RUF012
   MAX_SIMULTANEOUS_DOWNLOADS = 16
@@ -99,6 +103,7 @@ class Wbc(tfds.core.GeneratorBasedBuilder):
   ) -> dict[str, Iterator[tuple[str, dict[str, Any]]]]:
     set = self._set()
     files = raw_files(set)
+    # {split: {name: {'image': url, 'mask': url}}}
     urls = {}
     for split, names in splits(set).items():
       urls[split] = {}
@@ -110,6 +115,7 @@ class Wbc(tfds.core.GeneratorBasedBuilder):
   def _generate_examples(
     self, cells: Mapping[str, Mapping[str, Any]]
   ) -> Iterator[tuple[str, dict[str, Any]]]:
+    # Files stay encoded: what is prepared holds exactly the published bytes.
     for name, parts in cells.items():
       example: dict[str, Any] = {part: path.read_bytes() for part, path in parts.items()}
       yield name, {'name': name, **example}
@@ -126,10 +132,12 @@ def prepared(set: str, root: str | Path | None) -> dict[str, dict[str, bytes]]:
     UserError: naming the file whose hash is wrong, or saying what to download by hand where the
       server cannot be reached.
   """
+  # array_record can be read at random and without TensorFlow.
   builder = Wbc(config=set, data_dir=root, file_format='array_record')
   if not builder.data_path.exists():
     _download(builder, set)
   cells = {}
+  # A name occurs in one split only, so one dict holds all.
   for split in builder.info.splits:
     for record in builder.as_data_source(split=split):
       name = record['name'].decode()
@@ -138,6 +146,7 @@ def prepared(set: str, root: str | Path | None) -> dict[str, dict[str, bytes]]:
 
 
 def _download(builder: Wbc, set: str) -> None:
+  # Without this, TFDS accepts files whose hash it does not know.
   config = tfds.download.DownloadConfig(force_checksums_validation=True)
   first = next(iter(raw_files(set).values()))
   try:
@@ -145,11 +154,13 @@ def _download(builder: Wbc, set: str) -> None:
     with urllib.request.urlopen(first.url, timeout=20):
       pass
     builder.download_and_prepare(download_config=config)
+  # A file that is not the published one.
   except download_manager.NonMatchingChecksumError as error:
     raise UserError(
       f'{_url(error)} is not the file that was published (its SHA-256 differs); download again, '
       'and if it persists get the data by hand and give its folder as data.root.'
     ) from error
+  # No network, or an error of the server.
   except (OSError, ValueError, tfds.download.DownloadError) as error:
     raise UserError(_by_hand(set, error)) from error
 

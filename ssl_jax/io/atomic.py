@@ -22,4 +22,5 @@ def replacing(path: str | Path) -> Generator[Path, None, None]:
     yield temporary
     os.replace(temporary, path)
   finally:
+    # Does nothing after the rename; after an error it removes what was written so far.
     temporary.unlink(missing_ok=True)

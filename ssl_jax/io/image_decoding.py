@@ -18,6 +18,8 @@ ORIENTATION_TAG = 274
 SIDEWAYS = (5, 6, 7, 8)
 """Orientations that exchange height and width."""
 
+# First bytes of a file. TIFF may be little-endian (II) or big-endian (MM), and BigTIFF (+), whose
+# files may exceed 4 GB.
 TIFF_MAGIC = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
 JPEG_MAGIC = b'\xff\xd8'
 PNG_MAGIC = b'\x89PNG'
@@ -49,6 +51,7 @@ def decode_header(data: bytes, name: str) -> Header:
   Raises:
     UserError: naming the file, if it is not one readable 2-D image.
   """
+  # The content decides which decoder is used, not the ending of the name, which may be wrong.
   return _guard(_tiff_header if data[:4] in TIFF_MAGIC else _pillow_header, data, name)
 
 
@@ -67,6 +70,7 @@ def _guard(decode: Callable[[bytes, str], Result], data: bytes, name: str) -> Re
     raise UserError(f'{name} is an empty file; replace or remove it.')
   try:
     return decode(data, name)
+  # The message of a UserError is already written for the user.
   except UserError:
     raise
   # Decoders raise any kind of error for broken bytes (OSError, SyntaxError, struct.error, ...).
@@ -82,6 +86,7 @@ def _guard(decode: Callable[[bytes, str], Result], data: bytes, name: str) -> Re
 
 def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
   """Undoes the eight orientations of EXIF; a value outside 1..8 means upright."""
+  # Keys are the EXIF values; axis 0 is the row and axis 1 the column. 5 to 8 exchange the axes.
   operations = {
     2: lambda x: x[:, ::-1],
     3: lambda x: x[::-1, ::-1],
@@ -102,15 +107,19 @@ def _pillow_open(data: bytes) -> Image.Image:
 
 def _png_depth(data: bytes) -> tuple[int, int]:
   """Bits a sample and colour type of a PNG; (8, 2) for other formats."""
+  # A PNG begins with a signature (8 bytes) and the IHDR chunk: length and type (8), width and
+  # height (8), then one byte each for bit depth and colour type.
   return (data[24], data[25]) if data[:4] == PNG_MAGIC else (8, 2)
 
 
 def _check_complete(data: bytes, image_format: str | None) -> None:
   """Raises ValueError for a file that was cut short; Pillow alone would notice when decoding."""
+  # End markers are searched for anywhere, because a complete file may have other bytes after them.
   if image_format == 'PNG' and b'IEND' not in data:
     raise ValueError('its end is missing')
   if image_format == 'JPEG' and b'\xff\xd9' not in data:
     raise ValueError('its end is missing')
+  # Bytes 10 to 13 of a BMP are the offset of its pixels.
   if image_format == 'BMP' and len(data) < struct.unpack('<I', data[10:14])[0]:
     raise ValueError('its pixels are missing')
 
@@ -119,9 +128,11 @@ def _pillow_header(data: bytes, name: str) -> Header:
   with _pillow_open(data) as image:
     _check_complete(data, image.format)
     width, height = image.size
+    # `decode_pixels` returns the image upright, and the header has to agree with it.
     if image.getexif().get(ORIENTATION_TAG, 1) in SIDEWAYS:
       width, height = height, width
     grey = image.mode in GREY_MODES or image.mode.startswith('I;16')
+    # Pillow's mode of 16-bit colour says 8 bits, so the depth is read from the file itself.
     deep = _png_depth(data)[0] == 16 or image.mode.startswith('I')
     return Header(height, width, 1 if grey else 3, np.dtype('uint16' if deep else 'uint8'))
 
@@ -135,10 +146,12 @@ def _pillow_pixels(data: bytes, name: str) -> RawPixels:
       import imagecodecs  # Pillow would silently halve the depth of 16-bit RGB
 
       return RawPixels(_upright(imagecodecs.png_decode(data), orientation), None)
+    # Indices and colours are returned separately: masks are made of the first, images of both.
     if image.mode == 'P':
       palette = np.asarray(image.getpalette('RGB'), np.uint8).reshape(-1, 3)
       return RawPixels(_upright(np.asarray(image), orientation), palette)
     converted = image
+    # All other modes are grey or RGB already, with or without alpha.
     if image.mode == '1':
       converted = image.convert('L')
     elif image.mode in ('CMYK', 'YCbCr', 'LAB', 'HSV', 'PA'):
@@ -172,6 +185,7 @@ def _tiff_orientation(page: tifffile.TiffPage) -> int:
 def _tiff_header(data: bytes, name: str) -> Header:
   with tifffile.TiffFile(io.BytesIO(data)) as tif:
     page = _tiff_page(tif, name)
+    # The header lists where each strip or tile lies, so a missing end is noticed without decoding.
     segments = zip(page.dataoffsets, page.databytecounts, strict=True)
     if max(start + count for start, count in segments) > len(data):
       raise ValueError('its end is missing')
@@ -191,12 +205,15 @@ def _tiff_pixels(data: bytes, name: str) -> RawPixels:
     pixels = page.asarray()
     if page.axes.startswith('S'):  # planes of colour one after the other
       pixels = np.moveaxis(pixels, 0, -1)
+    # 1-bit images become 0 and 255, as those of Pillow's formats do.
     if pixels.dtype == bool:
       pixels = pixels.astype(np.uint8) * 255
+    # Here 0 is white. Inverted, larger values are brighter, as in all other images.
     if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and pixels.dtype.kind == 'u':
       pixels = np.iinfo(pixels.dtype).max - pixels
     pixels = _upright(pixels, _tiff_orientation(page))
     if page.photometric == tifffile.PHOTOMETRIC.PALETTE:
+      # The palette of a TIFF has 16 bits per colour; the upper 8 are kept.
       colours = np.asarray(page.colormap).T  # [entries, 3] uint16
       return RawPixels(pixels, (colours >> 8).astype(np.uint8))
     return RawPixels(pixels, None)

@@ -48,6 +48,7 @@ def list_images(folder: str | Path) -> list[Path]:
   if not folder.is_dir():
     raise UserError(f'The folder {folder} does not exist; check the path.')
   paths = [path for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS]
+  # macOS writes a hidden ._NAME.png beside NAME.png on some disks, which is no image.
   paths = [path for path in paths if not path.name.startswith('.')]
   if not paths:
     raise UserError(f'{folder} holds no images; put {", ".join(EXTENSIONS)} files in it.')
@@ -105,9 +106,11 @@ def decode_image(data: bytes, name: str) -> Num[np.ndarray, 'h w c']:
   """
   pixels, palette = image_decoding.decode_pixels(data, name)
   if palette is not None:
+    # An index beyond the end of its palette takes the last colour.
     pixels = palette[np.minimum(pixels, len(palette) - 1)]
   if pixels.ndim == 2:
     pixels = pixels[..., None]
+  # [H, W, C] from here on.
   if pixels.shape[-1] not in (1, 2, 3, 4):
     raise UserError(
       f'{name} has {pixels.shape[-1]} channels and this needs grey or RGB; save it as one of them.'
@@ -115,6 +118,7 @@ def decode_image(data: bytes, name: str) -> Num[np.ndarray, 'h w c']:
   pixels = pixels[..., : _channels_without_alpha(pixels)]
   if pixels.dtype not in (np.uint8, np.uint16):
     pixels = pixels.astype(np.float32)
+    # One NaN would spread through the loss into all weights.
     if not np.isfinite(pixels).all():
       raise UserError(f'{name} holds values that are not numbers (NaN or infinite); replace them.')
   return np.ascontiguousarray(pixels)
@@ -132,11 +136,14 @@ def read_mask(path: str | Path) -> Integer[np.ndarray, 'h w']:
     UserError: if the file cannot be read, is a JPEG or coloured, or holds fractions.
   """
   data = read_bytes(path)
+  # JPEG is lossy: near every boundary it would invent other class ids.
   if data[:2] == image_decoding.JPEG_MAGIC:
     raise UserError(f'{path} is a JPEG, which alters mask values; save masks as PNG or TIFF.')
   pixels, _ = image_decoding.decode_pixels(data, str(path))
   pixels = _one_channel(pixels, str(path))
   if pixels.dtype.kind == 'f':
+    # NaN cannot be cast to an integer. It is replaced for the cast and still refused below, because
+    # NaN equals no number.
     integers = np.nan_to_num(pixels, nan=0.5).astype(np.int64)
     if not np.array_equal(integers, pixels):
       raise UserError(f'{path} holds fractions and a mask needs whole numbers; save class ids.')
@@ -151,6 +158,7 @@ def read_mask(path: str | Path) -> Integer[np.ndarray, 'h w']:
 def _one_channel(pixels: np.ndarray, name: str) -> np.ndarray:
   if pixels.ndim == 2:
     return pixels
+  # Some programs save masks as RGB; with three equal channels the ids are still clear.
   colours = pixels[..., : _channels_without_alpha(pixels)]
   if (colours != colours[..., :1]).any():
     raise UserError(
@@ -192,6 +200,7 @@ def to_channels(
     return image
   if image.shape[-1] == 1:
     return np.repeat(image, channels, axis=-1)
+  # How to weigh the channels is for the user to choose.
   if (image != image[..., :1]).any():
     raise UserError(f'{name} is in colour but the network was trained on grey; convert it to grey.')
   return image[..., :1]
@@ -219,6 +228,7 @@ def rescale(
       f'{name} is not 8-bit but the training images were, so its brightness range is unknown; '
       'convert it to 8-bit as they were.'
     )
+  # The range is that of the training images; a new image may exceed it, hence the clip.
   low, high = intensity
   return np.clip((image.astype(np.float32) - low) / (high - low), 0, 1)
 
@@ -234,10 +244,13 @@ def resize(
     smooth: True for bilinear interpolation, which averages areas when it shrinks (images); False
       for nearest (masks).
   """
+  # Pillow widens its bilinear filter when it shrinks an image, which avoids aliasing. Masks take
+  # the nearest pixel, because an average of class ids is a meaningless class.
   method = Image.Resampling.BILINEAR if smooth else Image.Resampling.NEAREST
   height, width = (size, size) if isinstance(size, int) else size
 
   def resize_one(pixels: np.ndarray) -> np.ndarray:
+    # Pillow gives sizes as (width, height), NumPy as (height, width).
     return np.asarray(Image.fromarray(pixels).resize((width, height), method))
 
   # Pillow knows 8-bit RGB as one image; all else goes through it channel by channel.
@@ -256,8 +269,10 @@ def to_uint8(
   """
   if image.dtype == np.uint8 and low is None and high is None:
     return image
+  # Percentiles by default: a few very bright pixels would make the rest of the picture dark.
   low = float(np.percentile(image, 0.1)) if low is None else low
   high = float(np.percentile(image, 99.9)) if high is None else high
+  # The floor avoids 0 / 0 in an image of one value.
   scaled = (image.astype(np.float32) - low) / max(high - low, 1e-12)
   return (np.clip(scaled, 0, 1) * 255 + 0.5).astype(np.uint8)
 
@@ -266,11 +281,14 @@ def overlay(
   image: Num[np.ndarray, 'h w c'], mask: Integer[np.ndarray, 'h w'], opacity: float = 0.4
 ) -> UInt8[np.ndarray, 'h w 3']:
   """Tints each class with its colour and outlines it; IGNORE is grey, background untouched."""
+  # [H, W, 3] in 0..255.
   rgb = to_channels(to_uint8(image), 3).astype(np.float32)
   mask = np.asarray(mask)
   # Beyond the last colour they begin again, with the first after the background's.
   indices = np.where(mask == 0, 0, (mask - 1) % (len(PALETTE) - 1) + 1)
+  # [H, W, 3]; IGNORE gets a colour from the line above as well, which is replaced here.
   colours = np.where((mask == IGNORE)[..., None], GREY, PALETTE[indices])
+  # Outlines are opaque and interiors tinted. The background has weight 0; IGNORE has no outline.
   weight = np.where(_outline(mask), 1.0, opacity) * (mask != 0)
   weight = np.where(mask == IGNORE, opacity, weight)[..., None]
   return (rgb * (1 - weight) + colours * weight + 0.5).astype(np.uint8)
@@ -283,6 +301,7 @@ def colorize(mask: Integer[np.ndarray, 'h w']) -> UInt8[np.ndarray, 'h w 3']:
 
 def _outline(mask: np.ndarray) -> np.ndarray:
   """Pixels with another class above, below, left or right of them."""
+  # Repeated edge pixels: the border of the image is no outline.
   padded = np.pad(mask, 1, mode='edge')
   centre = padded[1:-1, 1:-1]
   neighbours = (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:])

@@ -23,10 +23,14 @@ def write_mask(folder: Path, name: str, mask: Integer[np.ndarray, '*space']) -> 
     UserError: if an image's mask holds ids outside 0..255.
   """
   (folder / FOLDER).mkdir(parents=True, exist_ok=True)
+  # [H, W] is a mask of an image, [z, y, x] one of a volume.
   if mask.ndim == 2:
     images.write_mask(folder / FOLDER / f'{name}.png', mask)
     return
+  # `write_labels` takes from this image the affine (the identity: 1 mm, RAS+) and the header; its
+  # voxels are not used.
   grid = nibabel.Nifti1Image(np.zeros((1, 1, 1), np.uint8), np.eye(4))
+  # NIfTI arrays are [x, y, z], ours [z, y, x].
   nifti.write_labels(folder / FOLDER / f'{name}.nii.gz', mask.transpose(), grid)
 
 
@@ -46,7 +50,9 @@ def write_training_mask(folder: Path, name: str, mask: UInt8[np.ndarray, '*space
   """Writes a mask that a network is to learn from; a volume's also as arrays to crop from."""
   write_mask(folder, name, mask)
   if mask.ndim == 3:
+    # A gzipped NIfTI file can only be read as a whole, too slow for a crop at every step.
     arrays_folder = folder / ARRAYS_FOLDER / name
+    # `write_arrays` keeps a folder that is already there, and here that would be an older mask.
     shutil.rmtree(arrays_folder, ignore_errors=True)
     memmap_arrays.write_arrays(arrays_folder, memmap_arrays.with_foreground(mask))
 
@@ -61,5 +67,6 @@ def read_training_mask(folder: Path, name: str) -> dict[str, np.ndarray]:
   """
   arrays_folder = folder / ARRAYS_FOLDER / name
   if arrays_folder.is_dir():
+    # Volumes: only the crop of the label that is asked for is read from the disk.
     return memmap_arrays.read_arrays(arrays_folder)
   return {'label': read_mask(folder, name)}

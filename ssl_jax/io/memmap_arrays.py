@@ -22,6 +22,8 @@ FOREGROUND: Final = 'foreground'
 
 def write_arrays(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
   """Writes all of the arrays or none; if another process has written the folder, its stays."""
+  # A folder is renamed in one step, so others see all arrays or no folder. The process id keeps two
+  # writers apart.
   temporary = folder.with_name(f'{folder.name}.{os.getpid()}.part')
   shutil.rmtree(temporary, ignore_errors=True)
   temporary.mkdir(parents=True)
@@ -29,6 +31,7 @@ def write_arrays(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
     np.save(temporary / f'{name}.npy', array)
   try:
     temporary.rename(folder)
+  # The rename fails if another process was faster. Its arrays come from the same input.
   except OSError:
     if not folder.is_dir():
       raise
@@ -51,7 +54,9 @@ def with_foreground(label: UInt8[np.ndarray, '*space']) -> dict[str, np.ndarray]
 
 def foreground_indices(label: Integer[np.ndarray, '*space']) -> Integer[np.ndarray, ' n']:
   """Returns the flat indices, in order, of all that is neither background nor IGNORE."""
+  # Sorted, which `draw_index` relies on.
   indices = np.flatnonzero((label != BACKGROUND) & (label != IGNORE))
+  # uint32 halves the file of a volume.
   return indices.astype(np.uint32) if label.size <= 2**32 else indices
 
 
@@ -71,8 +76,10 @@ def draw_index(
     rng: is used for exactly two draws.
     foreground_prob: in 0..1.
   """
+  # Always two draws, so that the random numbers that follow do not depend on the mask.
   in_foreground = rng.random() < foreground_prob
   count = len(foreground) if in_foreground else size - len(foreground)
+  # If there is no pixel of the kind that was drawn, all pixels are candidates.
   nth = int(rng.integers(count or size))
   if not count:
     return nth

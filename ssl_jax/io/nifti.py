@@ -60,6 +60,7 @@ def read_volume(path: str | Path) -> Volume:
   """
   try:
     image: Any = nibabel.load(path)
+    # `dataobj` applies the file's slope and intercept.
     raw = np.asanyarray(image.dataobj)
   except (OSError, EOFError, ValueError, ImageFileError) as error:
     raise UserError(f'{path} cannot be read as NIfTI ({error}); get the file again.') from error
@@ -67,9 +68,11 @@ def read_volume(path: str | Path) -> Volume:
     raw = raw[..., 0]
   if raw.ndim != 3 or min(raw.shape) < 1:
     raise UserError(f'{path} has the shape {raw.shape}, and a volume has three axes; split it.')
+  # Lengths in mm, in the order of the file's axes.
   spacing = np.abs(image.header.get_zooms()[:3])
   if not (np.isfinite(image.affine).all() and (spacing > 0).all()):
     raise UserError(f'{path} does not say how large its voxels are; correct its header.')
+  # Axes are permuted and flipped only, never resampled, so masks can be written back exactly.
   to_ras = orientations.ornt_transform(orientations.io_orientation(image.affine), RAS)
   voxels = orientations.apply_orientation(raw, to_ras).astype(np.float32)
   if not np.isfinite(voxels).all():
@@ -86,6 +89,7 @@ def read_labels(path: str | Path) -> tuple[UInt8[np.ndarray, 'x y z'], Volume]:
     UserError: if the file is broken or holds anything but whole numbers of 0..255.
   """
   volume = read_volume(path)
+  # Fractions, negative values and values above 255 do not survive the cast.
   ids = volume.voxels.astype(np.uint8)
   if (ids != volume.voxels).any():
     raise UserError(
@@ -98,10 +102,12 @@ def read_labels(path: str | Path) -> tuple[UInt8[np.ndarray, 'x y z'], Volume]:
 def write_labels(path: str | Path, labels: Integer[np.ndarray, 'x y z'], like: Any) -> None:
   """Writes class ids, in RAS+, on the grid and with the header of the image `like`."""
   from_ras = orientations.ornt_transform(RAS, orientations.io_orientation(like.affine))
+  # Back to the order of axes in the file.
   native = orientations.apply_orientation(labels, from_ras).astype(np.uint8)
   header = like.header.copy()
   header.set_data_dtype(np.uint8)
   header.set_slope_inter(1, 0)  # ids are not scaled, even if the image's values were
+  # The display range of the image would make viewers show the mask as black; 0 and 0 mean unset.
   header['cal_min'] = 0
   header['cal_max'] = 0
   with atomic.replacing(path) as temporary:

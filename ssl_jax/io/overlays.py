@@ -20,6 +20,7 @@ def class_colour(class_id: int) -> tuple[int, int, int]:
   elif class_id == 0:
     colour = images.PALETTE[0]
   else:
+    # Class 1 takes the second colour; the first is kept for the background.
     colour = images.PALETTE[1 + (class_id - 1) % (len(images.PALETTE) - 1)]
   red, green, blue = colour.tolist()
   return red, green, blue
@@ -35,8 +36,10 @@ def draw_cells(
 
   `points` are rows and columns, as indices of pixels; a ring is grey where the class is IGNORE.
   """
+  # Deep images are stretched to 8 bits, and grey ones become RGB so that rings can be coloured.
   drawing = Image.fromarray(images.to_channels(images.to_uint8(image), 3))
   pen = ImageDraw.Draw(drawing)
+  # Pillow counts x (column) first.
   for (row, column), class_id in zip(points, classes, strict=True):
     box = (column - radius, row - radius, column + radius, row + radius)
     pen.ellipse(box, outline=class_colour(int(class_id)), width=2)

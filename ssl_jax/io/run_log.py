@@ -28,20 +28,25 @@ class RunLog:
   def __init__(self, folder: Path, start: int, tensorboard: bool):
     self.path = folder / METRICS
     self._tensorboard = None
+    # Processes share the folder; two writers would mix their lines.
     if not parallel.is_main():
       return
+    # Without this, a resumed run would log the steps after its checkpoint a second time.
     lines = self.path.read_text().splitlines() if self.path.exists() else []
     kept = [line for line in lines if _step_of(line) <= start]
     replace_text(self.path, ''.join(line + '\n' for line in kept))
     if tensorboard:
+      # Imported here because most runs do without it.
       from tensorboardX import SummaryWriter
 
+      # `purge_step` makes TensorBoard hide the events of steps that will be logged again.
       self._tensorboard = SummaryWriter(str(folder / 'tensorboard'), purge_step=start + 1)
 
   def write(self, step: int, metrics: Mapping[str, float]) -> None:
     """Appends one line."""
     if not parallel.is_main():
       return
+    # Opened for each line and closed again: a kill loses at most the line being written.
     with self.path.open('a') as file:
       file.write(json.dumps({'step': step, **metrics}) + '\n')
     if self._tensorboard is not None:
@@ -93,6 +98,8 @@ def has_begun(folder: Path) -> bool:
   """Whether a folder, or one inside it, holds a run with a logged step or a checkpoint."""
   for pattern in (DONE, METRICS, f'{CHECKPOINTS}/[0-9]*'):
     for path in folder.rglob(pattern):
+      # Starting a run creates an empty metrics.jsonl, which is no training yet. Checkpoints are
+      # folders.
       if path.is_dir() or path.stat().st_size:
         return True
   return False

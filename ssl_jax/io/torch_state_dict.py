@@ -49,16 +49,19 @@ class _Tensor(NamedTuple):
 
   def array(self, block: np.ndarray) -> np.ndarray:
     """Returns the tensor, given the elements of its storage."""
+    # Index of the tensor's last element in the storage.
     last = self.offset
     for length, stride in zip(self.shape, self.strides, strict=True):
       last += (length - 1) * stride
     # as_strided checks nothing, and the file may lie about its shapes.
     if min(self.offset, *self.shape, *self.strides, 0) < 0 or last >= len(block) > 0:
       raise ValueError('a tensor reaches beyond its storage')
+    # NumPy counts strides in bytes, torch in elements.
     steps = [stride * block.itemsize for stride in self.strides]
     return np.lib.stride_tricks.as_strided(block[self.offset :], self.shape, steps).copy()
 
 
+# Reads the elements of a storage, as a flat array.
 ReadStorage = Callable[[_Storage], np.ndarray]
 
 
@@ -72,6 +75,7 @@ class _Unpickler(pickle.Unpickler):
   """Knows tensors and dicts of them; a file that names anything else is refused."""
 
   def find_class(self, module: str, name: str) -> Any:
+    # Unpickling can only call what this method returns. Nothing here runs code from the file.
     known = {
       ('collections', 'OrderedDict'): OrderedDict,
       ('torch._utils', '_rebuild_tensor_v2'): _rebuild_tensor,
@@ -91,8 +95,10 @@ class _Unpickler(pickle.Unpickler):
 def _read_zip(path: Path) -> tuple[Any, ReadStorage]:
   """Returns what a file of the new format holds, and a function that reads its storages."""
   archive = zipfile.ZipFile(path)
+  # A file of torch.save is a zip with one folder, NAME/data.pkl and NAME/data/KEY.
   (index,) = (name for name in archive.namelist() if name.endswith('/data.pkl'))
   prefix = index.removesuffix('data.pkl')
+  # Tensors in the pickle only point to their storage; its elements are a file of their own.
   saved = _Unpickler(io.BytesIO(archive.read(index))).load()
 
   def read(storage: _Storage) -> np.ndarray:
@@ -104,6 +110,7 @@ def _read_zip(path: Path) -> tuple[Any, ReadStorage]:
 def _read_pickles(path: Path) -> tuple[Any, ReadStorage]:
   """Returns what a file of the old format holds, and a function that reads its storages."""
   with open(path, 'rb') as file:
+    # The file is several pickles in a row; each load continues where the last one ended.
     if _Unpickler(file).load() != MAGIC:
       raise ValueError('it was not written by torch.save')
     _Unpickler(file).load()  # the protocol's version
@@ -118,6 +125,8 @@ def _read_pickles(path: Path) -> tuple[Any, ReadStorage]:
   position = 0
   for key in map(str, keys):
     count = int.from_bytes(rest[position : position + 8], 'little')
+    # Tensors outside the state dict, such as those of an optimizer, are not looked at. Their
+    # storages are taken to be float32 and skipped.
     dtype = dtypes.get(key, np.dtype(np.float32))
     blocks[key] = np.frombuffer(rest, dtype, count, position + 8)
     position += 8 + count * dtype.itemsize
@@ -128,6 +137,7 @@ def _tensors(saved: Any) -> dict[str, _Tensor]:
   """The tensors of a state dict, or of a checkpoint that has one under `state_dict`."""
   if not isinstance(saved, dict):
     raise ValueError('it holds no dict of tensors')
+  # Training scripts save {'state_dict': ..., 'epoch': ...}; what is not a tensor is left out.
   inner = saved.get('state_dict', saved)
   return {name: value for name, value in inner.items() if isinstance(value, _Tensor)}
 
