@@ -270,7 +270,7 @@ def test_what_is_not_for_cells_is_refused_at_the_start(tmp_path):
   wrong = (alone, dict(name='c', run='detect', of='one', stride=0))
   _refused(tmp_path, 'stride=0 is not above 0', stages=wrong, views=views)
   unsure = (alone, dict(name='c', run='detect', of='one', score=1.5))
-  _refused(tmp_path, 'score=1.5 is not in 0..1', stages=unsure, views=views)
+  _refused(tmp_path, 'score=1.5 is not in the range 0 to 1', stages=unsure, views=views)
 
 
 def test_cells_are_not_for_masks(page, tmp_path):
