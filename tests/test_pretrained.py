@@ -15,6 +15,7 @@ import torch_resnet
 from safetensors.numpy import save_file
 
 from ssl_jax.errors import UserError
+from ssl_jax.io import torch_state_dict
 from ssl_jax.models import deeplabv2, unet
 from ssl_jax.models.resnet import Backbone
 from ssl_jax.training.pretrained import read_arrays, with_backbone
@@ -29,16 +30,16 @@ def weights():
   }
 
 
-def fresh(model, channels=3, average=False):
+def fresh(model, channels=3, ema=False):
   variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 33, 33, channels)))
   student = {'params': variables['params'], 'batch_stats': variables.get('batch_stats', {})}
   opt_state = optax.sgd(0.1).init(student['params'])
-  return TrainState(jnp.zeros((), jnp.int32), student, student if average else None, opt_state)
+  return TrainState(jnp.zeros((), jnp.int32), student, student if ema else None, opt_state)
 
 
 @pytest.fixture(scope='module')
 def state():
-  return fresh(deeplabv2.Model(3, backbone='resnet18', output_stride=32), average=True)
+  return fresh(deeplabv2.Model(3, backbone='resnet18', output_stride=32), ema=True)
 
 
 def ours(arrays, name, stride):
@@ -55,8 +56,8 @@ def ours(arrays, name, stride):
 def test_features_equal_those_that_torch_computed(weights, name, stride):
   reference = np.load(torch_resnet.REFERENCE)[name]
   assert reference.std() > 0.5
-  found = ours(weights[name], name, stride)[..., ::4]
-  np.testing.assert_allclose(found, reference, rtol=1e-3, atol=1e-3)
+  features = ours(weights[name], name, stride)[..., ::4]
+  np.testing.assert_allclose(features, reference, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.slow
@@ -71,7 +72,7 @@ def test_features_equal_torch(name, stride):
   np.testing.assert_allclose(ours(arrays, name, stride) / scale, theirs / scale, atol=1e-4)
 
 
-def test_only_the_backbone_changes_and_the_average_with_it(state, weights):
+def test_only_the_backbone_changes_and_the_moving_average_with_it(state, weights):
   loaded = with_backbone(state, weights['resnet18'])
   kernel = loaded.student['params']['backbone']['layer1_0']['conv1']['kernel']
   theirs = weights['resnet18']['layer1.0.conv1.weight']
@@ -227,3 +228,19 @@ def test_files_that_hold_no_weights(tmp_path, name):
     (tmp_path / name).write_bytes(b'not weights at all, and long enough for a header')
   with pytest.raises(UserError, match=name):
     read_arrays(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+  ('shape', 'elements', 'reaches_beyond'),
+  [((2,), 0, True), ((2,), 1, True), ((2,), 2, False), ((0, 3), 0, False), ((), 1, False)],
+)
+def test_a_tensor_never_reaches_beyond_its_storage(shape, elements, reaches_beyond):
+  storage = torch_state_dict._Storage(np.dtype(np.float32), '0')
+  strides = tuple(int(np.prod(shape[i + 1 :])) for i in range(len(shape)))
+  tensor = torch_state_dict._Tensor(storage, 0, shape, strides)
+  block = np.zeros(elements, np.float32)
+  if reaches_beyond:
+    with pytest.raises(ValueError, match='beyond its storage'):
+      tensor.array(block)
+  else:
+    assert tensor.array(block).shape == shape

@@ -54,7 +54,8 @@ class _Tensor(NamedTuple):
     for length, stride in zip(self.shape, self.strides, strict=True):
       last += (length - 1) * stride
     # as_strided checks nothing, and the file may lie about its shapes.
-    if min(self.offset, *self.shape, *self.strides, 0) < 0 or last >= len(block) > 0:
+    empty = 0 in self.shape
+    if min(self.offset, *self.shape, *self.strides, 0) < 0 or (last >= len(block) and not empty):
       raise ValueError('a tensor reaches beyond its storage')
     # NumPy counts strides in bytes, torch in elements.
     steps = [stride * block.itemsize for stride in self.strides]
