@@ -21,7 +21,7 @@ SMALL, LARGE = 140 * 140, 440 * 440
 
 def beside(
   path: Path,
-  rows: Sequence[Sequence[UInt8[np.ndarray, '_ _ 3']]],
+  rows: Sequence[Sequence[UInt8[np.ndarray, '_ _ 3'] | Panel]],
   titles: Sequence[str],
   row_names: Sequence[str] = (),
   row_scores: Sequence[Sequence[str]] = (),
@@ -32,14 +32,14 @@ def beside(
 
   Args:
     path: of the PNG.
-    rows: of images.
+    rows: of images; a Panel has class ids to lay over one as well.
     titles: above the columns.
     row_names: at the left of each row.
     row_scores: for each row a text under each of its images ('' for none).
     classes: names, the background first; their colours are the legend.
     unknown: whether the legend has the colour of IGNORE as well.
   """
-  panels = [[Panel(image) for image in row] for row in rows]
+  panels = [[x if isinstance(x, Panel) else Panel(x) for x in row] for row in rows]
   colours = legend(classes, unknown)
   draw_grid(path, panels, titles, row_names, row_scores, colours, LARGE)
 

@@ -57,9 +57,11 @@ def real_images(
 def draw_grid(
   path: Path, generated: Float[np.ndarray, 'n h w c'], real: Float[np.ndarray, 'm h w c']
 ) -> None:
-  """Draws generated images on the left and real ones on the right; SAMPLES of each, say."""
+  """Draws generated images on the left and as many real ones on the right."""
   if parallel.is_main():
-    figures.beside(path, [[_tiled(generated), _tiled(real)]], ['generated', 'real'])
+    count = min(len(generated), len(real))
+    row = [_tiled(generated[:count]), _tiled(real[:count])]
+    figures.beside(path, [row], ['generated', 'real'])
 
 
 def _tiled(samples: Float[np.ndarray, 'n h w c']) -> UInt8[np.ndarray, 'H W 3']:

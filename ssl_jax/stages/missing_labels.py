@@ -9,6 +9,7 @@ from ssl_jax import parallel
 from ssl_jax.data.dataset_stats import DatasetStats
 from ssl_jax.evaluation import confusion, figures
 from ssl_jax.evaluation.evaluate import MATRICES_FILE, Evaluation, evaluate
+from ssl_jax.evaluation.image_grid import Panel
 from ssl_jax.io import images, mask_store
 from ssl_jax.stages.seed_scores import write_evaluation
 from ssl_jax.types import IGNORE, Figures, PredictFn, Source, Splits
@@ -108,8 +109,7 @@ def draw(folder: Path, done: Mapping[int, Figures], splits: Splits, first: Path)
     label = np.asarray(record['label'])
     image, label, mask = figures.in_plane(record['image'], label, predicted)
     rgb = images.to_channels(images.to_uint8(image), 3)
-    overlay = images.overlay(rgb, mask)
-    rows.append([rgb, images.colorize(label), images.colorize(mask), overlay])
+    rows.append([rgb, images.colorize(label), images.colorize(mask), Panel(rgb, mask)])
     names.append(record['name'])
     # One caption for each of the four columns.
     scores.append(['', '', f'mIoU {miou[i]:.1f} % with {mask_name}', ''])
