@@ -42,6 +42,7 @@ class Checkpoints:
     always: Sequence[int] = (),
     read_only: bool = False,
   ):
+    # A checkpoint stays if any one of these rules wants it, see AnyPreservationPolicy below.
     kept = [
       policies.LatestN(n=keep),
       policies.CustomSteps(always),
@@ -49,12 +50,14 @@ class Checkpoints:
     ]
     options = ocp.CheckpointManagerOptions(
       preservation_policy=policies.AnyPreservationPolicy(kept),
+      # Orbax stores metrics only where it has such a function; the rules above decide what is kept.
       best_fn=_signed(best[0]) if best else None,
       cleanup_tmp_directories=not read_only,  # a kill during a save leaves one
       create=not read_only,
       read_only=read_only,
       enable_async_checkpointing=True,
     )
+    # Orbax refuses relative paths.
     self.manager = ocp.CheckpointManager(Path(folder).resolve(), options=options)
 
   def save(self, state: TrainState, metrics: Mapping[str, float] | None = None) -> None:
@@ -68,12 +71,14 @@ class Checkpoints:
   def find(self, step: int | str) -> int | None:
     """Returns the step that a number, 'last' or one of SELECTABLE means; None if it is not kept."""
     if step in SELECTABLE:
+      # Ranked by what was stored with each checkpoint, so that the choice needs no log.
       metric, sign = SELECTABLE[step]
       scores = {}
       for kept in self.steps():
         metrics = self.manager.metrics(kept) or {}
         if metric in metrics:
           scores[kept] = sign * metrics[metric]
+      # The keys of `scores` are steps; None if no checkpoint was ever scored.
       return max(scores, key=lambda kept: scores[kept]) if scores else None
     if step == 'last':
       return self.manager.latest_step()
@@ -103,6 +108,7 @@ class Checkpoints:
     if step is None:
       return None
     try:
+      # A network of another design shows up here as missing keys or other shapes.
       restored: Any = self.manager.restore(step, args=ocp.args.StandardRestore(like))
     except (ValueError, KeyError, TypeError) as error:
       raise UserError(
@@ -113,9 +119,11 @@ class Checkpoints:
 
   def close(self) -> None:
     """Waits until everything is on disk."""
+    # Saving is asynchronous: without waiting, the process could end in the middle of the last save.
     self.manager.wait_until_finished()
     self.manager.close()
 
 
 def _signed(metric: str) -> Callable[[Mapping[str, float]], float]:
+  # Orbax keeps the largest value, so that a loss is ranked by its negative.
   return lambda metrics: _SIGNS[metric] * metrics[metric]

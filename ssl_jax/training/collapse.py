@@ -36,6 +36,7 @@ def target_metrics(
   The entropy is a part of the largest possible: 1 knows nothing, 0 is certain. Without names
   classes are numbered.
   """
+  # [pixels of all targets, classes]
   flat = jnp.concatenate([probs.reshape(-1, probs.shape[-1]) for probs in targets])
   # p log p is 0 where p is; both branches of `where` must be finite.
   negative = jnp.where(flat > 0, flat * jnp.log(jnp.maximum(flat, 1e-30)), 0).sum(-1).mean()
@@ -59,15 +60,20 @@ def find_collapse(
   fractions = {
     name.removeprefix(CLASS_FRACTION): value
     for name, value in figures.items()
+    # 'targets/entropy' has the same prefix as the classes and is not one of them.
     if name.startswith(CLASS_FRACTION) and name != ENTROPY
   }
   if label_fractions is None:
+    # The entropy of the clusters' sizes, not that of a pixel: a good clustering is certain of each
+    # pixel and still uses all clusters.
     entropy = -sum(p * math.log(p) for p in fractions.values() if p > 0)
+    # math.log(k) is the entropy of k clusters of equal size, the largest possible one.
     if len(fractions) > 1 and entropy < MIN_MARGINAL_ENTROPY * math.log(len(fractions)):
       largest = max(fractions, key=lambda name: fractions[name])
       problems.append(f'nearly all pixels ({fractions[largest]:.1%}) are {largest}')
   else:
     for name, fraction in fractions.items():
+      # A class that no label has is expected nowhere, so that it cannot be lost.
       if fraction < MIN_CLASS_FRACTION * label_fractions.get(name, 0):
         problems.append(
           f'its targets hold {fraction:.1%} {name}, the labels {label_fractions[name]:.1%}'
@@ -82,11 +88,13 @@ def collapse_at_end(
   log: Sequence[Mapping], label_fractions: Mapping[str, float] | None
 ) -> list[str]:
   """Returns what is wrong in the last part of a run, given the lines of its metrics.jsonl."""
+  # Lines without a loss are evaluations.
   training = [line for line in log if 'loss' in line]
   if not training:
     return []
   start = (1 - SETTLED) * training[-1]['step']
   last = [line for line in training if line['step'] > start]
+  # Single windows of steps fluctuate; only their mean over the last part is judged.
   watched = [n for n in last[-1] if n.startswith(CLASS_FRACTION) or n.endswith(MASK_RATE)]
   means = {name: sum(line[name] for line in last) / len(last) for name in watched}
   return find_collapse(means, label_fractions)

@@ -35,6 +35,7 @@ class Game(NamedTuple):
 
 
 def _wasserstein(real: Logits, fake: Logits) -> Array:
+  # The negative of the critic's estimate of the Wasserstein distance, which it maximizes.
   return fake.mean() - real.mean()
 
 
@@ -43,10 +44,12 @@ def _wasserstein_generator(fake: Logits) -> Array:
 
 
 def _cross_entropy(real: Logits, fake: Logits) -> Array:
+  # softplus(-l) = -log sigmoid(l): the cross-entropy of a logit, without overflow.
   return jax.nn.softplus(-real).mean() + jax.nn.softplus(fake).mean()
 
 
 def _non_saturating_generator(fake: Logits) -> Array:
+  # -log D(fake) instead of log(1 - D(fake)), whose gradient vanishes while the discriminator wins.
   return jax.nn.softplus(-fake).mean()
 
 
@@ -66,6 +69,8 @@ def input_gradients(
   members = jax.eval_shape(discriminate, images).shape[0]
   # A copy of the images for each member, so that one pass gives the gradients of all.
   copies = jnp.broadcast_to(images, (members, *images.shape))
+  # The sum's gradient is that of each logit, because no logit depends on another image: there is no
+  # batch normalization in a discriminator.
   return jax.grad(lambda copies: discriminate(copies).sum())(copies)
 
 
@@ -79,6 +84,7 @@ def gradient_penalty(
 
   Gulrajani et al. 2017, "Improved Training of Wasserstein GANs" (arXiv:1704.00028).
   """
+  # One position on the line between a real and a fake image for each pair.
   fraction = jax.random.uniform(key, (len(real), 1, 1, 1))
   gradients = input_gradients(discriminate, fraction * real + (1 - fraction) * fake)
   # The square root has an infinite slope at 0, which would make NaN of a zero gradient.
@@ -137,6 +143,7 @@ def make_gan(
   if loss not in GAMES:
     raise UserError(f'gan.loss={loss!r} is not one of {", ".join(GAMES)}.')
   game = GAMES[loss]
+  # All ranges are checked together: the sentence below names every bound.
   if min(latent, critics) < 1 or min(penalty, r1_weight) < 0 or (game.clipped and clip <= 0):
     raise UserError(
       f'gan: latent={latent} and critics={critics} must be at least 1, penalty={penalty} and '
@@ -146,14 +153,17 @@ def make_gan(
   def init(key: Key, images: Array) -> TrainState:
     g_key, d_key = jax.random.split(key)
     z = jnp.zeros((1, latent))
+    # The values of the inputs do not matter here, only their shapes do.
     g_params = generator.init({'params': g_key, 'noise': g_key}, z)['params']
     d_params = discriminators.init(d_key, images[:1])['params']
     student = {'params': {'generator': g_params, 'discriminators': d_params}}
     opt_state = generator_optimizer.init(g_params), discriminator_optimizer.init(d_params)
+    # A copy: an update donates all buffers of the state, so none may be in it twice.
     ema = {'params': jax.tree.map(jnp.copy, g_params)}
     return TrainState(jnp.zeros((), jnp.int32), student, ema, opt_state)
 
   def generate(g_params: Variables, key: Key, count: int) -> Array:
+    # One key for the latent vectors, another for the noise inside the generator.
     z_key, noise_key = jax.random.split(key)
     z = jax.random.normal(z_key, (count, latent))
     return standardize(sample(g_params, z, noise_key))
@@ -172,6 +182,7 @@ def make_gan(
   def update_discriminators(
     d_params: Variables, opt_state: Any, g_params: Variables, real: Array, key: Key
   ) -> tuple[Variables, Any, dict[str, Array]]:
+    # The generator runs outside of `loss_fn`: its images are constants for the discriminators.
     fake_key, between_key = jax.random.split(key)
     fake = generate(g_params, fake_key, len(real))
 
@@ -181,11 +192,13 @@ def make_gan(
       total = game.discriminator(real_logits, fake_logits)
       figures = {'loss/discriminators': total}
       if game.penalty and penalty:
+        # Logged without its weight, so that runs of different weights can be compared.
         figures['penalty'] = gradient_penalty(discriminate, real, fake, between_key)
         total += penalty * figures['penalty']
       if r1_weight:
         figures['r1'] = r1(discriminate, real)
         total += r1_weight * figures['r1']
+      # 0.5: the generator deceives the discriminators; 1: they recognize all its images.
       figures['d_accuracy'] = ((real_logits > 0).mean() + (fake_logits < 0).mean()) / 2
       return total, figures
 
@@ -193,10 +206,12 @@ def make_gan(
     updates, opt_state = discriminator_optimizer.update(grads, opt_state, d_params)
     updated: Any = optax.apply_updates(d_params, updates)
     if game.clipped:
+      # Bounded weights bound the slope, as the Wasserstein game demands (Arjovsky et al. 2017).
       updated = jax.tree.map(lambda x: jnp.clip(x, -clip, clip), updated)
     return updated, opt_state, figures
 
   def update(state: TrainState, batch: Any, key: Key) -> tuple[TrainState, Metrics]:
+    # Keys follow from the step, so that a resumed run repeats the uninterrupted one.
     key = jax.random.fold_in(key, state.step)
     view_key, g_key, *d_keys = jax.random.split(key, 2 + critics)
     real = standardize(make_views.make_views(recipes, batch, size, view_key)['real'].image)
@@ -205,15 +220,18 @@ def make_gan(
     opt_states: Any = state.opt_state
     g_state, d_state = opt_states
     figures = {}
+    # All rounds see the same real images, each with new fake ones; the figures are of the last.
     for d_key in d_keys:
       d_params, d_state, figures = update_discriminators(d_params, d_state, g_params, real, d_key)
 
     def loss_fn(g_params: Variables) -> Array:
+      # Gradients pass through the discriminators, whose weights are constants here.
       return game.generator(discriminate_with(d_params)(generate(g_params, g_key, len(real))))
 
     value, grads = jax.value_and_grad(loss_fn)(g_params)
     updates, g_state = generator_optimizer.update(grads, g_state, g_params)
     g_params = optax.apply_updates(g_params, updates)
+    # Images are sampled from the average, because the weights of a GAN oscillate around it.
     rate = 1 - warmed_up_decay(state.step, ema_decay)
     ema = {'params': optax.incremental_update(g_params, ema_params(state), rate)}
     student = {'params': {'generator': g_params, 'discriminators': d_params}}
@@ -224,6 +242,7 @@ def make_gan(
     return (state.ema or {})['params']  # `init` always makes one
 
   def predict(state: TrainState, z: Array) -> Array:
+    # A fixed key: the same vectors give the same images.
     return sample(ema_params(state), z, jax.random.key(0))
 
   return Learner(init, update, predict)

@@ -36,6 +36,7 @@ def warmed_up_decay(step: Step, decay: float) -> jax.Array:
   It is min(1 - 1 / (t + 1), decay) at update t = 1, 2, ..., so that the average does not stay at
   the random initial weights (Tarvainen & Valpola 2017).
   """
+  # `step` counts from 0 and t from 1.
   return jnp.minimum(1 - 1 / (step + 2), decay)
 
 
@@ -88,17 +89,21 @@ def make_learner(
 
   def init(key: Key, images: jax.Array) -> TrainState:
     variables = network.init(key, standardize(images[:1]), train=False)
+    # Networks without batch normalization have no 'batch_stats'.
     student = {'params': variables['params'], 'batch_stats': variables.get('batch_stats', {})}
+    # A copy: an update donates all buffers of the state, so none may be in it twice.
     ema = jax.tree.map(jnp.copy, student) if ema_decay else None
     step = jnp.zeros((), jnp.int32)
     return TrainState(step, student, ema, optimizer.init(student['params']))
 
   def probabilities(variables: Variables, images: jax.Array, head: str | None) -> Outputs:
+    # Without dropout and with running statistics, as in prediction.
     outputs = _by_head(network.apply(variables, standardize(images), train=False), heads)
     probs = {name: x if name in NUMBERS else jax.nn.softmax(x) for name, x in outputs.items()}
     return probs if head is None else probs[head]
 
   def teacher_variables(state: TrainState) -> Variables:
+    # `state.ema` may exist and yet not teach: then it is only kept.
     return state.ema if teacher == 'ema' and state.ema is not None else state.student
 
   def predict(state: TrainState, images: jax.Array) -> Outputs:
@@ -111,6 +116,7 @@ def make_learner(
     views = _ByName('view', make_views.make_views(recipes, batch, size, view_key))
     targets = []  # the teacher's class probabilities, watched for a collapse
 
+    # What methods call; it notes down the targets on the way, so that no method has to.
     def teach(images: jax.Array, head: str | None = 'class') -> Outputs:
       probs = probabilities(teacher_variables(state), images, head)
       if head is None:
@@ -122,14 +128,17 @@ def make_learner(
     terms: dict[str, Term] = {}
     metrics: dict[str, jax.Array] = {}
     for name, method in methods.items():
+      # Nothing is trained yet: a method only says which images to show, and their loss.
       terms_of_method, figures_of_method = method(teach, views, method_key, state.step)
       terms |= {f'{name}/{term}': value for term, value in terms_of_method.items()}
       metrics |= {f'{name}/{figure}': value for figure, value in figures_of_method.items()}
 
     def loss_fn(params: Variables) -> tuple[jax.Array, tuple[Variables, Metrics]]:
       outputs, batch_stats = forward(params, state, terms, dropout_key)
+      # Logged without their weights, so that runs of different weights can be compared.
       losses = {name: term.loss(outputs[name]) for name, term in terms.items()}
       total: Any = sum(terms[name].weight * loss for name, loss in losses.items())
+      # Without a teacher the student's own outputs for unlabeled images stand for the targets.
       watched = targets or [
         jax.nn.softmax(_class_logits(outputs[name]))
         for name, term in terms.items()
@@ -144,12 +153,15 @@ def make_learner(
     params = state.student['params']
     (total, (batch_stats, figures)), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
     updates, opt_state = optimizer.update(grads, state.opt_state, params)
+    # `batch_stats` is empty in networks that have none; then the old entry stays.
     student = {**state.student, **batch_stats, 'params': optax.apply_updates(params, updates)}
     ema = state.ema
     if ema is not None:
+      # ema = (1 - rate) * ema + rate * student, over weights and batch statistics.
       rate = 1 - warmed_up_decay(state.step, ema_decay)
       moved: Any = optax.incremental_update(student, ema, rate)
       ema = moved
+    # The norm is that of the raw gradient, before the optimizer may clip it.
     metrics |= figures | {'loss': total, 'grad_norm': optax.tree.norm(grads)}
     return TrainState(state.step + 1, student, ema, opt_state), metrics
 
@@ -160,19 +172,24 @@ def make_learner(
 
     All images are one batch, so that batch normalization sees labeled and unlabeled ones together.
     """
+    # The first term of each pass stands for all of it: their images and dropout are the same.
     passes: dict[tuple, Term] = {}
     for name, term in terms.items():
       passes.setdefault(_pass_of(name, term), term)
     images = [term.images for term in passes.values()]
     kwargs: dict[str, Any] = {}
     if any(term.feature_dropout for term in passes.values()):
+      # [B] for each pass: a rate for every example, 0 where a term wants no dropout.
       rates = [jnp.full(len(term.images), term.feature_dropout) for term in passes.values()]
+      # In the order of the images below.
       kwargs['feature_dropout'] = parallel.interleave(rates)
     joined, batch_stats = network.apply(
+      # `params` is what is differentiated; the batch statistics are those of the state.
       {**state.student, 'params': params},
       standardize(parallel.interleave(images)),
       train=True,
       **kwargs,
+      # Makes Flax return the updated running statistics beside the outputs.
       mutable=['batch_stats'],
       rngs={'dropout': key},
     )
@@ -180,6 +197,7 @@ def make_learner(
     outputs_of_pass = dict(zip(passes, parts, strict=True))
     outputs = {}
     for name, term in terms.items():
+      # Terms of one pass may look at different heads of it.
       by_head = _ByName('head', outputs_of_pass[_pass_of(name, term)])
       outputs[name] = by_head if term.head is None else by_head[term.head]
     return outputs, batch_stats
@@ -190,6 +208,7 @@ def make_learner(
 def _pass_of(name: str, term: Term) -> tuple:
   """Returns what the terms of one forward pass have in common: their view and their dropout."""
   if term.view is None:
+    # The term's name makes the pass unique, so that it is shared with no other term.
     return 'term', name
   return 'view', term.view, term.feature_dropout
 
@@ -204,11 +223,13 @@ def _by_head(outputs: Outputs, heads: Mapping[str, int] | None) -> ByHead:
     return outputs
   if not heads:
     return {'class': outputs}
+  # jnp.split wants the channels at which to cut, which are one fewer than the heads.
   ends = np.cumsum([*heads.values()])[:-1]
   return dict(zip(heads, jnp.split(outputs, ends, -1), strict=True))
 
 
 def first_nonfinite(metrics: Mapping[str, Any]) -> str | None:
   """Returns the name of a figure that is infinite or NaN, a method's loss first, or None."""
+  # A method's loss tells more than the total and the gradient norm, which follow from it.
   order = sorted(metrics, key=lambda name: (not name.startswith('loss/'), name))
   return next((name for name in order if not jnp.isfinite(metrics[name])), None)

@@ -44,6 +44,7 @@ class SeedRun:
     self.folder = folder
     self.begin = begin
     self.key = jax.random.key(number if drawn is None else drawn)
+    # Both are set when training starts: only then is it known what to keep and where to resume.
     self.checkpoints: Checkpoints
     self.log: RunLog
 
@@ -92,19 +93,25 @@ def train(
     UserError: if a loss or the gradient is not finite.
   """
   parts = loop.num_snapshots
+  # With one snapshot this is the last step.
   kept = [round(loop.steps * part / parts) for part in range(1, parts + 1)]
   for seed in seeds:
     seed.checkpoints = Checkpoints(seed.folder / 'checkpoints', best=best, always=kept)
   training = _Training(learner, update, seeds, evaluate, loop, label, alarm, example)
   stopping = False
   streams = [seed.streams for seed in seeds]
+  # `step` counts the updates, this one included. Batches are a function of the step, so that a
+  # resumed run gets the same ones.
   for step, batch in enumerate(batches(streams, training.start, loop.steps), training.start + 1):
     training.do_step(batch)
     stopping = parallel.should_stop(stop(), step)
+    # Snapshots must exist, and a stop must not lose the steps since the last save.
     saving = step % loop.checkpoint_every == 0 or step in kept or stopping
     due = step % loop.eval_every == 0 or step == loop.steps
+    # A checkpoint can only be the best of all if it was scored.
     scoring = due or (saving and bool(best))
     if scoring or saving or step % loop.log_every == 0:
+      # Before saving: it raises if a loss is not finite, so that no such state replaces a good one.
       training.log_window(step)
     if scoring or saving:
       training.evaluate_and_save(scoring, due, saving, bool(best))
@@ -130,28 +137,36 @@ class _Training:
     self.update, self.seeds, self.evaluate = update, seeds, evaluate
     self.loop, self.label, self.alarm = loop, label, alarm
     # A kill between two saves leaves some seeds one checkpoint ahead.
+    # Training resumes at the latest step that all of them have.
     self.start = max(set.intersection(*(seed.checkpoints.steps() for seed in seeds)), default=0)
     self.progress = Progress(label, self.start, loop.steps)
     with self.progress.phase('initializing the network'):
       self.state = _initial_state(learner, seeds, example, self.start)
     for seed in seeds:
       seed.log = RunLog(seed.folder, self.start, loop.tensorboard)
+    # A leading axis of seeds, as in the state; no such axis for a single seed.
     self.key = parallel.stack([seed.key for seed in seeds])
+    # Images of all streams and seeds in one step, for the speed.
     self.images = sum(stream.batch for seed in seeds for stream in seed.streams.values())
+    # Figures of the steps since the last line of the log, still on the device.
     self.window: list[Mapping[str, jax.Array]] = []
+    # Steps of the window that took no part in timing, because they were compiled.
     self.untimed = 0
     self.began = time.perf_counter()
     self.compiled = False
+    # Seeds whose collapse has been reported.
     self.told: set[SeedRun] = set()
 
   def do_step(self, batch: Mapping) -> None:
     """Takes one step; the first waits for its result, because it is compiled."""
     arguments = parallel.shard(batch, len(self.seeds)), self.key
     if self.compiled:
+      # Returns at once: the device computes while the host loads the next batch.
       self.state, figures = self.update(self.state, *arguments)
     else:
       with self.progress.phase('compiling the training step'):
         self.state, figures = self.update(self.state, *arguments)
+        # Otherwise the phase would end before the step has run.
         jax.block_until_ready(figures)
       self.compiled = True
       self.untimed = 1
@@ -161,27 +176,33 @@ class _Training:
   def log_window(self, step: int) -> None:
     """Writes the means over the window to each seed's log, and shows them."""
     per_seed = parallel.unstack(_stacked(self.window), len(self.seeds))
+    # `_stacked` has waited for the device, so that the seconds cover all steps of the window.
     seconds = time.perf_counter() - self.began
     timed = len(self.window) - self.untimed
     speed = {}
+    # A window that holds only the compiled step has no speed.
     if timed:
       rate = timed / seconds
       speed = {'steps_per_second': rate, 'images_per_second': rate * self.images}
     means = []
     for seed, figures in zip(self.seeds, per_seed, strict=True):
+      # `step - len(window)` is the last step before the window.
       checked = _check_finite(figures, step - len(self.window), seed, self.seeds)
       means.append(checked | speed)
       seed.log.write(step, means[-1])
       self._tell_collapse(seed, means[-1], step)
+    # The screen has one line for all seeds: their mean.
     shown = {name: float(np.mean([figures[name] for figures in means])) for name in means[0]}
     self.progress.skip(self.untimed)
     self.progress.advance(timed, seconds if timed else 0.0, shown)
+    # A new window, with a clock of its own.
     self.window = []
     self.untimed = 0
     self.began = time.perf_counter()
 
   def _tell_collapse(self, seed: SeedRun, figures: Mapping[str, float], step: int) -> None:
     """Says once of a seed that it looks collapsed, when training should have settled."""
+    # Early on every network predicts nonsense.
     if step <= collapse.SETTLED * self.loop.steps or seed in self.told:
       return
     if faults := self.alarm(figures):
@@ -194,13 +215,16 @@ class _Training:
   def evaluate_and_save(self, scoring: bool, all_splits: bool, saving: bool, best: bool) -> None:
     """Scores and saves the state of each seed."""
     with self.progress.phase('evaluating' if scoring else 'saving'):
+      # Each seed has a folder of its own, with checkpoints that can be used without the others.
       states = parallel.unstack(self.state, len(self.seeds))
       for seed, state in zip(self.seeds, states, strict=True):
+        # Scores go to the log, and with the checkpoint as what it is ranked by.
         scores = self.evaluate(state, all_splits) if scoring else {}
         if scoring:
           seed.log.write(int(state.step), scores)
         if saving:
           seed.checkpoints.save(state, scores if best else None)
+    # Evaluating and saving count in no speed.
     self.began = time.perf_counter()
 
   def finish(self) -> list[TrainState]:
@@ -211,6 +235,7 @@ class _Training:
     """
     self.progress.close()
     for seed in self.seeds:
+      # Waits for saves that are still being written.
       seed.checkpoints.close()
     states = parallel.unstack(self.state, len(self.seeds))
     if (reached := int(states[0].step)) < self.loop.steps:
@@ -226,8 +251,10 @@ def _initial_state(
 ) -> TrainState:
   """The state to go on from, of all seeds together."""
   init = parallel.jit_init(learner.init)
+  # Also made when resuming: a checkpoint takes over the shapes and placement of a fresh state.
   fresh = [init(jax.random.fold_in(seed.key, INIT_KEY), example) for seed in seeds]
   for seed in seeds:
+    # Steps that some seeds have and others lack are trained again by all.
     seed.checkpoints.drop_after(start)
   if start:
     states = [
@@ -240,8 +267,10 @@ def _initial_state(
 
 def _stacked(window: list[Mapping[str, jax.Array]]) -> dict[str, np.ndarray]:
   """Figures of a window of steps, [seeds, steps] or [steps] each."""
+  # One transfer for the whole window: fetching figures every step would make the device wait.
   figures_by_step = jax.device_get(window)
   return {
+    # The last axis is the steps.
     name: np.stack([figures[name] for figures in figures_by_step], -1)
     for name in figures_by_step[0]
   }
@@ -258,6 +287,7 @@ def _check_finite(
   for offset in range(len(figures['loss'])):
     at_step = {name: values[offset] for name, values in figures.items()}
     if fault := first_nonfinite(at_step):
+      # Lets pending saves finish, or the checkpoint that the message promises might be missing.
       for other in seeds:
         other.checkpoints.close()
       raise UserError(

@@ -16,6 +16,7 @@ from ssl_jax.types import TrainState
 
 LEAVES = {
   ('params', 'kernel'): 'weight',
+  # Torch calls both a convolution's kernel and the factor of a normalization 'weight'.
   ('params', 'scale'): 'weight',
   ('params', 'bias'): 'bias',
   ('batch_stats', 'mean'): 'running_mean',
@@ -32,6 +33,7 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
   """
   path = Path(path)
   try:
+    # Read without torch, and without unpickling arbitrary objects.
     if path.suffix in ('.pth', '.pt'):
       return read_state_dict(path)
     if path.suffix == '.npz':
@@ -49,6 +51,7 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
 
 def torch_name(path: tuple[str, ...]) -> str:
   """('params', 'layer1_0', 'conv1', 'kernel') -> 'layer1.0.conv1.weight'."""
+  # 'layer1_0' is block 0 of stage 1, which torch writes as 'layer1.0'.
   collection, *modules, leaf = path
   modules = [re.sub(r'_(\d+)$', r'.\1', name) for name in modules]
   return '.'.join([*modules, LEAVES[collection, leaf]])
@@ -56,6 +59,7 @@ def torch_name(path: tuple[str, ...]) -> str:
 
 def _from_torch(name: str, value: np.ndarray, like: jax.Array, source: str) -> np.ndarray:
   """Returns an array of torch in Flax's layout, with the dtype of `like`."""
+  # Only convolutions have four axes; vectors need no transposition.
   if value.ndim == 4:
     value = value.transpose(2, 3, 1, 0)  # OIHW -> HWIO
     if value.shape[2] == 3 and like.shape[2] == 1:
@@ -65,6 +69,7 @@ def _from_torch(name: str, value: np.ndarray, like: jax.Array, source: str) -> n
       f'{source}: {name} has shape {value.shape}, and this network needs {like.shape} (channels '
       f'last); is it a file of another backbone?'
     )
+  # Files in half precision are allowed; the parameters stay float32.
   return value.astype(like.dtype)
 
 
@@ -86,14 +91,18 @@ def with_backbone(
   """
   if 'backbone' not in state.student['params']:
     raise UserError(f'{source}: this model has no backbone that could have pretrained weights.')
+  # {'params': ..., 'batch_stats': ...} of the backbone alone.
   fresh = {kind: tree['backbone'] for kind, tree in state.student.items()}
   weights: dict[tuple[str, ...], Any] = traverse_util.flatten_dict(fresh)
   loaded: dict[Any, jax.Array] = {}
+  # The loop is over what the network needs, which is why additional arrays are ignored.
   for path, like in weights.items():
     name = torch_name(path)
     if name not in arrays:
       raise UserError(f'{source} holds no {name!r}, which this backbone needs.')
+    # On the same devices as the array that it replaces.
     loaded[path] = jax.device_put(_from_torch(name, arrays[name], like, source), like.sharding)
   backbone = traverse_util.unflatten_dict(loaded)
+  # The head and the decoder keep their random initial weights.
   student = {kind: {**tree, 'backbone': backbone[kind]} for kind, tree in state.student.items()}
   return state.starting_from(student)

@@ -30,9 +30,11 @@ class Progress:
     self._steps = steps
     self._timed_steps = 0
     self._timed_seconds = 0.0
+    # In a file or a pipe, redrawing would leave thousands of copies of the line.
     self._live = sys.stderr.isatty()
     self._last_line = 0.0
     self._figures = ''
+    # Only a line of text: tqdm's own bar would count evaluation and compilation in the speed.
     self._bar = tqdm(
       total=0,
       bar_format='{desc}',
@@ -46,22 +48,26 @@ class Progress:
     ended = threading.Event()
     began = time.perf_counter()
 
+    # A thread counts the seconds, because the main one is busy in a call that may last minutes.
     def tick() -> None:
       while not ended.wait(1.0 if self._live else LINE_EVERY):
         self._show(f'{name}, {time.perf_counter() - began:.0f} s', force=True)
 
     self._show(name)
+    # A daemon does not keep the process alive after an error.
     thread = threading.Thread(target=tick, daemon=True)
     thread.start()
     try:
       yield
     finally:
       ended.set()
+      # Otherwise a last tick could overwrite what training shows next.
       thread.join()
 
   def advance(self, steps: int, seconds: float, figures: Mapping[str, float]) -> None:
     """Counts steps that took so many seconds of training, and shows their figures."""
     self._step += steps
+    # Apart from `_step`, which also counts the steps before a resumption and compiled ones.
     self._timed_steps += steps
     self._timed_seconds += seconds
     self._figures = _describe(figures)
@@ -84,6 +90,7 @@ class Progress:
   def _speed(self) -> str:
     if not self._timed_steps:
       return ''
+    # The mean since the start: steadier than the speed of the last window.
     seconds_per_step = self._timed_seconds / self._timed_steps
     left = (self._steps - self._step) * seconds_per_step
     return f'{1 / max(seconds_per_step, 1e-9):.2f} steps/s  {_clock(left)} left'
@@ -93,9 +100,11 @@ class Progress:
     parts = [f'{self._label}: {self._step}/{self._steps} steps', state, self._figures]
     text = '  '.join(part for part in parts if part)
     if self._live:
+      # tqdm cuts the text to the width of the terminal.
       self._bar.set_description_str(text)
       return
     now = time.perf_counter()
+    # A log file gets a line every LINE_EVERY seconds, however often training reports.
     if parallel.is_main() and (force or now - self._last_line >= LINE_EVERY):
       self._last_line = now
       print(text, file=sys.stderr, flush=True)
@@ -114,6 +123,7 @@ def _describe(figures: Mapping[str, float]) -> str:
   if 'images_per_second' in figures:
     parts.append(f'{figures["images_per_second"]:.0f} images/s')
   parts.append(f'loss {figures["loss"]:.3f}')
+  # Terms of methods only: a line has no room for all figures, which metrics.jsonl holds.
   for name, value in figures.items():
     if name.startswith('loss/'):
       parts.append(f'{name.removeprefix("loss/")} {value:.3f}')
