@@ -75,7 +75,7 @@ def features(arrays: dict[str, np.ndarray], stride: int) -> np.ndarray:
 
 
 def shapes_of(backbone: str, stride: int) -> dict[str, tuple[int, ...]]:
-  """torch's names and shapes of a backbone's weights, read off ours."""
+  """Torch's names and shapes of a backbone's weights, read off ours."""
   import jax
   import jax.numpy as jnp
   from flax import traverse_util
