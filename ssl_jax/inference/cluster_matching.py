@@ -26,12 +26,14 @@ def one_to_one(counts: Table) -> Table:
   Clusters beyond the number of classes mean no class.
   """
   table = np.zeros_like(counts, float)
+  # It minimizes a cost by default; here the pixels on which both agree are a gain.
   table[linear_sum_assignment(counts, maximize=True)] = 1
   return table
 
 
 def overlap(counts: Table) -> Table:
   """Gives each cluster the class that it overlaps most; an empty one the most frequent class."""
+  # An empty cluster has no overlap; it gets the counts of the whole training set.
   rows = np.where(counts.sum(1, keepdims=True) > 0, counts, counts.sum(0))
   return np.eye(counts.shape[1])[rows.argmax(1)]
 
@@ -46,11 +48,14 @@ def match_clusters(predict_fn: PredictFn, training: Source, num_classes: int, ho
   Labels of test images are never used for it.
   """
   records = [training[i] for i in range(len(training))]
+  # The number of clusters is only known from the first prediction; adding to 0.0 gives the shape.
   counts: np.ndarray | float = 0.0
   for index, probs in predict_many(predict_fn, (to_float(record['image']) for record in records)):
     label = records[index]['label'].ravel()
     cluster = probs.argmax(-1).ravel()
+    # Pixels without a class vote for no match.
     known = label != IGNORE
+    # One number for each (cluster, class), so that one bincount gives the whole table.
     pairs = cluster[known].astype(np.int64) * num_classes + label[known]
     shape = (probs.shape[-1], num_classes)
     counts = counts + np.bincount(pairs, minlength=int(np.prod(shape))).reshape(shape)
@@ -60,6 +65,7 @@ def match_clusters(predict_fn: PredictFn, training: Source, num_classes: int, ho
 def as_classes(predict_fn: PredictFn, table: Table) -> PredictFn:
   """Returns a predict function whose class probabilities are the sums of the class's clusters."""
   table = table.astype(np.float32)
+  # [..., clusters] @ [clusters, classes]; a cluster that means no class adds to none.
   return lambda images: np.asarray(predict_fn(images)) @ table
 
 
@@ -74,6 +80,7 @@ def read_table(folder: Path) -> Table:
   Raises:
     UserError: if there is none, because its training has not finished.
   """
+  # Written beside the checkpoints, so that `predict` needs no labels.
   path = folder / FILE
   if not path.exists():
     raise UserError(f'{path} is missing: clusters are matched to classes when training ends.')

@@ -46,13 +46,18 @@ def detect_cells(
     score: lowest probability of a cell with which a window votes.
     radius: pixels; of cells closer than this one is kept (see cluster_votes).
   """
+  # `half` before the image, so that the window that starts at (r, c) of `padded` has its centre at
+  # (r, c) of the image. `size` behind it is more than enough for the last windows.
   half = size // 2
   padded = np.pad(image, [(half, size), (half, size), (0, 0)], mode='symmetric')
   rows, columns = (np.arange(_first_centre(n, stride), n, stride) for n in image.shape[:2])
+  # [windows, 2]: row and column of each centre.
   centres = np.stack(np.meshgrid(rows, columns, indexing='ij'), -1).reshape(-1, 2)
+  # Only votes are kept, so that memory does not grow with the number of windows.
   all_points, all_probs = [], []
   for start in range(0, len(centres), BATCH):
     batch = centres[start : start + BATCH]
+    # [windows of this batch, size, size, C]
     windows = np.stack([padded[r : r + size, c : c + size] for r, c in batch])
     probs, fractions = predict_patches(predict_fn, windows, BATCH)
     # x, y from the window's edge become rows, columns from the pixel at its centre.
@@ -62,6 +67,7 @@ def detect_cells(
     all_points.append((batch + offsets)[votes])
     all_probs.append(probs[votes])
   points, probs = np.concatenate(all_points), np.concatenate(all_probs)
+  # Cells in the mirrored border are reflections. A pixel reaches half a unit beyond its index.
   inside = ((points >= -0.5) & (points <= np.array(image.shape[:2]) - 0.5)).all(-1)
   return cluster_votes(points[inside], probs[inside], radius)
 
@@ -85,15 +91,20 @@ def cluster_votes(
     probs: class probabilities of each vote; the first is that of the background.
     radius: in pixels.
   """
+  # Without votes there is nothing to stack below.
   if not len(points):
     return Cells(np.zeros((0, 2)), np.zeros(0, int), np.zeros(0))
   confidence = 1 - probs[:, BACKGROUND]
   positions, classes, scores, weights = [], [], [], []
+  # Neighbours include the vote itself. Votes are merged anew for each vote, so that the same cell
+  # comes out many times; the suppression below keeps it once.
   for neighbours in KDTree(points).query_ball_point(points, radius / 2):
     votes = confidence[neighbours]
     positions.append(np.average(points[neighbours], axis=0, weights=votes))
+    # The best class of a cell: the background is left out, which moves the others down by one.
     classes.append(np.delete(probs[neighbours].sum(0), BACKGROUND).argmax() + 1)
     scores.append(votes.mean())
+    # A sum, unlike the score: a cell that many windows agree on beats one confident outlier.
     weights.append(votes.sum())
   kept = non_max_suppression(np.stack(positions), np.array(weights), radius)
   return Cells(np.stack(positions)[kept], np.array(classes)[kept], np.array(scores)[kept])
@@ -106,6 +117,7 @@ def non_max_suppression(
   tree = KDTree(points)
   suppressed = np.zeros(len(points), bool)
   kept = []
+  # Stable, so that of equal weights the first wins on every machine.
   for index in np.argsort(-weights, kind='stable'):
     if not suppressed[index]:
       kept.append(int(index))

@@ -19,6 +19,7 @@ BUDGET = 1024 * 1024
 
 def _pad(image: np.ndarray) -> np.ndarray:
   """Extends an image [H, W, C] at the bottom and right by its own edge, to the next multiple."""
+  # -n % m is what n lacks to the next multiple of m.
   margin = [(0, -side % MULTIPLE) for side in image.shape[:-1]]
   return np.pad(image, [*margin, (0, 0)], mode='edge')
 
@@ -44,6 +45,7 @@ def predict_many(
     batch: images that are predicted together, at most.
     budget: pixels that are predicted together, at most.
   """
+  # Padded shape -> (index, native sides, padded image) of the images that still wait for a batch.
   waiting: dict[tuple[int, ...], list[tuple[int, tuple[int, ...], np.ndarray]]] = {}
 
   def run(
@@ -51,14 +53,18 @@ def predict_many(
   ) -> Iterator[tuple[int, np.ndarray]]:
     # A full batch even for a few images: one shape, one compilation.
     size = _batch_size(group[0][2], batch, budget)
+    # The last image is repeated; `zip` ends with the group, so that the copies are dropped.
     filled = [group[min(i, len(group) - 1)][2] for i in range(size)]
     for (index, space, _), probs in zip(group, predict_fn(np.stack(filled)), strict=False):
+      # Without the padding.
       yield index, probs[: space[0], : space[1]]
 
   for index, image in enumerate(images):
+    # A volume is large enough to go through alone; its predict function cuts it into windows.
     if image.ndim == 4:
       yield index, predict_fn(image[None])[0]
       continue
+    # Too large even for a batch of one.
     if image.shape[0] * image.shape[1] > budget:
       yield index, predict_tiled(predict_fn, image, budget)
       continue
@@ -67,6 +73,7 @@ def predict_many(
     group.append((index, image.shape[:-1], padded))
     if len(group) == _batch_size(padded, batch, budget):
       yield from run(waiting.pop(padded.shape))
+  # What is left has no full batch.
   for group in waiting.values():
     yield from run(group)
 
@@ -81,6 +88,7 @@ def predict_labels(
 
   For volumes that are not averaged the probabilities of all classes are never held in memory.
   """
+  # A single copy at its own scale needs no averaging.
   averaged = tuple(scales) != (1.0,) or flip
   if not averaged and isinstance(predict_fn, WindowedPredictor):
     for index, volume in enumerate(images):
@@ -91,6 +99,7 @@ def predict_labels(
   else:
     predictions = predict_many(predict_fn, images)
   for index, probs in predictions:
+    # The probability of the predicted class is how confident the prediction is.
     yield index, probs.argmax(-1).astype(np.uint8), probs.max(-1)
 
 
@@ -111,15 +120,19 @@ def predict_averaged(
     chunk: images that are held in memory together.
   """
   for first, group in _chunks(images, chunk):
+    # Sums of probabilities [*space, classes]; 0.0 until the number of classes is known.
     totals: list[np.ndarray | float] = [0.0] * len(group)
     for scale in scales:
       scaled = [_rescaled(image, scale) for image in group]
       for mirrored in (False, True) if flip else (False,):
+        # Mirrored along the last axis of space, which lies before the channels.
         copies = (image[..., ::-1, :] if mirrored else image for image in scaled)
         for i, probs in predict_many(predict_fn, copies):
+          # Each prediction gets the orientation and size of its image before it is added.
           upright = probs[..., ::-1, :] if mirrored else probs
           totals[i] = totals[i] + resize(upright, group[i].shape[:-1])
     for i, total in enumerate(totals):
+      # The number of copies: each scale once, or twice with its mirror image.
       yield first + i, np.asarray(total / (len(scales) * (1 + flip)))
 
 
@@ -140,9 +153,11 @@ def _chunks(images: Iterable[np.ndarray], size: int) -> Iterator[tuple[int, list
 
 def resize(image: np.ndarray, size: Sequence[int]) -> np.ndarray:
   """Returns an array [*space, C] resized to `size` on the host: linear, corners aligned."""
+  # One axis after the other: linear interpolation is separable.
   for axis, new in enumerate(size):
     if new != image.shape[axis]:
       matrix = interpolation_matrix(image.shape[axis], new, align_corners=True)
+      # tensordot puts the resampled axis first; it belongs where it was.
       image = np.moveaxis(np.tensordot(matrix, image, (1, axis)), 0, axis)
   return image
 
@@ -158,8 +173,10 @@ def predict_tiled(
   Tiles are blended with weights that fall linearly towards their borders, where the network sees
   the least of the surroundings.
   """
+  # Square tiles whose sides need no padding, except those of images narrower than a tile.
   side = max(int(budget**0.5) // MULTIPLE, 1) * MULTIPLE
   height, width = (min(side, length) for length in image.shape[:2])
+  # [height, width, 1]: a pyramid, whose weight is that of the nearer border.
   weight = np.minimum(_tent(height)[:, None], _tent(width)[None, :]).astype(np.float32)[..., None]
   total = norm = None
   for top in window_starts(image.shape[0], height, overlap):
@@ -169,6 +186,7 @@ def predict_tiled(
       if total is None or norm is None:  # only now is the number of classes known
         total = np.zeros((*image.shape[:2], probs.shape[-1]), np.float32)
         norm = np.zeros((*image.shape[:2], 1), np.float32)
+      # Divided at the end: the weights that a pixel got depend on how many tiles cover it.
       total[tile] += weight * probs
       norm[tile] += weight
   assert total is not None  # there is at least one tile
@@ -178,4 +196,5 @@ def predict_tiled(
 
 def _tent(length: int) -> Float[np.ndarray, ' n']:
   """Weights that rise linearly from both ends of a tile to its middle."""
+  # Nowhere 0, so that a border pixel that only one tile covers has a weight.
   return np.minimum(np.arange(length) + 1, np.arange(length)[::-1] + 1) / length

@@ -44,8 +44,10 @@ def predict_patches(
     patches: at most `batch` images in [0, 1].
     batch: size that the batch is filled up to, so that one compiled program serves all.
   """
+  # Copies of the last patch, whose predictions are cut off below.
   missing = batch - len(patches)
   filled = np.pad(patches, [(0, missing), (0, 0), (0, 0), (0, 0)], mode='edge')
+  # Each output is [batch, ...].
   outputs = predict_fn(filled)
   middle = np.full(batch, 0.5)
   points = np.stack([outputs.get('x', middle), outputs.get('y', middle)], -1)

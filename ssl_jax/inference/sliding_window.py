@@ -32,7 +32,9 @@ def window_starts(length: int, window: int, overlap: float) -> list[int]:
   """
   if length <= window:
     return [0]
+  # Neighbours are at most window * (1 - overlap) apart; one more window than there are gaps.
   count = int(np.ceil((length - window) / (window * (1 - overlap)))) + 1
+  # The last window ends exactly at the end of the axis.
   return np.linspace(0, length - window, count).round().astype(int).tolist()
 
 
@@ -40,6 +42,7 @@ def blend_weights(window: Sequence[int], blend: str) -> Float[np.ndarray, 'i j k
   """Returns the weight of each voxel of a window, by its position in the window."""
   if blend == 'constant':
     return np.ones(window, np.float32)
+  # Voxels from the middle of the window, along each axis.
   offsets = [np.arange(side) - (side - 1) / 2 for side in window]
   curves = [np.exp(-0.5 * (x / (SIGMA * len(x))) ** 2) for x in offsets]
   product = curves[0][:, None, None] * curves[1][None, :, None] * curves[2][None, None, :]
@@ -67,6 +70,7 @@ def predict_volume(
   """
   ids = np.zeros(volume.shape[:3], np.uint8)
   for planes, sums in _summed_slabs(predict_fn, volume, window, overlap, blend, batch):
+    # Dividing by the sum of the weights would not change which class is largest.
     ids[planes] = sums.argmax(-1)
   return ids
 
@@ -83,8 +87,10 @@ class WindowedPredictor(NamedTuple):
 
   def __call__(self, volumes: Float[np.ndarray, 'b x y z c']) -> Float[np.ndarray, 'b x y z k']:
     """Returns the class probabilities of volumes of one size."""
+    # Crops during training have the window's size already and need no windows.
     if volumes.shape[1:4] == tuple(self.window):
       return np.asarray(self.predict_fn(volumes))
+    # One volume after another, because each may fill the memory.
     return np.stack([self._probabilities(volume) for volume in volumes])
 
   def labels(
@@ -95,16 +101,19 @@ class WindowedPredictor(NamedTuple):
     confidence = np.zeros(volume.shape[:3], np.float32)
     for planes, sums in self._slabs(volume):
       ids[planes] = sums.argmax(-1)
+      # The classes' sums add up to the sum of the weights, so that this is the probability.
       confidence[planes] = sums.max(-1) / sums.sum(-1)
     return ids, confidence
 
   def _probabilities(self, volume: Float[np.ndarray, 'x y z c']) -> Float[np.ndarray, 'x y z k']:
+    # The division makes a copy, which is needed: `sums` is a view of a buffer that is used again.
     slabs = [sums / sums.sum(-1, keepdims=True) for _, sums in self._slabs(volume)]
     return np.concatenate(slabs)
 
   def _slabs(
     self, volume: Float[np.ndarray, 'x y z c']
   ) -> Iterator[tuple[slice, Float[np.ndarray, 'd y z k']]]:
+    # Constant weights and a quarter of overlap, as in the paper of FLARE22 (Gao et al. 2022).
     return _summed_slabs(self.predict_fn, volume, self.window, OVERLAP, 'constant', 1)
 
 
@@ -120,9 +129,12 @@ def _summed_slabs(
   size = volume.shape[:3]
   padded = _pad_to_window(volume, window)
   starts = [window_starts(n, w, overlap) for n, w in zip(padded.shape[:3], window, strict=True)]
+  # Windows of one slab differ in their position along the second and third axes only.
   corners = list(itertools.product(starts[1], starts[2]))
   weight = blend_weights(window, blend)[..., None]
+  # [window, y, z, classes]: the sums of all windows that start at `start`, and of earlier ones.
   slab = None
+  # Where the next slab begins; behind the last one nothing follows, so all of it is finished.
   next_starts = [*starts[0][1:], padded.shape[0]]
   for start, next_start in zip(starts[0], next_starts, strict=True):
     for first in range(0, len(corners), batch):
@@ -131,6 +143,7 @@ def _summed_slabs(
         for row, column in corners[first : first + batch]
       ]
       planes = slice(start, start + window[0])
+      # [windows of this batch, *window, C]
       windows = np.stack([padded[(planes, *cut)] for cut in cuts])
       # The last batch is filled up: one shape, one compilation.
       windows = np.pad(windows, [(0, batch - len(cuts)), *[(0, 0)] * 4], mode='edge')
@@ -139,10 +152,12 @@ def _summed_slabs(
           slab = np.zeros((window[0], *padded.shape[1:3], probs.shape[-1]), np.float32)
         slab[(slice(None), *cut)] += weight * probs
     assert slab is not None  # there is at least one window
+    # Planes that only padding made are cut off.
     finished = min(next_start, size[0]) - start
     yield slice(start, start + finished), slab[:finished, : size[1], : size[2]]
     # No later window reaches these planes: the rest moves to the front.
     passed = next_start - start
+    # The front of the buffer is overwritten: what was yielded must have been used or copied by now.
     slab[: len(slab) - passed] = slab[passed:]
     slab[len(slab) - passed :] = 0
 
@@ -151,6 +166,7 @@ def _pad_to_window(
   volume: Float[np.ndarray, 'x y z c'], window: Sequence[int]
 ) -> Float[np.ndarray, 'i j k c']:
   """The volume, with zeros behind it where it is smaller than the window."""
+  # Only behind the volume, so that indices of voxels stay the same.
   margin = [(0, max(w - n, 0)) for w, n in zip(window, volume.shape[:3], strict=True)]
   if not any(after for _, after in margin):
     return volume

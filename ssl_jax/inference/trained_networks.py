@@ -23,6 +23,7 @@ from ssl_jax.types import Learner, PredictFn, TrainState
 
 def state_predict_fn(predict: Callable, state: TrainState, crop_size: Sequence[int]) -> PredictFn:
   """The predictions of a state; for volumes in windows of the size that it was trained on."""
+  # The compiled function takes the state as an argument, so that it serves all seeds.
   predict_fn = functools.partial(predict, state)
   if len(crop_size) == 3:
     return sliding_window.WindowedPredictor(predict_fn, crop_size)
@@ -31,6 +32,8 @@ def state_predict_fn(predict: Callable, state: TrainState, crop_size: Sequence[i
 
 def _mean(predict_fns: Sequence[PredictFn]) -> PredictFn:
   """The mean of several predictions; of volumes window by window where all take the same ones."""
+  # Averaging within a window keeps the bounded memory of WindowedPredictor, which a mean of whole
+  # volumes would lose.
   windowed = [f for f in predict_fns if isinstance(f, sliding_window.WindowedPredictor)]
   if len(windowed) == len(predict_fns) and len({tuple(f.window) for f in windowed}) == 1:
     return windowed[0]._replace(predict_fn=_mean([f.predict_fn for f in windowed]))
@@ -40,6 +43,7 @@ def _mean(predict_fns: Sequence[PredictFn]) -> PredictFn:
 def build_network(settings: Settings, stats: DatasetStats) -> Learner:
   """The learner of a training stage, as far as restoring and predicting need it."""
   learning, inputs = settings.part(Learning), settings.part(Inputs)
+  # Methods matter for updates only.
   return build.learner(learning, inputs, settings.steps, stats, methods=False)
 
 
@@ -65,9 +69,11 @@ class TrainedNetwork:
   ):
     learner = make(settings, stats)
     example = np.zeros((1, *settings.crop_size, stats.channels), np.float32)
+    # The key does not matter: of the fresh state only shapes, dtypes and placement are used.
     self._init = functools.partial(parallel.jit_init(learner.init), jax.random.key(0), example)
     self._predict = parallel.jit_predict(learner.predict)
     self._crop_size = settings.crop_size
+    # Whether the head finds clusters, which mean no class by themselves.
     self._matched = settings.match is not None
 
   def predict_fn(self, folder: Path, step: int | str = 'last') -> tuple[PredictFn, int]:
@@ -95,7 +101,9 @@ class TrainedNetwork:
     Raises:
       UserError: if there is no such checkpoint, or it is of another network.
     """
+    # Read only: the run may still be training.
     checkpoints = Checkpoints(folder / 'checkpoints', read_only=True)
+    # 'last' or 'best' -> a step.
     number = checkpoints.find(step)
     state = None if number is None else checkpoints.restore(self._init(), number)
     if state is None:
@@ -107,13 +115,16 @@ class Ensemble:
   """Networks of several training stages of one run, averaged seed by seed."""
 
   def __init__(self, run: Path, stages: str | Sequence[str]):
+    # One stage is an ensemble of one.
     stages = (stages,) if isinstance(stages, str) else stages
     self._folders = [run / stage for stage in stages]
     self.settings = [run_folder.read_settings(folder) for folder in self._folders]
+    # By config, see _network.
     self._networks: dict[str, TrainedNetwork] = {}
 
   def seeds(self) -> list[int]:
     """The seeds that each of the stages has trained."""
+    # Those of the first: stages with other seeds cannot be averaged (see check_members).
     return list(run_folder.folders_of_seeds(self.settings[0], self._folders[0]))
 
   def members(self, seed: int) -> list[Path]:
@@ -123,6 +134,7 @@ class Ensemble:
 
   def stats(self, seed: int) -> DatasetStats:
     """The statistics of the data when they were trained."""
+    # All of them were trained on the same data; the first stands for all.
     return run_folder.read_stats(self.members(seed)[0])
 
   def predict_fn(self, seed: int, checkpoint: str | None = None) -> tuple[PredictFn, int]:
@@ -134,6 +146,7 @@ class Ensemble:
     members = []
     for settings, folder in zip(self.settings, self.members(seed), strict=True):
       network = self._network(settings, folder)
+      # Each stage names the checkpoint that it predicts with.
       members.append(network.predict_fn(folder, checkpoint or settings.checkpoint))
     if len(members) == 1:
       return members[0]
@@ -146,11 +159,13 @@ class Ensemble:
       UserError: if there is no such checkpoint.
     """
     folder = self.members(seed)[0]
+    # These replace the stage's own settings of matching, if it has any.
     settings = _with_match(self.settings[0], match)
     return self._network(settings, folder).cluster_predict_fn(folder, checkpoint)
 
   def _network(self, settings: Settings, folder: Path) -> TrainedNetwork:
     """Compiled once for members of one config."""
+    # Settings hold dicts and cannot be hashed; their JSON can.
     key = json.dumps(parse_settings.to_dict(settings))
     if key not in self._networks:
       self._networks[key] = TrainedNetwork(settings, run_folder.read_stats(folder))

@@ -45,6 +45,7 @@ def segment_volume(
   try:
     return Segmentation(_segment_at(1.0, predict_fn, volume, preprocessing, windows), False)
   except (MemoryError, jax.errors.JaxRuntimeError) as error:
+    # XLA reports every failure with this class; only lack of memory is worth another attempt.
     if isinstance(error, jax.errors.JaxRuntimeError) and 'RESOURCE_EXHAUSTED' not in str(error):
       raise
   # Outside of the except block, so that the failed attempt's arrays are released first.
@@ -61,11 +62,13 @@ def _segment_at(
   """Class ids from voxels whose sides are `coarser` times as long as in training."""
   placement = preprocessing.placement(volume)
   image = preprocessing.image(volume, placement, coarser)
+  # Raised before the network runs; the coarser attempt is not refused a second time.
   if windows.max_voxels and image.size > windows.max_voxels and coarser == 1:
     raise MemoryError
   ids = sliding_window.predict_volume(
     predict_fn, image, windows.size, windows.overlap, windows.blend, windows.batch
   )
+  # Nearest neighbours: class ids cannot be interpolated.
   native = preprocessing.restore(ids, placement)
   return largest_components(native) if windows.largest else native
 
@@ -79,7 +82,9 @@ def largest_components(ids: UInt8[np.ndarray, 'x y z']) -> UInt8[np.ndarray, 'x 
   for organ, box in enumerate(ndimage.find_objects(ids), start=1):
     if box is None:
       continue
+    # Within the bounding box of the organ alone, which is much smaller than the volume.
     components, count = ndimage.label(ids[box] == organ)
+    # Component 0 is what does not belong to the organ; it is left out, so the index is off by one.
     sizes = np.bincount(components.ravel(), minlength=count + 1)[1:]
     kept[box][components == sizes.argmax() + 1] = organ
   return kept

@@ -43,14 +43,19 @@ def write_masks(
     UserError: if the folder is missing or holds no image.
   """
   _make_folders(out, 'masks', 'overlays')
+  # The overlay is written last, so an image that has one is complete.
   readable = _ReadableImages(folder, stats, out / 'overlays' if resume else None)
+  # Images are read as the predictions ask for them, not all in advance.
   predictions = predict_many(predict_fn, (image for _, image in readable), budget=budget)
   bar = tqdm(predictions, total=len(readable.paths), unit=' images', desc='predict')
   for position, probs in bar:
+    # Not always in order: images of equal shape are predicted together.
     name, original = readable.take(position)
     if probs.shape[:2] != original.shape[:2]:  # training saw its images at another scale
       probs = images.resize(probs, original.shape[:2], smooth=True)
+    # Resized as probabilities and only then decided, which gives smoother borders than resized ids.
     mask = probs.argmax(-1).astype(np.uint8)
+    # The ids themselves are nearly black to look at; the overlay is for people.
     images.write_mask(out / 'masks' / f'{name}.png', mask)
     overlay = images.overlay(images.to_uint8(original), mask)
     images.write_image(out / 'overlays' / f'{name}.png', overlay)
@@ -83,7 +88,9 @@ def write_volumes(
   if stats.preprocessing is None:
     raise UserError('This network was trained on images, not on volumes; give it images.')
   _make_folders(out, 'masks')
+  # The spacing and the range of intensities of the training.
   preprocessing = VolumePreprocessing(**stats.preprocessing)
+  # One file that cannot be read should not cost the predictions of the others.
   refused = []
   for path in tqdm(nifti.list_volumes(folder), unit=' volumes', desc='predict'):
     mask_path = out / 'masks' / f'{nifti.name_of(path)}.nii.gz'
@@ -100,6 +107,7 @@ def write_volumes(
         f'{path} does not fit into memory (or --budget): it was predicted with voxels '
         f'{volumes.COARSER:g} times as long.'
       )
+    # The header of the volume, so that viewers lay the mask onto it.
     nifti.write_labels(mask_path, segmentation.ids, volume.like)
   return refused
 
@@ -137,6 +145,7 @@ def write_cells(
   readable = _ReadableImages(folder, stats, out / 'overlays' if resume else None)
   bar = tqdm(readable, total=len(readable.paths), unit=' images', desc='predict')
   for position, image in bar:
+    # Points need no scaling back to the original: `data.scale` is for masks only.
     cells = detection.detect_cells(predict_fn, image, size, stride, score, radius)
     name, original = readable.take(position)
     csv_path = out / 'points' / f'{name}.csv'
@@ -162,17 +171,21 @@ class _ReadableImages:
     self.paths: list[Path] = []
     self._names: list[str] = []
     self._stats = stats
+    # Position -> name and pixels of images that were yielded and not yet taken.
     self._originals: dict[int, tuple[str, np.ndarray]] = {}
     paths = images.list_images(folder)
+    # Names come from all files, also those that are skipped: they must not change with `resume`.
     for name, path in zip(output_names(paths), paths, strict=True):
       if done is None or not (done / f'{name}.png').exists():
         self._names.append(name)
         self.paths.append(path)
 
   def __iter__(self) -> Iterator[tuple[int, Num[np.ndarray, 'h w c']]]:
+    # Positions count readable images only, as `predict_many` does.
     position = 0
     for name, path in zip(self._names, self.paths, strict=True):
       try:
+        # Kept beside the prepared image for the overlay.
         original = images.read_image(path)
         prepared = dataset_stats.preprocess_image(original, self._stats, str(path))
       except UserError as error:
@@ -184,10 +197,12 @@ class _ReadableImages:
 
   def take(self, position: int) -> tuple[str, Num[np.ndarray, 'h w c']]:
     """Returns the name and the pixels of the image yielded at a position, and forgets them."""
+    # Forgotten at once, so that a folder of large images does not fill the memory.
     return self._originals.pop(position)
 
 
 def output_names(paths: list[Path]) -> list[str]:
   """Returns stems, or whole file names where two images share a stem (a.png and a.jpg)."""
+  # Without this, a.png and a.jpg would write the same output.
   stems = [path.stem for path in paths]
   return [path.stem if stems.count(path.stem) == 1 else path.name for path in paths]
