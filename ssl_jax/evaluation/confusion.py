@@ -20,10 +20,12 @@ def confusion_matrix(
 ) -> Integer[np.ndarray, 'k k']:
   """Returns counts of pixels (rows: truth, columns: prediction), those of truth IGNORE left out."""
   truth, predicted = truth.ravel(), predicted.ravel()
+  # One counter for each pair (truth, prediction), numbered row by row.
   counts = np.zeros(num_classes**2, np.int64)
   for start in range(0, truth.size, CHUNK):
     chunk = slice(start, start + CHUNK)
     known = truth[chunk] != IGNORE
+    # As int64: class ids are uint8, in which the product below would overflow.
     rows = truth[chunk][known].astype(np.int64)
     columns = predicted[chunk][known].astype(np.int64)
     counts += np.bincount(num_classes * rows + columns, None, num_classes**2)
@@ -32,6 +34,7 @@ def confusion_matrix(
 
 def _ratio(part: Numbers, whole: Numbers) -> np.ndarray:
   """The quotient; NaN where `whole` is 0."""
+  # Without a value, rather than 0: a class that is nowhere must not lower a mean.
   return np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=whole > 0)
 
 
@@ -43,6 +46,7 @@ def _hits(matrix: Num[np.ndarray, '*n k k']) -> Float[np.ndarray, '*n k']:
 def iou(matrix: Num[np.ndarray, '*n k k']) -> Float[np.ndarray, '*n k']:
   """Returns the intersection over union of each class in 0..1; NaN for a class that is nowhere."""
   hits = _hits(matrix)
+  # Truth + prediction counts the intersection twice.
   return _ratio(hits, matrix.sum(-1) + matrix.sum(-2) - hits)
 
 
@@ -56,6 +60,7 @@ def mean_iou(matrix: Num[np.ndarray, '*n k k']) -> Numbers:
 
 def _mean_where_known(values: Float[np.ndarray, '*n k']) -> Numbers:
   """Means over classes in percent, with classes whose value is NaN left out."""
+  # np.nanmean would warn where no class is known at all.
   known = ~np.isnan(values)
   return 100 * _ratio(np.where(known, values, 0).sum(-1), known.sum(-1))
 
@@ -66,9 +71,11 @@ def scores(matrix: Num[np.ndarray, 'k k'], names: Sequence[str]) -> dict[str, fl
   All are in percent; those of a class are called <score>/<class>. A class that neither truth nor
   prediction holds has no scores of its own and is in no mean.
   """
+  # The sum of axis 1 counts the truth of each class, that of axis 0 its predictions.
   hits = np.diagonal(matrix).astype(float)
   dice = 100 * _ratio(2 * hits, matrix.sum(0) + matrix.sum(1))
   jaccard = 100 * iou(matrix)
+  # Precision and recall of a class that only truth or only prediction holds are 0, not 0 / 0.
   overlaps = _overlaps(matrix)
   known = ~np.isnan(jaccard)
   total = matrix.sum()
@@ -106,6 +113,7 @@ def per_image(matrices: Num[np.ndarray, 'n k k'], names: Sequence[str]) -> dict[
   """
   figures = {}
   for score, values in _overlaps(matrices).items():
+    # Over images, not over pixels: each image counts the same however large its cells are.
     for name, value in zip(names[1:], values.mean(0)[1:], strict=True):
       figures[f'{score}_per_image/{name}'] = float(100 * value)
   return figures
@@ -114,11 +122,13 @@ def per_image(matrices: Num[np.ndarray, 'n k k'], names: Sequence[str]) -> dict[
 def _overlaps(matrix: Num[np.ndarray, '*n k k']) -> dict[str, Float[np.ndarray, '*n k']]:
   """Dice, Jaccard index, precision and recall of each class in 0..1; 0 / 0 counts as 1."""
   hits = _hits(matrix)
+  # The axes count from the end, so that a stack of matrices [n, k, k] works as well.
   predicted, true = matrix.sum(-2), matrix.sum(-1)
   both = predicted + true
   neither = both == 0
 
   def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    # `whole` is only 0 where `part` is, and there the maximum gives 0 instead of NaN.
     return np.where(neither, 1.0, part / np.maximum(whole, 1))
 
   return {
@@ -134,6 +144,7 @@ def balanced_accuracy(matrix: Num[np.ndarray, '*n k k']) -> Numbers:
 
   It is the accuracy on a test set with equally many examples of each class.
   """
+  # Rows are the truth: hits / truth is the recall.
   return _mean_where_known(_ratio(_hits(matrix), matrix.sum(-1)))
 
 
@@ -148,6 +159,7 @@ def cell_scores(matrix: Num[np.ndarray, 'k k'], names: Sequence[str]) -> dict[st
     'balanced_accuracy': float(balanced_accuracy(matrix)),
     'accuracy': float(100 * hits.sum() / max(matrix.sum(), 1)),
   }
+  # Unlike `scores`, which has a class as soon as truth or prediction holds it.
   for score, totals in (('recall', matrix.sum(1)), ('precision', matrix.sum(0))):
     values = 100 * _ratio(hits, totals)
     figures |= _by_class({score: values}, names, ~np.isnan(values))
@@ -163,4 +175,5 @@ DISPLAY_NAME = {'miou': 'mIoU', 'balanced_accuracy': 'balanced accuracy'}
 
 def absent_classes(matrix: Num[np.ndarray, 'k k'], names: Sequence[str]) -> list[str]:
   """Returns the classes that neither truth nor prediction holds, which no mean can count."""
+  # The IoU is NaN exactly where the union is empty.
   return [name for name, value in zip(names, iou(matrix), strict=True) if np.isnan(value)]

@@ -21,10 +21,12 @@ def match_points(
   """
   if not len(detected) or not len(annotated):
     return []
+  # [detected, annotated], in pixels
   distances = cdist(detected, annotated)
   near = distances <= distance
   # One more pair is worth more than all distances together.
   too_far = 1 + distance * (min(distances.shape) + 1)
+  # A pair beyond the distance may still be chosen, where there is no better one; it is left out.
   chosen = linear_sum_assignment(np.where(near, distances, too_far))
   return [(int(i), int(j)) for i, j in zip(*chosen, strict=True) if near[i, j]]
 
@@ -50,11 +52,14 @@ def tp_fp_fn(
   """
   counts = np.zeros((len(names), 3), np.int64)
   hits = len(match_points(cells.points, points, distance))
+  # Right places count here even where the class is wrong or unknown.
   counts[0] = (hits, len(cells.points) - hits, len(points) - hits)
+  # Each class is matched by itself: a cell of another class nearby takes no partner away.
   for class_id in range(1, len(names)):
     detected = cells.points[cells.classes == class_id]
     annotated = points[classes == class_id]
     pairs = match_points(detected, annotated, distance)
+    # What stays without a partner may lie on a point of unknown class, where it is not wrong.
     unmatched = np.delete(detected, [i for i, _ in pairs], axis=0)
     unknown = len(match_points(unmatched, points[classes == IGNORE], distance))
     hits = len(pairs)
@@ -70,6 +75,7 @@ def f1_scores(counts: Integer[np.ndarray, 'classes 3'], names: Sequence[str]) ->
   """
   true_positives, false_positives, false_negatives = counts.T.astype(float)
   errors = false_positives + false_negatives
+  # F1 = 2 TP / (2 TP + FP + FN); the maximum turns 0 / 0 into 0.
   f1 = 100 * 2 * true_positives / np.maximum(2 * true_positives + errors, 1)
   num_annotated = true_positives + false_negatives
   num_detected = true_positives + false_positives
@@ -78,6 +84,7 @@ def f1_scores(counts: Integer[np.ndarray, 'classes 3'], names: Sequence[str]) ->
     'detection_f1': float(f1[0]),
     'detection_precision': float(100 * true_positives[0] / max(num_detected[0], 1)),
     'detection_recall': float(100 * true_positives[0] / max(num_annotated[0], 1)),
+    # Row 0 is not a class.
     'f1': float(f1[1:][annotated[1:]].mean()) if annotated[1:].any() else float('nan'),
   }
   for class_id in range(1, len(names)):

@@ -56,7 +56,9 @@ def evaluate(
 
 def _evaluate_masks(predict_fn: PredictFn, source: Source, classes: Sequence[str]) -> Evaluation:
   records = [source[i] for i in range(len(source))]
+  # By index, because predictions do not come in order.
   predictions: dict[int, np.ndarray] = {}
+  # A generator: images become float32 one at a time, four times the size of their bytes.
   images = (to_float(record['image']) for record in records)
   for index, ids, _ in predict_labels(predict_fn, images):
     predictions[index] = ids
@@ -65,7 +67,9 @@ def _evaluate_masks(predict_fn: PredictFn, source: Source, classes: Sequence[str
   for i, record in enumerate(records):
     label = np.asarray(record['label'])
     matrices.append(confusion.confusion_matrix(label, predictions[i], len(classes)))
+  # One matrix for each image, [n, k, k]: the bootstrap over test images needs them apart.
   matrices = np.stack(matrices)
+  # Pooled over the set, and as means over images.
   scores = confusion.scores(matrices.sum(0), classes) | confusion.per_image(matrices, classes)
   return Evaluation(scores, matrices, list(masks), MASKS, masks)
 
@@ -83,18 +87,23 @@ def _evaluate_cells(predict_fn: PredictFn, source: Source, classes: Sequence[str
         'class': classes[int(record['label'])],
         'predicted': classes[int(probs.argmax())],
         'probability': round(float(probs.max()), 4),
+        # Fractions of the side become pixels from the edge.
         'x': round(float(x) * side, 2),
         'y': round(float(y) * side, 2),
         'true_x': round(float(true_x), 2),
         'true_y': round(float(true_y), 2),
       }
     )
+    # Patches of background show no cell.
     if not np.isnan(true_y):
       errors.append(np.hypot(x * side - true_x, y * side - true_y))
+      # What a network that always points at the middle would get.
       errors_of_middle.append(np.hypot(side / 2 - true_x, side / 2 - true_y))
+  # The images that the patches are from, in order and once each.
   names = list(dict.fromkeys(row['of'] for row in rows))
   matrices = np.zeros((len(names), len(classes), len(classes)), np.int64)
   for row in rows:
+    # One matrix for each image, as of masks: patches of one image are not independent.
     image, true = names.index(row['of']), classes.index(row['class'])
     matrices[image, true, classes.index(row['predicted'])] += 1
   scores = confusion.cell_scores(matrices.sum(0), classes)

@@ -64,14 +64,17 @@ def picture(
     row_scores: for each row a text under each of its images ('' for none).
     classes: names, the background first; their colours are the legend.
   """
+  # `names` is a copy, because slices are added to it.
   panels, names, unknown = [], list(row_names), False
   for i, (image, *masks) in enumerate(rows):
     assert image is not None  # only masks may be missing
+    # Of a volume one slice is shown; the reader should know which.
     if names and image.ndim == 4:
       names[i] += f', slice {marked_slice(image, *masks)}'
     image, *masks = in_plane(image, *masks)
     rgb = to_channels(to_uint8(image), 3)
     panels.append([Panel(rgb), *(None if mask is None else Panel(rgb, mask) for mask in masks)])
+    # Only then the legend has a colour for it.
     unknown = unknown or any(mask is not None and (mask == IGNORE).any() for mask in masks)
   draw_grid(path, panels, titles, names, row_scores, legend(classes, unknown))
 
@@ -89,6 +92,7 @@ def legend(classes: Sequence[str], unknown: bool = False) -> dict[str, Colour]:
 
 def marked_slice(volume: np.ndarray, *masks: np.ndarray | None) -> int:
   """Returns the index of the slice [z] of which the first mask there is marks most."""
+  # Without any mask all slices mark equally little, and the first is shown.
   first = next((mask for mask in masks if mask is not None), np.zeros(volume.shape[:3]))
   return int(((first != BACKGROUND) & (first != IGNORE)).sum((1, 2)).argmax())
 
@@ -103,6 +107,8 @@ def in_plane(image: np.ndarray, *masks: np.ndarray | None) -> list[Any]:
 
 def _axes(rows: int, columns: int, width: float, height: float) -> tuple[Any, np.ndarray]:
   """A figure and its plots, each of so many inches."""
+  # Imported where it is used, because it takes a while. A Figure of its own, not pyplot's, needs no
+  # display and leaves the user's figures alone.
   from matplotlib.figure import Figure
 
   figure = Figure(figsize=(width * columns, height * rows + 0.3), layout='constrained')
@@ -123,12 +129,15 @@ def confusion_matrices(
 
   A cell has the fraction of its row, and the count.
   """
+  # Inches: room for the names of the classes, and for the two lines of text in each cell.
   side = 1.2 + 0.62 * len(classes)
   figure, axes = _axes(1, len(matrices), side, side)
   for axis, (title, matrix) in zip(axes[0], matrices.items(), strict=True):
+    # A class without truth has a row of zeros.
     fractions = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     axis.imshow(fractions, cmap='Blues', vmin=0, vmax=1)
     for (row, column), fraction in np.ndenumerate(fractions):
+      # Readable on the dark end of the blues.
       colour = 'white' if fraction > 0.6 else 'black'
       text = f'{fraction:.0%}\n{matrix[row, column]}'
       axis.text(column, row, text, ha='center', va='center', fontsize=7, color=colour)
@@ -149,8 +158,10 @@ def centroids(path: Path, points: Mapping[str, Float[np.ndarray, 'n 2']], side: 
   """
   figure, axes = _axes(1, len(points), 2.6, 2.6)
   for axis, (title, xy) in zip(axes[0], points.items(), strict=True):
+    # Fewer points are drawn larger; transparency shows where many lie on top of each other.
     size = min(max(3000 / max(len(xy), 1), 3), 30)
     axis.scatter(xy[:, 0], xy[:, 1], s=size, alpha=0.3, color=LINE_COLOURS[0], linewidths=0)
+    # y grows downwards, as in the image.
     axis.set(xlim=(0, side), ylim=(side, 0), aspect='equal', xlabel='x', ylabel='y')
     axis.set_title(title, fontsize=10)
   _save(figure, path)
@@ -171,6 +182,7 @@ def patches(path: Path, rows: Mapping[str, Sequence[Patch]]) -> None:
   for row in rows.values():
     panels.append([])
     for patch in row:
+      # Patches of background show no cell, so there is no position to mark.
       points = (('+', patch.truth), ('o', patch.predicted))
       marks = [Mark(*point, sign) for sign, point in points if point is not None]
       panels[-1].append(Panel(to_channels(to_uint8(patch.image), 3), marks=marks))
@@ -186,11 +198,13 @@ def bars(path: Path, groups: Mapping[str, Mapping[str, float]], y: str) -> None:
   axis, width = axes[0, 0], 0.8 / len(names)
   for i, name in enumerate(names):
     heights = [scores[name] for scores in groups.values()]
+    # The bars of a group stand side by side around its tick.
     centres = np.arange(len(groups)) + (i - (len(names) - 1) / 2) * width
     colour = LINE_COLOURS[i % len(LINE_COLOURS)]
     drawn = axis.bar(centres, heights, width, color=colour, label=name)
     axis.bar_label(drawn, fmt='%.0f', fontsize=7)
   axis.set_xticks(range(len(groups)), list(groups))
+  # Room for the numbers above bars of 100.
   axis.set(ylim=(0, 108), ylabel=y)
   axis.legend(fontsize=7, ncols=len(names), loc='upper center', bbox_to_anchor=(0.5, 1.12))
   _save(figure, path)
@@ -223,9 +237,11 @@ def curves(
   for i, (system, line) in enumerate(lines.items()):
     colour = LINE_COLOURS[i % len(LINE_COLOURS)]
     axis.plot(line.x, line.y, 'o-', color=colour, label=system, markersize=3)
+    # Where there is no interval, low and high are the line itself and nothing is filled.
     axis.fill_between(line.x, line.low, line.high, color=colour, alpha=0.15, linewidth=0)
   if log:
     axis.set_xscale('log')
+    # Ticks where there are points (10, 50, 100 labels) instead of powers of ten.
     values = sorted({value for line in lines.values() for value in line.x})
     axis.set_xticks(values, [f'{value:g}' for value in values])
     axis.minorticks_off()

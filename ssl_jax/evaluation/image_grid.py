@@ -63,6 +63,7 @@ class Layout(NamedTuple):
   def size(self) -> tuple[int, int]:
     """Height and width of the page."""
     height, width = self.cell
+    # Scores and gaps follow each row, but there is no gap after the last one.
     return (
       self.top + self.rows * (height + self.below + GAP) - GAP + self.legend + MARGIN,
       max(self.left + self.columns * (width + GAP) - GAP + MARGIN, 240),
@@ -100,10 +101,13 @@ def draw_grid(
   from matplotlib.figure import Figure
 
   figure = Figure(dpi=DPI, facecolor='white')
+  # A renderer is needed to measure texts before anything is drawn.
   page = _Page(figure, FigureCanvasAgg(figure).get_renderer())
   cell = _cell_size(rows, area)
   columns = max(len(row) for row in rows)
+  # Every row has room for the longest score of all, so that rows have one height.
   lines = max((len(text.split('\n')) for row in row_scores for text in row if text), default=0)
+  # First without a legend: how many lines it takes depends on the width of the page.
   layout = Layout(
     cell=cell,
     rows=len(rows),
@@ -113,6 +117,7 @@ def draw_grid(
     below=lines * page.line_height(NAME_FONT),
     legend=0,
   )
+  # Now the height of the page is known.
   places, legend_height = _place_legend(page, list(legend), layout)
   layout = layout._replace(legend=legend_height)
   page.resize(layout.size)
@@ -138,6 +143,7 @@ class _Page:
 
   def line_height(self, font: float) -> int:
     """The height of a line of text, with space around it."""
+    # Points are 1/72 inch.
     return round(font * DPI / 72 * 1.35)
 
   def text_width(self, text: str, font: float) -> Pixels:
@@ -150,17 +156,20 @@ class _Page:
   def fitted(self, text: str, font: float, room: Pixels) -> tuple[str, float]:
     """The text and its font size such that it fits; what is too long loses its middle."""
     width = self.text_width(text, font)
+    # First a smaller font, down to what can still be read, and then fewer letters.
     if width > room:
       font = max(font * room / width, SMALLEST_FONT)
     kept = len(text)
     short = text
     while kept > 2 and self.text_width(short, font) > room:
       kept -= 1
+      # Names of files often differ at their ends, so both ends stay.
       short = text[: (kept + 1) // 2] + '…' + text[len(text) - kept // 2 :]
     return short, font
 
   def image(self, pixels: np.ndarray, top: int, left: int) -> None:
     """Draws an image, a pixel of it for a pixel of the page."""
+    # figimage counts from the bottom.
     bottom = self._height - top - pixels.shape[0]
     self._figure.figimage(pixels, left, bottom, origin='upper')
 
@@ -168,8 +177,10 @@ class _Page:
     """Fills a rectangle."""
     from matplotlib.patches import Rectangle
 
+    # Figures of matplotlib are addressed as fractions, from the bottom left.
     corner = (left / self._width, 1 - (top + height) / self._height)
     size = (width / self._width, height / self._height)
+    # Below everything else: images and signs lie on it.
     kwargs = dict(transform=self._figure.transFigure, facecolor=colour, linewidth=0, zorder=-1)
     self._figure.add_artist(Rectangle(corner, *size, **kwargs))
 
@@ -178,12 +189,14 @@ class _Page:
     from matplotlib.lines import Line2D
 
     x, y = left / self._width, 1 - top / self._height
+    # A line of one point: its marker has the same size however large the page is.
     line = Line2D([x], [y], linestyle='none', marker=sign, markersize=7, color='yellow')
     line.set(markerfacecolor='none', transform=self._figure.transFigure)
     self._figure.add_artist(line)
 
   def write(self, text: str, top: Pixels, left: Pixels, font: float, **kwargs: Any) -> None:
     """Writes a text, by default centred on this place."""
+    # A $ in a name of a file is no formula.
     kwargs = {'ha': 'center', 'va': 'center', 'parse_math': False, **kwargs}
     self._figure.text(left / self._width, 1 - top / self._height, text, fontsize=font, **kwargs)
 
@@ -191,8 +204,10 @@ class _Page:
 def _cell_size(rows: Sequence[Row], area: int) -> tuple[int, int]:
   """Height and width of all cells: the median shape of the images, at the given area."""
   shapes = [panel.image.shape for row in rows for panel in row if panel is not None]
+  # Most images have one shape; the median is not moved by a few others.
   ratio = float(np.median([width / height for height, width, _ in shapes]))
   ratio = min(max(ratio, 0.2), 5.0)  # a strip stays visible
+  # height * width = area and width / height = ratio.
   height = (area / ratio) ** 0.5
   return round(height), round(height * ratio)
 
@@ -201,16 +216,20 @@ def _draw_images(page: _Page, rows: Sequence[Row], layout: Layout) -> None:
   height, width = layout.cell
   for i, row in enumerate(rows):
     for j in range(layout.columns):
+      # Rows may be of different lengths.
       panel = row[j] if j < len(row) else None
       top, left = layout.corner(i, j)
       pixels = None if panel is None else _fitted_image(panel, layout.cell)
+      # Grey shows that the cell is there, and where the image ends.
       if pixels is None or pixels.shape[:2] != layout.cell:
         page.box(top, left, height, width, EMPTY)
       if panel is None or pixels is None:
         continue
+      # Centred in its cell.
       top += (height - pixels.shape[0]) // 2
       left += (width - pixels.shape[1]) // 2
       page.image(pixels, top, left)
+      # Marks are in pixels of the original image.
       scale = pixels.shape[0] / panel.image.shape[0]
       for mark in panel.marks:
         page.mark(mark.sign, top + mark.y * scale, left + mark.x * scale)
@@ -228,6 +247,7 @@ def _fitted_image(panel: Panel, cell: tuple[int, int]) -> UInt8[np.ndarray, 'h w
   image = resize(panel.image, size, smooth=scale < 1)
   if panel.mask is None:
     return image
+  # Nearest neighbour: the ids of two classes have no mean.
   return overlay(image, resize(panel.mask.astype(np.uint8), size, smooth=False))
 
 
@@ -243,6 +263,7 @@ def _write_texts(
     _, left = layout.corner(0, j)
     text, font = page.fitted(title, TITLE_FONT, width)
     page.write(text, (MARGIN + layout.top) / 2 - 2, left + width / 2, font)
+  # Written upwards, so that the room for a name is the height of its row.
   for i, name in enumerate(row_names):
     top, _ = layout.corner(i, 0)
     text, font = page.fitted(name, NAME_FONT, height)
@@ -267,7 +288,9 @@ def _place_legend(
   places = []
   line, left = 0, layout.left
   for name in names:
+    # The square, the name, and space to the next entry.
     width = 2 * line_height + round(page.text_width(name, NAME_FONT))
+    # An entry wider than the page gets a line of its own and is shortened later.
     if left + width > right_edge and left > layout.left:
       line, left = line + 1, layout.left
     places.append((line, left))
@@ -285,6 +308,7 @@ def _draw_legend(
   line_height = page.line_height(NAME_FONT)
   square = round(line_height * 0.65)
   first_line = layout.size[0] - MARGIN - layout.legend + GAP
+  # The most that a name may take, on a line of its own.
   room = layout.size[1] - MARGIN - layout.left - line_height
   for (name, key), (line, left) in zip(legend.items(), places, strict=True):
     middle = first_line + (line + 0.5) * line_height

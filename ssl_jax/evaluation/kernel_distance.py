@@ -21,6 +21,7 @@ def encoder_features(
 
   @jax.jit
   def coarsest_layer(images: Float[Array, 'b h w c']) -> Float[Array, 'b d']:
+    # Flax notes down the outputs of all layers, so that no network needs a special method for it.
     _, kept = network.apply(
       variables,
       standardize(images),
@@ -28,6 +29,7 @@ def encoder_features(
       capture_intermediates=True,
       mutable='intermediates',
     )
+    # [B, h, w, c]; outputs without space are no maps.
     maps = [x for x in jax.tree.leaves(kept) if x.ndim == 4]
     coarsest = min(maps, key=lambda x: (x.shape[1] * x.shape[2], -x.shape[3]))
     return coarsest.mean((1, 2))
@@ -38,6 +40,7 @@ def encoder_features(
       part = images[start : start + batch]
       # A full batch even at the end: one shape, one compilation.
       filled = np.pad(part, [(0, batch - len(part)), *[(0, 0)] * 3], mode='edge')
+      # [batch, d]
       batches.append(np.asarray(coarsest_layer(filled)))
     return np.concatenate(batches)[: len(images)].astype(np.float64)
 
@@ -51,17 +54,22 @@ def kernel_distance(real: Float[np.ndarray, 'n d'], generated: Float[np.ndarray,
   one's own, each standardized by its mean and deviation over `real`. It is about 0, and may be
   below, where both are drawn from the same images.
   """
+  # By the real images alone: a shift of the generated ones must stay visible.
   centre, spread = real.mean(0), real.std(0) + 1e-6
   real = (real - centre) / spread
   generated = (generated - centre) / spread
 
+  # [n, m]: the similarity of each image of x to each of y.
   def kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return (x @ y.T / x.shape[1] + 1) ** 3
 
   def mean_of_pairs(x: np.ndarray) -> np.floating:
     """The mean of the kernel over pairs of different images of one set."""
     k, n = kernel(x, x), len(x)
+    # An image is more similar to itself than to any other; counting these pairs would make the
+    # distance of small sets too large.
     return (k.sum() - np.trace(k)) / (n * (n - 1))
 
+  # MMD^2 = E k(x, x') + E k(y, y') - 2 E k(x, y)
   within = mean_of_pairs(real) + mean_of_pairs(generated)
   return float(within - 2 * kernel(real, generated).mean())

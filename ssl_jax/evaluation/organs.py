@@ -44,10 +44,13 @@ def organ_scores(
     in_truth, in_prediction = truth == class_id, predicted == class_id
     total = int(in_truth.sum() + in_prediction.sum())
     common = int((in_truth & in_prediction).sum())
+    # Computed once; both scores of the surface need it.
     between = surface_distance.surfaces(in_truth, in_prediction, spacing)
+    # 2 |A and B| / (|A| + |B|) in percent.
     figures[f'dsc/{name}'] = 200.0 * common / total if total else 100.0
     figures[f'nsd/{name}'] = 100 * surface_distance.surface_dice(between, tolerance)
     figures[f'hd95/{name}'] = surface_distance.hausdorff(between)
+  # No mean of HD95: it is infinite where an organ was missed.
   for score in ('dsc', 'nsd'):
     figures[score] = float(np.mean([figures[f'{score}/{name}'] for name in classes[1:]]))
   return figures
@@ -59,17 +62,21 @@ def organ_table(cases: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> s
   DSC and NSD (percent) are given as mean and standard deviation over cases, HD95 (mm) as the mean
   over the n cases in which it is finite.
   """
+  # Markdown; the background is no organ.
   lines = ['| organ | DSC % | NSD % | HD95 mm |', '|---|---|---|---|']
   for name in classes[1:]:
     dsc = _mean_and_std([case[f'dsc/{name}'] for case in cases])
     nsd = _mean_and_std([case[f'nsd/{name}'] for case in cases])
+    # Infinite where only one of truth and prediction holds the organ.
     distances = [case.get(f'hd95/{name}', np.inf) for case in cases]
     finite = [distance for distance in distances if np.isfinite(distance)]
+    # With its number, because the cases in which the organ was missed are not in the mean.
     hd95 = f'{np.mean(finite):.1f} (n={len(finite)})' if finite else ''
     lines.append(f'| {name} | {dsc} | {nsd} | {hd95} |')
   dsc = _mean_and_std([case['dsc'] for case in cases])
   nsd = _mean_and_std([case['nsd'] for case in cases])
   lines.append(f'| mean | {dsc} | {nsd} |  |')
+  # A second table: what a case costs.
   lines += ['', f'| of {len(cases)} cases | mean | most |', '|---|---|---|']
   for cost, words in COSTS.items():
     values = [case[cost] for case in cases]

@@ -31,7 +31,9 @@ def mean_interval(values: Num[np.ndarray, ' n']) -> tuple[float, float, float]:
   """
   values, n = np.asarray(values, float), len(values)
   mean = float(values.mean())
+  # The deviation of a sample: the mean was estimated from the same values.
   spread = values.std(ddof=1) if n > 1 else np.nan
+  # 2.5 % lie above, and 2.5 % below.
   half = float(stats.t.ppf(0.975, max(n - 1, 1)) * spread / np.sqrt(n))
   return mean, mean - half, mean + half
 
@@ -40,6 +42,7 @@ def difference_over_seeds(
   ours: Num[np.ndarray, ' n'], control: Num[np.ndarray, ' n']
 ) -> Difference:
   """Returns the mean of the paired differences of n >= 2 seeds, with Student's t interval."""
+  # Paired: what both systems share with a seed cancels out.
   differences = np.asarray(ours) - np.asarray(control)
   return Difference(*mean_interval(differences), f'{len(differences)} seeds, paired')
 
@@ -61,11 +64,15 @@ def difference_over_images(
     score: a score of summed confusion matrices [..., k, k].
     draws: times that n images are drawn with replacement, the same for both.
   """
+  # How often each image is drawn, [draws, n]: a resample is a weighted sum of the matrices.
   n = len(ours)
   counts = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=draws)
+  # [draws, k, k] -> [draws]. The same images for both, so that hard ones cancel out.
   drawn_ours = score(np.tensordot(counts, ours, axes=1))
   drawn_control = score(np.tensordot(counts, control, axes=1))
+  # NaN where a draw has no image with any class of the score.
   low, high = np.nanpercentile(drawn_ours - drawn_control, [2.5, 97.5])
+  # Of all images once each: the figure that is reported elsewhere, too.
   mean = float(score(ours.sum(0)) - score(control.sum(0)))
   source = f'1 seed, {n} test images redrawn'
   return Difference(mean, float(low), float(high), source, n >= MIN_IMAGES)
@@ -80,11 +87,13 @@ def verdict(
   """Returns one sentence that says whether `name` helps, and how sure that is."""
   points = f'{difference} points of test {metric} against {against}'
   ending = f'({difference.source}; 95 % interval)'
+  # With so few images, even an interval without 0 proves nothing.
   if not difference.enough:
     return (
       f'Too few test images to say whether {name} helps: {points} {ending}; give {MIN_IMAGES} or '
       f'more, or train several seeds (num_seeds=3).'
     )
+  # A verdict needs the whole interval on one side of 0.
   if difference.low > 0:
     return f'{name} helps: {points} {ending}.'
   if difference.high < 0:

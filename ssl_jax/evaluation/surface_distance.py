@@ -34,6 +34,7 @@ class Surfaces(NamedTuple):
 
 def _faces() -> list[list[Corner]]:
   """The four corners of each face of the cube, in turn around it."""
+  # Neighbours in this list share an edge of the face.
   around = ((0, 0), (0, 1), (1, 1), (1, 0))
   return [
     [tuple(np.insert(pair, axis, side).tolist()) for pair in around]
@@ -50,7 +51,9 @@ def _loops(inside: dict[Corner, bool]) -> list[list[Edge]]:
   links = _links(inside)
   loops, left = [], set(links)
   while left:
+    # The smallest one, so that the result does not depend on the order of a set.
     loop = [min(left)]
+    # From edge to edge until none is left: the loop is closed.
     while ahead := [edge for edge in links[loop[-1]] if edge in left and edge not in loop]:
       loop.append(ahead[0])
     loops.append(loop)
@@ -60,17 +63,22 @@ def _loops(inside: dict[Corner, bool]) -> list[list[Edge]]:
 
 def _links(inside: dict[Corner, bool]) -> dict[Edge, list[Edge]]:
   """For each edge that the surface crosses the edges it is joined to, across the edge's faces."""
+  # Whether the corners inside are the rarer kind; a tie counts as that.
   rare = sum(inside.values()) <= 4
   links: dict[Edge, list[Edge]] = {}
   for face in _faces():
     neighbours = [(face[i], face[(i + 1) % 4]) for i in range(4)]
     edges = [(min(pair), max(pair)) for pair in neighbours]
+    # The surface crosses an edge of which one end is inside and the other outside.
     crossed = [i for i, (a, b) in enumerate(neighbours) if inside[a] != inside[b]]
     pairs = []
+    # The usual case: one line across the face.
     if len(crossed) == 2:
       pairs = [(edges[crossed[0]], edges[crossed[1]])]
+    # Opposite corners are of one kind: which of them belong together is ambiguous.
     elif len(crossed) == 4:
       pairs = [(edges[i - 1], edges[i]) for i in range(4) if inside[face[i]] == rare]
+    # Each edge lies on two faces, so in the end it has two links.
     for one, other in pairs:
       links.setdefault(one, []).append(other)
       links.setdefault(other, []).append(one)
@@ -81,6 +89,7 @@ def _area(points: np.ndarray, triangles: Sequence[Triangle]) -> float:
   """The area of triangles, given as indices of points [n, 3]."""
   area = 0.0
   for i, j, k in triangles:
+    # Twice the area of the triangle.
     area += float(np.linalg.norm(np.cross(points[j] - points[i], points[k] - points[i])))
   return area / 2
 
@@ -91,6 +100,7 @@ def _triangulations(corners: Sequence[int]) -> list[list[Triangle]]:
     return [[]]
   first, last = corners[0], corners[-1]
   return [
+    # The polygon's last side belongs to one triangle, whose third corner splits the rest in two.
     [(first, corners[k], last), *left, *right]
     for k in range(1, len(corners) - 1)
     for left in _triangulations(corners[: k + 1])
@@ -106,7 +116,9 @@ def _elements() -> list[list[Float[np.ndarray, '3 3']]]:
   """
   elements = []
   for code in range(256):
+    # Bit 7 is the first corner.
     inside = {corner: bool(code >> (7 - i) & 1) for i, corner in enumerate(CORNERS)}
+    # A cube may be crossed by several separate pieces of the surface.
     triangles = []
     for loop in _loops(inside):
       points = np.array(loop, float).mean(1)  # the middles of the crossed edges
@@ -128,6 +140,7 @@ def element_areas(spacing: tuple[float, float, float]) -> Float[np.ndarray, '256
   mm = np.array(spacing, float)
   areas = []
   for triangles in _elements():
+    # Areas depend on the spacing in all directions, so that the triangles are scaled first.
     areas.append(sum(_area(triangle * mm, [(0, 1, 2)]) for triangle in triangles))
   return np.array(areas, float)
 
@@ -137,10 +150,12 @@ def cube_codes(mask: Bool[np.ndarray, 'x y z']) -> UInt8[np.ndarray, 'i j k']:
 
   There is one cube more along each axis than there are voxels.
   """
+  # With a border of empty voxels, or surfaces at the edge of the volume would be open.
   padded = np.pad(mask, 1).astype(np.uint8)
   size = [n + 1 for n in mask.shape]
   codes = np.zeros(size, np.uint8)
   for i, corner in enumerate(CORNERS):
+    # The voxel at this corner, of all cubes at once.
     shifted = padded[tuple(slice(c, c + n) for c, n in zip(corner, size, strict=True))]
     codes |= shifted << (7 - i)
   return codes
@@ -156,6 +171,7 @@ def surfaces(
   Distances are infinite where the other mask is empty.
   """
   x, y, z = (float(mm) for mm in spacing)
+  # Only the box around both masks: distances outside of it are never asked for.
   boxes = ndimage.find_objects((truth | predicted).astype(np.uint8))
   if not boxes:
     return Surfaces(*(np.zeros(0) for _ in range(4)))
@@ -178,6 +194,7 @@ def _distances_to(
   """The distance in mm of each cube to the nearest one of a border."""
   if not border.any():
     return np.full(border.shape, np.inf)
+  # The transform gives the distance to the nearest zero, which is why the border is inverted.
   return np.asarray(ndimage.distance_transform_edt(~border, sampling=spacing))
 
 
@@ -189,6 +206,7 @@ def surface_dice(between: Surfaces, tolerance: float | int) -> float:
   total = between.areas.sum() + between.predicted_areas.sum()
   if not total:
     return 1.0
+  # Weighted by area, as a count of elements would depend on the grid.
   near = between.areas[between.to_predicted <= tolerance].sum()
   near = near + between.predicted_areas[between.to_truth <= tolerance].sum()
   return float(near / total)
@@ -203,6 +221,7 @@ def hausdorff(between: Surfaces, percent: float | int = 95) -> float:
     return 0.0
   if not len(between.areas) or not len(between.predicted_areas):
     return float('inf')
+  # The larger of both: what the prediction adds only shows on its own surface.
   return max(
     _percentile(between.to_predicted, between.areas, percent / 100),
     _percentile(between.to_truth, between.predicted_areas, percent / 100),
@@ -212,6 +231,8 @@ def hausdorff(between: Surfaces, percent: float | int = 95) -> float:
 def _percentile(distances: np.ndarray, areas: np.ndarray, fraction: float) -> float:
   """The distance within which this fraction of the area lies."""
   order = np.argsort(distances)
+  # The fraction of the area that is at most as far away as each element.
   cumulative = np.cumsum(areas[order]) / areas.sum()
+  # Rounding may leave the last sum just below the fraction.
   position = min(int(np.searchsorted(cumulative, fraction)), len(order) - 1)
   return float(distances[order][position])
