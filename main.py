@@ -3,6 +3,7 @@
 import sys
 
 if __name__ == '__main__':
+  # The import takes a moment; Ctrl-C during it should end with a sentence, not a traceback.
   try:
     from ssl_jax.cli import train
   except KeyboardInterrupt:

@@ -20,6 +20,7 @@ def get_config():
   config = white_blood_cells.page('zheng1')
   white_blood_cells.add_fixmatch(config, 'zheng1')
   config.crop_size = (96, 96)
+  # Half of the paper's, to be quick on a CPU.
   config.batch.unlabeled = 8
   config.model.update(backbone='resnet18', output_stride=16)
   config.steps = 300
@@ -31,6 +32,7 @@ def get_config():
   cells = []
   for threshold in THRESHOLDS:
     for weight in WEIGHTS:
+      # In percent and in thousandths, because names of stages may have no dots: t95-w125.
       name = f't{threshold * 100:.0f}-w{weight * 1000:.0f}'
       stages.append(
         {
@@ -46,6 +48,7 @@ def get_config():
           column=f'weight {weight}',
           stage=name,
           control='control',
+          # What --only has to name to compute this cell.
           only=f'control,{name}',
         )
       )

@@ -45,6 +45,7 @@ def get_config():
   # All changes at once; CutMix takes the place of the colours and of the cut-out.
   everything = {}
   for fields in CHANGES.values():
+    # Later changes of the same field win.
     everything |= fields
   del everything['views.strong.cutmix']
   everything['views.strong'] = dict(source='weak', cutmix=white_blood_cells.CUTMIX)

@@ -30,12 +30,14 @@ TABLE_4 = {  # organ: its published Dice (%) on the validation set, without and 
   'duodenum': (52.61, 58.03),
   'left kidney': (67.03, 82.25),
 }
+# The mean over the organs.
 MEAN = (69.03, 74.96)
 
 
 def get_config(rounds='1'):
   """The page with so many rounds of pseudo-labels; any field can be set from the shell."""
   config = volumes.page()
+  # One seed takes days already.
   config.num_seeds = 1
 
   # Data: --config.data.labeled, .unlabeled and .test name the folders.
@@ -69,6 +71,7 @@ def get_config(rounds='1'):
       'teacher',
       steps=14_520,
       lr=5e-5,
+      # As many volumes a step as the teacher's training has.
       batch=dict(labeled=1, pseudo=3),
       min_voxels=2000,
       agreement=0.9,
@@ -84,6 +87,7 @@ def get_config(rounds='1'):
     cell = dict(table='Table 4', row=organ, figure=figure)
     cells.append(dict(cell, column='teacher', stage='teacher-organs', published=published[0]))
     cells.append(dict(cell, column=last, stage=f'{last}-organs', published=published[1]))
+    # The paper has no network that is fine-tuned on drawn masks alone.
     cells.append(dict(cell, column='control', stage='control-organs', published=None))
   config.table = tuple(cells)
   return settings.complete(config)

@@ -16,6 +16,7 @@ from configs.lib import rounds
 from ssl_jax import settings
 
 SIZES = {
+  # For two cores.
   'small': dict(
     crop_size=(128, 128),
     steps=200,
@@ -30,6 +31,7 @@ SIZES = {
     gan_batch=8,
     gan_steps=2000,
   ),
+  # Crops and networks of the paper, for a GPU.
   'full': dict(
     crop_size=(256, 256),
     steps=20_000,
@@ -59,6 +61,7 @@ def get_config(size='small'):
     val=1,
     test=4,
     scale=0.25,
+    # Instances are taken out whole, and kept aside to be counted in the score.
     drop_instances=dict(fraction=0.4, seed=0, min_pixels=16),
   )
   config.batch = dict(labeled=8)
@@ -90,10 +93,12 @@ def get_config(size='small'):
   config.optimizer.clip = 1.0
   config.schedule.update(name='cosine', warmup=20)
   config.steps = sizes['steps']
+  # At the end only: the last checkpoint is used.
   config.eval_every = sizes['steps']
   config.log_every = 20
 
   # Stages and tables.
+  # The same for rounds without and with generated images, so that these are all that differs.
   later = dict(
     members=sizes['members'],
     prominence=prominence,

@@ -17,8 +17,10 @@ WEAK = dict(rotate=15.0, scale=(0.85, 1.2), **volumes.FLIPS)
 TEACHER_STEPS = 800
 TUNING_STEPS = 400
 CONTROLS = {  # network: its control in the table
+  # From random weights.
   'supervised': 'supervised',
   'mean-teacher': 'supervised',
+  # The teacher, and networks that are fine-tuned from its weights.
   'teacher': 'control',
   'control': 'control',
   'tuned1': 'control',
@@ -36,6 +38,7 @@ def get_config():
     name='nifti',
     num_labeled=8,
     classes=('background', 'anterior', 'posterior'),
+    # Values above the range that is scaled to [0, 1] become 1, not 0.
     clip=True,
     test_fraction=0.25,
   )
@@ -51,6 +54,7 @@ def get_config():
   config.model = dict(name='nnunet', widths=(8, 16, 32, 64), residual=True)
   config.optimizer.lr = 3e-3
   config.optimizer.clip = 1.0
+  # As many as a teacher and its fine-tuning take together.
   config.steps = TEACHER_STEPS + TUNING_STEPS
   config.eval_every = config.steps
   config.log_every = 20
@@ -65,11 +69,13 @@ def get_config():
       'views.strong': dict(source='weak', **volumes.INTENSITY),
       'batch.unlabeled': 2,
     },
+    # The network that is fine-tuned below.
     dict(name='teacher', steps=TEACHER_STEPS, eval_every=TEACHER_STEPS),
     *volumes.fine_tuning(
       2,
       'teacher',
       steps=TUNING_STEPS,
+      # Half of the teacher's.
       lr=1.5e-3,
       batch=dict(labeled=1, pseudo=1),
       min_voxels=200,

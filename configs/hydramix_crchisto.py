@@ -29,11 +29,14 @@ def get_config():
   config = cells.page()
 
   # Data: --config.data.root names the folder; each stage sets data.num_labeled.
+  # Patches of 41 pixels, with the cell up to 6 pixels off the middle.
   config.data = dict(name='crchisto', num_labeled=100, test_fraction=0.3, size=41, jitter=6)
+  # As many patches of background as of cells, at least 10 pixels from any cell.
   config.data.update(background=1.0, min_distance=10.0, balance='labeled')
 
   # Stages: a plain CNN on labels alone, HydraMix-Net with cross-entropy and squared error in place
   # of its symmetric loss, and HydraMix-Net. The last two are also compared with each other.
+  # Squared error is bounded, so it keeps the weight 1; 0.05 is for the symmetric loss.
   squared_error = {'methods.hydramix.symmetric': False, 'methods.hydramix.lambda_u': 1.0}
   stages = []
   for labels in PUBLISHED:
@@ -49,9 +52,11 @@ def get_config():
         run='compare',
         of=hydramix,
         against=nosce,
+        # The loss is the difference to be measured, so compare must allow it.
         differences=tuple(squared_error),
         **data,
       ),
+      # Every 10 pixels a patch of the whole test images is classified.
       dict(name=f'{cnn}-cells', run='detect', of=cnn, stride=10, **data),
       dict(name=f'{hydramix}-cells', run='detect', of=hydramix, stride=10, **data),
     ]
@@ -73,6 +78,7 @@ def get_config():
           **common,
         )
       )
+    # Nothing is published on detection.
     for network in ('cnn', 'hydramix'):
       for title, figure in DETECTION_FIGURES.items():
         table.append(

@@ -15,12 +15,15 @@ from configs.lib import microscopy
 from ssl_jax import settings
 
 DATA_SETS = ('bbbc039', 'u373')
+# The teacher knows little at first, so the losses on unlabeled images rise slowly.
 RAMP_UP_STEPS = 150
 WEAK = dict(scale=(0.8, 1.25), rotate=180.0, flip=0.5)
+# The images are grey: they have no saturation and no hue.
 JITTER = dict(p=0.8, brightness=0.5, contrast=0.5)
 BLUR = dict(p=0.5, sigma=(0.1, 2.0))
 INTENSITY = dict(source='weak', jitter=JITTER, blur=BLUR)
 CUTMIX = dict(**INTENSITY, cutmix=dict(p=0.5, area=(0.1, 0.4)))
+# As in uda_microscopy.py: rotated once more, then RandAugment.
 ROTATED = dict(source='weak', rotate=180.0, randaugment=dict(n=2, p=0.5, magnitude=(1, 9)))
 SECOND = dict(source='unlabeled', **WEAK)
 
@@ -77,6 +80,7 @@ def get_config():
   )
   config.methods = dict(supervised=dict(weight=1.0, dice=1.0))
   config.teacher = 'ema'
+  # An average over the last 30 or so of 400 updates.
   config.ema_decay = 0.97
 
   # Network and optimizer.
@@ -92,6 +96,7 @@ def get_config():
   cells = []
   for name in DATA_SETS:
     control = f'{name}-supervised'
+    # The control of FixMatch is the control of all: none of their views and losses are left in it.
     stages.append(dict(name=control, control_of=f'{name}-fixmatch'))
     for method, fields in METHODS.items():
       stages.append(dict(name=f'{name}-{method}', **fields, **microscopy.SETS[name]))
@@ -103,6 +108,7 @@ def get_config():
           column=name,
           stage=f'{name}-{row}',
           control=control,
+          # A cell needs its method and the control.
           only=f'{name}-*',
         )
       )

@@ -39,6 +39,7 @@ def get_config():
     fixmatch=dict(threshold=0.95, weight=1.0, ramp_up_steps=150),
   )
   config.teacher = 'ema'
+  # An average over about the last 100 of 300 updates.
   config.ema_decay = 0.99
 
   # Network and optimizer.

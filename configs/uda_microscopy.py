@@ -55,7 +55,9 @@ def get_config():
     strong=dict(
       source='weak',
       rotate=180.0,
+      # 1 - (1 - 0.5 / 9)^2: at least one of the two operations is a rotation that is done.
       rotate_p=0.108,
+      # 0.5 x 8 / 9: each of the two is done, and is no rotation.
       randaugment=dict(n=2, p=0.444, magnitude=(1, 9)),
     ),
   )
@@ -81,6 +83,7 @@ def get_config():
       percent = round(100 * fraction)
       prefix = f'{name}-{percent}-'
       data = {**microscopy.SETS[name], 'data.labeled': fraction}
+      # The paper has no supervised row, so there is nothing published beside it.
       trainings = (
         (dict(name=f'{prefix}none', control_of=f'{prefix}kl'), (None, None)),
         (dict(name=f'{prefix}kl', **data), published[:2]),

@@ -14,7 +14,9 @@ Score: no system gains from the unlabeled images, and 15 labels do nearly as wel
 from configs.lib import white_blood_cells
 from ssl_jax import settings
 
+# Pseudo-labels are averages over these factors; the paper has 1.5 and 2 in place of 1.25.
 SCALES = (0.5, 0.75, 1.0, 1.25)
+# Our recipe differs from SupOnly by more than unlabeled images, so it has its own control.
 ROWS = {  # stage: its row in the table, and its control
   'without-teacher': ('SupOnly', ''),
   'with-teacher': ('FixMatch', 'without-teacher'),
@@ -31,6 +33,7 @@ def get_config():
   config = white_blood_cells.page('zheng1')
   white_blood_cells.use_small_unet(config)
   config.num_seeds = 5
+  # A quarter of the paper's images a step, to be done on two cores.
   config.batch.labeled = 4
   config.steps = 600
   config.eval_every = 600
@@ -39,6 +42,7 @@ def get_config():
   stages = []
   cells = []
   for name in ('zheng1', 'lisc'):
+    # None: all labels.
     for labels in (None, 15):
       data = {'data.set': name, 'data.labeled': labels}
       prefix = f'{name}-{labels or "all"}-'
@@ -50,6 +54,7 @@ def get_config():
             row=row,
             column=f'{name}, {labels or "all"} labels',
             stage=prefix + stage,
+            # SupOnly itself has no control.
             control=control and prefix + control,
             only=f'{prefix}*',
           )
@@ -64,6 +69,7 @@ def stages_of(name, prefix, data):
   stages = []
 
   # SupOnly, ST and ST++.
+  # 2 + 2 images a step, as many as the teacher's 4.
   student = white_blood_cells.student(name, labeled=2, pseudo=2)
   stages += white_blood_cells.self_training(
     f'{prefix}without', teacher={}, student=student, common=data, scales=SCALES
@@ -73,6 +79,7 @@ def stages_of(name, prefix, data):
   supervised = f'{prefix}without-teacher'
   fixmatch = f'{prefix}with-teacher'
   fields = white_blood_cells.fixmatch(name)
+  # The paper's batches are 16 and 8, so this is 4 and 2.
   fields['batch.unlabeled'] //= 4
   stages.append(dict(name=fixmatch, num_snapshots=3, **fields, **data))
   stages.append(
@@ -81,6 +88,7 @@ def stages_of(name, prefix, data):
       run='compare',
       of=fixmatch,
       against=supervised,
+      # FixMatch halves the loss on labels; its control keeps the weight 1.
       differences=('methods.supervised.weight',),
       **data,
     )
@@ -90,6 +98,7 @@ def stages_of(name, prefix, data):
   control = f'{prefix}control'
   labels = f'{prefix}labels'
   ours = f'{prefix}ours'
+  # Unlike the student above, it sees its 4 labeled images and 4 pseudo-labeled ones besides.
   pseudo = {
     'methods.supervised.shown': ('labeled', 'pseudo'),
     'views.pseudo': dict(

@@ -40,14 +40,17 @@ def stages(honest):
   result = []
   for network, backbone in PUBLISHED:
     model = {'model.name': network, 'model.backbone': backbone}
+    # The paper gives its head the learning rate of the backbone, not ten times as much.
     if network == 'deeplabv2':
       model['optimizer.head_lr_multiplier'] = 1.0
     for way in ('without', 'with'):
+      # FixMatch trains the teacher alone; students only get its pseudo-labels.
       for name, counts in STEPS.items():
         fields = white_blood_cells.fixmatch(name, all_pixels=not honest)
         result += white_blood_cells.self_training(
           f'{name}-{network}_{backbone}-{way}',
           teacher=fields if way == 'with' else {},
+          # 16 images a step, as for the teacher.
           student=white_blood_cells.student(name, labeled=8, pseudo=8),
           common={**_data(name, honest), **model},
           steps=_steps(counts, 'fixmatch' if way == 'with' else 'supervised', honest),
@@ -57,11 +60,13 @@ def stages(honest):
 
 def _data(name, honest):
   """The fields that put a set into the page of LISC."""
+  # The page is that of LISC, so only what differs from it is set.
   fields = {'data.set': name}
   side = white_blood_cells.SETS[name]['side']
   if side != white_blood_cells.SIDE:
     fields['crop_size'] = (side, side)
     fields['views.labeled.resize_long_side'] = side
+  # In the paper the files themselves become 128 x 128, and are scored at that size.
   if name == 'lisc' and not honest:
     fields['data.resize'] = 128
   return fields
@@ -71,7 +76,10 @@ def _steps(counts, teacher, honest):
   """The fields of each training that say how long it is, and how often it is evaluated."""
   fields = {}
   for training, key in (('teacher', teacher), ('first', 'first'), ('last', 'last')):
+    # Equal updates for all, or a longer training alone could make a student look better.
     steps = counts['last' if honest else key]
+    # The paper evaluates after each of its 100 epochs. The honest protocol scores the last
+    # checkpoint, so evaluations only draw a curve.
     every = steps // (10 if honest else 100)
     fields[training] = dict(steps=steps, eval_every=every, checkpoint_every=every)
   return fields
@@ -82,12 +90,14 @@ def cells():
   result = []
   for (network, backbone), rows in PUBLISHED.items():
     for way, scores in zip(('without', 'with'), rows, strict=True):
+      # In the order of a row of PUBLISHED: set by set, and system by system.
       published = iter(scores)
       for name in STEPS:
         prefix = f'{name}-{network}_{backbone}-'
         for system, title in SYSTEMS.items():
           cell = dict(
             stage=f'{prefix}{way}-{system}',
+            # Everything is compared with SupOnly without FixMatch.
             control=f'{prefix}without-teacher',
             published=next(published),
             only=f'{prefix}*',
@@ -101,6 +111,7 @@ def cells():
               column=f'{name} {title}',
             )
           )
+          # Table 2 repeats the two SupOnly columns of Table 1, side by side.
           if system == 'teacher':
             result.append(dict(cell, table='Table 2', row=row, column=f'{name} {way} FixMatch'))
   return tuple(result)

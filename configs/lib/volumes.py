@@ -5,6 +5,7 @@ Gao, Xu, Fei, "A Pseudo-labeling Approach to Semi-supervised Organ Segmentation"
 
 from ssl_jax import settings
 
+# Sigma is in voxels; mean, std and offset are fractions of the window of raw values.
 INTENSITY = dict(
   blur=dict(p=0.1, sigma=(0.5, 1.15)),
   noise=dict(p=0.1, mean=(0.0, 0.5), std=(0.0, 1.0)),
@@ -20,6 +21,7 @@ def page():
   """A page without data, views, network and stages; half of all crops show an organ."""
   config = settings.defaults()
   config.methods = dict(supervised=dict(weight=1.0, dice=1.0, shown=('labeled',)))
+  # A crop anywhere would often miss the small organs.
   config.foreground_prob = 0.5
   config.optimizer.lr = 1e-4
   config.optimizer.weight_decay = 0.0
@@ -35,6 +37,7 @@ def fine_tuning(rounds, teacher, steps, lr, batch, min_voxels, agreement):
   labels for the next. The control is fine-tuned for as long on drawn masks alone, with as many
   volumes a step.
   """
+  # Each round begins with the teacher's weights again; only labels pass from round to round.
   fields = {
     'init_from': teacher,
     'steps': steps,
@@ -44,13 +47,17 @@ def fine_tuning(rounds, teacher, steps, lr, batch, min_voxels, agreement):
     'views': {stream: dict(source=stream) for stream in batch},  # no augmentations
     'methods.supervised.shown': tuple(batch),
   }
+  # The control replaces pseudo-labeled volumes by more drawn ones: it takes as many updates on as
+  # many volumes.
   volumes_a_step = sum(batch.values())
   stages = [{'name': 'control', 'control_of': 'tuned1', 'batch.labeled': volumes_a_step}]
   source = teacher
+  # The first round has no earlier labels to agree with.
   stable = {}
   for number in range(1, rounds + 1):
     labels = f'labels{number}'
     tuned = f'tuned{number}'
+    # A single prediction for each volume, without averaging over scales and flips.
     label = dict(of=source, min_voxels=min_voxels, scales=(1.0,), flip=False, **stable)
     stages.append(dict(name=labels, run='pseudo_label', **label))
     stages.append(dict(name=tuned, pseudo=labels, **fields))

@@ -10,6 +10,7 @@ SIDE = 128  # pixels of a crop, and of the long side to which images are resized
 SETS = {
   'zheng1': dict(side=SIDE, threshold=0.90, unlabeled=16, jitter_p=0.8, contrast=(0.5, 1.5)),
   'zheng2': dict(side=320, threshold=0.95, unlabeled=8, jitter_p=0.8, contrast=(0.5, 1.5)),
+  # A pair of equal numbers is a fixed factor: here contrast is always doubled.
   'lisc': dict(side=SIDE, threshold=0.95, unlabeled=8, jitter_p=0.4, contrast=(2.0, 2.0)),
 }
 """What the paper has for each set: crops, FixMatch's threshold and batch, and strong views."""
@@ -17,6 +18,7 @@ SETS = {
 
 def weak(name):
   """The geometric augmentations of a set's views."""
+  # Resized by half to twice the crop, so that a crop shows a part of the cell or all of it.
   return dict(resize_long_side=SETS[name]['side'], scale=(0.5, 2.0), flip=0.5)
 
 
@@ -38,6 +40,8 @@ def page(name):
   config = settings.defaults()
 
   # Data: --config.data.root=FOLDER reads a copy on disk; without it the files are downloaded.
+  # The honest protocol: LISC's masks are moved onto their cells, and training images that are also
+  # in the test are dropped.
   config.data = dict(name='wbc', set=name, masks='aligned', duplicates='drop')
   config.batch = dict(labeled=16)
   config.crop_size = (SETS[name]['side'],) * 2
@@ -47,6 +51,7 @@ def page(name):
 
   # Network and optimizer.
   config.model = dict(name='deeplabv3plus', backbone='resnet50', output_stride=8)
+  # 0.009 is the rate of the paper's heads; without pretrained weights all layers have it.
   config.optimizer.update(name='sgd', lr=0.009)
   config.schedule.update(name='poly', power=0.9)
   config.log_every = 20
@@ -69,6 +74,7 @@ def fixmatch(name, all_pixels=False):
   """
   values = SETS[name]
   return {
+    # The paper's loss is (L_s + 0.25 L_u) / 2.
     'methods.supervised.weight': 0.5,
     'methods.fixmatch': dict(
       threshold=values['threshold'], weight=0.125, ramp_up_steps=0, all_pixels=all_pixels
@@ -82,6 +88,7 @@ def fixmatch(name, all_pixels=False):
 def add_fixmatch(config, name):
   """Puts FixMatch with the paper's values for a set into its supervised page."""
   for field, value in fixmatch(name).items():
+    # 'methods.fixmatch' is the field fixmatch of config.methods.
     *path, key = field.split('.')
     section = config
     for part in path:
@@ -114,6 +121,7 @@ def student(name, labeled, pseudo):
   """
   return {
     'methods.supervised.shown': ('labeled', 'pseudo'),
+    # Only pseudo-labeled images get strong augmentations; labeled ones keep their weak view.
     'views.pseudo': dict(source='pseudo', **weak(name), **strong(name)),
     'batch.labeled': labeled,
     'batch.pseudo': pseudo,
@@ -133,6 +141,7 @@ def self_training(prefix, teacher, student, common, steps=None, scales=None):
     scales: scales whose predictions pseudo-labels are the mean of; by default pseudo_label's own.
   """
   steps = steps or dict(teacher={}, first={}, last={})
+  # What the three labeling stages share.
   label = dict(run='pseudo_label', **common)
   if scales:
     label['scales'] = scales
@@ -164,6 +173,7 @@ FREE = dict(resize_long_side=SIDE, scale=(0.7, 1.5), flip=0.5, flip_vertical=0.5
 RECIPE = {
   'methods.supervised.dice': 1.0,
   'views.labeled': dict(source='labeled', **FREE),
+  # The average predicts, and so writes the pseudo-labels.
   'teacher': 'ema',
   'ema_decay': 0.97,
 }

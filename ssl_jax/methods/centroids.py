@@ -38,11 +38,13 @@ def method(weight: float = 1.0, shown: Sequence[str] = ('labeled',)) -> LossTran
     teacher: Teacher, views: Views, key: Key, step: Step
   ) -> tuple[Mapping[str, Term], Metrics]:
     def term(name: str, view: View) -> Term:
+      # [B, 2] as (row, column), and [B]: False where the cell lies outside the view.
       target, known = labels.centroids(view)
 
       def loss(heads: Outputs) -> Array:
         return losses.centroid_error(heads, target, known)
 
+      # All heads: beside x and y the loss uses the probability that there is a cell.
       return Term(view.image, loss, weight / len(shown), head=None, view=name)
 
     return {name: term(name, views[name]) for name in shown}, {}

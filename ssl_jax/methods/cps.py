@@ -12,6 +12,7 @@ from ssl_jax import losses
 from ssl_jax.types import Key, LossTransform, Metrics, Outputs, Step, Teacher, Term, Views
 from ssl_jax.views import labels
 
+# The labels reach the first network through it; the second one learns from them here.
 NEEDS = ('supervised',)
 
 
@@ -44,6 +45,7 @@ def method(
       second_loss = losses.cross_entropy(second, first.argmax(-1), valid)
       return first_loss + second_loss
 
+    # Labels play no part in these two, so ignored pixels of labeled images count as well.
     def cross_labeled(heads: Outputs) -> Array:
       return cross(heads, labeled.valid)
 
@@ -56,6 +58,7 @@ def method(
         total = total + dice * losses.dice(logits, label)
       return total
 
+    # 'second' and 'labeled' have the same view, and so share one forward pass.
     return {
       'second': Term(labeled.image, second_supervised, head='second', view='labeled'),
       'labeled': Term(labeled.image, cross_labeled, ramped_weight, head=None, view='labeled'),

@@ -24,6 +24,8 @@ def method(weight: float = 0.1, ramp_up_steps: int = 0) -> LossTransform:
   ) -> tuple[Mapping[str, Term], Metrics]:
     weak = views['weak']
 
+    # No target: the gradient goes through the whole prediction. One class everywhere would be a
+    # minimum too, which the supervised loss beside it has to prevent.
     def loss(logits: Outputs) -> Array:
       return losses.entropy(logits, weak.valid)
 

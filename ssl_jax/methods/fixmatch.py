@@ -29,7 +29,10 @@ def method(
     teacher: Teacher, views: Views, key: Key, step: Step
   ) -> tuple[Mapping[str, Term], Metrics]:
     weak, strong = views['weak'], views['strong']
+    # [B, *space, classes]; no gradient flows into the teacher.
     probs = teacher(weak.image)
+    # Pseudo-labels, brought to the pixels of the strong view. Probabilities are not interpolated:
+    # each pixel takes the class and the confidence of one teacher pixel.
     target, seen = geometry.warp(probs.argmax(-1), weak, strong)
     confident, _ = geometry.warp(probs.max(-1) >= threshold, weak, strong)
     valid = seen & strong.valid
@@ -40,8 +43,10 @@ def method(
       valid = jnp.ones_like(valid)
 
     def loss(logits: Outputs) -> Array:
+      # Unconfident pixels count as 0 in the mean: an uncertain teacher gives a small loss.
       return losses.cross_entropy(logits, target, valid, weight=confident)
 
+    # To be logged: at 0 nothing is learned from the unlabeled images, at 1 nothing is filtered.
     mask_rate = losses.valid_mean(confident.astype('float32'), valid)
     ramped_weight = weight * losses.ramp_up(step, ramp_up_steps)
     term = Term(strong.image, loss, ramped_weight, view='strong', unlabeled=True)

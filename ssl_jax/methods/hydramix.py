@@ -28,6 +28,7 @@ from ssl_jax.types import (
 )
 from ssl_jax.views import labels, mixup
 
+# It has losses on labeled patches of its own; its control has these two instead.
 REPLACES = ('supervised', 'centroids')
 TASKS = (CELLS,)
 
@@ -85,17 +86,22 @@ def method(
     labeled_centroid, labeled_known = labels.centroids(labeled)
 
     # The guesses. A centroid counts as far as there is a cell; background has (0, 0).
+    # 'class' [B, classes] as probabilities, 'x' and 'y' [B].
     predictions = teacher(plain_view.image, head=None)
+    # [B, 1].
     cell_prob = (1 - predictions['class'][:, BACKGROUND])[:, None]
+    # (row, column), as all points here.
     plain_centroid = jnp.stack([predictions['y'], predictions['x']], -1)
     warped_centroids = [
       labels.warp_centroids(plain_centroid, plain_view, view) for view in unlabeled
     ]
+    # Averaged first, then sharpened.
     mean = jnp.stack([teacher(view.image) for view in unlabeled]).mean(0)
     guess = losses.sharpen(mean, temperature)
 
     # All examples: first the labeled patches, then each unlabeled view.
     images = jnp.concatenate([labeled.image, *(view.image for view in unlabeled)])
+    # An ignored label becomes a row of zeros, which `valid` keeps out of the loss.
     targets = [jax.nn.one_hot(label, guess.shape[-1]), *(guess for _ in unlabeled)]
     centroid = jnp.concatenate(
       [labeled_centroid, *(cell_prob * warped for warped in warped_centroids)]
@@ -105,14 +111,19 @@ def method(
     centroid_known = jnp.concatenate([labeled_known, guessed])
 
     partner, mix_weight = mixup.partners(key, len(images), alpha)
+    # Centroids are not mixed: a point between two cells is the position of neither.
     images = mixup.mix(images, partner, mix_weight)
     target = mixup.mix(jnp.concatenate(targets), partner, mix_weight)
+    # A mix with a patch of unknown class has no target.
     valid = valid & valid[partner]
 
     def term(part: slice, term_weight: Array | float, is_guess: bool) -> Term:
       def loss(heads: Outputs) -> Array:
+        # The examples of this part: logits, mixed targets, and which of them count.
         given = heads['class'], target[part], valid[part]
         if symmetric:
+          # Labels can be trusted, so their forward term is the larger one; for guesses it is the
+          # reverse term, which gives the prediction more say.
           weights = delta[int(is_guess)], rho[int(is_guess)]
           class_loss = losses.symmetric_cross_entropy(*given, *weights, clip)
         elif is_guess:

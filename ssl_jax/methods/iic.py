@@ -39,15 +39,19 @@ def method(
 
     def loss(heads: Outputs) -> Array:
       total = jnp.zeros(())
+      # Each head has a loss of its own; they share the network below.
       for name in ('class', over) if over else ('class',):
         counts = [len(weak.image), len(strong.image)]
         weak_logits, strong_logits = parallel.separate(heads[name], counts)
+        # Back through the rotation, so that both predictions are about the same pixels.
         aligned, seen = geometry.warp(strong_logits, strong, weak)
         weak_probs, strong_probs = jax.nn.softmax(weak_logits), jax.nn.softmax(aligned)
+        # The corners that a rotation loses must not enter the joint distribution.
         valid = seen & weak.valid
         total += losses.mutual_information(weak_probs, strong_probs, valid, radius, marginal)
       return total
 
+    # No label is read, even where the views are made of a labeled stream.
     return {'unlabeled': Term(images, loss, weight, head=None, unlabeled=True)}, {}
 
   return ask

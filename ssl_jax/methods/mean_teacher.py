@@ -24,9 +24,11 @@ def method(weight: float = 1.0, ramp_up_steps: int = 0) -> LossTransform:
     teacher: Teacher, views: Views, key: Key, step: Step
   ) -> tuple[Mapping[str, Term], Metrics]:
     weak, strong = views['weak'], views['strong']
+    # [B, *space, classes]: soft targets, interpolated between the pixels of the weak view.
     target, seen = geometry.warp(teacher(weak.image), weak, strong)
     valid = seen & strong.valid
 
+    # Every pixel that both views show counts; no threshold filters them.
     def loss(logits: Outputs) -> Array:
       return losses.squared_error(logits, target, valid)
 

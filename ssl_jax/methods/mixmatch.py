@@ -15,6 +15,7 @@ from ssl_jax import losses
 from ssl_jax.types import IGNORE, Key, LossTransform, Metrics, Outputs, Step, Teacher, Term, Views
 from ssl_jax.views import geometry, labels, mixup
 
+# It has a loss on labeled images of its own; its control has this one instead.
 REPLACES = ('supervised',)
 
 
@@ -54,13 +55,16 @@ def method(
     classes = predictions[0].shape[-1]
 
     # Targets and validity: first of the labeled images, then of each unlabeled view.
+    # An ignored label becomes a row of zeros, which `valids` keeps out of the loss.
     targets = [jax.nn.one_hot(label, classes)]
     valids = [label != IGNORE]
     for view in unlabeled:
+      # What all views of these images predict, on the pixels of this one.
       warped = [
         geometry.warp(probs, source, view)
         for probs, source in zip(predictions, unlabeled, strict=True)
       ]
+      # [views, B, *space, 1].
       seen = jnp.stack([seen for _, seen in warped])[..., None]
       total = (jnp.stack([probs for probs, _ in warped]) * seen).sum(0)
       # Each pixel is averaged over the views that saw it.
@@ -71,9 +75,11 @@ def method(
     target = jnp.concatenate(targets)
     valid = jnp.concatenate(valids)
 
+    # MixUp, among labeled and unlabeled examples alike.
     partner, mix_weight = mixup.partners(key, len(images), alpha)
     images = mixup.mix(images, partner, mix_weight)
     target = mixup.mix(target, partner, mix_weight)
+    # A mix with a pixel of unknown class has no target.
     valid = valid & valid[partner]
 
     is_labeled = slice(len(label))
@@ -86,6 +92,7 @@ def method(
         total = total + dice * losses.soft_dice(*given)
       return total
 
+    # Squared error, as in the paper: it is bounded, and so less sensitive to wrong guesses.
     def unlabeled_loss(logits: Outputs) -> Array:
       return losses.squared_error(logits, target[is_unlabeled], valid[is_unlabeled])
 

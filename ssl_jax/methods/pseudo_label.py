@@ -25,12 +25,14 @@ def method(threshold: float = 0.95, weight: float = 1.0, ramp_up_steps: int = 0)
   ) -> tuple[Mapping[str, Term], Metrics]:
     weak = views['weak']
     probs = teacher(weak.image)
+    # Teacher and student see the same pixels, so nothing has to be warped.
     target = probs.argmax(-1)
     confident = probs.max(-1) >= threshold
 
     def loss(logits: Outputs) -> Array:
       return losses.cross_entropy(logits, target, weak.valid, weight=confident)
 
+    # The fraction of pixels that teach, to be logged.
     mask_rate = losses.valid_mean(confident.astype('float32'), weak.valid)
     ramped_weight = weight * losses.ramp_up(step, ramp_up_steps)
     term = Term(weak.image, loss, ramped_weight, view='weak', unlabeled=True)

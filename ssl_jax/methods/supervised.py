@@ -51,6 +51,7 @@ def method(
   Raises:
     UserError: if the schedule is unknown, has no steps, or if `dice` is asked of cells.
   """
+  # Checked when the method is built, before the first step.
   if annealing not in ('', *losses.ANNEALINGS):
     raise UserError(
       f'methods.supervised.annealing={annealing!r} is not one of {", ".join(losses.ANNEALINGS)}.'
@@ -65,21 +66,25 @@ def method(
   ) -> tuple[Mapping[str, Term], Metrics]:
     def term(name: str, view: View) -> Term:
       label = labels.labels_of(view)
+      # Known only here: [B, *space] ids of pixels, or [B] of patches, which have no overlap.
       if dice and label.ndim == 1:
         raise UserError('methods.supervised.dice is for masks, and these are cells; set it to 0.')
 
       def loss(logits: Outputs) -> Array:
         total = jnp.zeros(())
+        # A weight of 0 leaves the loss out of the compiled program.
         if cross_entropy:
           # Without annealing every pixel with a label counts.
           counted = None
           if annealing:
             counted = losses.tsa_mask(logits, label, annealing, step, tsa_steps)
           total += cross_entropy * losses.cross_entropy(logits, label, counted)
+        # Dice has all pixels with a label, also while the cross-entropy is annealed.
         if dice:
           total += dice * losses.dice(logits, label)
         return total
 
+      # Views have equal shares, whatever the sizes of their batches.
       return Term(view.image, loss, weight / len(shown), view=name)
 
     return {name: term(name, views[name]) for name in shown}, {}

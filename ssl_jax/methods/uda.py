@@ -46,18 +46,23 @@ def method(
     teacher: Teacher, views: Views, key: Key, step: Step
   ) -> tuple[Mapping[str, Term], Metrics]:
     weak, strong = views['weak'], views['strong']
+    # The targets stay on the weak view; what moves is the student's prediction.
     probs = teacher(weak.image)
     target = losses.sharpen(probs, temperature)
     confident = probs.max(-1) > threshold
 
     def loss(logits: Outputs) -> Array:
+      # Back through the strong view's rotation. Pixels that left the image do not count.
       aligned, seen = geometry.warp(logits, strong, weak)
       valid = seen & weak.valid
+      # Unconfident pixels count as 0 in the mean.
       if divergence == 'kl':
         return losses.kl_divergence(aligned, target, valid, weight=confident)
+      # The joint distribution has no weights: unconfident pixels are left out.
       student_probs = jax.nn.softmax(aligned)
       return losses.mutual_information(probs, student_probs, valid & confident, radius, marginal)
 
+    # The fraction of pixels that teach, to be logged.
     mask_rate = losses.valid_mean(confident.astype('float32'), weak.valid)
     ramped_weight = weight * losses.ramp_up(step, ramp_up_steps)
     term = Term(strong.image, loss, ramped_weight, view='strong', unlabeled=True)

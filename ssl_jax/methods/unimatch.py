@@ -35,12 +35,14 @@ def method(
   ) -> tuple[Mapping[str, Term], Metrics]:
     weak = views['weak']
     probs = teacher(weak.image)
+    # Warped later as classes and flags, which are not interpolated.
     confident = probs.max(-1) >= threshold
     target = probs.argmax(-1)
     ramped_weight = weight * losses.ramp_up(step, ramp_up_steps)
 
     def term(name: str, fraction: float, dropout: float = 0.0) -> Term:
       view = views[name]
+      # Each view has its own CutMix, and so its own targets.
       warped_target, seen = geometry.warp(target, weak, view)
       warped_confident, _ = geometry.warp(confident, weak, view)
       valid = seen & view.valid
@@ -48,6 +50,7 @@ def method(
       def loss(logits: Outputs) -> Array:
         return losses.cross_entropy(logits, warped_target, valid, weight=warped_confident)
 
+      # Dropped channels are the third perturbation; terms that drop differently share no pass.
       return Term(
         view.image,
         loss,
@@ -60,6 +63,7 @@ def method(
     terms = {
       'strong': term('strong', 0.25),
       'strong2': term('strong2', 0.25),
+      # The weak view again, perturbed only inside the network.
       'features': term('weak', 0.5, feature_dropout),
     }
     return terms, {'mask_rate': losses.valid_mean(confident.astype('float32'), weak.valid)}

@@ -21,6 +21,8 @@ def compose(outer: Affine, inner: Affine) -> Affine:
   """Returns the map x -> outer(inner(x))."""
   # 'highest': the default precision of accelerators would be off by whole pixels.
   linear = jnp.einsum('bij,bjk->bik', outer[..., :-1], inner, precision='highest')
+  # The last column has carried the inner shift through the outer linear part; its own shift is
+  # still to be added.
   return linear.at[..., -1].add(outer[..., -1])
 
 
@@ -31,14 +33,17 @@ def invert(geometry: Affine) -> Affine:
   """
   linear, shift = geometry[..., :-1], geometry[..., -1]
   if linear.shape[-1] == 2:
+    # The entries of the two rows, [B] each.
     (a, b), (c, d) = (linear[:, i].T for i in range(2))
     adjugate = jnp.stack([jnp.stack([d, -b], -1), jnp.stack([-c, a], -1)], -2)
     determinant = a * d - b * c
   else:
+    # The columns of the adjugate of a 3 x 3 matrix are cross products of its rows.
     x, y, z = (linear[:, i] for i in range(3))
     adjugate = jnp.stack([jnp.cross(y, z), jnp.cross(z, x), jnp.cross(x, y)], -1)
     determinant = jnp.sum(x * jnp.cross(y, z), -1)
   inverse = adjugate / determinant[:, None, None]
+  # x = A y + s means y = A^-1 x - A^-1 s.
   inverse_shift = -jnp.sum(inverse * shift[:, None, :], -1, keepdims=True)
   return jnp.concatenate([inverse, inverse_shift], -1)
 
@@ -57,6 +62,7 @@ def _scaling(factors: Float[Array, 'b n'], shift: Float[Array, 'b n']) -> Affine
 
 def _flip(flags: Bool[Array, 'b n'], size: Sequence[int]) -> Affine:
   """Mirrors a view of `size` along the axes whose flag is True."""
+  # Index i becomes last - i along a mirrored axis.
   last = jnp.asarray(size, jnp.float32) - 1
   return _scaling(jnp.where(flags, -1.0, 1.0), jnp.where(flags, last, 0.0))
 
@@ -80,8 +86,10 @@ def _shearing(slope: Float[Array, 'b 2'], size: Sequence[int]) -> Affine:
 def _about_centre(plane: Float[Array, 'b 2 2'], size: Sequence[int]) -> Affine:
   """A linear map of the plane of the last two axes that leaves the centre of the view in place."""
   n, b = len(size), plane.shape[0]
+  # In 3-D the depth axis stays as it is.
   linear = jnp.broadcast_to(jnp.eye(n), (b, n, n)).at[:, -2:, -2:].set(plane)
   centre = (jnp.asarray(size, jnp.float32) - 1) / 2
+  # A (x - centre) + centre has the shift centre - A centre.
   shift = centre - jnp.sum(linear * centre, -1)
   return jnp.concatenate([linear, shift[..., None]], -1)
 
@@ -126,12 +134,15 @@ def random_affine(
   b, n = extent.shape
   size_f = jnp.asarray(size, jnp.float32)
   key_scale, key_crop, key_rotate, key_flip, key_vertical = jax.random.split(key, 5)
+  # The resize: one factor for all axes of an image, which keeps its aspect ratio.
   factor = jax.random.uniform(key_scale, (b, 1), minval=scale[0], maxval=scale[1])
   native = extent.astype(jnp.float32)
   if resize_long_side:
     factor = factor * resize_long_side / native.max(-1, keepdims=True)
   # Whole pixels, as an image file would have; the identity then stays exact.
   resized = jnp.maximum(jnp.floor(native * factor + 0.5), 1.0)
+  # How far the crop can be moved, in pixels. It is 0 where the image is smaller than the view,
+  # whose rest is then padding.
   slack = jnp.maximum(resized - size_f, 0.0)
   # The product may be rounded up to slack + 1, hence the second bound.
   offset = jnp.minimum(jnp.floor(jax.random.uniform(key_crop, (b, n)) * (slack + 1)), slack)
@@ -140,8 +151,10 @@ def random_affine(
   geometry = _scaling(ratio, (offset + 0.5) * ratio - 0.5)
   if flip or flip_vertical:
     flags = jnp.zeros((b, n), bool)
+    # Without a flip along the depth: a view of a volume is mirrored within its slices only.
     flags = flags.at[:, -1].set(jax.random.bernoulli(key_flip, flip, (b,)))
     flags = flags.at[:, -2].set(jax.random.bernoulli(key_vertical, flip_vertical, (b,)))
+    # The map goes from the view to the image, so the view's index is mirrored first.
     geometry = compose(geometry, _flip(flags, size))
   if rotate:
     angle = jnp.deg2rad(jax.random.uniform(key_rotate, (b,), minval=-rotate, maxval=rotate))
@@ -150,10 +163,12 @@ def random_affine(
       angle *= jax.random.bernoulli(jax.random.fold_in(key_rotate, 1), rotate_p, (b,))
     geometry = compose(geometry, _rotation(angle, size))
   if shear:
+    # Keys of shear and translation are folded in: a longer split would change the other draws.
     slope = jax.random.uniform(jax.random.fold_in(key, 5), (b, 2), minval=-shear, maxval=shear)
     geometry = compose(geometry, _shearing(slope, size))
   if translate:
     key_translate = jax.random.fold_in(key, 6)
     fraction = jax.random.uniform(key_translate, (b, n), minval=-translate, maxval=translate)
+    # `fraction` is of the sides of the view, and the map wants pixels.
     geometry = compose(geometry, _scaling(jnp.ones((b, n)), fraction * size_f))
   return geometry

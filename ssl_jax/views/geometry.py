@@ -51,15 +51,19 @@ def random_boxes(
   largest = height / (plane * width)
   low = jnp.clip(ratio[0], smallest, largest)
   high = jnp.clip(ratio[1], smallest, largest)
+  # Log-uniform, so that a box is as often upright as it is wide.
   u = jax.random.uniform(key_ratio, (b,))
   drawn_ratio = jnp.exp(jnp.log(low) * (1 - u) + jnp.log(high) * u)
+  # Sides in pixels, [B] each: the depth of a volume, then height and width.
   sides = [fraction ** (1 / n) * depth for depth in size[:-2]]
   sides.append(jnp.sqrt(plane * height * width * drawn_ratio))
   sides.append(jnp.sqrt(plane * height * width / drawn_ratio))
   box = jax.random.bernoulli(key_p, p, (b,))
+  # `box` begins as [B], and each turn of the loop appends one axis of the view.
   position = jax.random.uniform(key_start, (n, b))
   for axis, (side, full) in enumerate(zip(sides, size, strict=True)):
     side = jnp.clip(jnp.floor(side + 0.5), 1, full)
+    # Uniform over the places where the box fits; rounding up may reach one place too many.
     start = jnp.minimum(jnp.floor(position[axis] * (full - side + 1)), full - side)
     index = jnp.arange(full)
     within = (index >= start[:, None]) & (index < (start + side)[:, None])
@@ -75,8 +79,10 @@ def locate(geometry: Affine, size: Sequence[int]) -> Points:
   for axis, length in enumerate(size):
     shape = [-1] + [1] * (n - 1 - axis)
     axes.append(jnp.arange(length, dtype=jnp.float32).reshape(shape))
+  # Appends an axis for each one of the view: [B] becomes [B, 1, 1] in 2-D.
   lift = (slice(None),) + (None,) * n
   points = []
+  # The product of matrix and index, a row at a time: the index arrays broadcast to [B, *size].
   for row in range(n):
     terms = [geometry[:, row, axis][lift] * axes[axis] for axis in range(n)]
     points.append(functools.reduce(operator.add, terms) + geometry[:, row, n][lift])
@@ -106,6 +112,7 @@ def sample(
   """
   n = len(points)
   canvas = dense.shape[1 : n + 1]
+  # [B, pixels] or [B, pixels, C].
   flat = dense.reshape(dense.shape[0], -1, *dense.shape[n + 1 :])
   lift = (slice(None),) + (None,) * n
   last = [extent[:, axis][lift].astype(jnp.float32) - 1 for axis in range(n)]
@@ -113,13 +120,16 @@ def sample(
   def read(corner: Points) -> Array:
     index = jnp.zeros((), jnp.int32)
     for axis in range(n):
+      # Row-major position in the canvas, built up axis by axis.
       index = index * canvas[axis] + jnp.clip(corner[axis], 0, last[axis]).astype(jnp.int32)
     # One batched gather of whole pixels: channels stay together in memory, and examples stay
     # on their device.
     return jax.vmap(lambda pixels, i: pixels.at[i].get(mode='promise_in_bounds'))(flat, index)
 
   if nearest:
+    # floor(p + 0.5) rather than round(), which takes halves to the even neighbour.
     return read([jnp.floor(p + 0.5) for p in points])
+  # The corner with the smallest index on every axis; the others are one pixel further on some.
   low = [jnp.floor(p) for p in points]
   total = jnp.zeros((), jnp.float32)
   for bits in itertools.product((0, 1), repeat=n):
@@ -128,6 +138,7 @@ def sample(
     weight = functools.reduce(operator.mul, factors)
     corner = [q + bit for q, bit in zip(low, bits, strict=True)]
     pixel = read(corner).astype(jnp.float32)
+    # The weight is [B, *space], and gets an axis for the channels if there are any.
     total = total + weight.reshape(weight.shape + (1,) * (pixel.ndim - weight.ndim)) * pixel
   return total
 
@@ -156,9 +167,11 @@ def warp(
     The map on the target's pixels, and `seen`: False where the source did not show the example's
     own image (outside, padding, cut out, or pasted from another image).
   """
+  # Views with the same record show the same pasted pixels, so they already agree.
   seen = source.valid
   same_mix = source.mix is target.mix
   if source.mix is not None and not same_mix:
+    # A pasted pixel says nothing about the example's own image.
     seen = seen & ~source.mix.pasted
   n = seen.ndim - 1
 
@@ -169,14 +182,17 @@ def warp(
     # From the target's pixels to the image, and from there to the source's pixels.
     between = affine.compose(affine.invert(source.geometry), target.geometry)
     points = locate(between, target.valid.shape[1:])
+    # The whole grid of the source; what is padding on it is known from `seen`.
     extent = jnp.broadcast_to(jnp.asarray(seen.shape[1:], jnp.int32), (seen.shape[0], n))
     within = inside(points, extent)
+    # Maps without an axis of channels are ids or flags, and there is no id between two ids.
     if nearest is None:
       nearest = dense.ndim == n + 1
     sampled = sample(dense, points, extent, nearest).astype(dense.dtype)
     dense = jnp.where(lift(within), sampled, jnp.asarray(fill, dense.dtype))
     seen = within & sample(seen, points, extent, nearest=True)
   if target.mix is not None and not same_mix:
+    # The partner's pixels were pasted at their own place, so its warped map is taken there.
     pasted, partner = target.mix.pasted, target.mix.partner
     dense = jnp.where(lift(pasted), dense[partner], dense)
     seen = jnp.where(pasted, seen[partner], seen)

@@ -36,9 +36,13 @@ def centroids(view: View) -> tuple[Float[Array, 'b n'], Bool[Array, ' b']]:
   """
   if view.point is None:
     raise UserError('A method learns centroids, and its view shows no patches of cells.')
+  # NaN marks a patch without a cell. It is replaced before the arithmetic, and again at the end,
+  # because index 0 is not the fraction 0.
   is_background = jnp.isnan(view.point).any(-1)
   fractions = as_fractions(jnp.where(is_background[:, None], 0, view.point), view)
+  # A rotation or a crop may have moved the cell out of the view.
   is_inside = ((fractions >= 0) & (fractions <= 1)).all(-1)
+  # Background is known as well: its centroid is (0, 0) by convention.
   known = (labels_of(view) != IGNORE) & (is_background | is_inside)
   return jnp.where(is_background[:, None], 0, fractions), known
 
@@ -59,6 +63,9 @@ def warp_centroids(
     source: the view that the points are in.
     target: the view that they are brought to; the result is fractions of its sides.
   """
+  # The inverse of as_fractions.
   index = fractions * jnp.asarray(source.valid.shape[1:]) - 0.5
+  # Points move from source to target, whereas a map that is sampled is read the other way (see
+  # geometry.warp).
   between = affine.compose(affine.invert(target.geometry), source.geometry)
   return jnp.clip(as_fractions(affine.apply(between, index), target), 0, 1)

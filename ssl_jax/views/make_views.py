@@ -87,6 +87,7 @@ def make_views(
     elif geometric_ops(recipe):
       view = _view_of_view(key_view, recipe, views[source], stream, shape)
     else:
+      # It keeps the geometry object of its source too, so that geometry.warp need not resample.
       view = views[source]
     if name not in stream_of:  # a name that is both a view and a stream means the stream
       stream_of[name] = stream_of[source]
@@ -107,6 +108,7 @@ def _view_of_stream(key: Key, recipe: Recipe, stream: Stream, size: tuple[int, .
   view = _resample(stream, crop, size)
   assert view.label is not None  # _prominent_crop has refused streams without masks
   lift = (slice(None),) + (None,) * len(size)
+  # A crop that shows too little must not be learned from.
   return view.replace(label=jnp.where(passed[lift], view.label, IGNORE))
 
 
@@ -115,6 +117,7 @@ def _view_of_view(
 ) -> View:
   """Moves the pixels of a view, by reading the original images through the composed map."""
   b, n = stream['extent'].shape
+  # The map is drawn as if the view were an image, and then followed by the view's own map.
   extent = jnp.broadcast_to(jnp.asarray(size, jnp.int32), (b, n))
   key_geometry = _fold(key, 'geometry')
   drawn = affine.random_affine(key_geometry, extent, size, **geometric_ops(recipe))
@@ -128,10 +131,13 @@ def _resample(stream: Stream, to_image: Affine, size: tuple[int, ...]) -> View:
   valid = geometry.inside(points, extent)
   pixels = geometry.sample(image, points, extent, nearest=False)
   if jnp.issubdtype(image.dtype, jnp.integer):
+    # Floats are in [0, 1] already.
     pixels = pixels / jnp.iinfo(image.dtype).max
+  # A label per pixel; one per patch has no place, and stays as it is.
   if label is not None and label.ndim > 1:
     label = geometry.sample(label, points, extent, nearest=True).astype(jnp.int32)
     label = jnp.where(valid, label, IGNORE)
+  # Sampling repeats the border beyond the image; padding is 0 instead.
   image = jnp.where(valid[..., None], pixels, 0)
   point = stream.get('point')
   if point is not None:
@@ -165,13 +171,16 @@ def _prominent_crop(
   def labeled_fraction(crop: Affine) -> Array:
     points = geometry.locate(crop, size)
     label = geometry.sample(stream['label'], points, stream['extent'], nearest=True)
+    # Padding counts as unmarked, so crops that lie mostly beyond the image fail.
     marked = (label != BACKGROUND) & (label != IGNORE) & geometry.inside(points, stream['extent'])
     return marked.mean(tuple(range(1, marked.ndim)))
 
   # The first try draws from the key itself: it is the crop that a view without prominence has.
   crops = [draw(jax.random.fold_in(key, i) if i else key) for i in range(tries)]
   passed = jnp.stack([labeled_fraction(crop) >= min_fraction for crop in crops])
+  # argmax of flags is the first True.
   chosen = jnp.where(passed.any(0), passed.argmax(0), tries - 1)
+  # [tries, B, n, n+1] -> [B, n, n+1].
   crop = jnp.take_along_axis(jnp.stack(crops), chosen[None, :, None, None], 0)[0]
   return crop, passed.any(0)
 
@@ -210,6 +219,7 @@ def cutout(key: Key, view: View, **kwargs: Any) -> View:
   words = jax.random.bits(key_noise, (*view.valid.shape, -(-channels // 4)), jnp.uint32)
   levels = [(words[..., c // 4] >> (8 * (c % 4))) & 255 for c in range(channels)]
   noise = jnp.stack(levels, -1).astype(jnp.float32) / 255
+  # What was removed is neither learned from nor compared.
   image = jnp.where(box[..., None], noise, view.image)
   valid = view.valid & ~box
   label = view.label
@@ -227,15 +237,19 @@ def cutmix(key: Key, view: View, **kwargs: Any) -> View:
   """
   key_box, key_partner = jax.random.split(key)
   b = view.valid.shape[0]
+  # A batch of one has no partner: its box stays empty.
   box = geometry.random_boxes(key_box, b, view.valid.shape[1:], **kwargs) & (b > 1)
   shift = jax.random.randint(key_partner, (), 1, max(b, 2))
 
+  # 1 to b - 1 places on, which never comes back to the example itself.
   partner = (jnp.arange(b) + shift) % b
+  # [B, B], with a 1 in row i at the partner of i.
   selection = jax.nn.one_hot(partner, b)
 
   def of_partner(dense: Array) -> Array:
     # dense[partner], as an exact product. A gather, a roll or a slice would be fused with all
     # that made the image, and make it again: 2.5 times, or 1.5, the cost of the whole view.
+    # Ids and flags are exact in float32.
     flat = dense.reshape(b, -1).astype(jnp.float32)
     product = jnp.matmul(selection, flat, precision='highest')
     return product.reshape(dense.shape).astype(dense.dtype)

@@ -14,6 +14,7 @@ def partners(key: Key, count: int, alpha: float) -> tuple[Int[Array, ' b'], Floa
   """
   key_partner, key_weight = jax.random.split(key)
   weight = jax.random.beta(key_weight, alpha, alpha, (count,))
+  # A permutation, so that every example is shown as a partner exactly once.
   return jax.random.permutation(key_partner, count), jnp.maximum(weight, 1 - weight)
 
 
@@ -21,5 +22,6 @@ def mix(
   x: Shaped[Array, 'b *rest'], partner: Int[Array, ' b'], weight: Float[Array, ' b']
 ) -> Float[Array, 'b *rest']:
   """Returns each example times its weight plus its partner times the rest."""
+  # [B, 1, ..., 1].
   weight = jnp.expand_dims(weight, range(1, x.ndim))
   return weight * x + (1 - weight) * x[partner]

@@ -45,6 +45,7 @@ def luma(planes: Sequence[Plane]) -> Plane:
 
 def _blend(plane: Plane, other: Array | Number, factor: PerExample) -> Plane:
   """Moves a plane away from `other` (factor above 1) or towards it (below 1)."""
+  # A factor above 1 extrapolates, which can leave [0, 1].
   return jnp.clip(other + _lift(factor, plane) * (plane - other), 0, 1)
 
 
@@ -58,6 +59,7 @@ def adjust_contrast(planes: Sequence[Plane], factor: PerExample, valid: Valid) -
 
   RGB has one mean grey level; otherwise each channel has its own, as stains differ in level.
   """
+  # Padding is left out of the mean, which it would darken.
   axes = tuple(range(1, valid.ndim))
   count = jnp.maximum(valid.sum(axes, keepdims=True), 1)
 
@@ -76,6 +78,7 @@ def adjust_saturation(planes: Sequence[Plane], factor: PerExample, valid: Valid)
 
 def adjust_hue(planes: Sequence[Plane], shift: PerExample, valid: Valid) -> list[Plane]:
   """Turns the hue circle by a shift per example (1 is a full turn), without a branch."""
+  # Value (`top`) and chroma (`span`) of HSV stay as they are; only the hue moves.
   red, green, blue = planes
   top = jnp.maximum(jnp.maximum(red, green), blue)
   span = top - jnp.minimum(jnp.minimum(red, green), blue)
@@ -112,6 +115,7 @@ def _range_of(name: str, amount: Number | Sequence[Number]) -> tuple[Number, Num
   if isinstance(amount, Sequence):
     low, high = amount
     return low, high
+  # A shift of 0, or a factor of 1, changes nothing.
   return (-amount, amount) if name == 'hue' else (max(0.0, 1 - amount), 1 + amount)
 
 
@@ -141,16 +145,20 @@ def jitter(
   is_rgb = image.shape[-1] == 3
   ranges = {}
   for name, amount in amounts.items():
+    # Saturation and hue mean nothing for one channel or for a stack of stains.
     if amount and (is_rgb or name in ('brightness', 'contrast')):
       ranges[name] = _range_of(name, amount)
   if not ranges:
     return image
   b = image.shape[0]
+  # A key for every adjustment, also for those that are off: setting one leaves the draws of the
+  # others as they are.
   key_p, key_order, *keys = jax.random.split(key, 2 + len(ADJUST))
   key_of = dict(zip(ADJUST, keys, strict=True))
   factors = {}
   for name, (low, high) in ranges.items():
     factors[name] = jax.random.uniform(key_of[name], (b,), minval=low, maxval=high)
+  # [B, adjustments]: a random permutation for each example.
   order = jnp.argsort(jax.random.uniform(key_order, (b, len(ranges))), -1)
   # Planes, not interleaved channels: what mixes channels then runs at full vector width.
   planes = [image[..., c] for c in range(image.shape[-1])]
@@ -181,7 +189,10 @@ def gaussian(image: Image, valid: Valid, sigma: PerExample, radius: int) -> Imag
   scaled to sum to one.
   """
   taps = jnp.arange(-radius, radius + 1)
+  # [B, taps], not yet normalized: the division below does it. The bound avoids 0 / 0 where a sigma
+  # is 0.
   weights = jnp.exp(-0.5 * (taps / jnp.maximum(sigma, 1e-3)[:, None]) ** 2)
+  # Image and mask are blurred alike; their quotient is the mean over the valid pixels in reach.
   mask = valid.astype(image.dtype)
   planes = [image[..., c] * mask for c in range(image.shape[-1])]
 
@@ -190,6 +201,7 @@ def gaussian(image: Image, valid: Valid, sigma: PerExample, radius: int) -> Imag
     for axis in range(1, plane.ndim):
       length = plane.shape[axis]
       padding = [(radius, radius) if a == axis else (0, 0) for a in range(plane.ndim)]
+      # Zeros beyond the border, where the mask is 0 too.
       padded = jnp.pad(plane, padding)
       total = jnp.zeros((), plane.dtype)
       for i in range(2 * radius + 1):
@@ -199,6 +211,7 @@ def gaussian(image: Image, valid: Valid, sigma: PerExample, radius: int) -> Imag
     return plane
 
   total = smooth(mask)
+  # 0 / 1 rather than 0 / 0 where no valid pixel is in reach.
   total = jnp.where(total > 0, total, 1)
   return jnp.stack([smooth(plane) / total for plane in planes], -1)
 
@@ -219,9 +232,11 @@ def blur(
   key_p, key_sigma = jax.random.split(key)
   b = image.shape[0]
   drawn_sigma = jax.random.uniform(key_sigma, (b,), minval=sigma[0], maxval=sigma[1])
+  # The radius is fixed when the function is traced, so the largest sigma sets it.
   # Three standard deviations: what is cut off weighs 0.3 %.
   blurred = gaussian(image, valid, drawn_sigma, radius=math.ceil(3 * sigma[1]))
   if noise:
+    # Folded in, so that sigma and probability are drawn as they are without noise.
     drawn_noise = jax.random.normal(jax.random.fold_in(key, 1), image.shape)
     blurred = jnp.clip(blurred + noise * drawn_noise, 0, 1)
   return _with_probability(key_p, p, blurred, image)
@@ -242,6 +257,7 @@ def noise(
   """
   key_p, key_mean, key_std, key_noise = jax.random.split(key, 4)
   b = image.shape[:1]
+  # One mean and one standard deviation for each example, [B, 1, ..., 1].
   drawn_mean = _lift(jax.random.uniform(key_mean, b, minval=mean[0], maxval=mean[1]), image)
   drawn_std = _lift(jax.random.uniform(key_std, b, minval=std[0], maxval=std[1]), image)
   noisy = image + drawn_mean + drawn_std * jax.random.normal(key_noise, image.shape)
@@ -261,6 +277,7 @@ def gamma(
   exponent = _lift(drawn, image)
   axes = tuple(range(1, image.ndim))
   is_valid = valid[..., None]
+  # [B, 1, ..., 1], over all channels together; padding must not set the range.
   low = jnp.where(is_valid, image, jnp.inf).min(axes, keepdims=True)
   high = jnp.where(is_valid, image, -jnp.inf).max(axes, keepdims=True)
   span = jnp.maximum(high - low, 1e-7)  # an image of one value stays as it is

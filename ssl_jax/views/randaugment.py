@@ -41,6 +41,7 @@ def _blend_table() -> np.ndarray:
   start = np.arange(256, dtype=np.float32)[:, None]
   end = np.arange(256, dtype=np.float32)
   factors = np.array([m * 1.8 / LEVELS + 0.1 for m in range(LEVELS + 1)], np.float32)
+  # float32 and truncated, as in PIL: rounding would be off by one level.
   blended = start + factors[:, None, None] * (end - start)
   return np.clip(blended, 0, 255).astype(np.uint8)
 
@@ -51,9 +52,11 @@ def _rounded_down() -> np.ndarray:
 
   There its float64 arithmetic falls just below the whole number that it stands for.
   """
+  # All 16.8 million triples are tried once in a process; the few that differ are kept.
   low, high, level = np.ogrid[:256, :256, :256]
   with np.errstate(divide='ignore', invalid='ignore'):
     scale = 255.0 / (high - low)
+    # As PIL writes it, with the offset multiplied out.
     pil_level = level * scale + -low * scale
     exact_level = (level - low) * 255 // np.maximum(high - low, 1)
     in_range = (low <= level) & (level <= high) & (low < high)
@@ -70,6 +73,7 @@ def autocontrast(image: Levels, valid: Bool[Array, 'b *space']) -> Table:
   """Stretches each channel from its darkest to its brightest valid pixel."""
   space = tuple(range(1, valid.ndim))
   is_valid = valid[..., None]
+  # [B, C, 1]. Pixels that are not valid get the value that cannot win.
   low = _beside_table(jnp.where(is_valid, image, 255).min(space))
   high = _beside_table(jnp.where(is_valid, image, 0).max(space))
   level = jnp.arange(256)
@@ -78,12 +82,14 @@ def autocontrast(image: Levels, valid: Bool[Array, 'b *space']) -> Table:
   code = (low * 256 + high) * 256 + level
   codes = jnp.asarray(_rounded_down())
   one_too_high = jnp.take(codes, jnp.searchsorted(codes, code), mode='clip') == code
+  # A channel of one level cannot be stretched.
   return jnp.where(high > low, jnp.clip(stretched - one_too_high, 0, 255), level)
 
 
 def equalize(image: Levels, valid: Bool[Array, 'b *space']) -> Table:
   """Spreads the levels of each channel so that they are equally frequent among valid pixels."""
   b, c = image.shape[0], image.shape[-1]
+  # One histogram for each channel of each example, in which invalid pixels count 0.
   channels = jnp.moveaxis(image, -1, 1).reshape(b * c, -1)
   is_valid = jnp.repeat(valid.reshape(b, -1), c, axis=0)
   count = jax.vmap(lambda levels, n: jnp.zeros(256, jnp.int32).at[levels].add(n))
@@ -93,8 +99,10 @@ def equalize(image: Levels, valid: Bool[Array, 'b *space']) -> Table:
   brightest = _beside_table(jnp.where(histogram > 0, level, 0).max(-1))
   last = jnp.take_along_axis(histogram, brightest, -1)
   step = (histogram.sum(-1, keepdims=True) - last) // 255
+  # Pixels that are darker than a level.
   darker = jnp.cumsum(histogram, -1) - histogram
   spread = (step // 2 + darker) // jnp.maximum(step, 1)
+  # With too few pixels, or one level alone, PIL leaves the channel as it is.
   return jnp.where(step > 0, jnp.clip(spread, 0, 255), level)
 
 
@@ -144,12 +152,14 @@ def operate(
   count = valid.sum(tuple(range(1, valid.ndim)))
   total = jnp.where(valid, grey_image, 0).sum(tuple(range(1, grey_image.ndim)))
   mean = (2 * total + count) // jnp.maximum(2 * count, 1)
+  # [B, 1, 1], beside the tables [B, C, 256].
   m = magnitude[:, None, None]
 
   def blend(start: Array, end: Array, by: Array) -> Array:
     return jnp.take(blends, (by * 256 + start) * 256 + end, mode='clip').astype(jnp.int32)
 
   # What changes levels without looking at neighbours or other channels is a table.
+  # Levels from the threshold on are inverted: all at magnitude 0, none at LEVELS.
   threshold = m * 256 // LEVELS
   tables = {
     'autocontrast': autocontrast(image, valid),
@@ -159,9 +169,11 @@ def operate(
     'contrast': blend(mean[:, None, None], level, m),
     'brightness': blend(jnp.zeros_like(m), level, m),
   }
+  # The identity, for examples that drew none of these.
   table = jnp.broadcast_to(level, (len(image), image.shape[-1], 256))
   for name, candidate in tables.items():
     table = jnp.where(selected(name, table), candidate, table)
+  # [B, C, pixels]: each channel is looked up in its own table.
   channels = jnp.moveaxis(image, -1, 1).reshape(*table.shape[:2], -1)
   looked_up = jnp.take_along_axis(table, channels, -1).reshape(*table.shape[:2], *valid.shape[1:])
   looked_up = jnp.moveaxis(looked_up, 1, -1)
@@ -194,11 +206,13 @@ def randaugment(
     p: probability that an operation is applied at all.
     magnitude: range of the magnitude, both ends included.
   """
+  # The operations are defined on whole levels.
   levels = jnp.floor(image * 255 + 0.5).astype(jnp.int32)
   b = len(image)
   for key_operation in jax.random.split(key, n):
     key_which, key_p, key_magnitude = jax.random.split(key_operation, 3)
     which = jax.random.randint(key_which, (b,), 0, len(OPERATIONS))
+    # No operation has the index -1.
     which = jnp.where(jax.random.bernoulli(key_p, p, (b,)), which, -1)
     strength = jax.random.randint(key_magnitude, (b,), magnitude[0], magnitude[1] + 1)
     levels = operate(levels, valid, which, strength)

@@ -25,6 +25,7 @@ class Rule(NamedTuple):
 
 def _is_number(value: Any, low: Number, high: Number) -> bool:
   """Whether a value is a finite number in [low, high]."""
+  # To Python True is the number 1.
   if not isinstance(value, numbers.Real) or isinstance(value, bool):
     return False
   return math.isfinite(value) and low <= float(value) <= high
@@ -32,6 +33,7 @@ def _is_number(value: Any, low: Number, high: Number) -> bool:
 
 def _is_pair(value: Any, low: Number, high: Number) -> bool:
   """Whether a value is two numbers in [low, high], the smaller first."""
+  # A string is a sequence too.
   if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
     return False
   return all(_is_number(number, low, high) for number in value) and value[0] <= value[1]
@@ -52,10 +54,12 @@ def _whole(high: Number, words: str) -> Rule:
 _TINY = 1e-6  # stands for 'above 0', where a division by the value must stay finite
 _INF = math.inf
 _PROBABILITY = _number(0, 1, 'a probability in [0, 1]')
+# A number d stands for the range [1 - d, 1 + d]; see photometric.jitter.
 _FACTOR = Rule(
   lambda value: _is_number(value, 0, _INF) or _is_pair(value, 0, _INF),
   'a number >= 0 or a pair of factors 0 <= low <= high',
 )
+# The hue is a circle: half a turn leads to the opposite colour, further ones come back.
 _HUE = Rule(
   lambda value: _is_number(value, 0, 0.5) or _is_pair(value, -0.5, 0.5),
   'a number in [0, 0.5] or a pair -0.5 <= low <= high <= 0.5',
@@ -126,7 +130,9 @@ PHOTOMETRIC = {
 
 def geometric_ops(recipe: Recipe) -> dict[str, Any]:
   """Returns the fields of a recipe that move pixels and are on, as arguments of random_affine."""
+  # None and 0 both mean off.
   ops = {name: recipe[name] for name in GEOMETRIC if recipe.get(name)}
+  # A scale of 1 moves nothing; without it the view can share the pixels of its source.
   if tuple(ops.get('scale', ())) == (1, 1):
     del ops['scale']
   # A rotation needs both an angle and a probability; rotate_p alone does nothing.
@@ -160,6 +166,7 @@ def recipe_problems(recipes: Recipes, streams: Collection[str]) -> list[str]:
 
   Fields are judged first; how views are made of each other only where all fields are right.
   """
+  # Sources that exist; a name that is both a stream and a view is listed once.
   known = [*sorted(streams), *(name for name in recipes if name not in streams)]
   source = Rule(lambda value: value in known, ' or '.join(known))
   rules = {'source': source, **GEOMETRIC, **CROP_CHOICE, **PHOTOMETRIC}
@@ -168,8 +175,10 @@ def recipe_problems(recipes: Recipes, streams: Collection[str]) -> list[str]:
     where = f'views.{name}'
     field_problems = _field_problems(where, recipe, rules, off=(None, 0))
     problems += field_problems
+    # A recipe that is no dict, or is empty, has been reported already.
     if hasattr(recipe, 'get') and recipe and not recipe.get('source'):
       problems.append(f'{where} has no source; name what it is made of: {" or ".join(known)}.')
+  # The checks below read the fields without looking at their types.
   if problems:
     return problems
 
@@ -191,6 +200,7 @@ def _field_problems(
   Values in `off` switch a field off. Inside an augmentation that is None alone: blur's sigma may
   not be 0, for example.
   """
+  # Not isinstance(fields, Mapping): a ConfigDict is none.
   if not hasattr(fields, 'items') or not fields:
     return [f'{where}={fields!r} is not a dict of fields; it may have {", ".join(rules)}.']
   problems = []
@@ -201,6 +211,7 @@ def _field_problems(
       problems.append(f'{where}.{name} is no field{guess}; it may have {", ".join(rules)}.')
     elif value in off:
       continue
+    # An augmentation with fields of its own, such as jitter.
     elif isinstance(rule, Mapping):
       problems += _field_problems(f'{where}.{name}', value, rule)
     elif not rule.accepts(value):
@@ -211,6 +222,8 @@ def _field_problems(
 def _order(recipes: Recipes, streams: Collection[str]) -> tuple[list[str], list[str]]:
   """The views in an order in which each follows its source, and those that have no such place."""
   order: list[str] = []
+  # Each turn adds the views whose source is made. Those that are left when nothing is added depend
+  # on each other.
   while True:
     made = {*streams, *order}
     waiting = [name for name in recipes if name not in order]
@@ -232,6 +245,7 @@ def _composition_problems(
     source = recipe['source']
     inherited = set() if source in streams else photometric[source]
     added = {field for field in PHOTOMETRIC if recipe.get(field)}
+    # The crop of a view of a view is that of its source: there is nothing to choose.
     if recipe.get('prominence') and source not in streams:
       problems.append(
         f'views.{name}.prominence chooses crops of a stream, and {source!r} is a view; '
@@ -244,6 +258,7 @@ def _composition_problems(
         f'views.{name}.{next(iter(ops))} would read the original images again and lose '
         f'{", ".join(sorted(inherited))} of {source!r}; make it of an earlier view.'
       )
+    # A view records one partner and one pasted region, so a second paste could not be undone.
     if 'cutmix' in inherited & added:
       problems.append(
         f'views.{name}.cutmix: {source!r} is a CutMix already; leave one of them out.'
