@@ -145,6 +145,6 @@ def method(
   return ask
 
 
-def control(mu: float = 0.7, **kwargs: Any) -> dict[str, dict[str, Any]]:
+def control(mu: float = 0.7, weight: float = 1.0, **kwargs: Any) -> dict[str, dict[str, Any]]:
   """Returns the methods of the supervised control: class and centroid of labeled patches alone."""
-  return {'supervised': {'weight': mu}, 'centroids': {'weight': 1 - mu}}
+  return {'supervised': {'weight': weight * mu}, 'centroids': {'weight': weight * (1 - mu)}}
