@@ -33,6 +33,7 @@ def _product_backward(saved: tuple[Array, Array], g: Array) -> tuple[Array, Arra
   # walks column by column: slower than the product itself.
   x, kernel = saved
   g = lax.optimization_barrier(g)
+  # Sums over the rows of both operands: x^T g without writing out a transposed x.
   contract_rows = (((0,), (0,)), ((), ()))
   dx = g @ kernel.T
   if x.shape[1] <= g.shape[1]:
@@ -50,16 +51,19 @@ def matmul(x: Float[Array, '*n i'], kernel: Float[Array, 'i o']) -> Float[Array,
 
 def _patches(x: Array, sides: Sequence[int], dilation: int, space: Sequence[int]) -> Array:
   """Returns what every tap of a kernel sees, [B, *space, taps * C], of an image already padded."""
+  # One copy of the image for each tap, shifted by the tap's offset.
   windows = []
   for tap in np.ndindex(*sides):
     starts = [dilation * t for t in tap]
     window = [slice(start, start + n) for start, n in zip(starts, space, strict=True)]
     windows.append(x[(slice(None), *window)])
+  # Tap by tap, and within a tap by channel: the order of a kernel [*k, i, o] reshaped to rows.
   return jnp.concatenate(windows, axis=-1)
 
 
 def _live_taps(size: int, kernel: int, dilation: int) -> list[tuple[int, int]]:
   """Returns (tap, offset) of the taps along an axis that see at least one pixel and not padding."""
+  # The middle tap of an odd kernel has the offset 0.
   offsets = [(k, (k - kernel // 2) * dilation) for k in range(kernel)]
   return [(k, offset) for k, offset in offsets if abs(offset) < size]
 
@@ -68,6 +72,7 @@ def _live_fraction(space: Sequence[int], sides: Sequence[int], dilation: int) ->
   """Returns the fraction of a convolution's multiplications that meet a pixel and not padding."""
   fraction = 1.0
   for size, kernel in zip(space, sides, strict=True):
+    # A tap with the offset d reaches beyond the border at |d| of the positions.
     pixels = sum(size - abs(offset) for _, offset in _live_taps(size, kernel, dilation))
     fraction *= pixels / (size * kernel)
   return fraction
@@ -76,10 +81,12 @@ def _live_fraction(space: Sequence[int], sides: Sequence[int], dilation: int) ->
 def _sum_of_taps(x: Array, kernel: Array, dilation: int) -> Array:
   """Computes a dilated convolution as one matrix product a tap, over the pixels that it sees."""
   space = x.shape[1:-1]
+  # `strict=False`, because the kernel's shape goes on with its channels.
   live = [_live_taps(n, k, dilation) for n, k in zip(space, kernel.shape, strict=False)]
   total: Any = 0
   for taps in np.ndindex(*(len(axis) for axis in live)):
     index, offsets = zip(*(axis[t] for axis, t in zip(live, taps, strict=True)), strict=True)
+    # The part of the image that the tap sees: shifted by o, without what lies beyond the border.
     window = [slice(max(o, 0), n + min(o, 0)) for o, n in zip(offsets, space, strict=True)]
     # The product lies where the tap's pixels were, moved by the tap's offset.
     padding = [(0, 0), *((max(-o, 0), max(o, 0)) for o in offsets), (0, 0)]
@@ -93,6 +100,7 @@ def _lax_conv(x: Array, kernel: Array, stride: int, dilation: int) -> Array:
     x,
     kernel,
     window_strides=(stride,) * len(letters),
+    # So much padding that stride 1 keeps the size.
     padding=[(dilation * (k // 2),) * 2 for k in kernel.shape[:-2]],
     rhs_dilation=(dilation,) * len(letters),
     dimension_numbers=(f'N{letters}C', f'{letters}IO', f'N{letters}C'),
@@ -114,9 +122,12 @@ def _conv_same_backward(dilation: int, saved: tuple[Array, Array], g: Array) -> 
   def kernel_gradient_by_blocks(x: Array, g: Array) -> Array:
     # XLA would convolve with `g` as an image-sized kernel, at a third of the speed of a product of
     # patches. A few rows at a time, so that the patches stay in the cache.
+    # x: [B, H, W, i], g: [B, H, W, o]
     batch, height, width, features = g.shape
     rows = max(1, min(height, ROW_BLOCK_PIXELS // (batch * width)))
+    # Rounded up; the last block is filled with rows whose gradient is 0 and which add nothing.
     blocks = -(-height // rows)
+    # How far a kernel reaches beyond a block, up and down, and to both sides.
     halo = dilation * (kernel.shape[0] // 2)
     side = dilation * (kernel.shape[1] // 2)
     missing = blocks * rows - height
@@ -129,14 +140,17 @@ def _conv_same_backward(dilation: int, saved: tuple[Array, Array], g: Array) -> 
       g_rows = lax.dynamic_slice_in_dim(g, block * rows, rows, 1).reshape(-1, features)
       patches = patches.reshape(-1, patches.shape[-1])
       contract_rows = (((0,), (0,)), ((), ()))
+      # [o, taps * i], in float32: in half precision, sums over so many pixels lose their digits.
       part = lax.dot_general(g_rows, patches, contract_rows, preferred_element_type=jnp.float32)
       return total + part, None
 
     total = jnp.zeros((features, kernel.size // features), jnp.float32)
     total, _ = lax.scan(add_block, total, jnp.arange(blocks))
+    # [taps * i, o] -> [*k, i, o]
     return total.T.reshape(kernel.shape).astype(kernel.dtype)
 
   dx = jax.vjp(lambda x: _lax_conv(x, kernel, 1, dilation), x)[1](g)[0]
+  # Chosen when compiling, because only then is it known for which device.
   dkernel = lax.platform_dependent(
     x, g, cpu=kernel_gradient_by_blocks, default=kernel_gradient_by_convolution
   )
@@ -153,8 +167,11 @@ def _by_slices(x: Array, kernel: Array, stride: int, dilation: int) -> Array:
   depth, reach = x.shape[1], dilation * (kernel.shape[0] // 2)
   x = jnp.pad(x, [(0, 0), (reach, reach), *[(0, 0)] * 3])
   starts = range(0, dilation * kernel.shape[0], dilation)
+  # [B, D, H, W, taps * i]: a slice with those before and after it, as far as the kernel reaches.
   neighbours = jnp.concatenate([x[:, s : s + depth : stride] for s in starts], axis=-1)
+  # [d, h, w, i, o] -> [h, w, d * i, o], in the order of the channels above.
   flat_kernel = jnp.moveaxis(kernel, 0, 2).reshape(*kernel.shape[1:3], -1, kernel.shape[-1])
+  # Slices become examples of one large batch: [B * D, H, W, d * i].
   slices = neighbours.reshape(-1, *neighbours.shape[2:])
   slices = conv(slices, flat_kernel, stride, dilation)
   return slices.reshape(*neighbours.shape[:2], *slices.shape[1:])
@@ -170,6 +187,7 @@ def conv(
   rank, space = x.ndim - 2, x.shape[1:-1]
   sides = kernel.shape[:-2]
   if all(k == 1 for k in sides):
+    # A strided 1 x 1 convolution only ever sees these pixels.
     x = x[(slice(None), *(slice(None, None, stride) for _ in space))]
     return matmul(x, kernel.reshape(kernel.shape[-2:]))
   if dilation > 1 and stride == 1 and _live_fraction(space, sides, dilation) < MIN_LIVE_FRACTION:

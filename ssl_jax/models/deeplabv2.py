@@ -40,10 +40,14 @@ class Model(nn.Module):
     """
     size, dtype = x.shape[1:3], jnp.dtype(self.dtype)
     backbone = Backbone(self.backbone, self.output_stride, dtype, name='backbone')
+    # [B, H / 8, W / 8, channels] with the default output stride; there is no decoder.
     x = backbone(x, train, feature_dropout)[-1]
+    # Small logits at the start: all classes are about equally probable.
     small = normal(0.01)
     logits: Any = sum(
+      # Each rate looks at another scale. Without a dtype the layer, and so the loss, is in float32.
       Conv(self.num_classes, 3, dilation=rate, kernel_init=small, name=f'head_{i}')(x)
       for i, rate in enumerate(self.rates)
     )
+    # Resized as logits: the softmax comes later, at full size.
     return resize_linear(logits, size, self.align_corners)

@@ -46,26 +46,34 @@ class Model(nn.Module):
     dtype = jnp.dtype(self.dtype)
 
     def layer(x: Array, name: str, features: int = 256, kernel: int = 3, rate: int = 1) -> Array:
+      # Every layer but the last has this form.
       return ConvNormAct(features, kernel, dilation=rate, dtype=dtype, name=name)(x, train)
 
     def dropout(x: Array, rate: float) -> Array:
+      # Whole channels: a single pixel could be guessed from its neighbours.
       return nn.Dropout(rate, broadcast_dims=(1, 2), deterministic=not train)(x)
 
     size = x.shape[1:3]
     backbone = Backbone(self.backbone, self.output_stride, dtype, name='backbone')
+    # `low` has stride 4 and shows fine borders; `high` has the output stride and tells the classes.
     _, low, *_, high = backbone(x, train, feature_dropout)
 
     rates = RATES[self.output_stride] if self.rates is None else self.rates
+    # Atrous spatial pyramid pooling (ASPP): the same features seen at several scales.
     pyramid = [layer(high, 'aspp_0', kernel=1)]
     pyramid += [layer(high, f'aspp_{i}', rate=rate) for i, rate in enumerate(rates, start=1)]
+    # The mean over the image, given to every pixel, tells it what kind of image it is in.
     pooled = layer(high.mean((1, 2), keepdims=True), 'aspp_pool', kernel=1)
     pyramid.append(jnp.broadcast_to(pooled, pyramid[0].shape))
     high = layer(jnp.concatenate(pyramid, axis=-1), 'aspp_project', kernel=1)
     high = dropout(high, self.dropout[0])
 
+    # The decoder: coarse features are brought to the size of the fine ones.
     high = resize_linear(high, low.shape[1:3], self.align_corners)
+    # Few channels, so that the fine features do not outweigh the others (section 3.1 of the paper).
     low = layer(low, 'low_level', features=48, kernel=1)
     x = layer(jnp.concatenate([low, high], axis=-1), 'fuse_1')
     x = dropout(layer(x, 'fuse_2'), self.dropout[1])
+    # Float32 even where the layers before it are in half precision.
     logits = Conv(self.num_classes, 1, kernel_init=lecun_normal, name='head')(x)
     return resize_linear(logits, size, self.align_corners)

@@ -45,13 +45,17 @@ class Discriminator(nn.Module):
     conv = functools.partial(nn.Conv, kernel_size=(3, 3), dtype=dtype, kernel_init=lecun_normal)
     image = x = x.astype(dtype)
     for level, width in enumerate(self.widths):
+      # `image` has been halved as often as `x`. At the first level x is the image itself.
       if level:
         x = jnp.concatenate([x, image], -1)
+      # Half of the channels look at neighbours, half at pixels farther apart.
       near = conv(width // 2, name=f'near{level}')(x)
       far = conv(width // 2, kernel_dilation=self.dilation, name=f'far{level}')(x)
+      # Leaky, so that gradients reach the generator through every unit.
       x = jax.nn.leaky_relu(jnp.concatenate([near, far], -1), 0.2)
       x = conv(width, strides=2, name=f'stride{level}')(x)
       x, image = jax.nn.leaky_relu(x, 0.2), halve(image)
+    # Float32 for the last layer: losses and penalties are computed in full precision.
     x = jnp.concatenate([x, image], -1).astype(jnp.float32)
     return Dense(1, name='verdict')(x.reshape(len(x), -1))[:, 0]
 

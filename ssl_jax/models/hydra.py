@@ -45,14 +45,19 @@ class Model(nn.Module):
       UserError: if `depth` is not 6 n + 4.
     """
     backbone = Backbone(self.depth, self.width, self.dtype, name='backbone')
+    # [B, H / 4, W / 4, C], in float32 for the small dense layers.
     features = backbone(x, train, feature_dropout).astype(jnp.float32)
 
+    # Dense layers with ReLU, then `last`, whose outputs may be negative.
     def head(name: str, y: Array, widths: Sequence[int], last: nn.Module) -> Array:
       for i, width in enumerate(widths):
         y = jax.nn.relu(Dense(width, name=f'{name}_{i}')(y))
       return last(y)
 
+    # The class does not depend on where the cell is, so its features are averaged over space; the
+    # position does, so all pixels are kept.
     flat, pooled = features.reshape(len(features), -1), features.mean((1, 2))
+    # Heads share the features and nothing else.
     outputs = {'class': head('class', pooled, self.classify, Dense(self.num_classes, name='class'))}
     for axis in ('x', 'y'):
       # Without training it points at the middle of the patch: random weights of so wide a layer

@@ -26,6 +26,7 @@ def max_pool2(x: Float[Array, 'b *space c']) -> Float[Array, 'b *half c']:
   """Returns the maximum of each 2 x 2 (x 2) block; an odd last row or column is dropped."""
   halves = [n // 2 for n in x.shape[1:-1]]
   x = x[(slice(None), *(slice(2 * n) for n in halves))]
+  # [B, H, W, C] -> [B, H / 2, 2, W / 2, 2, C]: each block gets axes of its own.
   blocks = x.reshape(x.shape[0], *(k for n in halves for k in (n, 2)), x.shape[-1])
   return _block_max(blocks)
 
@@ -37,11 +38,13 @@ def _block_max(blocks: Float[Array, 'b ...']) -> Float[Array, 'b ...']:
 
 
 def _axes_within_block(blocks: Array) -> tuple[int, ...]:
+  # The axes of length 2, every second one between batch and channels.
   return tuple(range(2, blocks.ndim - 1, 2))
 
 
 def _block_max_forward(blocks: Array) -> tuple[Array, tuple[Array, Array]]:
   top = _block_max(blocks)
+  # Kept for the gradient, which goes to the pixels that were the maximum.
   return top, (blocks, top)
 
 
@@ -62,9 +65,11 @@ def max_pool3(x: Float[Array, 'b *space c']) -> Float[Array, 'b *half c']:
   """Returns the maximum over 3 x 3 (x 3) windows, stride 2, padding 1, as in a ResNet's stem."""
   # The maximum over a box is the maximum over each axis in turn.
   for axis in range(1, x.ndim - 1):
+    # Rounded up: an odd last pixel has a window, too.
     half = -(-x.shape[axis] // 2)
     pad = [(0, 0)] * x.ndim
     pad[axis] = (1, 2 * half - x.shape[axis])
+    # Minus infinity is never the maximum.
     padded = jnp.pad(x, pad, constant_values=-jnp.inf)
     taps = [lax.slice_in_dim(padded, k, k + 2 * half - 1, 2, axis) for k in range(3)]
     x = functools.reduce(jnp.maximum, taps)
@@ -73,6 +78,7 @@ def max_pool3(x: Float[Array, 'b *space c']) -> Float[Array, 'b *half c']:
 
 def _apply_matrix(x: Array, matrix: np.ndarray, axis: int) -> Array:
   """Multiplies one axis of `x` by a matrix [new size, size]."""
+  # Without 'highest', accelerators would round the factors to fewer bits (TF32, bfloat16).
   product = jnp.tensordot(jnp.asarray(matrix, x.dtype), x, (1, axis), precision='highest')
   return jnp.moveaxis(product, 0, axis)
 
@@ -89,6 +95,7 @@ def resize_linear(
     raise ValueError(f'resize_linear: size {tuple(size)} does not fit the shape {x.shape}')
   for axis, new in enumerate(size, start=1):
     if new != x.shape[axis]:
+      # Linear interpolation is separable: one small matrix for each axis.
       x = _apply_matrix(x, interpolation_matrix(x.shape[axis], new, align_corners), axis)
   return x
 
@@ -101,6 +108,7 @@ def adaptive_mean(x: Float[Array, 'b *space c'], grid: int) -> Float[Array, 'b *
   for axis in range(1, x.ndim - 1):
     n, cells = x.shape[axis], np.arange(grid)
     low, high = cells * n // grid, -(-(cells + 1) * n // grid)
+    # [grid, n]: which pixels each cell covers.
     pixel = np.arange(n)
     inside = (pixel >= low[:, None]) & (pixel < high[:, None])
     x = _apply_matrix(x, inside / (high - low)[:, None], axis)
@@ -143,8 +151,11 @@ class Conv(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, 'b *space i']) -> Float[Array, 'b *out o']:
     """Convolves a batch."""
+    # [*window, inputs, outputs], as in Flax.
     shape = (self.kernel_size,) * (x.ndim - 2) + (x.shape[-1], self.features)
     kernel = self.param('kernel', self.kernel_init, shape)
+    # Parameters stay float32 and are rounded for each use: small updates would be lost in half
+    # precision.
     x = conv(x.astype(self.dtype), kernel.astype(self.dtype), self.stride, self.dilation)
     if self.use_bias:
       x = x + self.param('bias', nn.initializers.zeros, (self.features,)).astype(self.dtype)
@@ -168,9 +179,12 @@ class UpConv2(nn.Module):
     rank, space = x.ndim - 2, x.shape[1:-1]
     kernel = self.param('kernel', he_normal, (2,) * rank + (x.shape[-1], self.features))
     # A matrix product makes all pixels of a block as channels; a transposition puts them in place.
+    # [i, 2 * 2 * o]
     columns = jnp.moveaxis(kernel.astype(self.dtype), -2, 0).reshape(x.shape[-1], -1)
     blocks = matmul(x.astype(self.dtype), columns)
+    # [B, H, W, 2, 2, o]
     blocks = blocks.reshape(x.shape[0], *space, *(2,) * rank, self.features)
+    # -> [B, H, 2, W, 2, o]: each axis of space is followed by its axis within the block.
     order = [axis for pair in zip(range(rank), range(rank, 2 * rank), strict=True) for axis in pair]
     blocks = blocks.transpose(0, *(1 + axis for axis in order), 2 * rank + 1)
     out = blocks.reshape(x.shape[0], *(2 * n for n in space), self.features)
@@ -184,6 +198,7 @@ def batch_norm(train: bool, dtype: Any, name: str | None = None) -> nn.BatchNorm
 
   Its statistics are float32 whatever `dtype` is.
   """
+  # Flax's momentum is the fraction that is kept: 0.9 is torch's 0.1.
   return nn.BatchNorm(
     use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=dtype, name=name
   )
@@ -203,9 +218,13 @@ class DropChannels(nn.Module):
     """Returns the features with channels dropped; draws from the key 'dropout'."""
     if fraction is None:
       return x
+    # [B, 1], against [B, C] random numbers.
     fraction = fraction[:, None]
     drawn = jax.random.uniform(self.make_rng('dropout'), (x.shape[0], x.shape[-1]))
+    # Rescaled, so that the expected sum over channels stays the same; the maximum guards against a
+    # fraction of 1.
     factor = (drawn >= fraction) / jnp.maximum(1 - fraction, 1e-6)
+    # The same for all pixels of a channel.
     return x * jnp.expand_dims(factor, range(1, x.ndim - 1)).astype(x.dtype)
 
 
@@ -226,11 +245,15 @@ class GroupNorm(nn.Module):
     wide, space = x.astype(jnp.float32), tuple(range(1, x.ndim - 1))
 
     def group_mean(values: Array) -> Array:
+      # [B, *space, C] -> [B, C] -> [B, groups]
       groups = values.mean(space).reshape(len(x), -1, self.size).mean(-1)
+      # Back to [B, C]: every channel gets the mean of its group.
       return jnp.repeat(groups, self.size, axis=1)
 
     mean = group_mean(wide)
+    # E[x^2] - E[x]^2 needs one pass over the pixels; rounding may leave it just below 0.
     variance = jnp.maximum(group_mean(wide * wide) - mean * mean, 0)
+    # Mean, deviation, scale and bias become one multiplication and one addition for each pixel.
     factor = scale * lax.rsqrt(variance + 1e-5)
     shift = bias - mean * factor
     factor, shift = (jnp.expand_dims(v, space) for v in (factor, shift))
@@ -268,6 +291,7 @@ class ConvNormAct(nn.Module):
       self.features,
       self.kernel_size,
       dilation=self.dilation,
+      # A normalization would subtract the bias again.
       use_bias=self.norm == 'none',
       dtype=self.dtype,
       name='conv',
@@ -275,6 +299,7 @@ class ConvNormAct(nn.Module):
     if self.norm == 'batch':
       x = batch_norm(train, self.dtype, 'norm')(x)
     elif self.norm != 'none':
+      # The largest group of up to 16 channels (a power of two) that divides the width evenly.
       size = math.gcd(self.features, 16) if self.norm == 'group' else 1
       x = GroupNorm(size, name='norm')(x)
     return jax.nn.relu(x)

@@ -38,12 +38,16 @@ class Block(nn.Module):
     """Returns the features of a batch."""
 
     def layer(y: Array, size: int, stride: int, name: str) -> Array:
+      # No bias: the normalization that follows would subtract it again.
       y = Conv(self.width, size, stride, use_bias=False, dtype=self.dtype, name=name)(y)
+      # One channel a group is instance normalization.
       return GroupNorm(1, name=f'{name}_norm')(y)
 
     y = nn.leaky_relu(layer(x, 3, self.stride, 'conv1'), SLOPE)
+    # Without an activation, which comes after the addition.
     y = layer(y, 3, 1, 'conv2')
     if self.residual:
+      # Only then can the input be added as it is.
       same_shape = self.stride == 1 and x.shape[-1] == self.width
       y = y + (x.astype(y.dtype) if same_shape else layer(x, 1, self.stride, 'skip'))
     return nn.leaky_relu(y, SLOPE)
@@ -77,19 +81,24 @@ class Model(nn.Module):
     if not self.widths:
       raise UserError('model.widths is empty; give one width for each level.')
     dtype, space = jnp.dtype(self.dtype), x.shape[1:-1]
+    # Each level but the first halves the sides.
     x = pad_to_multiple(x, 2 ** (len(self.widths) - 1))
     skips = []
     for level, width in enumerate(self.widths):
+      # Strided convolutions instead of pooling, as in nnU-Net.
       stride = 2 if level else 1
       x = Block(width, stride, self.residual, dtype, name=f'down{level}')(x)
       skips.append(x)
     skips.pop()  # the lowest level is `x` itself
     x = nn.Dropout(self.dropout, deterministic=not train)(x)
 
+    # Between encoder and decoder, in the lowest features and in every skip.
     x, *skips = (DropChannels()(features, feature_dropout) for features in (x, *skips))
     for level in reversed(range(len(skips))):
       width = self.widths[level]
       x = UpConv2(width, dtype=dtype, use_bias=False, name=f'grow{level}')(x)
+      # Only the encoder has residual blocks.
       x = Block(width, dtype=dtype, name=f'up{level}')(jnp.concatenate([x, skips[level]], -1))
+    # Float32 logits, so that the loss is, in half precision as well.
     head = Conv(self.num_classes, 1, kernel_init=lecun_normal, name='head')
     return crop_to(head(x).astype(jnp.float32), space)

@@ -19,6 +19,7 @@ class Model(nn.Module):
 
   num_classes: int
   of: str = 'unet'
+  # Frozen: a mutable dict may not be the default of a field.
   kwargs: Mapping[str, Any] = FrozenDict()
   dtype: Any = jnp.float32
 
@@ -35,9 +36,11 @@ class Model(nn.Module):
       UserError: if there is no such network, or it takes no such parameter.
     """
     given = dict(num_classes=self.num_classes, dtype=self.dtype)
+    # Flax gives the two modules different names, so each draws initial weights of its own.
     first = build('models', self.of, self.kwargs, **given)
     second = build('models', self.of, self.kwargs, **given)
     return {
+      # The first is the one that predicts: metrics look at the head 'class'.
       'class': first(x, train, feature_dropout),
       'second': second(x, train, feature_dropout),
     }

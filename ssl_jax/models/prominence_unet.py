@@ -51,31 +51,41 @@ class Model(nn.Module):
     dtype = jnp.dtype(self.dtype)
 
     def conv(x: Array, width: int, name: str, norm: bool = True, stride: int = 1) -> Array:
+      # A bias only where no normalization would subtract it again.
       x = Conv(width, 3, stride, use_bias=not norm, dtype=dtype, name=name)(x)
       x = batch_norm(train, dtype, f'{name}_norm')(x) if norm else x
       return jax.nn.gelu(x)
 
     space = x.shape[1:-1]
+    # Each level halves the sides twice, by a strided convolution and by pooling.
     image = pad_to_multiple(x, 4 ** len(self.widths)).astype(dtype)
     x = conv(conv(image, self.stem, 'in_1', norm=False), self.stem, 'in_2', norm=False)
     skips = []
     for level, width in enumerate(self.widths):
+      # The image itself beside its first features.
       if level == 0:
         x = jnp.concatenate([x, image], -1)
       for i in (1, 2):
         x = conv(x, width, f'down{level}_{i}')
+      # The skip has half the sides of its level: it lies between the two halvings.
       skips.append(conv(x, width, f'down{level}_stride', stride=2))
+      # A quarter of the level's sides.
       x = nn.Dropout(self.dropout, deterministic=not train)(max_pool2(skips[-1]))
 
+    # Between encoder and decoder, in the lowest features and in every skip.
     x, *skips = (DropChannels()(features, feature_dropout) for features in (x, *skips))
     for level in reversed(range(len(self.widths))):
       width, skip = self.widths[level], skips[level]
+      # Up to the size of the skip, without weights.
       x = jnp.concatenate([resize_linear(x, skip.shape[1:-1]), skip], -1)
       for i in (1, 2):
         x = conv(x, width, f'up{level}_{i}')
+      # The skip a second time, and up to the size of the level.
       x = UpConv2(width, dtype=dtype, name=f'grow{level}')(jnp.concatenate([x, skip], -1))
       x = jax.nn.gelu(batch_norm(train, dtype, f'grow{level}_norm')(x))
+    # At full size the image is shown again, so that borders can follow its pixels.
     for i in (1, 2):
       x = conv(jnp.concatenate([x, image], -1), self.stem, f'out_{i}', norm=False)
+    # One logit for each class, for a softmax; the paper has a sigmoid, for cells alone.
     logits = Conv(self.num_classes, 1, kernel_init=lecun_normal, name='head')(x)
     return crop_to(logits, space)

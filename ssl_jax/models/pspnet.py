@@ -42,14 +42,19 @@ class Model(nn.Module):
     """
     size, dtype = x.shape[1:3], jnp.dtype(self.dtype)
     backbone = Backbone(self.backbone, self.output_stride, dtype, name='backbone')
+    # [B, H / 8, W / 8, channels] with the default output stride.
     x = backbone(x, train, feature_dropout)[-1]
+    # All levels of the pyramid together have as many channels as the features beside them.
     width = x.shape[-1] // len(self.bins)
     pyramid = [x]
+    # Means over 1 x 1 to 6 x 6 cells: the context of a pixel, from the whole image to a part of it.
     for grid in self.bins:
       level = ConvNormAct(width, 1, dtype=dtype, name=f'pool_{grid}')(adaptive_mean(x, grid), train)
+      # Back to the size of the features, so that they can be joined.
       pyramid.append(resize_linear(level, x.shape[1:3], self.align_corners))
     x = jnp.concatenate(pyramid, axis=-1)
     x = ConvNormAct(width, 3, dtype=dtype, name='fuse')(x, train)
+    # `broadcast_dims` are height and width: a channel is dropped in all pixels.
     x = nn.Dropout(self.dropout, broadcast_dims=(1, 2), deterministic=not train)(x)
     logits = Conv(self.num_classes, 1, kernel_init=lecun_normal, name='head')(x)
     return resize_linear(logits, size, self.align_corners)

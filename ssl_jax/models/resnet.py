@@ -45,7 +45,9 @@ class Block(nn.Module):
     def conv_norm(
       x: Array, features: int, kernel: int, stride: int, conv_name: str, norm_name: str
     ) -> Array:
+      # A 1 x 1 kernel has no taps to move apart.
       dilation = self.dilation if kernel > 1 else 1
+      # `False`: no bias, because the normalization would subtract it again.
       conv = Conv(features, kernel, stride, dilation, False, self.dtype, name=conv_name)
       return batch_norm(train, self.dtype, norm_name)(conv(x))
 
@@ -56,8 +58,10 @@ class Block(nn.Module):
     y = x
     for i, (features, kernel, stride) in enumerate(layers, start=1):
       y = conv_norm(y, features, kernel, stride, f'conv{i}', f'bn{i}')
+      # The last activation comes after the addition.
       if i < len(layers):
         y = jax.nn.relu(y)
+    # Where the shape changes, the shortcut needs a projection to match.
     if self.stride > 1 or x.shape[-1] != y.shape[-1]:
       x = conv_norm(x, y.shape[-1], 1, self.stride, 'downsample_0', 'downsample_1')
     return jax.nn.relu(x + y)
@@ -94,15 +98,20 @@ class Backbone(nn.Module):
       raise UserError(f'model.output_stride={self.output_stride} is not 8, 16 or 32.')
     dtype = jnp.dtype(self.dtype)
     depths, bottleneck = DEPTHS[self.name_of_net]
+    # [B, H / 2, W / 2, 64]
     x = Conv(64, 7, stride=2, use_bias=False, dtype=dtype, name='conv1')(x)
     x = jax.nn.relu(batch_norm(train, dtype, 'bn1')(x))
+    # The stem's features are taken before the pooling: a U-Net's decoder needs stride 2.
     dilation, features = 1, [x]
+    # [B, H / 4, W / 4, 64]
     x = max_pool3(x)
     for stage, (depth, dilated) in enumerate(zip(depths, DILATED[self.output_stride], strict=True)):
+      # The pooling has already halved the sides for the first stage.
       stride = 1 if stage == 0 else 2
       for i in range(depth):
         block = Block(
           width=64 * 2**stage,
+          # Only the first block of a stage changes the size.
           stride=stride if i == 0 and not dilated else 1,
           dilation=dilation,
           bottleneck=bottleneck,
@@ -110,7 +119,10 @@ class Backbone(nn.Module):
           name=f'layer{stage + 1}_{i}',
         )
         x = block(x, train)
+        # From the second block on, the dilation skips what the stride would have skipped, so that
+        # pretrained kernels see the same distances.
         if i == 0 and dilated:
           dilation *= stride
       features.append(x)
+    # All of them, because decoders use different ones.
     return [DropChannels()(x, feature_dropout) for x in features]

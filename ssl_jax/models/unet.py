@@ -57,18 +57,23 @@ class Model(nn.Module):
       return x
 
     space = x.shape[1:-1]
+    # Each level but the first halves the sides; the padding is cut off again at the end.
     x = pad_to_multiple(x, 2 ** (len(self.widths) - 1))
     skips = []
     for level, width in enumerate(self.widths[:-1]):
       x = block(x, width, f'down{level}')
+      # Kept for the decoder before the pooling takes its details away.
       skips.append(x)
       x = max_pool2(x)
     x = block(x, self.widths[-1], 'bottom')
     x = nn.Dropout(self.dropout, deterministic=not train)(x)
 
+    # Between encoder and decoder, in the lowest features and in every skip.
     x, *skips = (DropChannels()(features, feature_dropout) for features in (x, *skips))
+    # From coarse to fine, with the skip of the same size at each level.
     for level in reversed(range(len(skips))):
       x = UpConv2(self.widths[level], dtype=dtype, name=f'grow{level}')(x)
+      # [B, *space of the level, 2 * width] -> width
       x = block(jnp.concatenate([skips[level], x], axis=-1), self.widths[level], f'up{level}')
     # The logits are float32: so that the loss is, in half precision as well.
     logits = Conv(self.num_classes, 1, kernel_init=lecun_normal, name='head')(x)

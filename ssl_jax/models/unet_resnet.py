@@ -37,14 +37,19 @@ class Model(nn.Module):
       UserError: if the backbone is unknown.
     """
     space, dtype = x.shape[1:3], jnp.dtype(self.dtype)
+    # The last stage has stride 32.
     x = pad_to_multiple(x, 32)
     backbone = Backbone(self.backbone, 32, dtype, name='backbone')
+    # Skips of strides 2, 4, 8 and 16; x has stride 32.
     *skips, x = backbone(x, train, feature_dropout)
     for level, width in enumerate(self.widths):
+      # Nearest-neighbour upsampling: each pixel becomes a 2 x 2 block.
       x = x.repeat(2, axis=1).repeat(2, axis=2)
+      # The last level, at full size, has no skip.
       if skips:
         x = jnp.concatenate([x, skips.pop()], axis=-1)
       for i in (1, 2):
         x = ConvNormAct(width, dtype=dtype, name=f'up{level}_{i}')(x, train)
+    # Float32 even where the layers before it are in half precision.
     logits = Conv(self.num_classes, 3, kernel_init=lecun_normal, name='head')(x)
     return crop_to(logits, space)
