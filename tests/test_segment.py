@@ -121,7 +121,7 @@ def _content(path):
 @pytest.mark.parametrize(
   ('name', 'kind', 'files'),
   [
-    ('labels1', 'pseudo_label', ('labels.csv', 'quality.csv', 'masks/*', 'pieces/*/*')),
+    ('labels1', 'pseudo_label', ('labels.csv', 'quality.csv', 'masks/*', 'arrays/*/*')),
     ('tuned2-organs', 'segment', ('cases.csv', 'masks/*')),
   ],
 )
