@@ -21,6 +21,7 @@ from PIL import Image
 from ssl_jax import parse_settings, registry, stage_list, table
 from ssl_jax import run as runs
 from ssl_jax.datasets import synthetic
+from ssl_jax.errors import UserError
 from ssl_jax.stages import compare
 
 PAGES = sorted((ROOT / 'configs').glob('[!_]*.py'))
@@ -205,6 +206,28 @@ def test_a_field_of_the_page_reaches_every_training_that_it_is_about(name, key, 
       assert _field(spec, key) == value, spec.name
       reached += 1
   assert reached > 1
+
+
+@pytest.mark.parametrize(
+  ('name', 'key', 'says'),
+  [
+    ('wbc_study', 'steps', ''),
+    ('methods_microscopy', 'methods.supervised.dice', ''),
+    ('hippocampus', 'steps', 'steps reaches supervised, mean-teacher; teacher, control, tuned1'),
+    ('fixmatch_lisc', 'methods.supervised.weight', 'reaches fixmatch; control'),
+  ],
+)
+def test_the_shell_says_which_stages_a_field_reaches(name, key, says):
+  notes = stage_list.reach(stage_list.plain(_page(name)), [key])
+  assert says in ''.join(notes)
+  assert bool(notes) == bool(says)
+
+
+def test_a_field_that_every_stage_sets_itself_is_refused():
+  config = _page('wbc_table1')
+  config.steps = 60
+  with pytest.raises(UserError, match='steps would reach no stage: each of zheng1-'):
+    stage_list.reach(stage_list.plain(config), ['steps'])
 
 
 def _field(spec, key):
@@ -427,10 +450,10 @@ def _shrunk_stage(stage):
 RUNS = [  # page, stages, whether it is slow
   ('your_images', '*', False),
   ('your_volumes', '*', False),
-  ('your_cells', '*', False),
-  ('your_gaps', '*', False),
   ('wbc_study', 'zheng1-all-with*', False),
   ('uda_microscopy', 'u373-10-none*,u373-10-kl*', False),
+  ('your_cells', '*', True),
+  ('your_gaps', '*', True),
   ('iic_microscopy', 'bbbc039*', True),
   ('gan_self_training_em', '*', True),
   ('wbc_study', 'zheng1-all-*', True),
@@ -447,7 +470,9 @@ RUNS = [  # page, stages, whether it is slow
   ('wbc_table1', 'zheng1-deeplabv3plus_resnet50-*', True),
   ('wbc_table1_honest', 'lisc-deeplabv2_resnet101-*', True),
 ]
-"""The slow ones are like another one in their stages and data, or other tests run them."""
+"""The slow ones have the stages and the data of another one, or a test of their stages runs them:
+your_cells in test_detection.py, gan_self_training_em (with all stages of your_gaps) in
+test_rounds.py, flare22 in test_segment.py, quickstart in many."""
 
 
 def test_every_page_is_run():
