@@ -9,7 +9,7 @@ import pytest
 from conftest import tiny_rounds, write_sections
 from PIL import Image
 
-from ssl_jax import predict, run_folder, table
+from ssl_jax import predict, registry, run_folder, table
 from ssl_jax.data import stream
 from ssl_jax.errors import Stopped, UserError
 from ssl_jax.evaluation import confusion
@@ -144,10 +144,10 @@ def test_the_tables_show_any_figure(rounds, capsys):
   folder, done = rounds
   assert table.main([str(folder)]) == 0
   cells = table.read_cells(folder)
-  shown = [c for c in cells if c.figure == 'removed/recall' and c.asked['stage'] == 'real1']
+  shown = [c for c in cells if c.figure == 'removed/recall' and c.entry['stage'] == 'real1']
   assert shown[0].mean[0] == done['real1/removed/recall']
   assert shown[0].difference[0] == done['real1/removed/recall'] - done['r0/removed/recall']
-  dice = next(c for c in cells if c.figure == 'dice/mitochondrion' and c.asked['stage'] == 'made1')
+  dice = next(c for c in cells if c.figure == 'dice/mitochondrion' and c.entry['stage'] == 'made1')
   assert dice.mean[0] == done['made1/test/dice/mitochondrion']
   assert 'Recall of what was taken out' in capsys.readouterr().out
 
@@ -196,7 +196,7 @@ def test_a_kill_while_crops_are_labelled_changes_nothing(sections, rounds, tmp_p
   shutil.rmtree(folder / 'real1-pseudo')
   (folder / 'done.json').unlink()
   settings = run_folder.read_settings(whole)
-  known = {'of', *label_crops.stage.__kwdefaults__}
+  known = registry.parameters('stages', 'label_crops')
   kwargs = {k: v for k, v in run_folder.stage_entry(whole).items() if k in known}
   asked = []
 

@@ -54,7 +54,7 @@ class RunLog:
         self._tensorboard.add_scalar(name, value, step)
 
 
-def _step_of(line: str) -> float:
+def _step_of(line: str) -> float | int:
   try:
     return json.loads(line)['step']
   except (json.JSONDecodeError, KeyError):
