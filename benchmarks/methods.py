@@ -19,46 +19,45 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from ssl_jax import parallel, registry
-from ssl_jax.training import learner, optimizers
+from ssl_jax import parallel, registry, stage_list  # noqa: E402
+from ssl_jax.settings import Model, Optimizer  # noqa: E402
+from ssl_jax.training import learner, optimizers  # noqa: E402
 
 HEADS = {'class': 2, 'over': 10}
 
 
-def cases(page) -> dict[str, tuple[dict, dict, dict]]:
-  """Name -> methods, views, and the network's name and knobs."""
-  unet = page.model.to_dict()
-  found = {}
-  for stage in page.stages:
-    which, name = stage['name'].split('-', 1)
-    if which == 'bbbc039':
-      methods = stage.get('methods', page.methods.to_dict())
-      found[name] = methods, stage.get('views', page.views.to_dict()), unet
-  views = found['uda-kl'][1]
-  supervised = found['supervised'][0]
-  pair = dict(name='pair', of=unet['name'], knobs={k: v for k, v in unet.items() if k != 'name'})
-  found['cps'] = supervised | {'cps': {'dice': 1.0}}, views, pair
-  found['iic'] = {'iic': {'over': 'over'}}, views, unet
-  return found
+def cases(page) -> dict[str, tuple[dict, dict, Model]]:
+  """Name -> keyword arguments of methods, views, and the network."""
+  result = {}
+  for spec in stage_list.resolve(stage_list.plain(page)):
+    data_set, _, name = spec.name.partition('-')
+    if data_set == 'bbbc039':
+      settings = spec.settings
+      result[name] = settings.methods, settings.views, settings.model
+  supervised, _, unet = result['supervised']
+  views = result['uda-kl'][1]
+  pair = Model(name='pair', kwargs=dict(of=unet.name, kwargs=unet.kwargs))
+  result['cps'] = {**supervised, 'cps': {'dice': 1.0}}, views, pair
+  result['iic'] = {'iic': {'over': 'over'}}, views, unet
+  return result
 
 
-def step_of(methods: dict, views: dict, model: dict, batch: dict, size: int):
+def step_of(methods: dict, views: dict, model: Model, batch: dict, size: int):
   """A function without arguments that takes one step and waits for it."""
-  knobs = dict(model)
   heads = HEADS if 'iic' in methods else None
   outputs = sum(HEADS.values()) if heads else HEADS['class']
-  network = registry.build('models', knobs.pop('name'), knobs, num_classes=outputs, dtype='float32')
+  network = registry.build('models', model.name, model.kwargs, num_classes=outputs, dtype='float32')
   made = learner.make_learner(
     network,
-    {name: registry.build('methods', name, given) for name, given in methods.items()},
+    {name: registry.build('methods', name, kwargs) for name, kwargs in methods.items()},
     views,
     (size, size),
-    optimizers.make('adam', lambda step: 0.01),
-    teacher='average',
-    decay=0.97,
+    optimizers.make(Optimizer(name='adam', weight_decay=0.0), lambda step: 0.01),
+    teacher='ema',
+    ema_decay=0.97,
     heads=heads,
   )
-  used = {stream for stream in batch if any(view['of'] == stream for view in views.values())}
+  used = {stream for stream in batch if any(view['source'] == stream for view in views.values())}
   batch = parallel.shard({name: batch[name] for name in used})
   key, example = jax.random.key(0), np.zeros((1, size, size, 1), np.float32)
   state = parallel.jit_init(made.init)(key, example)
@@ -80,11 +79,10 @@ def main() -> None:
   page = runpy.run_path(str(ROOT / 'configs' / 'methods_microscopy.py'))['get_config']()
   rng, side = np.random.default_rng(0), 2 * args.size
   image = rng.random((args.batch, side, side, 1), np.float32)
-  seen = {'image': image, 'extent': np.full((args.batch, 2), side, np.int32)}
+  unlabeled = {'image': image, 'extent': np.full((args.batch, 2), side, np.int32)}
   label = rng.integers(0, 2, image.shape[:-1]).astype(np.uint8)
-  batch = {'labeled': {**seen, 'label': label}, 'unlabeled': seen}
-  found = cases(page)
-  steps = {name: step_of(*case, batch, args.size) for name, case in found.items()}
+  batch = {'labeled': {**unlabeled, 'label': label}, 'unlabeled': unlabeled}
+  steps = {name: step_of(*case, batch, args.size) for name, case in cases(page).items()}
   for step in steps.values():
     step()
   times = {name: [] for name in steps}

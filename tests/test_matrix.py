@@ -2,25 +2,26 @@
 
 import itertools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ssl_jax import registry
+from ssl_jax import registry, settings
 from ssl_jax.models import resnet
 from ssl_jax.training import learner, optimizers
 from ssl_jax.types import MASKS
 
 VIEWS = {
-  'labeled': {'of': 'labeled'},
-  'plain': {'of': 'unlabeled'},
-  'weak': {'of': 'unlabeled'},
-  'weak2': {'of': 'unlabeled', 'flip': 0.5},
-  'strong': {'of': 'weak', 'rotate': 180.0},
-  'strong2': {'of': 'weak', 'jitter': {'p': 1.0, 'brightness': 0.5}},
+  'labeled': {'source': 'labeled'},
+  'plain': {'source': 'unlabeled'},
+  'weak': {'source': 'unlabeled'},
+  'weak2': {'source': 'unlabeled', 'flip': 0.5},
+  'strong': {'source': 'weak', 'rotate': 180.0},
+  'strong2': {'source': 'weak', 'jitter': {'p': 1.0, 'brightness': 0.5}},
 }
-KNOBS = {'iic': {'radius': 1, 'over': 'over'}, 'uda': {'divergence': 'iid', 'radius': 1}}
+KWARGS = {'iic': {'radius': 1, 'over': 'over'}, 'uda': {'divergence': 'iid', 'radius': 1}}
 ALONE = {'mixmatch', 'hydramix', 'supervised'}
 OF_ALL_NETWORKS = {'supervised', 'fixmatch', 'unimatch', 'cps', 'iic'}
 """What asks something of the network itself (heads, dropped features), and what others are like."""
@@ -57,21 +58,21 @@ def _batch(size, cells):
 
 
 def _learner(name, network, teacher):
-  model, knobs, size = NETWORKS[network]
+  model, kwargs, size = NETWORKS[network]
   if name == 'cps':
-    model, knobs = 'pair', {'of': model, 'kwargs': knobs}
-  methods = {name: registry.build('methods', name, KNOBS.get(name, {}))}
+    model, kwargs = 'pair', {'of': model, 'kwargs': kwargs}
+  methods = {name: registry.build('methods', name, KWARGS.get(name, {}))}
   if name not in ALONE:
     methods['supervised'] = registry.build('methods', 'supervised', {})
   if (name, network) == ('supervised', 'hydra'):  # it has heads that need more
     methods['centroids'] = registry.build('methods', 'centroids', {})
   heads = HEADS if name == 'iic' else {'class': 3}
   return learner.make_learner(
-    registry.build('models', model, knobs, num_classes=sum(heads.values()), dtype='float32'),
+    registry.build('models', model, kwargs, num_classes=sum(heads.values()), dtype='float32'),
     methods,
     VIEWS,
     size,
-    optimizers.make('sgd', lambda step: 0.1),
+    optimizers.make(settings.Optimizer(name='sgd', weight_decay=0.0), lambda step: 0.1),
     teacher=teacher,
     ema_decay=0.5 if teacher == 'ema' else 0.0,
     heads=heads if name == 'iic' else None,
@@ -112,10 +113,9 @@ def test_two_steps_are_finite_and_move_the_student_alone(name, network, teacher,
     assert learner.first_nonfinite(jax.device_get(metrics)) is None
     states.append(state)
 
-  begun, first, second = (state.student for state in states)
-  changed = jax.tree.map(lambda a, b: not np.array_equal(a, b), begun['params'], second['params'])
+  initial, first, second = (state.student for state in states)
+  changed = jax.tree.map(lambda a, b: not np.array_equal(a, b), initial['params'], second['params'])
   assert all(jax.tree.leaves(changed))
   if teacher == 'ema':  # it follows the student (decay 1/2) and no gradient of its own
-    expected = jax.tree.map(lambda a, b, c: (a + b) / 4 + c / 2, begun, first, second)
-    for ours, theirs in zip(*map(jax.tree.leaves, (states[-1].ema, expected)), strict=True):
-      np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+    expected = jax.tree.map(lambda a, b, c: (a + b) / 4 + c / 2, initial, first, second)
+    chex.assert_trees_all_close(states[-1].ema, expected, rtol=1e-4, atol=1e-5)

@@ -19,31 +19,34 @@ STEPS = """
 import sys
 sys.path[:0] = [{root!r}, {here!r}]
 import conftest, jax, numpy as np
-from ssl_jax import build, data, parallel
-from ssl_jax.run import plain
+from ssl_jax import build, parallel, stage_list
+from ssl_jax.data import dataset_stats, stream
+from ssl_jax.settings import Inputs, Learning
 
 {page}
 page.batch.labeled, page.batch.unlabeled = 16, 8
 # SGD: Adam's first steps divide rounding errors by themselves.
 page.optimizer = dict(name='sgd', lr=0.05, momentum=0.9, weight_decay=1e-4)
-config = plain(page)
-found = build.splits(config['data'])
-facts = data.compute_stats(found)
-learner = build.learner(config, facts)
-streams = build.streams(config, found, 0)
-key, example = jax.random.key(0), np.zeros((1, *config['size'], facts.channels), np.float32)
+page.stages = ()  # one training of the page as it is
+settings = stage_list.resolve(stage_list.plain(page))[0].settings
+splits = build.splits(settings.data)
+stats = dataset_stats.compute_stats(splits)
+learner = build.learner(settings.part(Learning), settings.part(Inputs), 5, stats)
+streams = build.streams(settings.part(Inputs), splits, 0)
+shape = (*settings.crop_size, stats.channels)
+key, example = jax.random.key(0), np.zeros((1, *shape), np.float32)
 state = parallel.jit_init(learner.init)(key, example)
 update = parallel.jit_update(learner.update)
-for batch in data.batches([streams], 0, 5):
+for batch in stream.batches([streams], 0, 5):
   state, metrics = update(state, parallel.shard(batch), key)
-grey = np.full((3, *config['size'], facts.channels), 0.5, np.float32)
-answers = parallel.jit_predict(learner.predict)(state, grey)
-flat, answers = (
+grey = np.full((3, *shape), 0.5, np.float32)
+predictions = parallel.jit_predict(learner.predict)(state, grey)
+flat, predictions = (
   np.concatenate([np.ravel(x) for x in jax.tree.leaves(tree)])
-  for tree in ((state.student, state.ema), answers)
+  for tree in ((state.student, state.ema), predictions)
 )
-np.savez({out!r}, flat=flat, trusted=metrics.get('fixmatch/mask_rate', 0.5), answers=answers,
-         devices=jax.device_count())
+np.savez({out!r}, flat=flat, mask_rate=metrics.get('fixmatch/mask_rate', 0.5),
+         predictions=predictions, devices=jax.device_count())
 """
 MASKS = """
 page = conftest.tiny_page()
@@ -60,7 +63,7 @@ page = runpy.run_path({root!r} + '/configs/your_volumes.py')['get_config']()
 page.unlock()
 page.data.update(labeled={data!r} + '/volumes', unlabeled={data!r} + '/volumes')
 page.data.update(cache={data!r}, window=(0.0, 150.0))
-page.size, page.model.widths = (8, 16, 16), (4, 8)
+page.crop_size, page.model.widths = (8, 16, 16), (4, 8)
 """
 
 
@@ -91,11 +94,11 @@ def test_one_and_eight_devices_learn_the_same(tmp_path, page):
     assert process.returncode == 0, errors.decode()[-2000:]
   one, eight = (np.load(out) for out in outs.values())
   assert (one['devices'], eight['devices']) == (1, 8)
-  assert 0 < one['trusted'] < 1  # FixMatch had something to decide
+  assert 0 < one['mask_rate'] < 1  # FixMatch had something to decide
   difference = np.abs(one['flat'] - eight['flat']).max()
   print(json.dumps({'largest difference of a parameter after 5 steps': float(difference)}))
   assert difference < 1e-5
-  np.testing.assert_allclose(one['answers'], eight['answers'], atol=1e-5)
+  np.testing.assert_allclose(one['predictions'], eight['predictions'], atol=1e-5)
 
 
 def test_a_batch_that_does_not_split_is_refused(monkeypatch):
