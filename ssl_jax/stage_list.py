@@ -177,7 +177,8 @@ def labels_only(tree: Tree, where: str = 'control_of') -> Tree:
   for kwargs in methods.values():
     # Supervised losses on views that have gone would otherwise ask for them.
     if kwargs.get('shown'):
-      kwargs['shown'] = tuple(view for view in kwargs['shown'] if view in views)
+      removed = set(tree['views']) - set(views)
+      kwargs['shown'] = tuple(view for view in kwargs['shown'] if view not in removed)
   batch = {name: size for name, size in tree['batch'].items() if name == 'labeled'}
   return {**tree, 'views': views, 'methods': methods, 'batch': batch}
 

@@ -228,7 +228,7 @@ def test_predict_writes_points_and_goes_on_past_a_broken_file(learnt, tmp_path, 
     assert (tmp_path / 'out' / 'overlays' / f'{name}.png').exists()
   assert hits > 0.6 * sum(map(len, images.values()))
   assert predict.main([*arguments, '--score', '2']) == 1
-  assert '--score is in 0..1' in capsys.readouterr().err
+  assert '--score in the range 0 to 1' in capsys.readouterr().err
 
 
 def test_the_same_command_does_nothing_twice(learnt, capsys):

@@ -113,6 +113,7 @@ def test_parts_of_ones_own_run_as_they_are_shown(tmp_path, monkeypatch):
   assert sum(covered) == pytest.approx(100)
   assert (tmp_path / 'runs' / 'mine' / 'coverage' / 'coverage.csv').exists()
 
+  (tmp_path / 'new').mkdir()
   write_image(tmp_path / 'new' / 'a.png', records[0]['image'])
   assert predict.main(['--run=runs/mine', '--images=new', '--out=out']) == 0
   assert read_mask(tmp_path / 'out' / 'masks' / 'a.png').shape == (32, 32)

@@ -163,10 +163,14 @@ def test_without_stages_a_run_trains_in_its_own_folder(page, tmp_path):
     ('data.name', 'cats', "no 'cats' in datasets"),
     ('optimizer.name', 'lion', 'is not one of sgd, adam'),
     ('schedule.name', 'square', 'is not one of constant, poly, cosine'),
-    ('views.strong.source', 'week', "'strong'.*weak"),
+    ('views.strong.source', 'week', 'views.strong.source=.* is not labeled or'),
     ('methods', {}, 'methods is empty; say'),
     ('methods', {'fixmach': {}}, "no 'fixmach' in methods"),
-    ('methods', {'fixmatch': {'tau': 1.0}}, 'methods.fixmatch.tau is no field of fixmatch'),
+    (
+      'methods',
+      {'supervised': {}, 'fixmatch': {'tau': 1.0}},
+      'methods.fixmatch.tau is no field of fixmatch',
+    ),
     ('methods', {'supervised': {'shown': ('nowhere',)}}, "asks for the view 'nowhere'"),
     ('model.depth', 3, 'model.depth is no field of unet'),
     ('optimizer.speed', 3, 'optimizer.speed is no field of optimizer'),
@@ -200,7 +204,7 @@ def test_without_stages_a_run_trains_in_its_own_folder(page, tmp_path):
     ('methods', ('supervised',), 'methods=.* is not a dict'),
     (
       'methods',
-      {'fixmatch': {'threshold': 95}},
+      {'supervised': {}, 'fixmatch': {'threshold': 95}},
       'methods.fixmatch.threshold=95 is not in the range 0.0 to 1.0',
     ),
     (
@@ -214,7 +218,7 @@ def test_without_stages_a_run_trains_in_its_own_folder(page, tmp_path):
     ('data.scale', 2.0, 'data.scale=2.0 is not in the range'),
     ('data.unlabeled', 0, 'There are no unlabeled images.*data.unlabeled'),
     ('data.test', 0, 'stages.verdict compares on test images'),
-    ('crop_size', (32, 32, 32), 'has not 2 sides'),
+    ('crop_size', (32, 32, 32), 'has 3 sides, and the images have 2'),
     (
       'stages',
       ({'name': 'v', 'run': 'compare', 'of': 'x', 'against': 'y'},),
