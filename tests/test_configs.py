@@ -408,7 +408,7 @@ def _shrink(config, folder, stages):
   small = {'num_seeds': 1, 'steps': 2, 'eval_every': 2, 'checkpoint_every': 2, 'data.size': 15}
   small |= {'data.jitter': 3, 'data.min_distance': 8.0, 'schedule.warmup': 0}
   small |= {f'batch.{stream}': 2 for stream in config.batch}
-  small |= {'gan.generator': (8, 8, 8), 'gan.discriminator': (4, 8), 'gan.latent': 4}
+  small |= {'gan.generator': (8, 8), 'gan.discriminator': (4, 8), 'gan.latent': 4}
   small |= DATA[config.data.name](folder)
   config.unlock()
   config.model = tiny['model']
