@@ -7,7 +7,7 @@ from conftest import write_sections
 from PIL import Image
 
 from ssl_jax.data import dataset_stats
-from ssl_jax.datasets import bbbc039, ctc, em_vnc
+from ssl_jax.datasets import bbbc039, ctc, em_vnc, microscopy
 from ssl_jax.errors import UserError
 from ssl_jax.types import IGNORE
 
@@ -223,3 +223,15 @@ def test_a_section_without_a_mask_is_named(tmp_path):
   (tmp_path / 'em_vnc' / 'masks' / 'z02.png').unlink()
   with pytest.raises(UserError, match='has no mask of z02'):
     em_vnc.load(root=tmp_path)
+
+
+@pytest.mark.parametrize(
+  ('amount', 'count'), [(0.1, 2), (3, 3), (3.0, 3), (1, 1), (1.0, 20), (0.001, 1)]
+)
+def test_an_amount_is_a_number_or_a_fraction_of_the_images(amount, count):
+  assert microscopy.count_images(amount, 20, 'data.labeled') == count
+
+
+def test_an_amount_that_is_neither_is_refused():
+  with pytest.raises(UserError, match=r'data.labeled=2.5 is neither a number nor a fraction'):
+    microscopy.count_images(2.5, 20, 'data.labeled')

@@ -7,7 +7,7 @@ import pytest
 from conftest import write_discs
 from PIL import Image
 
-from ssl_jax.data import patch_splits, patches
+from ssl_jax.data import patch_splits, patches, point_annotations
 from ssl_jax.data.patches import Patches, Window
 from ssl_jax.datasets import crchisto, points
 from ssl_jax.errors import UserError
@@ -249,3 +249,11 @@ def test_deep_images_become_patches_too(tmp_path):
   assert splits.labeled[0]['image'].dtype == np.float32
   assert 0 <= splits.labeled[0]['image'].min() < splits.labeled[0]['image'].max() <= 1
   assert isinstance(splits.whole, patch_splits.WholeImages)
+
+
+def test_the_classes_of_a_folder_are_those_that_its_points_name(tmp_path):
+  write_discs(tmp_path, images=2)
+  annotated = point_annotations.read_folder(tmp_path, 'labeled')
+  assert [entry.file.name for entry in annotated] == ['disc0', 'disc1']
+  assert set(point_annotations.classes_in(annotated)) >= {'red', 'blue'}
+  assert 'unlabelled' not in point_annotations.classes_in(annotated)
