@@ -1,6 +1,7 @@
 """Losses over pixels, voxels or patches: arrays are channels last, and only valid entries count."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 from scipy import fft
 
+from ssl_jax.errors import UserError
 from ssl_jax.types import BACKGROUND, IGNORE
 
 TINY = 2.0**-52
@@ -45,25 +47,32 @@ def cross_entropy(
   return valid_mean(loss if weight is None else loss * weight, valid)
 
 
+DICE_OVER = ('image', 'batch')
+"""What the sums of a Dice loss run over: the pixels of each image, or of the whole batch."""
+
+
 def dice(
   logits: Float[Array, 'b *space k'],
   labels: Int[Array, 'b *space'],
   smooth: float = 1.0,
   squared: bool = False,
+  over: str = 'image',
 ) -> Float[Array, '']:
-  """Returns the soft Dice loss, mean over examples and classes.
+  """Returns the soft Dice loss 1 - (2 sum pq + s) / (sum p + sum q + s), mean over classes.
 
   Milletari et al. 2016, "V-Net", where `squared`. optax's Dice loss is of binary masks.
 
   Args:
     logits: predictions.
     labels: class ids; pixels that are IGNORE do not count.
-    smooth: added to numerator and denominator, so that an absent class has the loss 0.
+    smooth: s; the larger, the less a small or absent class weighs.
     squared: square probabilities and labels in the denominator.
+    over: 'image': each image has its own sums, and the mean is over images too; 'batch': the sums
+      are over all images, so that a class need not be in every image.
   """
   # [B, *space, classes]. IGNORE lies outside the classes, so its row is 0 everywhere.
   truth = jax.nn.one_hot(labels, logits.shape[-1])
-  return soft_dice(logits, truth, labels != IGNORE, smooth, squared)
+  return soft_dice(logits, truth, labels != IGNORE, smooth, squared, over)
 
 
 def soft_dice(
@@ -72,17 +81,32 @@ def soft_dice(
   valid: Bool[Array, 'b *space'],
   smooth: float = 1.0,
   squared: bool = False,
+  over: str = 'image',
 ) -> Float[Array, '']:
   """Returns `dice` against probabilities, over valid pixels."""
   # Invalid pixels are 0 in both, so they add nothing to the overlap or the sizes below.
   truth = target * valid[..., None]
   probs = jax.nn.softmax(logits) * valid[..., None]
-  # All axes between batch and classes: 2 for images, 3 for volumes.
-  space = tuple(range(1, logits.ndim - 1))
+  # All axes between batch and classes: 2 for images, 3 for volumes; and that of the batch.
+  axes = tuple(range(0 if over == 'batch' else 1, logits.ndim - 1))
   power = 2 if squared else 1
-  # [B, classes]: each example and each class has its own Dice.
-  overlap = 2 * (probs * truth).sum(space) + smooth
-  return (1 - overlap / ((probs**power).sum(space) + (truth**power).sum(space) + smooth)).mean()
+  # [B, classes], or [classes] over the batch.
+  overlap = 2 * (probs * truth).sum(axes) + smooth
+  size = (probs**power).sum(axes) + (truth**power).sum(axes) + smooth
+  # Without smoothing a class that is nowhere would be 0 / 0; it is counted as found.
+  ratio = jnp.where(size > 0, overlap / jnp.where(size > 0, size, 1), 1)
+  return (1 - ratio).mean()
+
+
+def dice_fields(method: str, smooth: float, squared: bool, over: str) -> dict[str, Any]:
+  """Returns the fields of a method's Dice loss as arguments of `dice`.
+
+  Raises:
+    UserError: if `over` is none of DICE_OVER.
+  """
+  if over not in DICE_OVER:
+    raise UserError(f'methods.{method}.dice_over={over!r} is not one of {", ".join(DICE_OVER)}.')
+  return {'smooth': smooth, 'squared': squared, 'over': over}
 
 
 def squared_error(
@@ -114,11 +138,13 @@ def symmetric_cross_entropy(
   valid: Bool[Array, '*n'],
   delta: float = 1.0,
   rho: float = 1.0,
-  clip: float = 1e-4,
+  prediction_clip: float = 1e-7,
+  target_clip: float = 1e-4,
 ) -> Float[Array, '']:
   """Returns delta CE(target, p) + rho CE(p, target) in nats, mean over valid entries.
 
-  Wang et al. 2019, "Symmetric Cross Entropy for Robust Learning with Noisy Labels".
+  Wang et al. 2019, "Symmetric Cross Entropy for Robust Learning with Noisy Labels", with the two
+  clips of its authors' code.
 
   Args:
     logits: predictions.
@@ -126,12 +152,14 @@ def symmetric_cross_entropy(
     valid: entries that count.
     delta: weight of the forward cross-entropy, which trusts the target.
     rho: weight of the reverse cross-entropy, which trusts the prediction.
-    clip: smallest probability inside a logarithm.
+    prediction_clip: smallest prediction inside the logarithm of the forward cross-entropy, whose
+      gradient ends there: it must be small, or what is confidently wrong is never put right.
+    target_clip: smallest target inside the logarithm of the reverse cross-entropy; the log of a
+      one-hot target would be minus infinity, and this is what a wrong class costs instead.
   """
-  # The clip bounds both logarithms: the log of a one-hot target would be minus infinity.
   probs = jax.nn.softmax(logits)
-  log_probs = jnp.log(jnp.clip(probs, clip, 1))
-  log_target = jnp.log(jnp.clip(target, clip, 1))
+  log_probs = jnp.log(jnp.clip(probs, prediction_clip, 1))
+  log_target = jnp.log(jnp.clip(target, target_clip, 1))
   # The sum over the classes leaves one value for each entry.
   forward = -(target * log_probs).sum(-1)
   reverse = -(probs * log_target).sum(-1)

@@ -26,16 +26,29 @@ def test_symmetric_cross_entropy_by_hand():
     expected = delta * np.mean(forward) + rho * np.mean(reverse)
     found = losses.symmetric_cross_entropy(LOGITS, target, SURE, delta, rho)
     assert found == pytest.approx(expected, rel=1e-5)
-  coarse = losses.symmetric_cross_entropy(LOGITS, target, SURE, 0.0, 1.0, clip=0.01)
+  coarse = losses.symmetric_cross_entropy(LOGITS, target, SURE, 0.0, 1.0, target_clip=0.01)
   expected = np.mean([-0.3 * np.log(0.01), -0.1 * np.log(0.01) - 0.9 * np.log(0.5)])
   assert coarse == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+  ('logit', 'expected'), [(9.0, -0.999877), (10.0, -0.999955), (16.0, -1.0), (17.0, 0.0)]
+)
+def test_symmetric_cross_entropy_teaches_what_is_confidently_wrong(logit, expected):
+  # The gradient of the cross-entropy at the true class is p - 1, where p = 1 / (e^g + 3): 1 / 8106
+  # for g = 9. Below the clip of 1e-7, from g = 16.2 on, there is none.
+  logits = jnp.array([[logit, 0.0, 0.0, 0.0]])
+  target = jax.nn.one_hot(jnp.array([1]), 4)
+  gradient = jax.grad(losses.symmetric_cross_entropy)(logits, target, jnp.ones(1, bool), 1.0, 0.0)
+  assert gradient[0, 1] == pytest.approx(expected, abs=1e-6)
 
 
 def test_symmetric_cross_entropy_clips_predictions_and_counts_valid_entries_alone():
   certain = jnp.array([[100.0, 0.0], [0.0, 1.0]])
   wrong = jnp.array([[0.0, 1.0], [0.0, 1.0]])
   first = losses.symmetric_cross_entropy(certain, wrong, jnp.array([True, False]), 1.0, 0.0)
-  assert first == pytest.approx(-np.log(1e-4), rel=1e-5)
+  # e^-100 counts as 1e-7: 16.118.
+  assert first == pytest.approx(16.118, rel=1e-4)
   assert losses.symmetric_cross_entropy(certain, wrong, jnp.zeros(2, bool)) == 0
 
 

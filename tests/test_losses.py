@@ -52,6 +52,31 @@ def test_dice_by_hand(squared):
   assert losses.dice(LOGITS, LABELS, squared=squared) == pytest.approx(expected, rel=1e-5)
 
 
+def test_dice_over_the_batch_by_hand():
+  # Two images of two pixels. The first shows both classes, the second class 0 alone.
+  probs = jnp.array([[[0.9, 0.1], [0.2, 0.8]], [[0.6, 0.4], [0.7, 0.3]]])
+  labels = jnp.array([[0, 1], [0, 0]])
+  # Class 0: 2 (0.9 + 0.6 + 0.7) / (2.4 + 3) = 0.814815; class 1: 2 * 0.8 / (1.6 + 1) = 0.615385.
+  found = losses.dice(jnp.log(probs), labels, smooth=0.0, over='batch')
+  assert found == pytest.approx(1 - (0.814815 + 0.615385) / 2, abs=1e-5)
+  # Squared and smoothed by 1: class 0 (4.4 + 1) / (0.81 + 0.04 + 0.36 + 0.49 + 3 + 1) = 0.947368;
+  # class 1 (1.6 + 1) / (0.01 + 0.64 + 0.16 + 0.09 + 1 + 1) = 0.896552.
+  found = losses.dice(jnp.log(probs), labels, smooth=1.0, squared=True, over='batch')
+  assert found == pytest.approx(1 - (0.947368 + 0.896552) / 2, abs=1e-5)
+  # Image by image, class 1 of the second has nothing to overlap with:
+  # (2 * 0.9 / 2.1 + 2 * 0.8 / 1.9 + 2 * 1.3 / 3.3 + 0) / 4 = 0.621782.
+  found = losses.dice(jnp.log(probs), labels, smooth=0.0)
+  assert found == pytest.approx(1 - 0.621782, abs=1e-5)
+
+
+def test_dice_of_a_class_that_is_nowhere():
+  # Without smoothing 0 / 0: the class counts as found, and has no gradient.
+  logits = jnp.array([[[50.0, -200.0], [50.0, -200.0]]])
+  value, gradient = jax.value_and_grad(losses.dice)(logits, jnp.zeros((1, 2), int), 0.0)
+  assert value == pytest.approx(0.0, abs=1e-6)
+  assert jnp.isfinite(gradient).all()
+
+
 def test_dice_is_per_example():
   flat = jnp.zeros_like(LOGITS)
   both = jnp.concatenate([LOGITS, flat])

@@ -25,8 +25,8 @@ def page():
   )
 
   # Methods. These numbers are ours: of mu the paper says only that it is above one half, and of
-  # delta and rho which is the larger. Reverse cross-entropy is up to 9.2 (minus the log of clip),
-  # and with lambda_u=1 it drowns the labels.
+  # delta and rho which is the larger. Reverse cross-entropy is up to 9.2 (minus the log of
+  # target_clip), and with lambda_u=1 it drowns the labels.
   config.methods = dict(
     hydramix=dict(
       temperature=0.5,
@@ -38,7 +38,8 @@ def page():
       symmetric=True,
       delta=(1.0, 0.1),
       rho=(0.1, 1.0),
-      clip=1e-4,
+      prediction_clip=1e-7,
+      target_clip=1e-4,
     )
   )
 

@@ -17,7 +17,13 @@ NEEDS = ('supervised',)
 
 
 def method(
-  weight: float = 1.5, ramp_up_steps: int = 0, view: str = 'weak', dice: float = 0.0
+  weight: float = 1.5,
+  ramp_up_steps: int = 0,
+  view: str = 'weak',
+  dice: float = 0.0,
+  dice_smooth: float = 1.0,
+  dice_squared: bool = False,
+  dice_over: str = 'image',
 ) -> LossTransform:
   """Returns a method in which each network's class is the other's label, on all images.
 
@@ -29,7 +35,14 @@ def method(
     ramp_up_steps: steps over which that weight rises; 0: it is there from the start.
     view: the view of unlabeled images.
     dice: weight of the soft Dice loss of the second network; give it that of `supervised`.
+    dice_smooth: as in supervised.py, and likewise the same as there.
+    dice_squared: as in supervised.py.
+    dice_over: as in supervised.py.
+
+  Raises:
+    UserError: if `dice_over` is unknown.
   """
+  dice_loss = losses.dice_fields('cps', dice_smooth, dice_squared, dice_over)
 
   def ask(
     teacher: Teacher, views: Views, key: Key, step: Step
@@ -55,7 +68,7 @@ def method(
     def second_supervised(logits: Outputs) -> Array:
       total = losses.cross_entropy(logits, label)
       if dice:
-        total = total + dice * losses.dice(logits, label)
+        total = total + dice * losses.dice(logits, label, **dice_loss)
       return total
 
     # 'second' and 'labeled' have the same view, and so share one forward pass.

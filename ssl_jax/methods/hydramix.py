@@ -45,7 +45,8 @@ def method(
   symmetric: bool = True,
   delta: Sequence[float] = (1.0, 0.1),
   rho: Sequence[float] = (0.1, 1.0),
-  clip: float = 1e-4,
+  prediction_clip: float = 1e-7,
+  target_clip: float = 1e-4,
 ) -> LossTransform:
   """Returns a method that learns classes and centroids of labeled and unlabeled patches.
 
@@ -67,7 +68,8 @@ def method(
       and squared error for unlabeled patches.
     delta: weights of the forward cross-entropy (labeled, unlabeled).
     rho: weights of the reverse cross-entropy (labeled, unlabeled).
-    clip: smallest probability inside a logarithm.
+    prediction_clip: smallest prediction inside the logarithm of the forward cross-entropy.
+    target_clip: smallest target inside the logarithm of the reverse cross-entropy.
 
   Raises:
     UserError: if `delta` or `rho` is no pair of weights.
@@ -125,7 +127,9 @@ def method(
           # Labels can be trusted, so their forward term is the larger one; for guesses it is the
           # reverse term, which gives the prediction more say.
           weights = delta[int(is_guess)], rho[int(is_guess)]
-          class_loss = losses.symmetric_cross_entropy(*given, *weights, clip)
+          class_loss = losses.symmetric_cross_entropy(
+            *given, *weights, prediction_clip, target_clip
+          )
         elif is_guess:
           class_loss = losses.squared_error(*given)
         else:

@@ -27,6 +27,9 @@ def method(
   lambda_u: float = 75.0,
   ramp_up_steps: int = 0,
   dice: float = 0.0,
+  dice_smooth: float = 1.0,
+  dice_squared: bool = False,
+  dice_over: str = 'image',
 ) -> LossTransform:
   """Returns a method that learns labels and guessed labels of mixed images.
 
@@ -43,7 +46,14 @@ def method(
     ramp_up_steps: steps over which lambda_u rises linearly; 0: it is there from the start.
     dice: weight of the soft Dice loss on mixed labeled images (the paper has none; without it rare
       classes can get lost).
+    dice_smooth: as in supervised.py.
+    dice_squared: as in supervised.py.
+    dice_over: as in supervised.py.
+
+  Raises:
+    UserError: if `dice_over` is unknown.
   """
+  dice_loss = losses.dice_fields('mixmatch', dice_smooth, dice_squared, dice_over)
 
   def ask(
     teacher: Teacher, views: Views, key: Key, step: Step
@@ -89,7 +99,7 @@ def method(
       given = logits, target[is_labeled], valid[is_labeled]
       total = losses.soft_cross_entropy(*given)
       if dice:
-        total = total + dice * losses.soft_dice(*given)
+        total = total + dice * losses.soft_dice(*given, **dice_loss)
       return total
 
     # Squared error, as in the paper: it is bounded, and so less sensitive to wrong guesses.
@@ -106,6 +116,8 @@ def method(
   return ask
 
 
-def control(weight: float = 1.0, dice: float = 0.0, **kwargs: Any) -> dict[str, dict[str, Any]]:
+def control(weight: float = 1.0, **kwargs: Any) -> dict[str, dict[str, Any]]:
   """Returns the methods of the supervised control: the same losses on images that are not mixed."""
-  return {'supervised': {'weight': weight, 'dice': dice}}
+  # All fields of the Dice loss have the same name there.
+  dice = {name: value for name, value in kwargs.items() if name.startswith('dice')}
+  return {'supervised': {'weight': weight, 'dice': 0.0, **dice}}

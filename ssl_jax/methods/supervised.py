@@ -33,6 +33,9 @@ def method(
   cross_entropy: float = 1.0,
   annealing: str = '',
   tsa_steps: int = 0,
+  dice_smooth: float = 1.0,
+  dice_squared: bool = False,
+  dice_over: str = 'image',
 ) -> LossTransform:
   """Returns a method that learns from the labels of the views `shown`.
 
@@ -47,9 +50,13 @@ def method(
     annealing: schedule of training-signal annealing, 'linear', 'log' or 'exp': pixels that the
       student classifies well already are left out of the cross-entropy (UDA, Xie et al. 2020).
     tsa_steps: number of steps after which all pixels count again.
+    dice_smooth: added to numerator and denominator of the Dice loss.
+    dice_squared: whether probabilities and labels are squared in its denominator (V-Net).
+    dice_over: what it is summed over, the pixels of each 'image' or of the whole 'batch'.
 
   Raises:
-    UserError: if the schedule is unknown, has no steps, or if `dice` is asked of cells.
+    UserError: if the schedule is unknown, has no steps, if `dice` is asked of cells, or if
+      `dice_over` is unknown.
   """
   # Checked when the method is built, before the first step.
   if annealing not in ('', *losses.ANNEALINGS):
@@ -60,6 +67,7 @@ def method(
     raise UserError(
       'methods.supervised.annealing needs the number of steps that it takes; set tsa_steps.'
     )
+  dice_loss = losses.dice_fields('supervised', dice_smooth, dice_squared, dice_over)
 
   def ask(
     teacher: Teacher, views: Views, key: Key, step: Step
@@ -81,7 +89,7 @@ def method(
           total += cross_entropy * losses.cross_entropy(logits, label, counted)
         # Dice has all pixels with a label, also while the cross-entropy is annealed.
         if dice:
-          total += dice * losses.dice(logits, label)
+          total += dice * losses.dice(logits, label, **dice_loss)
         return total
 
       # Views have equal shares, whatever the sizes of their batches.
