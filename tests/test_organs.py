@@ -88,6 +88,35 @@ def test_scores_by_hand():
   assert scores['dsc'] == pytest.approx((75 + 0 + 100) / 3)
 
 
+def test_each_organ_has_its_tolerance():
+  # Plates of one voxel, two voxels (4 mm) apart: the faces between them are 2 mm apart, and
+  # the outer ones 4 mm.
+  truth, predicted = np.zeros((2, 6, 6, 12), np.uint8)
+  truth[:, :, 2], predicted[:, :, 4] = 1, 1
+  truth[:, :, 7], predicted[:, :, 9] = 2, 2
+  given = truth, predicted, (1.0, 1.0, 2.0), ('none', 'liver', 'aorta')
+  scores = organs.organ_scores(*given, tolerance={'liver': 4.0, 'aorta': 2.0})
+  assert (scores['nsd/liver'], scores['nsd/aorta']) == (100, 50)
+  # Without a number it is a voxel's shortest side, 1 mm; so it is for what the table leaves out.
+  assert organs.organ_scores(*given)['nsd/liver'] == 0
+  only_liver = organs.organ_scores(*given, tolerance={'liver': 4.0})
+  assert (only_liver['nsd/liver'], only_liver['nsd/aorta']) == (100, 0)
+
+
+def test_the_slices_of_the_truth_alone():
+  truth, predicted = np.zeros((2, 6, 6, 12), np.uint8)
+  # The truth ends two slices before the prediction does, at either end.
+  truth[2:4, 2:4, 4:8], predicted[2:4, 2:4, 2:10] = 1, 1
+  predicted[0, 0, 0] = 2
+  given = truth, predicted, (1.0, 1.0, 1.0), ('none', 'aorta', 'spleen')
+  # 2 * 16 / (16 + 32) of the whole volumes, 2 * 16 / (16 + 16) of the slices.
+  assert organs.organ_scores(*given)['dsc/aorta'] == pytest.approx(200 / 3)
+  scores = organs.organ_scores(*given, truth_slices=('aorta', 'spleen'))
+  assert (scores['dsc/aorta'], scores['nsd/aorta'], scores['hd95/aorta']) == (100, 100, 0)
+  # An organ that the truth has nowhere is scored on the whole volume.
+  assert scores['dsc/spleen'] == 0
+
+
 def test_of_an_organ_in_pieces_the_largest_is_kept():
   ids = np.zeros((6, 6, 6), np.uint8)
   ids[0, 0, :3], ids[1, 1, 3] = 1, 1  # they touch at corners only

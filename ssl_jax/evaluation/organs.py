@@ -8,8 +8,8 @@ from jaxtyping import Integer
 
 from ssl_jax.evaluation import surface_distance
 
-TOLERANCE = 2.0
-"""Millimetres within which surfaces agree (FLARE22)."""
+Tolerance = float | int | Mapping[str, float | int] | None
+"""Millimetres within which surfaces agree: one number, a table by organ, or None for a voxel."""
 
 COSTS = {
   'seconds': 'running time, s',
@@ -25,7 +25,8 @@ def organ_scores(
   predicted: Integer[np.ndarray, 'x y z'],
   spacing: Sequence[float | int],
   classes: Sequence[str],
-  tolerance: float | int = TOLERANCE,
+  tolerance: Tolerance = None,
+  truth_slices: Sequence[str] = (),
 ) -> dict[str, float]:
   """Returns dsc/<organ> and nsd/<organ> in percent, hd95/<organ> in mm, and the means dsc and nsd.
 
@@ -37,23 +38,39 @@ def organ_scores(
     predicted: class ids.
     spacing: sides of a voxel in mm.
     classes: names, the background first.
-    tolerance: mm within which surfaces agree for nsd.
+    tolerance: mm within which surfaces agree for nsd; None, and for organs that a table leaves out:
+      the shortest side of a voxel.
+    truth_slices: organs that are scored only from the first to the last slice (along z) in which
+      the truth has them, because annotators end them at different heights.
   """
   figures = {}
   for class_id, name in enumerate(classes[1:], start=1):
     in_truth, in_prediction = truth == class_id, predicted == class_id
+    if name in truth_slices and in_truth.any():
+      heights = np.flatnonzero(in_truth.any((0, 1)))
+      slices = slice(heights[0], heights[-1] + 1)
+      in_truth, in_prediction = in_truth[..., slices], in_prediction[..., slices]
     total = int(in_truth.sum() + in_prediction.sum())
     common = int((in_truth & in_prediction).sum())
     # Computed once; both scores of the surface need it.
     between = surface_distance.surfaces(in_truth, in_prediction, spacing)
     # 2 |A and B| / (|A| + |B|) in percent.
     figures[f'dsc/{name}'] = 200.0 * common / total if total else 100.0
-    figures[f'nsd/{name}'] = 100 * surface_distance.surface_dice(between, tolerance)
+    millimetres = _tolerance_of(name, tolerance, spacing)
+    figures[f'nsd/{name}'] = 100 * surface_distance.surface_dice(between, millimetres)
     figures[f'hd95/{name}'] = surface_distance.hausdorff(between)
   # No mean of HD95: it is infinite where an organ was missed.
   for score in ('dsc', 'nsd'):
     figures[score] = float(np.mean([figures[f'{score}/{name}'] for name in classes[1:]]))
   return figures
+
+
+def _tolerance_of(name: str, tolerance: Tolerance, spacing: Sequence[float | int]) -> float | int:
+  if isinstance(tolerance, Mapping):
+    tolerance = tolerance.get(name)
+  # A fixed number of mm would be everything in a mouse and nothing in a lung: where none is given,
+  # surfaces agree that are at most one voxel apart.
+  return min(spacing) if tolerance is None else tolerance
 
 
 def organ_table(cases: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> str:

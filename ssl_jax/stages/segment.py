@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ssl_jax import build, parallel, run_folder
+from ssl_jax import build, parallel, registry, run_folder
 from ssl_jax.data.volume_preprocessing import VolumePreprocessing
 from ssl_jax.errors import UserError
 from ssl_jax.evaluation import organs
@@ -44,6 +44,22 @@ def check(spec: StageSpec, earlier: Mapping[str, StageSpec], splits: Splits) -> 
   blend = stage_kwargs.get('blend', 'constant')
   if blend not in sliding_window.BLENDS:
     raise UserError(f'{where}: blend={blend!r} is not one of {", ".join(sliding_window.BLENDS)}.')
+  _check_scoring(stage_kwargs, splits.classes[1:], where)
+
+
+def _check_scoring(stage_kwargs: Mapping[str, Any], classes: Sequence[str], where: str) -> None:
+  """Raises UserError where `tolerance` or `truth_slices` name no class, or are no lengths."""
+  tolerance = stage_kwargs.get('tolerance')
+  by_class = tolerance if hasattr(tolerance, 'items') else {}
+  for field, names in (('tolerance', by_class), ('truth_slices', stage_kwargs.get('truth_slices'))):
+    for name in names or ():
+      if name not in classes:
+        guess = registry.nearest(str(name), classes)
+        raise UserError(f'{where}: {field} names {name!r}, which is no class of the data{guess}.')
+  lengths = [*by_class.values()] if by_class else [tolerance]
+  for length in lengths:
+    if length is not None and not (isinstance(length, int | float) and length > 0):
+      raise UserError(f'{where}: tolerance={length!r} is not a length in mm; give one above 0.')
 
 
 def _test_volumes(splits: Splits, where: str) -> tuple[Source, VolumePreprocessing]:
@@ -65,7 +81,8 @@ def stage(
   batch: int = 1,
   max_voxels: int = 0,
   largest: bool = False,
-  tolerance: float = organs.TOLERANCE,
+  tolerance: float | Mapping[str, float] | None = None,
+  truth_slices: Sequence[str] = (),
 ) -> Figures:
   """Segments the test volumes with the networks of each seed, and returns means over them.
 
@@ -85,7 +102,9 @@ def stage(
     max_voxels: a volume of more prepared voxels is segmented at coarser ones; 0: only one that
       does not fit into memory.
     largest: whether only the largest connected component of each organ is kept.
-    tolerance: mm within which surfaces agree, for the NSD.
+    tolerance: mm within which surfaces agree, for the NSD: a number, or a table by class; None, and
+      for classes that are not in the table: the shortest side of a voxel.
+    truth_slices: classes that are scored only on the slices where the truth has them.
 
   Raises:
     UserError: if a checkpoint is missing, or a file cannot be read.
@@ -110,9 +129,8 @@ def stage(
       # The mask as its file has it, not resampled: scores are taken on the volume's own grid.
       truth, _ = nifti.read_labels(record['mask_file'])
       # After the mask and the trace, so that a line means that the case is complete.
-      journal.write(
-        index, line | organs.organ_scores(truth, ids, spacing, splits.classes, tolerance)
-      )
+      scores = organs.organ_scores(truth, ids, spacing, splits.classes, tolerance, truth_slices)
+      journal.write(index, line | scores)
     rows = list(journal.lines().values())
     _write_cases(seed_folder, rows)
     # Tables are written once, from all lines of the journal.
