@@ -17,7 +17,7 @@ ENHANCE = dict(
   brightness=ImageEnhance.Brightness,
   sharpness=ImageEnhance.Sharpness,
 )
-operate = jax.jit(randaugment.operate)
+operate = jax.jit(randaugment.operate, static_argnames='solarize')
 
 
 def pil(name, image, magnitude):
@@ -25,7 +25,7 @@ def pil(name, image, magnitude):
   if name in ENHANCE:
     changed = ENHANCE[name](picture).enhance(magnitude * 1.8 / 10 + 0.1)
   elif name == 'solarize':
-    changed = ImageOps.solarize(picture, int(magnitude / 10 * 256))
+    changed = ImageOps.solarize(picture, 256 - int(magnitude / 10 * 256))
   else:
     changed = getattr(ImageOps, name)(picture)
   return np.asarray(changed).reshape(image.shape)
@@ -55,6 +55,16 @@ def test_every_operation_equals_pil_bit_for_bit(channels):
       got = operate(images.astype(int), valid, np.full(count, which), np.full(count, magnitude))
       expected = [pil(name, image, magnitude) for image in images]
       np.testing.assert_array_equal(got, expected, err_msg=f'{name} {magnitude}')
+
+
+def test_solarize_falls_as_in_uda_or_rises_as_in_the_later_randaugment():
+  # At magnitude 1 UDA's threshold is 256 - 25 = 231, RandAugment's 25.
+  levels = np.array([0, 24, 25, 230, 231, 255]).reshape(1, 1, 6, 1)
+  which = np.array([OPERATIONS.index('solarize')])
+  given = levels, np.ones((1, 1, 6), bool), which, np.array([1])
+  np.testing.assert_array_equal(operate(*given).ravel(), [0, 24, 25, 230, 24, 0])
+  rising = operate(*given, solarize='rising').ravel()
+  np.testing.assert_array_equal(rising, [0, 24, 230, 25, 24, 0])
 
 
 def test_every_autocontrast_of_two_levels_equals_pil():

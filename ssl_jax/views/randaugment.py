@@ -31,6 +31,10 @@ OPERATIONS = (
 LEVELS = 10
 """Magnitudes are whole numbers in [0, LEVELS]."""
 
+SOLARIZE = ('falling', 'rising')
+"""How solarize's threshold follows the magnitude: it falls in UDA's code, and rises in the later
+RandAugment's, whose solarize is therefore strongest at the smallest magnitude."""
+
 Levels = Int[Array, 'b *space c']  # 0..255
 Table = Int[Array, 'b c 256']  # of each example and channel: old level -> new level
 
@@ -132,6 +136,7 @@ def operate(
   valid: Bool[Array, 'b *space'],
   which: Int[Array, ' b'],
   magnitude: Int[Array, ' b'],
+  solarize: str = 'falling',
 ) -> Levels:
   """Applies to each example one operation.
 
@@ -140,6 +145,7 @@ def operate(
     valid: pixels that count in statistics.
     which: index into OPERATIONS; an example with a negative one stays as it is.
     magnitude: strength in [0, LEVELS], for the operations that have one.
+    solarize: one of SOLARIZE.
   """
 
   def selected(name: str, like: Array) -> Array:
@@ -159,8 +165,11 @@ def operate(
     return jnp.take(blends, (by * 256 + start) * 256 + end, mode='clip').astype(jnp.int32)
 
   # What changes levels without looking at neighbours or other channels is a table.
-  # Levels from the threshold on are inverted: all at magnitude 0, none at LEVELS.
+  # Levels from the threshold on are inverted: with a falling one none at magnitude 0, and all at
+  # LEVELS; with a rising one the other way round.
   threshold = m * 256 // LEVELS
+  if solarize == 'falling':
+    threshold = 256 - threshold
   tables = {
     'autocontrast': autocontrast(image, valid),
     'invert': 255 - level,
@@ -193,6 +202,7 @@ def randaugment(
   n: int = 2,
   p: int | float = 0.5,
   magnitude: Sequence[int] = (1, 9),
+  solarize: str = 'falling',
 ) -> Float[Array, 'b *space c']:
   """Applies n operations in turn, each drawn for each example.
 
@@ -205,6 +215,7 @@ def randaugment(
     n: number of operations.
     p: probability that an operation is applied at all.
     magnitude: range of the magnitude, both ends included.
+    solarize: one of SOLARIZE.
   """
   # The operations are defined on whole levels.
   levels = jnp.floor(image * 255 + 0.5).astype(jnp.int32)
@@ -215,5 +226,5 @@ def randaugment(
     # No operation has the index -1.
     which = jnp.where(jax.random.bernoulli(key_p, p, (b,)), which, -1)
     strength = jax.random.randint(key_magnitude, (b,), magnitude[0], magnitude[1] + 1)
-    levels = operate(levels, valid, which, strength)
+    levels = operate(levels, valid, which, strength, solarize)
   return levels.astype(jnp.float32) / 255

@@ -47,8 +47,21 @@ def _pair(low: Number, high: Number, words: str) -> Rule:
   return Rule(lambda value: _is_pair(value, low, high), words)
 
 
+def _is_whole(value: Any) -> bool:
+  # To Python True is the number 1.
+  return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
 def _whole(high: Number, words: str) -> Rule:
-  return Rule(lambda value: isinstance(value, int) and 0 < value <= high, words)
+  return Rule(lambda value: _is_whole(value) and 0 < value <= high, words)
+
+
+def _whole_pair(low: Number, high: Number, words: str) -> Rule:
+  return Rule(lambda value: _is_pair(value, low, high) and all(map(_is_whole, value)), words)
+
+
+def _one_of(*choices: str) -> Rule:
+  return Rule(lambda value: value in choices, f'one of {", ".join(choices)}')
 
 
 _TINY = 1e-6  # stands for 'above 0', where a division by the value must stay finite
@@ -102,7 +115,9 @@ PHOTOMETRIC = {
   'randaugment': {
     'n': _whole(_INF, 'a number of operations >= 1'),
     'p': _PROBABILITY,
-    'magnitude': _pair(1, 10, 'a pair of whole numbers 1 <= low <= high <= 10'),
+    'magnitude': _whole_pair(1, 10, 'a pair of whole numbers 1 <= low <= high <= 10'),
+    # The threshold over the magnitude: that of UDA's code, or that of the later RandAugment's.
+    'solarize': _one_of('falling', 'rising'),
   },
   'blur': {
     'p': _PROBABILITY,
