@@ -192,6 +192,27 @@ def test_uda_with_mutual_information():
   assert terms['unlabeled'].loss(STUDENT) == pytest.approx(float(expected), rel=1e-5)
 
 
+@pytest.mark.parametrize('name', ['uda', 'iic'])
+def test_mutual_information_is_of_warped_probabilities_not_of_warped_logits(name):
+  # The strong view lies half a pixel to the right, so that each pixel is the mean of two.
+  shifted = jnp.broadcast_to(jnp.array([[1.0, 0, 0], [0, 1, 0.5]]), (2, 2, 3))
+  views = _views()
+  views['strong'] = views['strong'].replace(geometry=shifted)
+  probs, strong_probs = jax.nn.softmax(STUDENT), np.asarray(jax.nn.softmax(STUDENT))
+  # Pixel 0 of the weak view is at -0.5 of the strong one, where its border pixel is repeated;
+  # pixel 1 is at 0.5, halfway between the two.
+  warped = np.stack([strong_probs[:, :, 0], strong_probs.mean(2)], 2)
+  valid = jnp.ones((2, 1, 2), bool)
+  if name == 'uda':
+    loss = _ask('uda', views, divergence='iid')[0]['unlabeled'].loss(STUDENT)
+    expected = losses.mutual_information(TEACHER, jnp.asarray(warped), valid)
+  else:
+    logits = parallel.interleave([STUDENT, STUDENT])
+    loss = _ask('iic', views, radius=0)[0]['unlabeled'].loss({'class': logits})
+    expected = losses.mutual_information(probs, jnp.asarray(warped), valid)
+  assert loss == pytest.approx(float(expected), rel=1e-5)
+
+
 def test_uda_compares_where_the_weak_view_is():
   """The strong view is mirrored, its prediction mirrored back; pixels it lacks do not count."""
   mirrored = jnp.broadcast_to(jnp.array([[1.0, 0, 0], [0, -1, 1]]), (2, 2, 3))

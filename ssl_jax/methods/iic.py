@@ -43,9 +43,11 @@ def method(
       for name in ('class', over) if over else ('class',):
         counts = [len(weak.image), len(strong.image)]
         weak_logits, strong_logits = parallel.separate(heads[name], counts)
-        # Back through the rotation, so that both predictions are about the same pixels.
-        aligned, seen = geometry.warp(strong_logits, strong, weak)
-        weak_probs, strong_probs = jax.nn.softmax(weak_logits), jax.nn.softmax(aligned)
+        # Back through the rotation, so that both predictions are about the same pixels. It is the
+        # probabilities that are interpolated: the softmax of a mixture of logits is not the mixture
+        # of their probabilities.
+        weak_probs, strong_probs = jax.nn.softmax(weak_logits), jax.nn.softmax(strong_logits)
+        strong_probs, seen = geometry.warp(strong_probs, strong, weak)
         # The corners that a rotation loses must not enter the joint distribution.
         valid = seen & weak.valid
         total += losses.mutual_information(weak_probs, strong_probs, valid, radius, marginal)

@@ -53,14 +53,15 @@ def method(
 
     def loss(logits: Outputs) -> Array:
       # Back through the strong view's rotation. Pixels that left the image do not count.
-      aligned, seen = geometry.warp(logits, strong, weak)
-      valid = seen & weak.valid
-      # Unconfident pixels count as 0 in the mean.
       if divergence == 'kl':
-        return losses.kl_divergence(aligned, target, valid, weight=confident)
+        aligned, seen = geometry.warp(logits, strong, weak)
+        # Unconfident pixels count as 0 in the mean.
+        return losses.kl_divergence(aligned, target, seen & weak.valid, weight=confident)
+      # Probabilities are warped, not logits, as in iic.py.
+      student_probs, seen = geometry.warp(jax.nn.softmax(logits), strong, weak)
       # The joint distribution has no weights: unconfident pixels are left out.
-      student_probs = jax.nn.softmax(aligned)
-      return losses.mutual_information(probs, student_probs, valid & confident, radius, marginal)
+      valid = seen & weak.valid & confident
+      return losses.mutual_information(probs, student_probs, valid, radius, marginal)
 
     # The fraction of pixels that teach, to be logged.
     mask_rate = losses.valid_mean(confident.astype('float32'), weak.valid)
