@@ -61,6 +61,15 @@ def settings_of(config, stage):
   return next(spec.settings for spec in resolve(plain(config)) if spec.name == stage)
 
 
+@pytest.mark.parametrize(
+  ('fraction', 'images', 'expected'),
+  [(0.75, 9, 6), (0.75, 177, 132), (0.5, 5, 2), (0.29, 100, 29), (0.01, 5, 1), (1, 7, 7)],
+)
+def test_the_number_of_reliable_images_is_rounded_down(fraction, images, expected):
+  """ST++ keeps int(3/4 n): 6.75 of 9 are 6, 132.75 of 177 are 132."""
+  assert rank.reliable_count(fraction, images) == expected
+
+
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory):
   folder = tmp_path_factory.mktemp('st')

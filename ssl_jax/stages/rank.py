@@ -129,6 +129,12 @@ def reliability(masks: Sequence[np.ndarray], num_classes: int) -> float:
   return float(np.mean(scores))
 
 
+def reliable_count(fraction: float | int, images: int) -> int:
+  """Returns how many images are reliable: int(fraction * images), as ST++'s code, at least 1."""
+  # 0.29 * 100 is 28.999999999999996: a hair is added, so that rounding cannot take an image away.
+  return max(int(fraction * images + 1e-9), 1)
+
+
 def _images(source: Source, indices: Sequence[int]) -> Iterator[np.ndarray]:
   for index in indices:
     yield dataset_stats.to_float(source[index]['image'])
@@ -138,7 +144,7 @@ def _write_ranking(folder: Path, source: Source, scores: np.ndarray, fraction: f
   """Writes ranking.csv: index, name, reliability, and whether the image is among the reliable."""
   # Stable, so that equal scores keep the order of the source on every machine.
   order = np.argsort(-scores, kind='stable')
-  reliable = round(fraction * len(order))
+  reliable = reliable_count(fraction, len(order))
   text = io.StringIO()
   table = csv.writer(text)
   table.writerow(['index', 'name', 'reliability', 'reliable'])
