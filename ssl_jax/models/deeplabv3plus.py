@@ -18,7 +18,7 @@ RATES = {8: (12, 24, 36), 16: (6, 12, 18), 32: (3, 6, 9)}
 class Model(nn.Module):
   """Images [B, H, W, C] of any size -> float32 logits [B, H, W, num_classes].
 
-  `rates` are the dilations of the pyramid, by default RATES; `dropout` drops whole channels after
+  `rates` are the dilations of the pyramid, by default RATES; `dropout` drops single values after
   the pyramid and before the classifier. With a ResNet-50 it has 40,347,555 parameters, with a
   ResNet-101 59,339,683 (three channels and three classes).
   """
@@ -50,8 +50,8 @@ class Model(nn.Module):
       return ConvNormAct(features, kernel, dilation=rate, dtype=dtype, name=name)(x, train)
 
     def dropout(x: Array, rate: float) -> Array:
-      # Whole channels: a single pixel could be guessed from its neighbours.
-      return nn.Dropout(rate, broadcast_dims=(1, 2), deterministic=not train)(x)
+      # Single values, as in the authors' code; not whole channels.
+      return nn.Dropout(rate, deterministic=not train)(x)
 
     size = x.shape[1:3]
     backbone = Backbone(self.backbone, self.output_stride, dtype, name='backbone')

@@ -31,6 +31,7 @@ class Model(nn.Module):
   classify: Sequence[int] = (128, 64, 32)
   locate: Sequence[int] = (128, 32)
   dtype: Any = jnp.float32
+  variant: str = 'zagoruyko'
 
   @nn.compact
   def __call__(
@@ -42,9 +43,9 @@ class Model(nn.Module):
     """Returns the outputs of a batch by head; `feature_dropout` as in layers.DropChannels.
 
     Raises:
-      UserError: if `depth` is not 6 n + 4.
+      UserError: if `depth` is not 6 n + 4, or `variant` is unknown.
     """
-    backbone = Backbone(self.depth, self.width, self.dtype, name='backbone')
+    backbone = Backbone(self.depth, self.width, self.dtype, self.variant, name='backbone')
     # [B, H / 4, W / 4, C], in float32 for the small dense layers.
     features = backbone(x, train, feature_dropout).astype(jnp.float32)
 

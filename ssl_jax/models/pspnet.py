@@ -15,7 +15,7 @@ from ssl_jax.models.resnet import Backbone
 class Model(nn.Module):
   """Images [B, H, W, C] of any size -> float32 logits [B, H, W, num_classes].
 
-  `bins` are the grids over which the pyramid averages; `dropout` drops whole channels before the
+  `bins` are the grids over which the pyramid averages; `dropout` drops single values before the
   classifier. With a ResNet-50 it has 46,583,363 parameters, with a ResNet-101 65,575,491 (three
   channels and three classes).
   """
@@ -54,7 +54,7 @@ class Model(nn.Module):
       pyramid.append(resize_linear(level, x.shape[1:3], self.align_corners))
     x = jnp.concatenate(pyramid, axis=-1)
     x = ConvNormAct(width, 3, dtype=dtype, name='fuse')(x, train)
-    # `broadcast_dims` are height and width: a channel is dropped in all pixels.
-    x = nn.Dropout(self.dropout, broadcast_dims=(1, 2), deterministic=not train)(x)
+    # Single values, as in the authors' code of both papers that use this network.
+    x = nn.Dropout(self.dropout, deterministic=not train)(x)
     logits = Conv(self.num_classes, 1, kernel_init=lecun_normal, name='head')(x)
     return resize_linear(logits, size, self.align_corners)
