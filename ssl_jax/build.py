@@ -159,6 +159,7 @@ def learner(
     optimizer(learning, steps),
     teacher=learning.teacher,
     ema_decay=learning.ema_decay,
+    ema_batch_stats=learning.ema_batch_stats,
     standardize=stats.standardize,
     # A single head needs no splitting: the network's output is that head.
     heads=outputs if len(outputs) > 1 else None,
@@ -191,6 +192,7 @@ def gan_learner(
     clip=game.clip,
     critics=game.critics,
     ema_decay=learning.ema_decay,
+    ema_batch_stats=learning.ema_batch_stats,
     standardize=stats.standardize,
   )
 

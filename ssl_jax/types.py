@@ -120,11 +120,12 @@ class TrainState(struct.PyTreeNode):
 
 
 class Learner(NamedTuple):
-  """What the training loop needs of whatever is trained: three pure functions."""
+  """What the training loop needs of whatever is trained: three pure functions, and a size."""
 
   init: Callable[[Key, Array], TrainState]  # key, an example of images [B, *space, C] -> state
   update: Callable[[TrainState, Any, Key], tuple[TrainState, Metrics]]  # state, batch, key
   predict: Callable[[TrainState, Array], Outputs]  # state, images in [0, 1] -> probabilities
+  multiple: int = 1  # what the sides of images are multiples of, inside the network
 
 
 class Record(TypedDict, total=False):

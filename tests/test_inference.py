@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from ssl_jax.inference.images import (
+  ImagePredictor,
   predict_averaged,
   predict_labels,
   predict_many,
@@ -39,10 +40,35 @@ def test_every_image_comes_back_at_its_own_size_and_place():
     np.testing.assert_allclose(predictions[index][..., 0], image[..., 0])
 
 
-def test_few_shapes_are_compiled():
+def test_a_network_that_takes_any_size_sees_each_image_at_its_own():
+  sizes = [(100, 120), (101, 119), (100, 120)]
+  list(predict_many(_local, (_image(*size) for size in sizes), batch=2))
+  # One program for each size: the image that is alone is shown twice.
+  assert sorted(seen) == [(2, 100, 120, 3), (2, 101, 119, 3)]
+
+
+def test_images_of_similar_sizes_share_a_program_of_a_network_with_levels():
   sizes = [(100 + i, 120 - i) for i in range(20)]
-  list(predict_many(_local, (_image(*size) for size in sizes), batch=4))
+  images = [_image(*size, seed=i) for i, size in enumerate(sizes)]
+  predictions = dict(predict_many(ImagePredictor(_local, 32), images, batch=4))
   assert set(seen) == {(4, 128, 128, 3)}
+  for index, image in enumerate(images):
+    np.testing.assert_allclose(predictions[index][..., 0], image[..., 0])
+
+
+def test_images_are_reflected_at_the_bottom_and_right():
+  shown = []
+
+  def keep(images):
+    shown.append(images)
+    return images
+
+  image = np.arange(15.0).reshape(3, 5, 1)
+  list(predict_many(ImagePredictor(keep, 4), [image], batch=1))
+  # 10 to 14 is the last row; after it comes the one before, and after 14 comes 13.
+  np.testing.assert_array_equal(
+    shown[0][0, 2:, :, 0], [[10, 11, 12, 13, 14, 13, 12, 11], [5, 6, 7, 8, 9, 8, 7, 6]]
+  )
 
 
 def test_large_images_go_fewer_at_a_time():

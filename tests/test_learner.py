@@ -161,6 +161,21 @@ def test_the_moving_average_follows_min_of_the_two_decays():
   np.testing.assert_allclose(ema, expected, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize('averaged', [False, True])
+def test_the_average_covers_batch_statistics_where_it_is_asked_to(averaged):
+  made, state = _learner({'supervised': {}}, ema_decay=0.6, ema_batch_stats=averaged)
+
+  def mean(variables):
+    return np.asarray(variables['batch_stats']['BatchNorm_0']['mean'])
+
+  first = mean(state.student)
+  state, _ = jax.jit(made.update)(state, _batch(), jax.random.key(1))
+  # At the first update the decay is 1 - 1/2.
+  expected = (first + mean(state.student)) / 2 if averaged else mean(state.student)
+  np.testing.assert_allclose(mean(state.ema), expected, rtol=1e-6)
+  assert np.abs(mean(state.student) - first).min() > 0.01
+
+
 def test_who_teaches_is_who_predicts():
   images = jnp.asarray(_batch()['unlabeled']['image'] / 255.0)
   probs = {}

@@ -243,10 +243,64 @@ def test_adaptive_mean_equals_torch(grid):
   np.testing.assert_allclose(ours, theirs.permute(0, 2, 3, 1).numpy(), atol=1e-5)
 
 
-def test_pad_to_multiple_continues_the_edge():
+def test_pad_to_multiple_reflects():
   x = jnp.arange(3.0).reshape(1, 1, 3, 1)
-  np.testing.assert_array_equal(pad_to_multiple(x, 2)[0, :, :, 0], [[0, 1, 2, 2]] * 2)
+  np.testing.assert_array_equal(pad_to_multiple(x, 2)[0, :, :, 0], [[0, 1, 2, 1]] * 2)
   np.testing.assert_array_equal(pad_to_multiple(x, 3)[0, 0], x[0, 0])
+
+
+@pytest.mark.parametrize('module', [deeplabv3plus, pspnet])
+def test_dropout_before_the_classifier_is_of_single_values(module):
+  model = module.Model(
+    2, backbone='resnet18', dropout=(0.5, 0.5) if module is deeplabv3plus else 0.5
+  )
+  x = random(1, 33, 33, 3)
+
+  def dropped(key):
+    _, state = model.init_with_output(
+      {'params': key, 'dropout': key},
+      x,
+      True,
+      capture_intermediates=lambda layer, _: isinstance(layer, nn.Dropout),
+      mutable=True,
+    )
+    return jax.tree.leaves(state['intermediates'])
+
+  for features in jax.jit(dropped)(jax.random.key(0)):
+    # [h, w, channels]: a channel that is 0 everywhere is rare, one that is 0 somewhere is the rule.
+    zero = np.asarray(features[0]) == 0
+    assert (zero.any((0, 1)) & ~zero.all((0, 1))).mean() > 0.5
+
+
+def test_mixmatch_variant_equals_its_description():
+  """Leaky ReLU 0.1, eps 1e-3, SAME padding, shortcuts before activation but for the first stage."""
+  backbone, x = wideresnet.Backbone(10, 1, variant='mixmatch'), random(2, 8, 8, 3)
+  variables = backbone.init(jax.random.key(0), x)
+  params = variables['params']
+
+  def activate(x, name, block):
+    mean, scale = 0.0, 1 / np.sqrt(1 + 1e-3)  # of fresh running statistics
+    return jax.nn.leaky_relu((x - mean) * scale * block[name]['scale'] + block[name]['bias'], 0.1)
+
+  def convolve(x, layer, stride=1):
+    dimensions = ('NHWC', 'HWIO', 'NHWC')
+    y = jax.lax.conv_general_dilated(
+      x, layer['kernel'], (stride, stride), 'SAME', dimension_numbers=dimensions
+    )
+    return y + layer['bias']
+
+  y = convolve(x, params['conv'])
+  for stage, stride in enumerate((1, 2, 2)):
+    block = params[f'stage{stage}_0']
+    active = activate(y, 'bn1', block)
+    inner = activate(convolve(active, block['conv1'], stride), 'bn2', block)
+    # The first block has as many channels as its input, so that its shortcut has no weights.
+    shortcut = active if stage == 0 else convolve(y, block['shortcut'], stride)
+    y = shortcut + convolve(inner, block['conv2'])
+  expected = activate(y, 'bn', params)
+  np.testing.assert_allclose(backbone.apply(variables, x), expected, atol=1e-4)
+  published = wideresnet.Backbone(10, 1).apply(variables, x)
+  assert np.abs(published - expected).max() > 0.01
 
 
 def test_parameters_of_three_heads():

@@ -10,7 +10,7 @@ from scipy.optimize import linear_sum_assignment
 
 from ssl_jax.data.dataset_stats import to_float
 from ssl_jax.errors import UserError
-from ssl_jax.inference.images import predict_many
+from ssl_jax.inference.images import ImagePredictor, predict_many
 from ssl_jax.io.run_log import replace_text
 from ssl_jax.types import IGNORE, PredictFn, Source
 
@@ -64,6 +64,8 @@ def match_clusters(predict_fn: PredictFn, training: Source, num_classes: int, ho
 
 def as_classes(predict_fn: PredictFn, table: Table) -> PredictFn:
   """Returns a predict function whose class probabilities are the sums of the class's clusters."""
+  if isinstance(predict_fn, ImagePredictor):
+    return predict_fn._replace(predict_fn=as_classes(predict_fn.predict_fn, table))
   table = table.astype(np.float32)
   # [..., clusters] @ [clusters, classes]; a cluster that means no class adds to none.
   return lambda images: np.asarray(predict_fn(images)) @ table

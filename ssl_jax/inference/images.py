@@ -1,7 +1,9 @@
 """Class probabilities of images of any size, whole or in overlapping tiles, and of volumes."""
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -10,18 +12,42 @@ from ssl_jax.inference.sliding_window import OVERLAP, WindowedPredictor, window_
 from ssl_jax.io.interpolation import interpolation_matrix
 from ssl_jax.types import PredictFn
 
-MULTIPLE = 32
-"""Images are padded to multiples of this, so that few shapes are compiled and U-Nets fit."""
+BATCH = 4
+"""Images that are predicted together, always so many: images of a size that few others have are
+predicted several times over, for the sake of one compiled program for each size."""
+
+TILE_MULTIPLE = 32
+"""Sides of tiles are multiples of this."""
 
 BUDGET = 1024 * 1024
 """Pixels that go through the network at once; larger images are cut into tiles."""
 
 
-def _pad(image: np.ndarray) -> np.ndarray:
-  """Extends an image [H, W, C] at the bottom and right by its own edge, to the next multiple."""
+class ImagePredictor(NamedTuple):
+  """A PredictFn of whole images whose network has sides of `multiple` pixels.
+
+  Networks that take any size (`multiple` 1: DeepLab, PSPNet) see each image at its own size. Those
+  that halve their sides again and again (U-Nets) reflect the image at the bottom and right; it is
+  done here, and not left to them, so that images of similar sizes share a compiled program.
+  """
+
+  predict_fn: PredictFn
+  multiple: int
+
+  def __call__(self, images: Float[np.ndarray, 'b h w c']) -> Any:
+    """Returns the class probabilities of images of one size."""
+    return self.predict_fn(images)
+
+
+def _multiple_of(predict_fn: PredictFn) -> int:
+  return predict_fn.multiple if isinstance(predict_fn, ImagePredictor) else 1
+
+
+def _pad(image: np.ndarray, multiple: int) -> np.ndarray:
+  """Reflects an image [H, W, C] at the bottom and right, up to the next multiple."""
   # -n % m is what n lacks to the next multiple of m.
-  margin = [(0, -side % MULTIPLE) for side in image.shape[:-1]]
-  return np.pad(image, [*margin, (0, 0)], mode='edge')
+  margin = [(0, -side % multiple) for side in image.shape[:-1]]
+  return np.pad(image, [*margin, (0, 0)], mode='reflect')
 
 
 def _batch_size(image: np.ndarray, max_batch: int, budget: int) -> int:
@@ -32,12 +58,13 @@ def _batch_size(image: np.ndarray, max_batch: int, budget: int) -> int:
 def predict_many(
   predict_fn: PredictFn,
   images: Iterable[np.ndarray],
-  batch: int = 8,
+  batch: int = BATCH,
   budget: int = BUDGET,
 ) -> Iterator[tuple[int, np.ndarray]]:
   """Yields (index, probabilities [*space, classes]) at native size, not always in order.
 
-  Images whose padded shape is the same are predicted together.
+  Images of one shape are predicted together. An image's probabilities do not depend on the others,
+  so that a stage that was killed goes on bit for bit.
 
   Args:
     predict_fn: gives the class probabilities of a batch.
@@ -45,6 +72,7 @@ def predict_many(
     batch: images that are predicted together, at most.
     budget: pixels that are predicted together, at most.
   """
+  multiple = _multiple_of(predict_fn)
   # Padded shape -> (index, native sides, padded image) of the images that still wait for a batch.
   waiting: dict[tuple[int, ...], list[tuple[int, tuple[int, ...], np.ndarray]]] = {}
 
@@ -68,7 +96,7 @@ def predict_many(
     if image.shape[0] * image.shape[1] > budget:
       yield index, predict_tiled(predict_fn, image, budget)
       continue
-    padded = _pad(image)
+    padded = _pad(image, multiple)
     group = waiting.setdefault(padded.shape, [])
     group.append((index, image.shape[:-1], padded))
     if len(group) == _batch_size(padded, batch, budget):
@@ -138,7 +166,8 @@ def predict_averaged(
 
 def _rescaled(image: np.ndarray, scale: float | int) -> np.ndarray:
   """The image with its sides scaled by a factor."""
-  return resize(image, [max(round(side * scale), 1) for side in image.shape[:-1]])
+  # Rounded down, as in ST++'s code.
+  return resize(image, [max(int(side * scale), 1) for side in image.shape[:-1]])
 
 
 def _chunks(images: Iterable[np.ndarray], size: int) -> Iterator[tuple[int, list[np.ndarray]]]:
@@ -174,7 +203,9 @@ def predict_tiled(
   the least of the surroundings.
   """
   # Square tiles whose sides need no padding, except those of images narrower than a tile.
-  side = max(int(budget**0.5) // MULTIPLE, 1) * MULTIPLE
+  multiple = _multiple_of(predict_fn)
+  unit = math.lcm(multiple, TILE_MULTIPLE)
+  side = max(int(budget**0.5) // unit, 1) * unit
   height, width = (min(side, length) for length in image.shape[:2])
   # [height, width, 1]: a pyramid, whose weight is that of the nearer border.
   weight = np.minimum(_tent(height)[:, None], _tent(width)[None, :]).astype(np.float32)[..., None]
@@ -182,7 +213,7 @@ def predict_tiled(
   for top in window_starts(image.shape[0], height, overlap):
     for left in window_starts(image.shape[1], width, overlap):
       tile = np.s_[top : top + height, left : left + width]
-      probs = predict_fn(_pad(image[tile])[None])[0][:height, :width]
+      probs = predict_fn(_pad(image[tile], multiple)[None])[0][:height, :width]
       if total is None or norm is None:  # only now is the number of classes known
         total = np.zeros((*image.shape[:2], probs.shape[-1]), np.float32)
         norm = np.zeros((*image.shape[:2], 1), np.float32)

@@ -6,6 +6,7 @@ no longer there still predicts.
 
 import functools
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -16,18 +17,24 @@ from ssl_jax import build, parallel, parse_settings, run_folder
 from ssl_jax.data.dataset_stats import DatasetStats
 from ssl_jax.errors import UserError
 from ssl_jax.inference import cluster_matching, sliding_window
+from ssl_jax.inference.images import ImagePredictor
 from ssl_jax.settings import Inputs, Learning, Match, Settings
 from ssl_jax.training.checkpoint import Checkpoints
 from ssl_jax.types import Learner, PredictFn, TrainState
 
 
-def state_predict_fn(predict: Callable, state: TrainState, crop_size: Sequence[int]) -> PredictFn:
-  """The predictions of a state; for volumes in windows of the size that it was trained on."""
+def state_predict_fn(
+  predict: Callable, state: TrainState, crop_size: Sequence[int], multiple: int = 1
+) -> PredictFn:
+  """The predictions of a state; for volumes in windows of the size that it was trained on.
+
+  `multiple` is that of the sides of the network (Learner.multiple).
+  """
   # The compiled function takes the state as an argument, so that it serves all seeds.
   predict_fn = functools.partial(predict, state)
   if len(crop_size) == 3:
     return sliding_window.WindowedPredictor(predict_fn, crop_size)
-  return predict_fn
+  return ImagePredictor(predict_fn, multiple)
 
 
 def _mean(predict_fns: Sequence[PredictFn]) -> PredictFn:
@@ -37,7 +44,13 @@ def _mean(predict_fns: Sequence[PredictFn]) -> PredictFn:
   windowed = [f for f in predict_fns if isinstance(f, sliding_window.WindowedPredictor)]
   if len(windowed) == len(predict_fns) and len({tuple(f.window) for f in windowed}) == 1:
     return windowed[0]._replace(predict_fn=_mean([f.predict_fn for f in windowed]))
-  return lambda images: np.mean([predict_fn(images) for predict_fn in predict_fns], 0)
+  multiples = [f.multiple for f in predict_fns if isinstance(f, ImagePredictor)]
+
+  def mean(images: np.ndarray) -> np.ndarray:
+    return np.mean([predict_fn(images) for predict_fn in predict_fns], 0)
+
+  # An image is padded once, so that it fits all of them.
+  return ImagePredictor(mean, math.lcm(*multiples))
 
 
 def build_network(settings: Settings, stats: DatasetStats) -> Learner:
@@ -73,6 +86,7 @@ class TrainedNetwork:
     self._init = functools.partial(parallel.jit_init(learner.init), jax.random.key(0), example)
     self._predict = parallel.jit_predict(learner.predict)
     self._crop_size = settings.crop_size
+    self._multiple = learner.multiple
     # Whether the head finds clusters, which mean no class by themselves.
     self._matched = settings.match is not None
 
@@ -93,7 +107,8 @@ class TrainedNetwork:
   def cluster_predict_fn(self, folder: Path, step: int | str = 'last') -> tuple[PredictFn, int]:
     """As predict_fn, with clusters left as they are."""
     state = self.state(folder, step)
-    return state_predict_fn(self._predict, state, self._crop_size), int(state.step)
+    predict_fn = state_predict_fn(self._predict, state, self._crop_size, self._multiple)
+    return predict_fn, int(state.step)
 
   def state(self, folder: Path, step: int | str = 'last') -> TrainState:
     """The whole state of a checkpoint.

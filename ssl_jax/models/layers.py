@@ -118,10 +118,10 @@ def adaptive_mean(x: Float[Array, 'b *space c'], grid: int) -> Float[Array, 'b *
 def pad_to_multiple(x: Float[Array, 'b *space c'], multiple: int) -> Float[Array, 'b *more c']:
   """Pads at the bottom and right so that all sides are multiples; `crop_to` undoes it.
 
-  The edge pixels are repeated: to a network they look less foreign than black.
+  The image is reflected: to a network that looks less foreign than black, or than streaks.
   """
   missing = [-n % multiple for n in x.shape[1:-1]]
-  return jnp.pad(x, [(0, 0), *((0, n) for n in missing), (0, 0)], mode='edge')
+  return jnp.pad(x, [(0, 0), *((0, n) for n in missing), (0, 0)], mode='reflect')
 
 
 def crop_to(x: Float[Array, 'b *more c'], space: Sequence[int]) -> Float[Array, 'b *space c']:
@@ -193,14 +193,16 @@ class UpConv2(nn.Module):
     return out
 
 
-def batch_norm(train: bool, dtype: Any, name: str | None = None) -> nn.BatchNorm:
-  """Returns a batch normalization with the settings that all models here share.
+def batch_norm(
+  train: bool, dtype: Any, name: str | None = None, epsilon: float = 1e-5
+) -> nn.BatchNorm:
+  """Returns a batch normalization; all models here share its settings, most of them `epsilon`.
 
   Its statistics are float32 whatever `dtype` is.
   """
   # Flax's momentum is the fraction that is kept: 0.9 is torch's 0.1.
   return nn.BatchNorm(
-    use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=dtype, name=name
+    use_running_average=not train, momentum=0.9, epsilon=epsilon, dtype=dtype, name=name
   )
 
 

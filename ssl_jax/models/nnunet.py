@@ -66,6 +66,10 @@ class Model(nn.Module):
   dropout: float = 0.0
   dtype: Any = jnp.float32
 
+  def size_multiple(self) -> int:
+    """Returns what the sides of images are multiples of inside the network."""
+    return 2 ** (len(self.widths) - 1)
+
   @nn.compact
   def __call__(
     self,
@@ -82,7 +86,7 @@ class Model(nn.Module):
       raise UserError('model.widths is empty; give one width for each level.')
     dtype, space = jnp.dtype(self.dtype), x.shape[1:-1]
     # Each level but the first halves the sides.
-    x = pad_to_multiple(x, 2 ** (len(self.widths) - 1))
+    x = pad_to_multiple(x, self.size_multiple())
     skips = []
     for level, width in enumerate(self.widths):
       # Strided convolutions instead of pooling, as in nnU-Net.

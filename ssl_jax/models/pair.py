@@ -23,6 +23,16 @@ class Model(nn.Module):
   kwargs: Mapping[str, Any] = FrozenDict()
   dtype: Any = jnp.float32
 
+  def size_multiple(self) -> int:
+    """Returns what the sides of images are multiples of inside the two networks; 1: any size."""
+    # Without a parent: it is asked outside of `init` and `apply`.
+    network = self._build(parent=None)
+    return network.size_multiple() if hasattr(network, 'size_multiple') else 1
+
+  def _build(self, **given: Any) -> nn.Module:
+    given |= dict(num_classes=self.num_classes, dtype=self.dtype)
+    return build('models', self.of, self.kwargs, **given)
+
   @nn.compact
   def __call__(
     self,
@@ -35,10 +45,8 @@ class Model(nn.Module):
     Raises:
       UserError: if there is no such network, or it takes no such parameter.
     """
-    given = dict(num_classes=self.num_classes, dtype=self.dtype)
     # Flax gives the two modules different names, so each draws initial weights of its own.
-    first = build('models', self.of, self.kwargs, **given)
-    second = build('models', self.of, self.kwargs, **given)
+    first, second = self._build(), self._build()
     return {
       # The first is the one that predicts: metrics look at the head 'class'.
       'class': first(x, train, feature_dropout),

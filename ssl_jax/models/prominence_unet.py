@@ -40,6 +40,10 @@ class Model(nn.Module):
   dropout: float = 0.1
   dtype: Any = jnp.float32
 
+  def size_multiple(self) -> int:
+    """Returns what the sides of images are multiples of inside the network."""
+    return 4 ** len(self.widths)
+
   @nn.compact
   def __call__(
     self,
@@ -58,7 +62,7 @@ class Model(nn.Module):
 
     space = x.shape[1:-1]
     # Each level halves the sides twice, by a strided convolution and by pooling.
-    image = pad_to_multiple(x, 4 ** len(self.widths)).astype(dtype)
+    image = pad_to_multiple(x, self.size_multiple()).astype(dtype)
     x = conv(conv(image, self.stem, 'in_1', norm=False), self.stem, 'in_2', norm=False)
     skips = []
     for level, width in enumerate(self.widths):

@@ -35,6 +35,10 @@ class Model(nn.Module):
   dtype: Any = jnp.float32
   dropout: float = 0.0
 
+  def size_multiple(self) -> int:
+    """Returns what the sides of images are multiples of inside the network."""
+    return 2 ** (len(self.widths) - 1)
+
   @nn.compact
   def __call__(
     self,
@@ -58,7 +62,7 @@ class Model(nn.Module):
 
     space = x.shape[1:-1]
     # Each level but the first halves the sides; the padding is cut off again at the end.
-    x = pad_to_multiple(x, 2 ** (len(self.widths) - 1))
+    x = pad_to_multiple(x, self.size_multiple())
     skips = []
     for level, width in enumerate(self.widths[:-1]):
       x = block(x, width, f'down{level}')

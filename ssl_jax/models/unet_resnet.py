@@ -24,6 +24,10 @@ class Model(nn.Module):
   widths: Sequence[int] = (256, 128, 64, 32, 16)
   dtype: Any = jnp.float32
 
+  def size_multiple(self) -> int:
+    """Returns what the sides of images are multiples of inside the network."""
+    return 32
+
   @nn.compact
   def __call__(
     self,
@@ -38,7 +42,7 @@ class Model(nn.Module):
     """
     space, dtype = x.shape[1:3], jnp.dtype(self.dtype)
     # The last stage has stride 32.
-    x = pad_to_multiple(x, 32)
+    x = pad_to_multiple(x, self.size_multiple())
     backbone = Backbone(self.backbone, 32, dtype, name='backbone')
     # Skips of strides 2, 4, 8 and 16; x has stride 32.
     *skips, x = backbone(x, train, feature_dropout)

@@ -312,7 +312,9 @@ def _best_figures(settings: Settings) -> list[str]:
 def _predict_fn(training: _Training, state: TrainState) -> tuple[PredictFn, np.ndarray | None]:
   """The predict function of a state, and which class each of its clusters means (or None)."""
   # Volumes are predicted in windows of the crop size, images as a whole.
-  predict_fn = state_predict_fn(training.predict, state, training.settings.crop_size)
+  predict_fn = state_predict_fn(
+    training.predict, state, training.settings.crop_size, training.learner.multiple
+  )
   match = training.settings.match
   if match is None:
     return predict_fn, None

@@ -40,6 +40,16 @@ def warmed_up_decay(step: Step, decay: float) -> jax.Array:
   return jnp.minimum(1 - 1 / (step + 2), decay)
 
 
+def size_multiple(network: nn.Module) -> int:
+  """Returns what the sides of images are multiples of inside a network; 1 if it takes any.
+
+  A network with levels pads its images by itself, and says to which size in a method
+  `size_multiple()`.
+  """
+  method = getattr(network, 'size_multiple', None)
+  return method() if method else 1
+
+
 class _ByName(dict):
   """Views or heads by name; looking up one that does not exist tells the user which do."""
 
@@ -60,6 +70,7 @@ def make_learner(
   *,
   teacher: str = 'student',
   ema_decay: float = 0.0,
+  ema_batch_stats: bool = False,
   standardize: Callable[[jax.Array], jax.Array] = lambda images: images,
   heads: Mapping[str, int] | None = None,
   predicts: str | None = 'class',
@@ -75,6 +86,8 @@ def make_learner(
     optimizer: what turns gradients into updates.
     teacher: 'student', or 'ema' for its moving average, which then predicts as well.
     ema_decay: decay of that moving average; 0 keeps none.
+    ema_batch_stats: whether batch statistics are averaged with the parameters; otherwise the
+      average has the student's.
     standardize: images in [0, 1] -> what the network is shown.
     heads: name -> channels, for a network whose last channels are shared out among several heads.
     predicts: the head that `predict` returns; None returns all, as a dict.
@@ -157,10 +170,12 @@ def make_learner(
     student = {**state.student, **batch_stats, 'params': optax.apply_updates(params, updates)}
     ema = state.ema
     if ema is not None:
-      # ema = (1 - rate) * ema + rate * student, over weights and batch statistics.
+      # ema = (1 - rate) * ema + rate * student.
       rate = 1 - warmed_up_decay(state.step, ema_decay)
       moved: Any = optax.incremental_update(student, ema, rate)
-      ema = moved
+      # Tarvainen & Valpola average parameters. Statistics are averages already: over the last
+      # batches that the student has seen.
+      ema = moved if ema_batch_stats else {**moved, 'batch_stats': student['batch_stats']}
     # The norm is that of the raw gradient, before the optimizer may clip it.
     metrics |= figures | {'loss': total, 'grad_norm': optax.tree.norm(grads)}
     return TrainState(state.step + 1, student, ema, opt_state), metrics
@@ -202,7 +217,7 @@ def make_learner(
       outputs[name] = by_head if term.head is None else by_head[term.head]
     return outputs, batch_stats
 
-  return Learner(init, update, predict)
+  return Learner(init, update, predict, size_multiple(network))
 
 
 def _pass_of(name: str, term: Term) -> tuple:
