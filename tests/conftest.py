@@ -1,5 +1,7 @@
 """What several tests share: a place for compiled programs, a tiny config, a tiny finished run."""
 
+import importlib.util
+import mmap
 import os
 import runpy
 import sys
@@ -11,9 +13,24 @@ os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 CACHE = Path(os.environ.get('XDG_CACHE_HOME', Path.home() / '.cache')) / 'ssl_jax'
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(CACHE))
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.5')
-# Compiling is most of what tests do, and takes half as long without optimization. XLA_FLAGS='' in
-# the shell tests programs as a run compiles them.
-os.environ.setdefault('XLA_FLAGS', '--xla_backend_optimization_level=0')
+
+
+def _is_known_to_xla(flag: str) -> bool:
+  """Whether the library reads the flag; one that it does not know ends the process."""
+  folder = Path(importlib.util.find_spec('jaxlib').origin).parent
+  for path in folder.glob('*jax_common*'):
+    with path.open('rb') as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as library:
+      if library.find(flag.encode()) >= 0:
+        return True
+  return False
+
+
+# Compiling is most of what tests do. It takes half as long without optimization, and half of that
+# without the emitters of fusions. XLA_FLAGS='' in the shell tests programs as a run compiles them.
+if 'XLA_FLAGS' not in os.environ:
+  quick = {'xla_backend_optimization_level': '0', 'xla_cpu_use_fusion_emitters': 'false'}
+  known = [f'--{flag}={value}' for flag, value in quick.items() if _is_known_to_xla(flag)]
+  os.environ['XLA_FLAGS'] = ' '.join(known)
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402

@@ -92,6 +92,8 @@ def test_seeds_trained_together_equal_those_trained_apart(page, tmp_path):
   page.unlock()
   page.num_seeds, page.model.dropout, page.stages = 2, 0.3, ()
   page.update(steps=4, num_snapshots=2, checkpoint_every=3)
+  # SGD: Adam's first steps divide rounding errors by themselves.
+  page.optimizer = dict(name='sgd', lr=0.001, momentum=0.9)
   finals = {}
   for vmap_seeds in (True, False):
     page.vmap_seeds = vmap_seeds
