@@ -23,8 +23,9 @@ JITTER = dict(p=0.8, brightness=0.5, contrast=0.5)
 BLUR = dict(p=0.5, sigma=(0.1, 2.0))
 INTENSITY = dict(source='weak', jitter=JITTER, blur=BLUR)
 CUTMIX = dict(**INTENSITY, cutmix=dict(p=0.5, area=(0.1, 0.4)))
+RANDAUGMENT = dict(n=2, p=0.5, magnitude=(1, 9), solarize='falling')
 # As in uda_microscopy.py: rotated once more, then RandAugment.
-ROTATED = dict(source='weak', rotate=180.0, randaugment=dict(n=2, p=0.5, magnitude=(1, 9)))
+ROTATED = dict(source='weak', rotate=180.0, randaugment=RANDAUGMENT)
 SECOND = dict(source='unlabeled', **WEAK)
 
 METHODS = {  # the fields that each method's stage adds to the page

@@ -57,8 +57,8 @@ def get_config():
       rotate=180.0,
       # 1 - (1 - 0.5 / 9)^2: at least one of the two operations is a rotation that is done.
       rotate_p=0.108,
-      # 0.5 x 8 / 9: each of the two is done, and is no rotation.
-      randaugment=dict(n=2, p=0.444, magnitude=(1, 9)),
+      # 0.5 x 8 / 9: each of the two is done, and is no rotation. Solarize is that of UDA's code.
+      randaugment=dict(n=2, p=0.444, magnitude=(1, 9), solarize='falling'),
     ),
   )
 

@@ -29,7 +29,7 @@ def page():
   return config
 
 
-def fine_tuning(rounds, teacher, steps, lr, batch, min_voxels, agreement):
+def fine_tuning(rounds, teacher, steps, lr, batch, min_voxels, agreement, schedule='poly'):
   """Stages: the unlabeled volumes are labeled, and `teacher` fine-tuned on them, `rounds` times.
 
   Only volumes with `min_voxels` voxels of each organ are learned from, and from the second round on
@@ -43,6 +43,7 @@ def fine_tuning(rounds, teacher, steps, lr, batch, min_voxels, agreement):
     'steps': steps,
     'eval_every': steps,
     'optimizer.lr': lr,
+    'schedule.name': schedule,
     'batch': batch,
     'views': {stream: dict(source=stream) for stream in batch},  # no augmentations
     'methods.supervised.shown': tuple(batch),

@@ -61,7 +61,7 @@ class Generator(nn.Module):
 
     def norm_act(x: Array, name: str) -> Array:
       # One channel a group is instance normalization: no image depends on the others of its batch.
-      return jax.nn.gelu(GroupNorm(1, name=name)(x))
+      return jax.nn.gelu(GroupNorm(1, name=name)(x), approximate=False)
 
     # [B, latent] -> [B, 4, 4, widths[0]]
     x = Dense(16 * self.widths[0], dtype=dtype, name='begin')(z).reshape(len(z), 4, 4, -1)

@@ -58,7 +58,7 @@ class Model(nn.Module):
       # A bias only where no normalization would subtract it again.
       x = Conv(width, 3, stride, use_bias=not norm, dtype=dtype, name=name)(x)
       x = batch_norm(train, dtype, f'{name}_norm')(x) if norm else x
-      return jax.nn.gelu(x)
+      return jax.nn.gelu(x, approximate=False)
 
     space = x.shape[1:-1]
     # Each level halves the sides twice, by a strided convolution and by pooling.
@@ -86,7 +86,7 @@ class Model(nn.Module):
         x = conv(x, width, f'up{level}_{i}')
       # The skip a second time, and up to the size of the level.
       x = UpConv2(width, dtype=dtype, name=f'grow{level}')(jnp.concatenate([x, skip], -1))
-      x = jax.nn.gelu(batch_norm(train, dtype, f'grow{level}_norm')(x))
+      x = jax.nn.gelu(batch_norm(train, dtype, f'grow{level}_norm')(x), approximate=False)
     # At full size the image is shown again, so that borders can follow its pixels.
     for i in (1, 2):
       x = conv(jnp.concatenate([x, image], -1), self.stem, f'out_{i}', norm=False)
