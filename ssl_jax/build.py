@@ -192,7 +192,6 @@ def gan_learner(
     clip=game.clip,
     critics=game.critics,
     ema_decay=learning.ema_decay,
-    ema_batch_stats=learning.ema_batch_stats,
     standardize=stats.standardize,
   )
 
