@@ -6,7 +6,8 @@ Run:  python main.py --config=configs/fixmatch_lisc.py [--config.data.root=FOLDE
 Score: of a shorter run with ResNet-18, three seeds (README): control 77.5, FixMatch 77.2 mIoU,
 -0.30 [-0.59, +0.00], no difference shown.
 
-Views and losses are the paper's. Without ImageNet's weights all layers have one learning rate.
+Views and losses follow the paper (docs/fidelity.md says where not); images are scored at their own
+size. Without ImageNet's weights all layers have one learning rate.
 """
 
 from configs.lib import white_blood_cells

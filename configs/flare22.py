@@ -1,7 +1,8 @@
 r"""Thirteen organs in CT: a teacher, pseudo-labels with 2000 voxels of each organ, fine-tuning.
 
-Gao, Xu, Fei, "A Pseudo-labeling Approach to Semi-supervised Organ Segmentation" (FLARE22), as they
-ran it. Their epochs (1600 and 40) of two crops of two volumes a step are steps here.
+Gao, Xu, Fei, "A Pseudo-labeling Approach to Semi-supervised Organ Segmentation" (FLARE22). Their
+epochs (1600 and 40) of two crops of two volumes a step are steps here; docs/fidelity.md says where
+else this differs from the paper.
 Data: 50 labeled volumes (images/ and masks/, class ids in the order of TABLE_4), 2000 unlabeled
 ones, and a test laid out like the labeled ones.
 Run:  python main.py --config=configs/flare22.py --config.data.labeled=DIR \
@@ -91,7 +92,8 @@ def get_config(rounds='1'):
       lr=5e-5,
       # The paper's (1 - epoch/500)^0.9 ends at 0.93 after the 40 epochs: as good as constant.
       schedule='constant',
-      # As many volumes a step as the teacher's training has.
+      # As many volumes a step as the teacher's training has. Both kinds have half of the loss; in
+      # the paper, which mixes all volumes, the labeled ones are 7 %.
       batch=dict(labeled=1, pseudo=3),
       min_voxels=2000,
       agreement=0.9,

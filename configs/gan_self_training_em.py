@@ -6,7 +6,7 @@ round before labeled: of training images ('real'), or of generated images as wel
 Data: the folder em_vnc in --config.data.root: sections of a nerve cord.
 Run:  python main.py --config=configs/gan_self_training_em.py --config.data.root=FOLDER
       python -m ssl_jax.table runs/gan_self_training_em
-      --config=configs/gan_self_training_em.py:full is the size of the paper, for a GPU.
+      --config=configs/gan_self_training_em.py:full has the paper's size of crops, for a GPU.
 Time: an hour on two cores.
 Score: round 0 finds 58 % of the missing mitochondria, the second round of 'real' 66 %, +7.34
 [+4.91, +9.78]; Dice on the test is unchanged, and generated images hurt (docs/results.md).
@@ -31,7 +31,7 @@ SIZES = {
     gan_batch=8,
     gan_steps=2000,
   ),
-  # Crops and networks of the paper, for a GPU.
+  # For a GPU. The size of the crops is the paper's; it gives none of the other numbers.
   'full': dict(
     crop_size=(256, 256),
     steps=20_000,
@@ -71,7 +71,7 @@ def get_config(size='small'):
   prominence = (0.03, 0.02, 0.01)  # fraction of a crop that must be marked, by round
   config.views = dict(labeled=rounds.labeled_view(prominence[0]))
 
-  # Methods: the moving average of the student predicts.
+  # Methods: the moving average of the student predicts; the paper has none.
   config.methods = dict(supervised=dict(weight=1.0, dice=1.0, shown=('labeled',)))
   config.teacher = 'ema'
   config.ema_decay = 0.97

@@ -36,12 +36,14 @@ def get_config():
 
   # Methods: mutual information, for both heads.
   config.methods = dict(iic=dict(weight=1.0, radius=10, marginal=1.0, over='over'))
+  # Ten is ours: the paper's figure 6e shows four.
   config.heads = dict(over=10)
   config.match = dict(head='class', how='one-to-one')
 
   # Network and optimizer.
   microscopy.use_published_unet(config)
   config.optimizer.update(name='rmsprop', lr=0.01, momentum=0.0)
+  # The paper has 10 epochs, and does not say of how many crops.
   config.steps = 1000
   config.eval_every = 1000
 

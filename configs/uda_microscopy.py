@@ -7,8 +7,10 @@ Time: days on two cores; for an accelerator, not yet run at this size. methods_m
 two cores can do.
 
 The U-Net as first published with Dice, one labeled and one unlabeled image a step, inputs scaled by
-minimum and maximum of the training images. A fifth of these chooses the checkpoints with the best
-supervised loss (P1 and P3 of the table) and with the best total loss (P2 and P4).
+minimum and maximum of the training images. Validation images choose the checkpoints with the best
+supervised loss (P1 and P3 of the table) and with the best total loss (P2 and P4): those of
+BBBC039's own list where it is there, else a fifth of the training images. docs/fidelity.md says
+where this differs from the paper.
 """
 
 from configs.lib import microscopy
@@ -41,6 +43,7 @@ def get_config():
   config = microscopy.page()
 
   # Data: each stage sets the data set and data.labeled.
+  # Lists of the data set itself (BBBC039) go before this fifth.
   config.data.val = 0.2
   config.batch = dict(labeled=1, unlabeled=1)
   config.crop_size = (512, 512)
@@ -48,7 +51,8 @@ def get_config():
   config.watch_losses = True  # the checkpoints are chosen by them
 
   # Views. Of the nine operations of the paper's RandAugment, each drawn twice and done with
-  # probability 0.5, one rotates and eight change the intensities.
+  # probability 0.5, one rotates and eight change the intensities. The paper augments strongly first
+  # and then weakly; here the strong view is made of the weak one.
   config.views = dict(
     labeled=dict(source='labeled', **WEAK),
     weak=dict(source='unlabeled', **WEAK),
@@ -70,6 +74,7 @@ def get_config():
 
   # Network and optimizer.
   microscopy.use_published_unet(config)
+  # The paper has 100 epochs and a "step-based" schedule; these numbers are ours.
   config.schedule.update(name='step', at=(0.5, 0.75), factor=0.1)
   config.steps = 10_000
   config.checkpoint_every = 500

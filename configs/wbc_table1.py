@@ -1,6 +1,7 @@
 r"""Tables 1 and 2 of Luu et al. under the paper's protocol: 30 x 3 cells of five seeds.
 
 The paper chooses the best epoch on the images on which it reports; wbc_table1_honest.py does not.
+docs/fidelity.md says where this page differs from the paper and its code.
 Data: the white blood cells of Zheng 1, Zheng 2 and LISC, with the masks and copies of images as
 published. The backbones begin with ImageNet's weights: torchvision's, saved as FOLDER/resnet50.pth
 and so on. From random weights: --config.optimizer.lr=0.009 --config.optimizer.head_lr_multiplier=1.

@@ -25,8 +25,10 @@ def page():
   )
 
   # Methods. These numbers are ours: of mu the paper says only that it is above one half, and of
-  # delta and rho which is the larger. Reverse cross-entropy is up to 9.2 (minus the log of
-  # target_clip), and with lambda_u=1 it drowns the labels.
+  # delta and rho which is the larger. Temperature and alpha are MixMatch's, and the clips are those
+  # of the symmetric cross-entropy's authors. lambda_u is ours too: the paper's equation 5 adds the
+  # unlabeled losses with the weight 1, but reverse cross-entropy is up to 9.2 (minus the log of
+  # target_clip), and so drowns the labels.
   config.methods = dict(
     hydramix=dict(
       temperature=0.5,
@@ -43,7 +45,8 @@ def page():
     )
   )
 
-  # Network and optimizer.
+  # Network and optimizer. The paper says no more than "WideResNet", so it is the published one, of
+  # Zagoruyko & Komodakis; variant='mixmatch' is that of MixMatch's code, with as many parameters.
   config.model = dict(name='hydra', depth=28, width=2, classify=(128, 64, 32), locate=(128, 32))
   config.schedule.update(name='cosine', end=0.01)
   config.steps = 10_000

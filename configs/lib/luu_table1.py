@@ -28,7 +28,7 @@ STEPS = {  # of SupOnly, of SupOnly with FixMatch, of ST++'s first student, of t
   'zheng2': dict(supervised=200, fixmatch=300, first=600, last=700),
   'lisc': dict(supervised=600, fixmatch=1000, first=1800, last=2400),
 }
-"""The paper's numbers of updates."""
+"""The numbers of updates of the paper's code."""
 
 
 def stages(honest):
@@ -40,7 +40,7 @@ def stages(honest):
   result = []
   for network, backbone in PUBLISHED:
     model = {'model.name': network, 'model.backbone': backbone}
-    # The paper gives its head the learning rate of the backbone, not ten times as much.
+    # The paper's code gives its head the learning rate of the backbone, not ten times as much.
     if network == 'deeplabv2':
       model['optimizer.head_lr_multiplier'] = 1.0
     for way in ('without', 'with'):

@@ -31,7 +31,10 @@ FIGURES = {  # table: what it shows
 
 
 def labeled_view(min_fraction):
-  """A crop of which at least this fraction is marked, or the best of four tries."""
+  """A crop of which at least this fraction is marked: the first of four tries that is.
+
+  Where none is, it is the last one, and its labels are ignored.
+  """
   # Crops of background alone would teach little.
   return dict(CROP, prominence=dict(min_fraction=min_fraction, tries=4))
 

@@ -5,14 +5,15 @@ Gao, Xu, Fei, "A Pseudo-labeling Approach to Semi-supervised Organ Segmentation"
 
 from ssl_jax import settings
 
-# Sigma is in voxels; mean, std and offset are fractions of the window of raw values.
+# Sigma is in voxels, the same along all axes; mean, std and offset are fractions of the window of
+# raw values. Noisy and shifted values are clipped to [0, 1], which the paper does not do.
 INTENSITY = dict(
   blur=dict(p=0.1, sigma=(0.5, 1.15)),
   noise=dict(p=0.1, mean=(0.0, 0.5), std=(0.0, 1.0)),
   gamma=dict(p=0.1, power=(0.5, 2.5)),
   shift=dict(p=0.1, offset=(0.0, 0.3)),
 )
-"""Changes of intensity of a view."""
+"""Changes of intensity of a view, with the ranges of the paper."""
 
 FLIPS = dict(flip=0.2, flip_vertical=0.2)
 

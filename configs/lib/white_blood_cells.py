@@ -13,7 +13,7 @@ SETS = {
   # A pair of equal numbers is a fixed factor: here contrast is always doubled.
   'lisc': dict(side=SIDE, threshold=0.95, unlabeled=8, jitter_p=0.4, contrast=(2.0, 2.0)),
 }
-"""What the paper has for each set: crops, FixMatch's threshold and batch, and strong views."""
+"""What the paper's code has for each set: crops, FixMatch's threshold and batch, strong views."""
 
 
 def weak(name):
@@ -117,7 +117,8 @@ def fixmatch_stages():
 def student(name, labeled, pseudo):
   """The fields that add pseudo-labeled images to a supervised page, so many of each a step.
 
-  The paper has as many of both, by repeating the labeled ones.
+  The paper's code shuffles one list, in which the labeled images are repeated until they are 50 to
+  57 % of it; here each step has the same number of each.
   """
   return {
     'methods.supervised.shown': ('labeled', 'pseudo'),
