@@ -18,8 +18,8 @@ RATES = {8: (12, 24, 36), 16: (6, 12, 18), 32: (3, 6, 9)}
 class Model(nn.Module):
   """Images [B, H, W, C] of any size -> float32 logits [B, H, W, num_classes].
 
-  `rates` are the dilations of the pyramid, by default RATES; `dropout` drops single values after
-  the pyramid and before the classifier. With a ResNet-50 it has 40,347,555 parameters, with a
+  `rates` are the dilations of the pyramid, by default RATES; `dropout` drops whole channels after
+  the pyramid and single values before the classifier. With a ResNet-50 it has 40,347,555 parameters, with a
   ResNet-101 59,339,683 (three channels and three classes).
   """
 
@@ -49,9 +49,10 @@ class Model(nn.Module):
       # Every layer but the last has this form.
       return ConvNormAct(features, kernel, dilation=rate, dtype=dtype, name=name)(x, train)
 
-    def dropout(x: Array, rate: float) -> Array:
-      # Single values, as in the authors' code; not whole channels.
-      return nn.Dropout(rate, deterministic=not train)(x)
+    def dropout(x: Array, rate: float, whole: bool) -> Array:
+      # As ST++'s code: whole channels after the pyramid, single values before the classifier.
+      axes = (1, 2) if whole else ()
+      return nn.Dropout(rate, broadcast_dims=axes, deterministic=not train)(x)
 
     size = x.shape[1:3]
     backbone = Backbone(self.backbone, self.output_stride, dtype, name='backbone')
@@ -66,14 +67,14 @@ class Model(nn.Module):
     pooled = layer(high.mean((1, 2), keepdims=True), 'aspp_pool', kernel=1)
     pyramid.append(jnp.broadcast_to(pooled, pyramid[0].shape))
     high = layer(jnp.concatenate(pyramid, axis=-1), 'aspp_project', kernel=1)
-    high = dropout(high, self.dropout[0])
+    high = dropout(high, self.dropout[0], whole=True)
 
     # The decoder: coarse features are brought to the size of the fine ones.
     high = resize_linear(high, low.shape[1:3], self.align_corners)
     # Few channels, so that the fine features do not outweigh the others (section 3.1 of the paper).
     low = layer(low, 'low_level', features=48, kernel=1)
     x = layer(jnp.concatenate([low, high], axis=-1), 'fuse_1')
-    x = dropout(layer(x, 'fuse_2'), self.dropout[1])
+    x = dropout(layer(x, 'fuse_2'), self.dropout[1], whole=False)
     # Float32 even where the layers before it are in half precision.
     logits = Conv(self.num_classes, 1, kernel_init=lecun_normal, name='head')(x)
     return resize_linear(logits, size, self.align_corners)
