@@ -36,6 +36,8 @@ def _page(folder, **changes):
     stage |= {key: value for key, value in few.items() if key in stage}
   stages['labels2'] |= dict(agreement=0.5)
   stages['tuned2-organs'] |= dict(batch=2, overlap=0.5, blend='gaussian')
+  # The page's are of thirteen organs.
+  stages['tuned2-organs'] |= dict(tolerance={'bright': 2.0, 'dark': 2.0}, truth_slices=())
   config.stages, config.table = tuple(stages[name] for name in STAGES), ()
   return config.lock()
 
@@ -194,6 +196,10 @@ def test_new_volumes_have_the_masks_that_were_scored(finished, tmp_path, capsys)
     (dict(overlap=1.0), 'overlap'),
     (dict(batch=0), 'batch'),
     (dict(blend='mean'), 'constant, gaussian'),
+    (dict(tolerance={'brigth': 1.0}), r"'brigth', which is no class.*bright"),
+    (dict(tolerance={'bright': 0}), 'not a length in mm'),
+    (dict(tolerance=-1.0), 'not a length in mm'),
+    (dict(truth_slices=('aorta',)), "'aorta', which is no class"),
   ],
 )
 def test_windows_that_cannot_be_are_refused_before_the_first_step(

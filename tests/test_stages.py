@@ -334,8 +334,9 @@ def test_clusters_get_their_classes_from_training_images_alone(tmp_path):
     assert table.shape == (3, 3)
     # What was scored, and what anybody predicts later, is the matched network.
     image = dataset_stats.to_float(splits.test[0]['image'])
-    padded = np.pad(image, [(0, -s % 32) for s in image.shape[:2]] + [(0, 0)], mode='edge')
     predict_fn, _ = network.predict_fn(own)
+    margin = [(0, -side % predict_fn.multiple) for side in image.shape[:2]]
+    padded = np.pad(image, [*margin, (0, 0)], mode='reflect')
     mask = np.asarray(predict_fn(padded[None]))[0, : image.shape[0], : image.shape[1]].argmax(-1)
     written = own / 'test' / 'masks' / f'{splits.test[0]["name"]}.png'
     np.testing.assert_array_equal(np.asarray(Image.open(written)), mask)

@@ -68,7 +68,8 @@ class Model(nn.Module):
 
   def size_multiple(self) -> int:
     """Returns what the sides of images are multiples of inside the network."""
-    return 2 ** (len(self.widths) - 1)
+    # Each level but the first halves the sides. (Without any the network is refused later.)
+    return 2 ** max(len(self.widths) - 1, 0)
 
   @nn.compact
   def __call__(
@@ -85,7 +86,6 @@ class Model(nn.Module):
     if not self.widths:
       raise UserError('model.widths is empty; give one width for each level.')
     dtype, space = jnp.dtype(self.dtype), x.shape[1:-1]
-    # Each level but the first halves the sides.
     x = pad_to_multiple(x, self.size_multiple())
     skips = []
     for level, width in enumerate(self.widths):

@@ -37,7 +37,8 @@ class Model(nn.Module):
 
   def size_multiple(self) -> int:
     """Returns what the sides of images are multiples of inside the network."""
-    return 2 ** (len(self.widths) - 1)
+    # Each level but the first halves the sides. (Without any the network is refused later.)
+    return 2 ** max(len(self.widths) - 1, 0)
 
   @nn.compact
   def __call__(
@@ -61,7 +62,7 @@ class Model(nn.Module):
       return x
 
     space = x.shape[1:-1]
-    # Each level but the first halves the sides; the padding is cut off again at the end.
+    # Cut off again at the end.
     x = pad_to_multiple(x, self.size_multiple())
     skips = []
     for level, width in enumerate(self.widths[:-1]):
