@@ -19,8 +19,8 @@ class Model(nn.Module):
   """Images [B, H, W, C] of any size -> float32 logits [B, H, W, num_classes].
 
   `rates` are the dilations of the pyramid, by default RATES; `dropout` drops whole channels after
-  the pyramid and single values before the classifier. With a ResNet-50 it has 40,347,555 parameters, with a
-  ResNet-101 59,339,683 (three channels and three classes).
+  the pyramid and single values before the classifier. With a ResNet-50 it has 40,347,555
+  parameters, with a ResNet-101 59,339,683 (three channels and three classes).
   """
 
   num_classes: int
