@@ -34,8 +34,8 @@ class ImagePredictor(NamedTuple):
   predict_fn: PredictFn
   multiple: int
 
-  def __call__(self, images: Float[np.ndarray, 'b h w c']) -> Any:
-    """Returns the class probabilities of images of one size."""
+  def __call__(self, images: Float[np.ndarray, 'b *shape']) -> Any:
+    """Returns the class probabilities of images of one size; a GAN's images of random vectors."""
     return self.predict_fn(images)
 
 
