@@ -234,7 +234,7 @@ class Learning:
     0.0, "Decay of the moving average of the student's weights; 0: none is kept.", 0.0, 1.0
   )
   ema_batch_stats: bool = _field(
-    False, "Whether the average covers batch statistics too; otherwise it has the student's."
+    True, "Whether the average covers batch statistics too; otherwise it has the student's."
   )
   precision: str = _field('float32', 'Precision of the network.', choices=PRECISIONS)
   normalize: str = _field(

@@ -254,6 +254,7 @@ PARAMETERS = {
   'hydramix_crchisto': 5_468_871,
   'iic_microscopy': 31_031_308,
   'methods_microscopy': 1_035_794,
+  'formula_choices': 121_186,
   'quickstart': 121_186,
   'uda_microscopy': 31_030_658,
   'wbc_study': 1_035_947,

@@ -135,6 +135,5 @@ def test_two_steps_are_finite_and_move_the_student_alone(name, network, teacher,
   changed = jax.tree.map(lambda a, b: not np.array_equal(a, b), initial['params'], second['params'])
   assert all(jax.tree.leaves(changed))
   if teacher == 'ema':  # it follows the student (decay 1/2) and no gradient of its own
-    params = (student['params'] for student in (initial, first, second))
-    expected = jax.tree.map(lambda a, b, c: (a + b) / 4 + c / 2, *params)
-    chex.assert_trees_all_close(states[-1].ema['params'], expected, rtol=1e-4, atol=1e-5)
+    expected = jax.tree.map(lambda a, b, c: (a + b) / 4 + c / 2, initial, first, second)
+    chex.assert_trees_all_close(states[-1].ema, expected, rtol=1e-4, atol=1e-5)

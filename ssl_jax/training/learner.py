@@ -70,7 +70,7 @@ def make_learner(
   *,
   teacher: str = 'student',
   ema_decay: float = 0.0,
-  ema_batch_stats: bool = False,
+  ema_batch_stats: bool = True,
   standardize: Callable[[jax.Array], jax.Array] = lambda images: images,
   heads: Mapping[str, int] | None = None,
   predicts: str | None = 'class',
@@ -173,8 +173,9 @@ def make_learner(
       # ema = (1 - rate) * ema + rate * student.
       rate = 1 - warmed_up_decay(state.step, ema_decay)
       moved: Any = optax.incremental_update(student, ema, rate)
-      # Tarvainen & Valpola average parameters. Statistics are averages already: over the last
-      # batches that the student has seen.
+      # Tarvainen & Valpola average parameters alone, but their teacher predicts in training mode,
+      # with the statistics of its own batch. Ours uses running statistics; the student's do not fit
+      # averaged parameters while these still change fast (docs/results.md has the figures).
       ema = moved if ema_batch_stats else {**moved, 'batch_stats': student['batch_stats']}
     # The norm is that of the raw gradient, before the optimizer may clip it.
     metrics |= figures | {'loss': total, 'grad_norm': optax.tree.norm(grads)}
