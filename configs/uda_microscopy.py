@@ -68,7 +68,8 @@ def get_config():
 
   # Methods.
   config.methods = dict(
-    supervised=dict(weight=1.0, dice=1.0, cross_entropy=0.0),
+    # Dice as the paper's reference (V-Net) has it: squares in the denominator.
+    supervised=dict(weight=1.0, dice=1.0, cross_entropy=0.0, dice_squared=True, dice_smooth=1e-5),
     uda=dict(divergence='kl', weight=1.0, ramp_up_steps=0),
   )
 
