@@ -64,7 +64,9 @@ def test_fields_and_stages_of_a_command_are_there(words):
       only = value
     elif flag.startswith('--config.'):
       fields[flag.removeprefix('--config.')] = value
-  config = runpy.run_path(str(ROOT / file))['get_config']()
+  # PAGE:WORD gives the page a word, as in flare22.py:2.
+  file, _, word = file.partition(':')
+  config = runpy.run_path(str(ROOT / file))['get_config'](*([word] if word else []))
   for field, text in fields.items():
     *path, last = field.split('.')
     section = config
