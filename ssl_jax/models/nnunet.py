@@ -56,6 +56,9 @@ class Block(nn.Module):
 class Model(nn.Module):
   """Images [B, *space, C] of any size -> float32 logits [B, *space, num_classes].
 
+  An image whose sides are not multiples of `size_multiple()` is reflected at the bottom and right,
+  and the logits are cut to its own size.
+
   Each of `widths` is a level, half as large as the one before. With `residual=True` and the widths
   below it has 31,419,406 parameters for one channel and 14 classes in 3-D (as for FLARE22).
   """

@@ -28,6 +28,9 @@ from ssl_jax.models.layers import (
 class Model(nn.Module):
   """Images [B, *space, C] of any size -> float32 logits [B, *space, num_classes].
 
+  An image whose sides are not multiples of `size_multiple()` is reflected at the bottom and right,
+  and the logits are cut to its own size.
+
   `widths` are those of the levels, each of which makes the sides a quarter as long; `stem` is the
   width of the stages before the first level and after the last; `dropout` ends each level on the
   way down. `widths=(64, 128, 256)` with `stem=32` has 5,174,562 parameters (one channel, two

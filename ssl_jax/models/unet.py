@@ -23,6 +23,9 @@ from ssl_jax.models.layers import (
 class Model(nn.Module):
   """Images [B, *space, C] of any size -> float32 logits [B, *space, num_classes].
 
+  An image whose sides are not multiples of `size_multiple()` is reflected at the bottom and right,
+  and the logits are cut to its own size.
+
   Each of `widths` is a level, half as large as the one before; convolutions are padded so that the
   output has the size of the input. `norm='none'` is the network as first published (31,030,658
   parameters for one channel and two classes; 31,037,763 for three and three with `norm='batch'`).

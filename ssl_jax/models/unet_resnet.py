@@ -15,6 +15,9 @@ from ssl_jax.models.resnet import Backbone
 class Model(nn.Module):
   """Images [B, H, W, C] of any size -> float32 logits [B, H, W, num_classes].
 
+  An image whose sides are not multiples of `size_multiple()` is reflected at the bottom and right,
+  and the logits are cut to its own size.
+
   `widths` are those of the expanding path, from stride 16 to stride 1. With a ResNet-34 it has
   24,436,369 parameters for three channels and one class, as the usual PyTorch one.
   """
