@@ -459,6 +459,7 @@ RUNS = [  # page, stages, whether it is slow
   ('gan_self_training_em', '*', True),
   ('wbc_study', 'zheng1-all-*', True),
   ('quickstart', '*', True),
+  ('formula_choices', '*', True),
   ('hippocampus', '*', True),
   ('flare22', '*', True),
   ('hydramix_crchisto', '50-*', True),
