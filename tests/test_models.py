@@ -71,7 +71,7 @@ FLAX_INITIALIZERS = {
 
 
 @pytest.mark.parametrize('name', FLAX_INITIALIZERS)
-def test_flat_draws_equal_those_of_flax_to_the_bit(name):
+def test_flat_draws_equal_those_of_flax(name):
   """For kernels of 2-D and 3-D convolutions, of transposed ones, and of dense layers."""
   shapes = [(7, 7, 3, 16), (1, 1, 8, 5), (2, 2, 8, 4), (3, 3, 3, 2, 6), (37, 5)]
   ours, theirs = (
@@ -79,7 +79,9 @@ def test_flat_draws_equal_those_of_flax_to_the_bit(name):
     for draw in FLAX_INITIALIZERS[name]
   )
   key = jax.random.key(3)
-  chex.assert_trees_all_equal(ours(key), theirs(key))
+  # To the bit with JAX 0.10. With 0.12 and without optimization, as tests compile, the last bit of
+  # a normal draw can depend on its shape.
+  chex.assert_trees_all_close(ours(key), theirs(key), rtol=2.5e-7, atol=0)
 
 
 def test_every_kernel_is_drawn_flat():
