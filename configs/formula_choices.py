@@ -6,7 +6,7 @@ Data: synthetic cells of another seed than the quickstart's, so that no reported
 folder may take their place.
 Run:  python main.py --config=configs/formula_choices.py:average
       python main.py --config=configs/formula_choices.py:dice
-Time: ten minutes each on two cores. Figures: docs/results.md, "Choices among formulas".
+Figures: docs/results.md, "Choices among formulas".
 """
 
 from ssl_jax import settings

@@ -2,7 +2,7 @@
 
 Data: made by the program; the numbers say nothing about real cells.
 Run:  python main.py
-Time: two minutes of training on two CPU cores.
+Time: a few minutes on two CPU cores.
 Score: "No difference shown for fixmatch: +2.93 [-4.91, +10.78] points of test mIoU against the
 supervised control", over three seeds (README).
 """

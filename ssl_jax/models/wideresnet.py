@@ -33,6 +33,11 @@ VARIANTS = {
 """The network as Zagoruyko & Komodakis published it, and as MixMatch's authors' code has it."""
 
 
+def _activation(x: Array, slope: float) -> Array:
+  # Not a leaky ReLU of slope 0, whose gradient at 0 is another.
+  return jax.nn.leaky_relu(x, slope) if slope else jax.nn.relu(x)
+
+
 def _variant(name: str) -> Variant:
   """The variant of a name.
 
@@ -60,7 +65,7 @@ class Block(nn.Module):
 
     def activate(x: Array, name: str) -> Array:
       # Normalization and activation come before each convolution ("pre-activation").
-      return jax.nn.leaky_relu(batch_norm(train, self.dtype, name, epsilon)(x), slope)
+      return _activation(batch_norm(train, self.dtype, name, epsilon)(x), slope)
 
     y = activate(x, 'bn1')
     # Where the shape changes, the shortcut starts after the activation, as published.
@@ -70,8 +75,9 @@ class Block(nn.Module):
       shortcut = Conv(self.width, 1, self.stride, dtype=self.dtype, name='shortcut')(start)
     elif self.first and not activated_shortcuts:
       shortcut = y
-    # Padded by one row and column, the first output is that of the padding alone; without it, the
-    # others begin one pixel later. Odd sides are padded on both sides in either way.
+    # At stride 2 SAME centres the kernel on pixels 1, 3, ... of an even side, our convolution on 0,
+    # 2, ...: a row and a column of zeros in front move it by one, and the first output, which is
+    # centred on them, is dropped. On odd sides the two agree.
     later = [0 if padded_before or self.stride == 1 or side % 2 else 1 for side in x.shape[1:3]]
     if any(later):
       y = jnp.pad(y, [(0, 0), *((n, 0) for n in later), (0, 0)])
@@ -122,7 +128,7 @@ class Backbone(nn.Module):
         x = block(x, train)
     # Blocks end without normalization and activation, so that the last one needs them here.
     x = batch_norm(train, dtype, 'bn', variant.epsilon)(x)
-    x = jax.nn.leaky_relu(x, variant.slope)
+    x = _activation(x, variant.slope)
     return DropChannels()(x, feature_dropout)
 
 
