@@ -3,10 +3,8 @@
 import functools
 import json
 import math
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,10 +14,10 @@ from flax import linen as nn
 from ssl_jax import parse_settings, registry, types
 from ssl_jax.data import modifiers, replay_buffer, stream
 from ssl_jax.data.dataset_stats import DatasetStats
-from ssl_jax.errors import UserError
-from ssl_jax.models import discriminator, generator
+from ssl_jax.io import user_cache
+from ssl_jax.models import backbones, discriminator, efficientnet_lite, generator
 from ssl_jax.settings import Data, DropInstances, Gan, Inputs, Learning, Model
-from ssl_jax.training import gan, optimizers, pretrained
+from ssl_jax.training import gan, optimizers, published_weights
 from ssl_jax.training.learner import make_learner
 from ssl_jax.views import recipes
 
@@ -123,16 +121,48 @@ def network(learning: Learning, stats: DatasetStats) -> nn.Module:
   # Heads are groups of channels of one output, which the learner splits.
   outputs = sum(heads(learning, len(stats.classes)).values())
   given = {'num_classes': outputs, 'dtype': learning.precision}
-  return registry.build('models', learning.model.name, learning.model.kwargs, **given)
+  kwargs = dict(learning.model.kwargs)
+  fields = registry.parameters('models', learning.model.name)
+  if 'frozen' in fields and kwargs.get('frozen') is None:
+    kwargs['frozen'] = _frozen_by_default(learning.model)
+  return registry.build('models', learning.model.name, kwargs, **given)
+
+
+def backbone_of(model: Model) -> str | None:
+  """The name of a network's backbone, as the page or the network's file has it; None without."""
+  backbone = model.kwargs.get('backbone')
+  if backbone is not None:
+    return backbone
+  parameter = registry.parameters('models', model.name).get('backbone')
+  return parameter.default if parameter else None
+
+
+def _frozen_by_default(model: Model) -> bool:
+  """Whether a backbone keeps the statistics of its batch normalization, where no field says it.
+
+  Those of an EfficientNet are kept where its weights are pretrained: few images change them for
+  the worse. Random weights need statistics of their own; ResNets learn theirs, as in the papers.
+  """
+  backbone = backbone_of(model)
+  if model.pretrained is None or backbone not in efficientnet_lite.COEFFICIENTS:
+    return False
+  return model.pretrained != published_weights.IMAGENET or published_weights.exist_for(backbone)
 
 
 def optimizer(
-  learning: Learning, steps: int, lr_multiplier: float = 1.0
+  learning: Learning,
+  steps: int,
+  lr_multiplier: float = 1.0,
+  learns: Callable[[Any], Any] | None = None,
 ) -> optax.GradientTransformation:
-  """The optimizer with its schedule over `steps` updates."""
+  """The optimizer with its schedule over `steps` updates.
+
+  `learns` tells for the parameters of a network which of them learn; without it all do.
+  """
   # The multiplier scales the peak; warmup and decay keep their shape.
   lr = lr_multiplier * learning.optimizer.lr
-  return optimizers.make(learning.optimizer, optimizers.schedule(learning.schedule, lr, steps))
+  shape = optimizers.schedule(learning.schedule, lr, steps)
+  return optimizers.make(learning.optimizer, shape, learns)
 
 
 def learner(
@@ -151,12 +181,15 @@ def learner(
   if methods:
     for name, kwargs in learning.methods.items():
       built[name] = registry.build('methods', name, kwargs)
+  net = network(learning, stats)
+  # Only where something is fixed, so that the state of the optimizer has no needless part.
+  learns = functools.partial(backbones.learning_mask, net) if getattr(net, 'fixed', 0) else None
   return make_learner(
-    network(learning, stats),
+    net,
     built,
     inputs.views,
     inputs.crop_size,
-    optimizer(learning, steps),
+    optimizer(learning, steps, learns=learns),
     teacher=learning.teacher,
     ema_decay=learning.ema_decay,
     ema_batch_stats=learning.ema_batch_stats,
@@ -196,34 +229,8 @@ def gan_learner(
   )
 
 
-def pretrained_loader(model: Model) -> Callable[[types.TrainState], types.TrainState]:
-  """A function that loads pretrained weights into a fresh state; without a file, does nothing."""
-  path = pretrained_file(model)
-  if path is None:
-    return lambda state: state
-  # Read once here, not once per seed.
-  arrays = pretrained.read_arrays(path)
-  return lambda state: pretrained.with_backbone(state, arrays, str(path))
-
-
-def pretrained_file(model: Model) -> Path | None:
-  """The file of weights that `model.pretrained` means.
-
-  Raises:
-    UserError: if there is no such file.
-  """
-  if model.pretrained is None:
-    return None
-  backbone: Any = model.kwargs.get('backbone')
-  path = Path(model.pretrained.format(backbone=backbone))
-  if not path.is_file():
-    raise UserError(f'There is no file {path} (model.pretrained); check the path.')
-  return path
-
-
 def keep_compiled() -> None:
   """Keeps compiled programs between runs, so that only the first pays for compilation."""
   # A folder that the user has configured is left alone.
   if not getattr(jax.config, 'jax_compilation_cache_dir', None):
-    cache = Path(os.environ.get('XDG_CACHE_HOME', Path.home() / '.cache')) / 'ssl_jax'
-    jax.config.update('jax_compilation_cache_dir', str(cache))
+    jax.config.update('jax_compilation_cache_dir', str(user_cache.folder()))

@@ -17,6 +17,7 @@ from ssl_jax.errors import UserError
 from ssl_jax.evaluation import confusion
 from ssl_jax.io.run_log import has_begun, read_done, replace_text, write_done
 from ssl_jax.stage_list import StageSpec
+from ssl_jax.stages import initial_weights
 from ssl_jax.validate import stages_read, validate
 
 
@@ -64,6 +65,7 @@ def run(
     asked = _asked(specs, only, workdir)
     # What the loaders noticed; stages that share a data set give the same notes, told once.
     for spec in asked:
+      notes += initial_weights.notes(spec.settings.model)
       notes += [f'Data: {note}' for note in build.splits(spec.settings.data).notes]
     for note in dict.fromkeys(notes):
       print(f'{note}.')

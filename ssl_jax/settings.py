@@ -216,7 +216,7 @@ class Inputs:
 
 TEACHERS = ('student', 'ema')
 PRECISIONS = ('float32', 'bfloat16')
-NORMALIZATIONS = ('data', 'minmax', 'imagenet')
+NORMALIZATIONS = ('data', 'minmax', 'imagenet', 'symmetric')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -238,7 +238,8 @@ class Learning:
   )
   precision: str = _field('float32', 'Precision of the network.', choices=PRECISIONS)
   normalize: str = _field(
-    'data', "Normalization of the inputs, by statistics of the data or ImageNet's.",
+    'data', "Normalization of the inputs: by the data's mean and deviation, or minimum and maximum; by "
+    "ImageNet's, as ResNets' weights want it; or to -1 to 1, as EfficientNet-Lite's do.",
     choices=NORMALIZATIONS,
   )  # fmt: skip
   heads: Mapping[str, int] | None = _field(

@@ -19,6 +19,9 @@ SAMPLED_PIXELS = 2**30
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+SYMMETRIC = (127 / 255, 128 / 255)
+"""Mean and deviation with which the weights of EfficientNet-Lite were trained: pixels in -1 to 1."""
+
 
 class DatasetStats(NamedTuple):
   """What prediction must know of the training data; a run keeps it beside its checkpoints."""
@@ -73,7 +76,7 @@ def compute_stats(splits: Splits, normalize: str = 'data') -> DatasetStats:
     splits: the data set.
     normalize: 'data' for mean and standard deviation of the training images; 'minmax' for their
       minimum and maximum, which become 0 and 1; 'imagenet' for those of ImageNet, where there are
-      three channels (else as 'data').
+      three channels (else as 'data'); 'symmetric' for SYMMETRIC.
   """
   mean, std = _mean_and_std(splits)
   channels = len(mean)
@@ -81,6 +84,8 @@ def compute_stats(splits: Splits, normalize: str = 'data') -> DatasetStats:
   if normalize == 'imagenet' and channels == 3:
     mean = np.array(IMAGENET_MEAN)
     std = np.array(IMAGENET_STD)
+  if normalize == 'symmetric':
+    mean, std = (np.full(channels, value) for value in SYMMETRIC)
   if normalize == 'minmax':
     low, high = _min_and_max(splits)
     # (x - low) / (high - low) in `standardize`; the floor is for a channel of one value.

@@ -7,9 +7,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ssl_jax.models import backbones
 from ssl_jax.models.initializers import normal
 from ssl_jax.models.layers import Conv, resize_linear
-from ssl_jax.models.resnet import Backbone
 
 
 class Model(nn.Module):
@@ -24,6 +24,8 @@ class Model(nn.Module):
   output_stride: int = 8
   rates: Sequence[int] = (6, 12, 18, 24)
   align_corners: bool = True
+  frozen: bool | None = None
+  fixed: int = 0
   dtype: Any = jnp.float32
 
   @nn.compact
@@ -39,7 +41,7 @@ class Model(nn.Module):
       UserError: if the backbone is unknown or cannot have this output stride.
     """
     size, dtype = x.shape[1:3], jnp.dtype(self.dtype)
-    backbone = Backbone(self.backbone, self.output_stride, dtype, name='backbone')
+    backbone = backbones.make(self.backbone, self.output_stride, dtype, self.frozen, self.fixed)
     # [B, H / 8, W / 8, channels] with the default output stride; there is no decoder.
     x = backbone(x, train, feature_dropout)[-1]
     # Small logits at the start: all classes are about equally probable.

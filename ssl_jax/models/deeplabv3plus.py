@@ -7,9 +7,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ssl_jax.models import backbones
 from ssl_jax.models.initializers import lecun_normal
 from ssl_jax.models.layers import Conv, ConvNormAct, resize_linear
-from ssl_jax.models.resnet import Backbone
 
 RATES = {8: (12, 24, 36), 16: (6, 12, 18), 32: (3, 6, 9)}
 """The dilations of the pyramid for each output stride; those for 8 and 16 are the paper's."""
@@ -29,6 +29,8 @@ class Model(nn.Module):
   rates: Sequence[int] | None = None
   align_corners: bool = True
   dropout: Sequence[float] = (0.5, 0.1)
+  frozen: bool | None = None
+  fixed: int = 0
   dtype: Any = jnp.float32
 
   @nn.compact
@@ -55,7 +57,7 @@ class Model(nn.Module):
       return nn.Dropout(rate, broadcast_dims=axes, deterministic=not train)(x)
 
     size = x.shape[1:3]
-    backbone = Backbone(self.backbone, self.output_stride, dtype, name='backbone')
+    backbone = backbones.make(self.backbone, self.output_stride, dtype, self.frozen, self.fixed)
     # `low` has stride 4 and shows fine borders; `high` has the output stride and tells the classes.
     _, low, *_, high = backbone(x, train, feature_dropout)
 

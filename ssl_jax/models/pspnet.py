@@ -7,9 +7,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ssl_jax.models import backbones
 from ssl_jax.models.initializers import lecun_normal
 from ssl_jax.models.layers import Conv, ConvNormAct, adaptive_mean, resize_linear
-from ssl_jax.models.resnet import Backbone
 
 
 class Model(nn.Module):
@@ -26,6 +26,8 @@ class Model(nn.Module):
   bins: Sequence[int] = (1, 2, 3, 6)
   align_corners: bool = True
   dropout: float = 0.1
+  frozen: bool | None = None
+  fixed: int = 0
   dtype: Any = jnp.float32
 
   @nn.compact
@@ -41,7 +43,7 @@ class Model(nn.Module):
       UserError: if the backbone is unknown or cannot have this output stride.
     """
     size, dtype = x.shape[1:3], jnp.dtype(self.dtype)
-    backbone = Backbone(self.backbone, self.output_stride, dtype, name='backbone')
+    backbone = backbones.make(self.backbone, self.output_stride, dtype, self.frozen, self.fixed)
     # [B, H / 8, W / 8, channels] with the default output stride.
     x = backbone(x, train, feature_dropout)[-1]
     # All levels of the pyramid together have as many channels as the features beside them.

@@ -26,6 +26,16 @@ DILATED = {8: (False, False, True, True), 16: (False, False, False, True), 32: (
 """Output stride -> whether each stage is dilated instead of strided."""
 
 
+def stride_of(module: str) -> int:
+  """Returns the stride of the features that a module of a backbone takes part in first.
+
+  The module is one of the first level, such as 'conv1' or 'layer2_0'.
+  """
+  if not module.startswith('layer'):
+    return 2
+  return 2 ** (1 + int(module[len('layer')]))
+
+
 class Block(nn.Module):
   """A residual block: two 3 x 3 convolutions, or as a bottleneck 1 x 1, 3 x 3, 1 x 1.
 
@@ -37,6 +47,7 @@ class Block(nn.Module):
   dilation: int
   bottleneck: bool
   dtype: Any = jnp.float32
+  frozen: bool = False
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b h w i'], train: bool = False) -> Float[Array, 'b k l o']:
@@ -49,7 +60,7 @@ class Block(nn.Module):
       dilation = self.dilation if kernel > 1 else 1
       # `False`: no bias, because the normalization would subtract it again.
       conv = Conv(features, kernel, stride, dilation, False, self.dtype, name=conv_name)
-      return batch_norm(train, self.dtype, norm_name)(conv(x))
+      return batch_norm(train and not self.frozen, self.dtype, norm_name)(conv(x))
 
     # (features, kernel, stride) of each convolution
     layers = [(self.width, 3, self.stride), (self.width, 3, 1)]
@@ -72,13 +83,18 @@ class Backbone(nn.Module):
 
   With an `output_stride` of 16 or 8 the later stages keep that stride and have dilated convolutions
   instead; the first block of a dilated stage keeps the dilation of the stage before, as in
-  torchvision. For three channels there are 11,176,512 parameters (resnet18), 21,284,672 (resnet34),
+  torchvision. With `frozen` the statistics of batch normalization stay as they are, in training as
+  well; `fixed` is the stride up to which nothing learns (0: everything does).
+
+  For three channels there are 11,176,512 parameters (resnet18), 21,284,672 (resnet34),
   23,508,032 (resnet50) or 42,500,160 (resnet101).
   """
 
   name_of_net: str = 'resnet50'
   output_stride: int = 32
   dtype: Any = jnp.float32
+  frozen: bool = False
+  fixed: int = 0
 
   @nn.compact
   def __call__(
@@ -100,7 +116,9 @@ class Backbone(nn.Module):
     depths, bottleneck = DEPTHS[self.name_of_net]
     # [B, H / 2, W / 2, 64]
     x = Conv(64, 7, stride=2, use_bias=False, dtype=dtype, name='conv1')(x)
-    x = jax.nn.relu(batch_norm(train, dtype, 'bn1')(x))
+    # Layers that do not learn keep their statistics, too.
+    stem_train = train and not self.frozen and self.fixed < 2
+    x = self._hold(jax.nn.relu(batch_norm(stem_train, dtype, 'bn1')(x)), 2)
     # The stem's features are taken before the pooling: a U-Net's decoder needs stride 2.
     dilation, features = 1, [x]
     # [B, H / 4, W / 4, 64]
@@ -116,6 +134,7 @@ class Backbone(nn.Module):
           dilation=dilation,
           bottleneck=bottleneck,
           dtype=dtype,
+          frozen=self.frozen or self.fixed >= 4 * 2**stage,
           name=f'layer{stage + 1}_{i}',
         )
         x = block(x, train)
@@ -123,6 +142,11 @@ class Backbone(nn.Module):
         # pretrained kernels see the same distances.
         if i == 0 and dilated:
           dilation *= stride
+      x = self._hold(x, 4 * 2**stage)
       features.append(x)
     # All of them, because decoders use different ones.
     return [DropChannels()(x, feature_dropout) for x in features]
+
+  def _hold(self, x: Array, stride: int) -> Array:
+    """Stops the gradient behind the layers that do not learn, so that it is not computed either."""
+    return jax.lax.stop_gradient(x) if stride <= self.fixed else x

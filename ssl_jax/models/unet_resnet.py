@@ -7,9 +7,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ssl_jax.models import backbones
 from ssl_jax.models.initializers import lecun_normal
 from ssl_jax.models.layers import Conv, ConvNormAct, crop_to, pad_to_multiple
-from ssl_jax.models.resnet import Backbone
 
 
 class Model(nn.Module):
@@ -25,6 +25,8 @@ class Model(nn.Module):
   num_classes: int
   backbone: str = 'resnet50'
   widths: Sequence[int] = (256, 128, 64, 32, 16)
+  frozen: bool | None = None
+  fixed: int = 0
   dtype: Any = jnp.float32
 
   def size_multiple(self) -> int:
@@ -46,7 +48,7 @@ class Model(nn.Module):
     space, dtype = x.shape[1:3], jnp.dtype(self.dtype)
     # The last stage has stride 32.
     x = pad_to_multiple(x, self.size_multiple())
-    backbone = Backbone(self.backbone, 32, dtype, name='backbone')
+    backbone = backbones.make(self.backbone, 32, dtype, self.frozen, self.fixed)
     # Skips of strides 2, 4, 8 and 16; x has stride 32.
     *skips, x = backbone(x, train, feature_dropout)
     for level, width in enumerate(self.widths):

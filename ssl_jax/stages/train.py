@@ -13,11 +13,11 @@ from ssl_jax.errors import UserError
 from ssl_jax.evaluation import confusion
 from ssl_jax.evaluation.evaluate import Evaluation, evaluate
 from ssl_jax.inference import cluster_matching
-from ssl_jax.inference.trained_networks import TrainedNetwork, state_predict_fn
+from ssl_jax.inference.trained_networks import state_predict_fn
 from ssl_jax.io.run_log import read_done, read_log, write_done
 from ssl_jax.settings import Inputs, Learning, Loop, Seeds, Selection, Settings
 from ssl_jax.stage_list import StageSpec
-from ssl_jax.stages import ensembles, training_sources
+from ssl_jax.stages import ensembles, initial_weights, training_sources
 from ssl_jax.stages.seed_scores import mean_over_seeds, shares_to_expect, write_evaluation
 from ssl_jax.stages.training_sources import StageOutputs
 from ssl_jax.training import collapse, loop
@@ -49,7 +49,7 @@ def check(spec: StageSpec, earlier: Mapping[str, StageSpec], splits: Splits) -> 
     if settings.match:
       raise UserError('match names clusters of pixels; it cannot be with cells.')
   # It is read only when training begins, which may be hours of earlier stages later.
-  build.pretrained_file(settings.model)
+  initial_weights.check(settings.model)
   if init_from := spec.stage_kwargs.get('init_from'):
     # The weights must fit the network, and each seed starts from the same seed of the other stage.
     before = earlier[init_from].settings
@@ -163,7 +163,7 @@ def stage(
       renew=renew,
     ),
     member=member,
-    initializer=_initializer(settings, run / init_from if init_from else None, stats),
+    initializer=initial_weights.initializer(settings, folder, init_from, stats),
     stop=stop,
   )
   for start in range(0, len(waiting), group_size):
@@ -188,7 +188,7 @@ class _Training(NamedTuple):
   predict: Callable
   outputs: StageOutputs
   member: int
-  initializer: Callable[[int], Callable[[TrainState], TrainState]]  # of a seed
+  initializer: Callable[[int], initial_weights.Load]  # of a seed
   stop: Callable[[], bool]
 
 
@@ -353,27 +353,3 @@ def _validation_losses(training: _Training) -> Callable[[TrainState], dict[str, 
     return {'val/loss': means['loss'], 'val/loss_supervised': sum(supervised)}
 
   return losses
-
-
-def _initializer(
-  settings: Settings, first_stage: Path | None, stats: dataset_stats.DatasetStats
-) -> Callable[[int], Callable[[TrainState], TrainState]]:
-  """Returns, for a seed, what puts pretrained weights or those of an earlier stage into a state."""
-  # `pretrained_loader` gives a function that changes nothing where no file is named.
-  if first_stage is None:
-    load = build.pretrained_loader(settings.model)
-    return lambda seed: load
-  before = run_folder.read_settings(first_stage)
-  # Built with the settings of the earlier stage, which its checkpoints fit.
-  network = TrainedNetwork(before, stats)
-  folders = run_folder.folders_of_seeds(before.part(Seeds), first_stage)
-
-  def of_seed(seed: int) -> Callable[[TrainState], TrainState]:
-    def load(fresh: TrainState) -> TrainState:
-      state = network.state(folders[seed], before.checkpoint)
-      # Only the weights are taken over; optimizer state and step count begin anew.
-      return fresh.starting_from(ensembles.predicting_weights(before.part(Learning), state))
-
-    return load
-
-  return of_seed

@@ -1,6 +1,6 @@
 """Optimizers and schedules; every learning rate is a function of the step."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -42,11 +42,17 @@ def schedule(shape: settings.Schedule, lr: float, steps: int) -> optax.Schedule:
   return optax.join_schedules([rise, main], [shape.warmup])
 
 
-def make(optimizer: settings.Optimizer, lr: optax.Schedule) -> optax.GradientTransformation:
+def make(
+  optimizer: settings.Optimizer,
+  lr: optax.Schedule,
+  learns: Callable[[Any], Any] | None = None,
+) -> optax.GradientTransformation:
   """SGD or RMSProp with L2 weight decay as torch has them, or AdamW.
 
   The squares of RMSProp decay at 0.99. In a network with a backbone, `head_lr_multiplier`
   multiplies the learning rate of all other layers; `clip` bounds the gradient's global norm.
+  `learns` maps parameters to whether each learns; those that do not stay as they are, without
+  weight decay as well.
 
   Raises:
     UserError: if the name is unknown.
@@ -71,7 +77,15 @@ def make(optimizer: settings.Optimizer, lr: optax.Schedule) -> optax.GradientTra
   if optimizer.head_lr_multiplier != 1.0:
     # After momentum and scaling it multiplies the update itself, and thus the learning rate.
     parts.append(optax.masked(optax.scale(optimizer.head_lr_multiplier), _outside_backbone))
-  return optax.chain(*parts, optax.scale_by_learning_rate(lr))
+  parts.append(optax.scale_by_learning_rate(lr))
+  if learns is None:
+    return optax.chain(*parts)
+
+  def still(params: Any) -> Any:
+    return jax.tree.map(lambda learning: not learning, learns(params))
+
+  # Last of all, so that nothing is added to a zero.
+  return optax.chain(*parts, optax.masked(optax.set_to_zero(), still))
 
 
 def _outside_backbone(params: Mapping[str, Any]) -> dict[str, Any]:
