@@ -124,7 +124,7 @@ def network(learning: Learning, stats: DatasetStats) -> nn.Module:
   kwargs = dict(learning.model.kwargs)
   fields = registry.parameters('models', learning.model.name)
   if 'frozen' in fields and kwargs.get('frozen') is None:
-    kwargs['frozen'] = _frozen_by_default(learning.model)
+    kwargs['frozen'] = frozen_by_default(learning.model)
   return registry.build('models', learning.model.name, kwargs, **given)
 
 
@@ -137,7 +137,7 @@ def backbone_of(model: Model) -> str | None:
   return parameter.default if parameter else None
 
 
-def _frozen_by_default(model: Model) -> bool:
+def frozen_by_default(model: Model) -> bool:
   """Whether a backbone keeps the statistics of its batch normalization, where no field says it.
 
   Those of an EfficientNet are kept where its weights are pretrained: few images change them for

@@ -134,7 +134,7 @@ def test_a_backbone_begins_with_the_weights_of_a_file(page, tmp_path):
   kernel = saved['student']['params']['backbone']['layer2_0']['conv1']['kernel']
   np.testing.assert_array_equal(kernel, arrays['layer2.0.conv1.weight'].transpose(2, 3, 1, 0))
   page.model.pretrained = str(tmp_path / 'missing.npz')
-  with pytest.raises(UserError, match=r'no file .*missing.npz'):
+  with pytest.raises(UserError, match=r'There is no .*missing.npz'):
     run(page, tmp_path / 'other')
   assert not (tmp_path / 'other').exists()  # it was found before anything began
 
