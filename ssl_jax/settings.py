@@ -77,7 +77,9 @@ class Model:
 
   name: str = _field('unet', 'Network: a file of models/.')
   pretrained: str | None = _field(
-    None, 'File with weights for the backbone; {backbone} in it stands for its name.'
+    None,
+    "Weights to start from: 'imagenet'; a file for the backbone ({backbone} in it stands for its "
+    'name); or the folder of a run of your own.',
   )
   kwargs: Mapping[str, Any] = _field({}, 'Fields of the network itself.')
 
@@ -238,8 +240,9 @@ class Learning:
   )
   precision: str = _field('float32', 'Precision of the network.', choices=PRECISIONS)
   normalize: str = _field(
-    'data', "Normalization of the inputs: by the data's mean and deviation, or minimum and maximum; by "
-    "ImageNet's, as ResNets' weights want it; or to -1 to 1, as EfficientNet-Lite's do.",
+    'data',
+    "Normalization of the inputs: by the data's mean and deviation, or minimum and maximum; by "
+    "ImageNet's, as weights of ResNets had it; or to -1 to 1, as those of EfficientNet-Lite had it.",
     choices=NORMALIZATIONS,
   )  # fmt: skip
   heads: Mapping[str, int] | None = _field(

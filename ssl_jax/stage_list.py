@@ -90,9 +90,12 @@ def _name_problems(page: Tree, entries: Sequence[Tree]) -> list[str]:
   # A misspelt stage in the table would otherwise show only after the run.
   for cell in page.get('table') or ():
     for key in ('stage', 'control'):
-      if cell.get(key) and cell[key] not in names:
-        guess = registry.nearest(cell[key], names)
-        problems.append(f'table: {key}={cell[key]!r} is the name of no stage{guess}.')
+      named = cell.get(key) or ()
+      # Several are repetitions, whose scores are taken together.
+      for name in [named] if isinstance(named, str) else named:
+        if name not in names:
+          guess = registry.nearest(name, names)
+          problems.append(f'table: {key}={name!r} is the name of no stage{guess}.')
   return problems
 
 

@@ -9,6 +9,9 @@ or the balanced accuracy of cells):
          published=83.08, only='pspnet-*'),
     ...
   )
+
+A stage, or a control, may be a tuple of stages: repetitions on other draws of the labels, whose
+scores are taken together.
 """
 
 import argparse
@@ -88,18 +91,27 @@ def read_cells(run: Path) -> list[Cell]:
 
 
 def _read_cell(run: Path, entry: Mapping[str, Any]) -> Cell:
-  done = read_done(run / entry['stage']) or {}
+  stages, controls = (_folders(run, entry.get(key)) for key in ('stage', 'control'))
+  done = read_done(stages[0]) or {}
   # By default the primary figure that the stage has: mIoU of masks, balanced accuracy of cells.
   figure = entry.get('figure')
   if figure is None:
     scored = (name for name in confusion.DISPLAY_NAME if f'test/{name}' in done)
     figure = next(scored, 'miou')
-  scores = _scores(run / entry['stage'], _full_name(figure))
+  scores = _scores(stages, _full_name(figure))
   control = np.array([])
   # A row may be its own control (the baseline), which has no difference to show.
-  if entry.get('control') and entry['control'] != entry['stage']:
-    control = _scores(run / entry['control'], _full_name(figure))
-  return Cell(entry, figure, scores, control, done.get(f'test/best_seen_{figure}'))
+  if controls and controls != stages:
+    control = _scores(controls, _full_name(figure))
+  best_seen = done.get(f'test/best_seen_{figure}') if len(stages) == 1 else None
+  return Cell(entry, figure, scores, control, best_seen)
+
+
+def _folders(run: Path, names: str | Sequence[str] | None) -> list[Path]:
+  """The folders of a cell's stages; none where it names none."""
+  if not names:
+    return []
+  return [run / name for name in ([names] if isinstance(names, str) else names)]
 
 
 def _full_name(figure: str) -> str:
@@ -108,17 +120,18 @@ def _full_name(figure: str) -> str:
   return figure if figure.split('/')[0] in SPLITS else f'test/{figure}'
 
 
-def _scores(stage: Path, figure: str) -> np.ndarray:
-  """A figure of each seed of a stage; empty where the stage is not done."""
+def _scores(stages: Sequence[Path], figure: str) -> np.ndarray:
+  """A figure of each seed of each stage; empty where a stage is not done."""
   # Some seeds may be done; their mean would change with the rest, so it is not shown.
-  if read_done(stage) is None:
+  if any(read_done(stage) is None for stage in stages):
     return np.array([])
   values = []
-  for folder in run_folder.seed_folders(stage):
-    figures = read_done(folder) or {}
-    if figure not in figures:
-      raise UserError(f'{stage} has no figure {figure}, which config.table asks for.')
-    values.append(figures[figure])
+  for stage in stages:
+    for folder in run_folder.seed_folders(stage):
+      figures = read_done(folder) or {}
+      if figure not in figures:
+        raise UserError(f'{stage} has no figure {figure}, which config.table asks for.')
+      values.append(figures[figure])
   return np.array(values)
 
 
@@ -208,6 +221,9 @@ def as_csv(cells: Sequence[Cell], command: str) -> str:
   for cell in cells:
     # DictWriter leaves fields empty that a line lacks: cells that are not done have no scores.
     line: dict[str, Any] = {key: cell.entry.get(key) for key in ENTRY_KEYS}
+    for key in ('stage', 'control'):
+      if not isinstance(line[key], str | None):
+        line[key] = ','.join(line[key])
     line['figure'] = cell.figure
     line['seeds'] = len(cell.scores)
     line['best_seen'] = _rounded(cell.best_seen)
@@ -217,7 +233,7 @@ def as_csv(cells: Sequence[Cell], command: str) -> str:
       mean, low, high = map(_rounded, cell.difference)
       line |= {'difference': mean, 'difference_low': low, 'difference_high': high}
     # A cell may need several stages, which `only` then names with a pattern.
-    only = cell.entry.get('only', cell.entry['stage'])
+    only = cell.entry.get('only', line['stage'])
     line['command'] = f"{command} --only='{only}'"
     writer.writerow(line)
   return text.getvalue()

@@ -20,7 +20,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 SYMMETRIC = (127 / 255, 128 / 255)
-"""Mean and deviation with which the weights of EfficientNet-Lite were trained: pixels in -1 to 1."""
+"""Mean and deviation with which EfficientNet-Lite was trained: pixels become -1 to 1."""
 
 
 class DatasetStats(NamedTuple):

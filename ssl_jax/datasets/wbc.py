@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Integer, UInt8
 
+from ssl_jax.datasets import microscopy
 from ssl_jax.errors import UserError
 from ssl_jax.io import images
 from ssl_jax.types import IGNORE, Record, Splits
@@ -88,12 +89,13 @@ def load(
   set: str = 'lisc',
   masks: str = 'aligned',
   root: str | Path | None = None,
-  labeled: int | None = None,
+  labeled: float | int | None = None,
   unlabeled: int | None = None,
   val: int | str = 0,
   test: int | None = None,
   duplicates: str = 'drop',
   resize: int | None = None,
+  seed: int | None = None,
 ) -> Splits:
   """Loads one of the three sets; the test is the paper's val list.
 
@@ -102,7 +104,8 @@ def load(
     masks: of lisc: 'aligned' shifts them onto their images, 'authors' leaves them as published.
     root: a folder with SET/images, SET/masks and lists of names, or a copy of the authors'
       repository, or a TFDS data directory; None downloads to the default one.
-    labeled: takes the first N names of its list; None: all.
+    labeled: takes the first N names of its list, or of those drawn (`seed`), or a fraction of them;
+      None: all of the list, or as many.
     unlabeled: the same of its list.
     val: takes the last N labeled images away from training; 'test' validates on the test
       images, as the paper did.
@@ -110,6 +113,9 @@ def load(
     duplicates: 'drop' leaves out training images that show a test image again, 'keep' trains on
       them as the paper did.
     resize: makes all images squares of N pixels a side.
+    seed: draws the labeled images anew from both lists of training images, so that repetitions
+      can have other labels; a smaller number of them is contained in a larger one. None: the
+      paper's list.
 
   Raises:
     UserError: for a wrong choice, a missing file, a wrong hash, or no network.
@@ -127,7 +133,11 @@ def load(
     notes.append('training images that show a test image again were kept (duplicates=keep)')
   # The order of the keys is part of the digest.
   names['test'] = _first(names['val'], test, 'test')
-  names['labeled'] = _first(names['labeled'], labeled, 'labeled')
+  if seed is not None:
+    _draw_labeled(names, seed, labeled)
+  elif labeled is not None:
+    count = microscopy.count_images(labeled, len(names['labeled']), 'data.labeled')
+    names['labeled'] = names['labeled'][:count]
   names['unlabeled'] = _first(names['unlabeled'], unlabeled, 'unlabeled')
   # val is made anew: the test, or the last of the labeled images.
   names['val'] = []
@@ -189,6 +199,18 @@ def _first(names: list[str], count: int | None, split: str) -> list[str]:
       f'data.{split}={count} must lie in {at_least}..{len(names)}, the images there are.'
     )
   return names[:count]
+
+
+def _draw_labeled(names: dict[str, list[str]], seed: int, labeled: float | int | None) -> None:
+  """Draws the labeled images from all training images; the others become unlabeled."""
+  training = sorted([*names['labeled'], *names['unlabeled']])
+  order = np.random.default_rng(seed).permutation(len(training))
+  drawn = [training[i] for i in order]
+  count = len(names['labeled'])
+  if labeled is not None:
+    count = microscopy.count_images(labeled, len(training), 'data.labeled')
+  names['labeled'] = drawn[:count]
+  names['unlabeled'] = drawn[count:]
 
 
 def _drop_duplicates(names: dict[str, list[str]], set: str) -> list[str]:

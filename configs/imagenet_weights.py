@@ -1,0 +1,110 @@
+"""What ImageNet's weights are worth with few labels: on eight data sets, in equal minutes.
+
+Data: folders bbbc039, ctc_phc_u373, dsb2018, em_vnc and wbc in --config.data.root.
+Run:  python main.py --config=configs/imagenet_weights.py --config.data.root=FOLDER
+      python -m ssl_jax.table runs/imagenet_weights
+Time: two minutes a training on two cores; there are 160.
+Score: docs/results.md.
+
+Supervised learning alone. Each repetition has its own draw of the labeled images (and of the test
+images, where no list names them) and its own seed. A step of the U-Net from random weights takes
+twice as long, so it makes half as many. No hyperparameter was tuned on these draws.
+"""
+
+from ssl_jax import settings
+
+REPETITIONS = 5
+STEPS = {'random': 150, 'imagenet': 300}
+GREY = dict(percentiles=(0.1, 99.9))
+
+SETS = {  # name: (fields of the data, numbers of labels; 1.0: all)
+  'u373': (dict(name='ctc', set='ctc_phc_u373', **GREY), (3, 1.0)),
+  'bbbc039': (dict(name='bbbc039', **GREY), (2, 1.0)),
+  'zheng1': (dict(name='wbc', set='zheng1'), (5, 15, 1.0)),
+  'lisc': (dict(name='wbc', set='lisc'), (10, 15, 1.0)),
+  'em_vnc': (dict(name='em_vnc', val=0, **GREY), (2, 1.0)),
+  'dsb2018': (dict(name='dsb2018'), (5, 1.0)),
+}
+
+
+def word(count):
+  """How a number of labels is called in names of stages."""
+  return 'all' if count == 1.0 else count
+
+
+def get_config():
+  """The page; any field can be set from the shell, as in --config.steps=100."""
+  config = settings.defaults()
+
+  # Data: each stage sets the data set.
+  config.data = dict(name='ctc')
+  config.batch = dict(labeled=4)
+  config.crop_size = (128, 128)
+  config.views = dict(
+    labeled=dict(
+      source='labeled',
+      scale=(0.8, 1.25),
+      rotate=180.0,
+      flip=0.5,
+      jitter=dict(p=0.5, brightness=0.2, contrast=0.2),
+    ),
+  )
+  config.methods = dict(supervised=dict(weight=1.0, dice=1.0))
+  config.teacher = 'ema'
+  # An average over the last 30 or so updates.
+  config.ema_decay = 0.97
+
+  # Networks and optimizer: new layers learn ten times as fast as those from ImageNet.
+  config.model = dict(name='unet_efficientnet', pretrained='imagenet')
+  config.optimizer.update(lr=3e-4, clip=1.0, head_lr_multiplier=10.0)
+  config.schedule.update(name='cosine', warmup=20)
+  config.num_seeds = 1
+  config.log_every = 20
+  networks = {
+    'imagenet': {'steps': STEPS['imagenet']},
+    'random': {
+      'steps': STEPS['random'],
+      'model': dict(name='unet', widths=(8, 16, 32, 64, 256), norm='group'),
+      # As in methods_microscopy.py; there is no backbone, so that all layers have this rate.
+      'optimizer.lr': 0.01,
+      'optimizer.head_lr_multiplier': 1.0,
+    },
+  }
+
+  # Stages and table: repetition by repetition, so that a run that is stopped has whole rows.
+  stages = []
+  for repetition in range(REPETITIONS):
+    for name, (data, counts) in SETS.items():
+      for count in counts:
+        for network, fields in networks.items():
+          given = {**data, 'labeled': count, 'seed': repetition}
+          stages.append(
+            dict(
+              name=f'{name}-{word(count)}-{network}-{repetition}',
+              **fields,
+              **{f'data.{key}': value for key, value in given.items()},
+              seed=repetition,
+            )
+          )
+  cells = []
+  for name, (_, counts) in SETS.items():
+    for count in counts:
+      row = f'{name}, {word(count)} labels'
+      repetitions = {
+        network: tuple(f'{name}-{word(count)}-{network}-{r}' for r in range(REPETITIONS))
+        for network in networks
+      }
+      for network in ('random', 'imagenet'):
+        cells.append(
+          dict(
+            table='Weights at the start',
+            row=row,
+            column=network,
+            stage=repetitions[network],
+            control=repetitions['random'],
+            only=f'{name}-{word(count)}-*',
+          )
+        )
+  config.stages = tuple(stages)
+  config.table = tuple(cells)
+  return settings.complete(config)

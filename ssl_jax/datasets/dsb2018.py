@@ -1,0 +1,63 @@
+"""DSB 2018: nuclei in fluorescence and in stained tissue, colour, images of many sizes.
+
+Stage 1 of the Data Science Bowl 2018 (BBBC038; Caicedo et al. 2019), CC0.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from ssl_jax.data.image_mask_pairs import list_files
+from ssl_jax.datasets import microscopy
+from ssl_jax.errors import UserError
+from ssl_jax.types import Splits
+
+HOW = (
+  'put the images of stage1_train into images/ and a mask of all nuclei of each, of the same name, '
+  'into masks/, and give the folder that holds the two as --config.data.root=FOLDER.'
+)
+
+
+def load(
+  *,
+  root: str | Path | None = None,
+  labeled: float | int = 0.1,
+  val: float | int = 0,
+  test: float | int = 1 / 3,
+  seed: int = 0,
+) -> Splits:
+  """Loads nuclei against background.
+
+  Args:
+    root: holds images/ and masks/, in which everything but 0 is a nucleus; or the folder `dsb2018`
+      that does.
+    labeled: how many of the training images are labeled: a number, or a fraction of them.
+    val: the same of val.
+    test: the same of the test, of all images.
+    seed: of the draws.
+
+  Raises:
+    UserError: if a file is missing or an amount impossible.
+  """
+  folder = microscopy.find_folder(root, 'dsb2018', HOW)
+  files = list_files(folder / 'images')
+  files = microscopy.match_masks(files, folder / 'masks', lambda path: path.stem)
+  for file in files:
+    if file.mask is None:
+      raise UserError(f'{folder}/masks has no mask of {file.name}; {HOW}')
+  # The test is drawn first, so that it does not depend on how many images are labeled.
+  order = np.random.default_rng([seed, 0]).permutation(len(files))
+  drawn = [files[i] for i in order]
+  # At least one image is left for training.
+  count = microscopy.count_images(test, len(files) - 1, 'data.test')
+  return microscopy.make_splits(
+    drawn[count:],
+    drawn[:count],
+    labeled=labeled,
+    val=val,
+    seed=seed,
+    read_mask=microscopy.foreground_reader(),
+    # Of 8 bits, so that no value is stretched.
+    percentiles=(0, 100),
+    classes=('background', 'nucleus'),
+  )
