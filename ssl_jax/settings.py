@@ -242,7 +242,7 @@ class Learning:
   normalize: str = _field(
     'data',
     "Normalization of the inputs: by the data's mean and deviation, or minimum and maximum; by "
-    "ImageNet's, as weights of ResNets had it; or to -1 to 1, as those of EfficientNet-Lite had it.",
+    "ImageNet's, as ResNets' weights want it; or to -1 to 1, as EfficientNet-Lite's do.",
     choices=NORMALIZATIONS,
   )  # fmt: skip
   heads: Mapping[str, int] | None = _field(

@@ -7,7 +7,7 @@ from conftest import write_sections
 from PIL import Image
 
 from ssl_jax.data import dataset_stats
-from ssl_jax.datasets import bbbc039, ctc, em_vnc, microscopy
+from ssl_jax.datasets import bbbc039, ctc, dsb2018, em_vnc, microscopy
 from ssl_jax.errors import UserError
 from ssl_jax.types import IGNORE
 
@@ -235,3 +235,20 @@ def test_an_amount_is_a_number_or_a_fraction_of_the_images(amount, count):
 def test_an_amount_that_is_neither_is_refused():
   with pytest.raises(UserError, match=r'data.labeled=2.5 is neither a number nor a fraction'):
     microscopy.count_images(2.5, 20, 'data.labeled')
+
+
+def test_dsb2018_draws_test_and_labels(tmp_path):
+  for i in range(9):
+    image, ids = cells(i)
+    write(tmp_path / 'dsb2018' / 'images' / f'{i}.png', np.stack([image] * 3, -1))
+    write(tmp_path / 'dsb2018' / 'masks' / f'{i}.png', (ids > 0).astype(np.uint8))
+  few, more = (dsb2018.load(root=tmp_path, labeled=n, seed=1) for n in (1, 4))
+  assert few.classes == ('background', 'nucleus')
+  assert [len(source) for source in (few.labeled, few.unlabeled, few.test)] == [1, 5, 3]
+  first = few.labeled[0]
+  assert first['image'].shape == (*SIZE, 3)
+  np.testing.assert_array_equal(first['label'], cells(int(first['name']))[1] > 0)
+  assert first['name'] in {more.labeled[i]['name'] for i in range(4)}
+  (tmp_path / 'dsb2018' / 'masks' / '3.png').unlink()
+  with pytest.raises(UserError, match='has no mask of 3; put the images of stage1_train'):
+    dsb2018.load(root=tmp_path)

@@ -123,3 +123,28 @@ def test_a_table_of_numbers_is_drawn_and_may_show_any_figure(half, capsys):
   assert table.main([str(half)]) == 1
   assert 'has no figure test/beauty' in capsys.readouterr().err
   (half / 'config.json').write_text(before)
+
+
+def write_stage(run_folder, name, miou):
+  folder = run_folder / name
+  folder.mkdir(parents=True)
+  (folder / 'done.json').write_text(json.dumps({'test/miou': miou}))
+
+
+def test_repetitions_are_stages_whose_scores_are_taken_together(tmp_path):
+  cells = [
+    dict(table='T', row='r', column='ours', stage=['a-0', 'a-1'], control=['b-0', 'b-1']),
+  ]
+  (tmp_path / 'config.json').write_text(json.dumps(dict(stages=[], table=cells)))
+  for name, miou in (('a-0', 0.7), ('a-1', 0.9), ('b-0', 0.6)):
+    write_stage(tmp_path, name, miou)
+  assert table.main([str(tmp_path)]) == 0
+  # The control's second repetition is missing, so that there is no difference yet.
+  assert lines(tmp_path)['a-0,a-1']['difference'] == ''
+  write_stage(tmp_path, 'b-1', 0.7)
+  assert table.main([str(tmp_path)]) == 0
+  found = lines(tmp_path)['a-0,a-1']
+  assert float(found['mean']) == pytest.approx(80)
+  # Paired: 70 - 60 and 90 - 70.
+  assert float(found['difference']) == pytest.approx(15)
+  assert found['control'] == 'b-0,b-1'

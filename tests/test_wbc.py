@@ -54,6 +54,22 @@ def test_the_digest_follows_files_and_choices(folder):
   assert wbc.load(set='lisc', root=folder).digest != before
 
 
+def test_labels_are_drawn_from_all_training_images_and_nest(folder):
+  """Of the training images two copies of test images are dropped: 254_cell1 and 37_cell1."""
+  training = {'1_cell1', '2_cell1', '3_cell1'}
+  drawn = set()
+  for seed in range(8):
+    few, more = (wbc.load(set='lisc', root=folder, labeled=n, seed=seed) for n in (1, 2))
+    assert set(names(few.labeled)) < set(names(more.labeled))
+    assert set(names(few.labeled)) | set(names(few.unlabeled)) == training
+    assert names(few.test) == NAMES['val']
+    drawn |= set(names(few.labeled))
+  assert drawn == training
+  whole = wbc.load(set='lisc', root=folder, labeled=1.0, seed=0)
+  assert set(names(whole.labeled)) == training
+  assert whole.unlabeled is None
+
+
 def test_the_papers_lists_and_files_agree():
   sizes = {'zheng1': (60, 180, 60), 'zheng2': (20, 60, 20), 'lisc': (55, 166, 56)}
   for set, expected in sizes.items():
@@ -124,7 +140,7 @@ def test_counts_take_the_first_names(folder):
     ({'set': 'lisk'}, r"data.set='lisk' is not known; choose one of zheng1, zheng2, lisc"),
     ({'masks': 'both'}, r"masks='both' is not known; choose one of aligned, authors"),
     ({'duplicates': 'no'}, r"duplicates='no' is not known"),
-    ({'labeled': 9}, r'labeled=9 must lie in 1\.\.2'),
+    ({'labeled': 9}, r'labeled=9 asks for 9 images, and 1\.\.2'),
     ({'test': 0}, r'test=0 must lie in 1\.\.2'),
     ({'val': 2}, r'val=2 must leave at least 1 of the 2 labeled'),
   ],
