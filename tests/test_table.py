@@ -136,12 +136,12 @@ def test_repetitions_are_stages_whose_scores_are_taken_together(tmp_path):
     dict(table='T', row='r', column='ours', stage=['a-0', 'a-1'], control=['b-0', 'b-1']),
   ]
   (tmp_path / 'config.json').write_text(json.dumps(dict(stages=[], table=cells)))
-  for name, miou in (('a-0', 0.7), ('a-1', 0.9), ('b-0', 0.6)):
+  for name, miou in (('a-0', 70), ('a-1', 90), ('b-0', 60)):
     write_stage(tmp_path, name, miou)
   assert table.main([str(tmp_path)]) == 0
   # The control's second repetition is missing, so that there is no difference yet.
   assert lines(tmp_path)['a-0,a-1']['difference'] == ''
-  write_stage(tmp_path, 'b-1', 0.7)
+  write_stage(tmp_path, 'b-1', 70)
   assert table.main([str(tmp_path)]) == 0
   found = lines(tmp_path)['a-0,a-1']
   assert float(found['mean']) == pytest.approx(80)
