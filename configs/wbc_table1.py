@@ -3,10 +3,9 @@ r"""Tables 1 and 2 of Luu et al. under the paper's protocol: 30 x 3 cells of fiv
 The paper chooses the best epoch on the images on which it reports; wbc_table1_honest.py does not.
 docs/fidelity.md says where this page differs from the paper and its code.
 Data: the white blood cells of Zheng 1, Zheng 2 and LISC, with the masks and copies of images as
-published. The backbones begin with ImageNet's weights: torchvision's, saved as FOLDER/resnet50.pth
-and so on. From random weights: --config.optimizer.lr=0.009 --config.optimizer.head_lr_multiplier=1.
-Run:  python main.py --config=configs/wbc_table1.py \
-        --config.model.pretrained='FOLDER/{backbone}.pth'
+published. The backbones begin with ImageNet's weights, which are downloaded once. From random
+weights: --config.optimizer.lr=0.009 --config.optimizer.head_lr_multiplier=1.
+Run:  python main.py --config=configs/wbc_table1.py --config.model.pretrained=imagenet
       python -m ssl_jax.table runs/wbc_table1
 Time: days on one GPU; --only='zheng1-pspnet_resnet50-*' does a part, another machine another one.
 """

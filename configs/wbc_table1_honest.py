@@ -5,7 +5,7 @@ takes the same number of updates.
 Data: the white blood cells of Zheng 1, Zheng 2 and LISC without copies of images; LISC's masks lie
 on its cells, so its column cannot be compared with the paper's.
 Run:  python main.py --config=configs/wbc_table1_honest.py \
-        --config.model.pretrained='FOLDER/{backbone}.pth'
+        --config.model.pretrained=imagenet
       python -m ssl_jax.table runs/wbc_table1_honest
 Time: days on one GPU.
 """
