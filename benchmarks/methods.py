@@ -60,7 +60,7 @@ def step_of(methods: dict, views: dict, model: Model, batch: dict, size: int):
   used = {stream for stream in batch if any(view['source'] == stream for view in views.values())}
   batch = parallel.shard({name: batch[name] for name in used})
   key, example = jax.random.key(0), np.zeros((1, size, size, 1), np.float32)
-  state = parallel.jit_init(made.init)(key, example)
+  state = parallel.jit_init(made.init)(key, example, made.normalization)
   update = parallel.jit_update(made.update)
 
   def step() -> None:

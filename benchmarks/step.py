@@ -60,7 +60,7 @@ def jax_step(name: str, method: str, arrays: dict, dtype: str):
     'unlabeled': {'image': arrays['weak'], 'extent': extent},
   }
   batch, key = parallel.shard(batch), jax.random.key(0)
-  state = parallel.jit_init(made.init)(key, arrays['labeled'][:1])
+  state = parallel.jit_init(made.init)(key, arrays['labeled'][:1], made.normalization)
   update = parallel.jit_update(made.update)
 
   def step():

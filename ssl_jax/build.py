@@ -193,7 +193,7 @@ def learner(
     teacher=learning.teacher,
     ema_decay=learning.ema_decay,
     ema_batch_stats=learning.ema_batch_stats,
-    standardize=stats.standardize,
+    normalization=stats.normalization(),
     # A single head needs no splitting: the network's output is that head.
     heads=outputs if len(outputs) > 1 else None,
     predicts=(match.head if match else 'class') if stats.task == types.MASKS else None,
@@ -225,7 +225,7 @@ def gan_learner(
     clip=game.clip,
     critics=game.critics,
     ema_decay=learning.ema_decay,
-    standardize=stats.standardize,
+    normalization=stats.normalization(),
   )
 
 

@@ -107,7 +107,7 @@ def _parameters(settings: Settings) -> int:
   # [1, *space, C]. The network takes any batch size, so one example is enough for the shapes.
   example = np.zeros((1, *settings.crop_size, stats.channels), np.float32)
   # Traces shapes only: no weights are allocated, however large the network is.
-  state = jax.eval_shape(learner.init, jax.random.key(0), example)
+  state = jax.eval_shape(learner.init, jax.random.key(0), example, learner.normalization)
   leaves = jax.tree.leaves(state.student['params'])
   return int(sum(np.prod(leaf.shape) for leaf in leaves))
 

@@ -103,7 +103,7 @@ def shard(batch: Any, seeds: int = 1) -> Any:
 
 
 def jit_init(init: Callable) -> Callable:
-  """Compiles `init(key, images)`; every device gets a copy of the whole state."""
+  """Compiles `init(key, images, normalization)`; every device gets a copy of the whole state."""
   return jax.jit(init, out_shardings=replicated())
 
 

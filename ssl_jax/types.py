@@ -103,15 +103,33 @@ LossTransform = Callable[[Teacher, Views, Key, Step], tuple[Mapping[str, Term], 
 """A method: teacher, a batch of views, a key and the step -> terms by name, and metrics to log."""
 
 
+class Normalization(NamedTuple):
+  """Mean and standard deviation of the training images in [0, 1], [C] each (or numbers)."""
+
+  mean: Array | np.ndarray
+  std: Array | np.ndarray
+
+  def standardize(self, pixels: Any) -> Any:
+    """Scales pixels [..., C] in [0, 1] to zero mean and unit variance per channel."""
+    return (pixels - self.mean) / self.std
+
+
+AS_IS = Normalization(np.zeros((), np.float32), np.ones((), np.float32))
+"""Leaves pixels as they are."""
+
+
 # Not checked at run time: Orbax maps over the tree and puts objects of its own in place of arrays.
 @no_type_check
 class TrainState(struct.PyTreeNode):
-  """Everything that changes during training."""
+  """Everything that changes during training, and by what images are standardized."""
 
   step: Array  # updates taken so far
   student: Variables  # {'params', 'batch_stats'}
   ema: Variables | None  # exponential moving average of the student; None where it is not kept
   opt_state: optax.OptState
+  # Never changes. Here it is an argument of the compiled programs and no constant in them, so that
+  # all data sets of one shape share them.
+  normalization: Normalization = AS_IS
 
   def starting_from(self, weights: Variables) -> 'TrainState':
     """Returns this fresh state with other weights, which its moving average (if kept) copies."""
@@ -120,12 +138,18 @@ class TrainState(struct.PyTreeNode):
 
 
 class Learner(NamedTuple):
-  """What the training loop needs of whatever is trained: three pure functions, and a size."""
+  """What the training loop needs of whatever is trained: three pure functions, and some facts.
 
-  init: Callable[[Key, Array], TrainState]  # key, an example of images [B, *space, C] -> state
+  What differs between data sets of one shape is among the facts. The functions do not know it, and
+  so compile to the same programs.
+  """
+
+  # key, an example of images [B, *space, C], what they are standardized by -> state
+  init: Callable[[Key, Array, Normalization], TrainState]
   update: Callable[[TrainState, Any, Key], tuple[TrainState, Metrics]]  # state, batch, key
   predict: Callable[[TrainState, Array], Outputs]  # state, images in [0, 1] -> probabilities
   multiple: int = 1  # what the sides of images are multiples of, inside the network
+  normalization: Normalization = AS_IS  # for `init`
 
 
 class Record(TypedDict, total=False):

@@ -141,7 +141,7 @@ def test_standardize_gives_zero_mean_and_unit_variance():
   pixels = np.concatenate(
     [dataset_stats.to_float(Pictures([(4, 4)] * 3)[i]['image']) for i in range(3)]
   )
-  found = stats.standardize(pixels)
+  found = stats.normalization().standardize(pixels)
   assert found.mean() == pytest.approx(0, abs=1e-2)
   assert found.std() == pytest.approx(1, rel=1e-2)
 

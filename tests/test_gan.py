@@ -13,6 +13,7 @@ from ssl_jax.models import discriminator, generator, prominence_unet
 from ssl_jax.settings import Settings
 from ssl_jax.stages import gan_samples
 from ssl_jax.training import gan
+from ssl_jax.types import Normalization
 
 KEY = jax.random.key(0)
 
@@ -117,7 +118,7 @@ def _learner(**kwargs):
 
 
 def _step(learner, state=None):
-  state = state or learner.init(KEY, jnp.zeros((1, 4, 4, 1)))
+  state = state or learner.init(KEY, jnp.zeros((1, 4, 4, 1)), learner.normalization)
   return jax.jit(learner.update)(state, _batch(), KEY)
 
 
@@ -136,7 +137,9 @@ def test_one_update_by_hand(critics):
 
 
 def test_discriminators_see_standardized_images_and_the_generator_makes_plain_ones():
-  learner = _learner(loss='wasserstein', clip=10.0, standardize=lambda x: (x - 0.5) / 0.25)
+  learner = _learner(
+    loss='wasserstein', clip=10.0, normalization=Normalization(jnp.full(1, 0.5), jnp.full(1, 0.25))
+  )
   state, _ = _step(learner)
   slope = 0.5 + 0.1 * (0.8 - 0.2) / 0.25 / 2
   params = state.student['params']
@@ -180,7 +183,7 @@ def test_real_networks_train_and_the_moving_average_makes_images():
   networks = generator.Generator(1, widths=(4,)), discriminator.Ensemble(2, widths=(4,))
   adam = optax.adam(1e-3)
   learner = gan.make_gan(*networks, RECIPES, (8, 8), adam, adam, latent=4, ema_decay=0.5)
-  state = learner.init(KEY, jnp.zeros((1, 8, 8, 1)))
+  state = learner.init(KEY, jnp.zeros((1, 8, 8, 1)), learner.normalization)
   image = np.random.default_rng(0).uniform(size=(4, 8, 8, 1)).astype(np.float32)
   batch = {'unlabeled': {'image': image, 'extent': np.full((4, 2), 16, np.int32)}}
   update = jax.jit(learner.update)

@@ -7,6 +7,7 @@ import pytest
 
 from ssl_jax.evaluation import kernel_distance
 from ssl_jax.models import unet
+from ssl_jax.types import AS_IS
 
 
 def test_the_kernel_distance_by_hand():
@@ -35,7 +36,7 @@ def test_features_are_those_of_the_coarsest_layer():
   network = unet.Model(2, widths=(4, 8, 16))
   images = np.random.default_rng(0).uniform(size=(5, 32, 32, 1)).astype(np.float32)
   variables = network.init(jax.random.key(0), jnp.asarray(images), train=False)
-  features = kernel_distance.encoder_features(network, variables, lambda x: x)
+  features = kernel_distance.encoder_features(network, variables, AS_IS)
   computed = features(images, batch=4)
   assert computed.shape == (5, 16)
   np.testing.assert_allclose(features(images[4:], batch=4), computed[4:], rtol=1e-5)

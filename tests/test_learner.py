@@ -49,7 +49,7 @@ def _learner(methods, **kwargs):
     for name, method in methods.items()
   }
   made = learner.make_learner(Pixels(), built, VIEWS, SIZE, optax.sgd(0.1), **kwargs)
-  return made, made.init(jax.random.key(0), jnp.zeros((1, *SIZE, 3)))
+  return made, made.init(jax.random.key(0), jnp.zeros((1, *SIZE, 3)), made.normalization)
 
 
 def _params(state):
@@ -113,7 +113,7 @@ def test_terms_of_one_view_share_one_forward_pass(view, dropout, passes):
     return {'a': first, 'b': first._replace(images=image + 0, feature_dropout=dropout)}, {}
 
   made = learner.make_learner(Counting(), {'twice': twice}, VIEWS, SIZE, optax.sgd(0.1))
-  state = made.init(jax.random.key(0), jnp.zeros((1, *SIZE, 3)))
+  state = made.init(jax.random.key(0), jnp.zeros((1, *SIZE, 3)), made.normalization)
   seen.clear()
   _, metrics = made.update(state, _batch(4), jax.random.key(1))
   assert seen == [4 * passes]

@@ -12,7 +12,7 @@ import pytest
 from ssl_jax import registry, settings
 from ssl_jax.models import resnet
 from ssl_jax.training import learner, optimizers
-from ssl_jax.types import MASKS
+from ssl_jax.types import AS_IS, MASKS
 
 VIEWS = {
   'labeled': {'source': 'labeled'},
@@ -89,7 +89,7 @@ def _initial_state(made, name, network, teacher):
   key = (network, teacher, name if name in ('cps', 'iic') else '')  # a pair, and another head
   if key not in INITIAL:
     init = jax.jit(made.init, compiler_options=QUICK)
-    INITIAL[key] = init(jax.random.key(0), jnp.zeros((1, *NETWORKS[network][-1], 1)))
+    INITIAL[key] = init(jax.random.key(0), jnp.zeros((1, *NETWORKS[network][-1], 1)), AS_IS)
   return INITIAL[key]
 
 

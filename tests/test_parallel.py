@@ -35,7 +35,7 @@ learner = build.learner(settings.part(Learning), settings.part(Inputs), 5, stats
 streams = build.streams(settings.part(Inputs), splits, 0)
 shape = (*settings.crop_size, stats.channels)
 key, example = jax.random.key(0), np.zeros((1, *shape), np.float32)
-state = parallel.jit_init(learner.init)(key, example)
+state = parallel.jit_init(learner.init)(key, example, learner.normalization)
 update = parallel.jit_update(learner.update)
 for batch in stream.batches([streams], 0, 5):
   state, metrics = update(state, parallel.shard(batch), key)

@@ -320,7 +320,8 @@ def test_bfloat16_keeps_parameters_and_losses_in_float32(page, tmp_path):
   settings = run_folder.read_settings(tmp_path)
   parts = settings.part(Learning), settings.part(Inputs)
   learner = build.learner(*parts, settings.steps, stats)
-  like = jax.jit(learner.init)(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+  example = jnp.zeros((1, 32, 32, 3))
+  like = jax.jit(learner.init)(jax.random.key(0), example, learner.normalization)
   state = Checkpoints(tmp_path / 'checkpoints').restore(like)
   assert {x.dtype for x in jax.tree.leaves(state.student)} == {jnp.dtype('float32')}
   assert state.step == 2

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Num
 
 from ssl_jax.io import images
-from ssl_jax.types import IGNORE, MASKS, Source, Splits
+from ssl_jax.types import IGNORE, MASKS, Normalization, Source, Splits
 
 SAMPLED = 256
 """Images from which intensities, class fractions and the canvas are found; all of a small set."""
@@ -37,11 +37,9 @@ class DatasetStats(NamedTuple):
   scale: float = 1.0  # size of the images relative to their files
   preprocessing: Mapping[str, Any] | None = None  # of volumes: fields of VolumePreprocessing
 
-  def standardize(self, pixels: Any) -> Any:
-    """Scales pixels [..., C] in [0, 1] to zero mean and unit variance per channel."""
-    mean = np.asarray(self.mean, np.float32)
-    std = np.asarray(self.std, np.float32)
-    return (pixels - mean) / std
+  def normalization(self) -> Normalization:
+    """Returns mean and standard deviation as a network's state holds them, [C] float32 each."""
+    return Normalization(np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32))
 
 
 def to_float(image: Num[np.ndarray, '*space c']) -> Num[np.ndarray, '*space c']:
@@ -88,7 +86,7 @@ def compute_stats(splits: Splits, normalize: str = 'data') -> DatasetStats:
     mean, std = (np.full(channels, value) for value in SYMMETRIC)
   if normalize == 'minmax':
     low, high = _min_and_max(splits)
-    # (x - low) / (high - low) in `standardize`; the floor is for a channel of one value.
+    # (x - low) / (high - low) in `Normalization`; the floor is for a channel of one value.
     mean = low
     std = np.maximum(high - low, 1e-3)
   counts = {}

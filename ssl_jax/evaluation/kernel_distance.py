@@ -1,17 +1,18 @@
 """How far generated images are from real ones, by features of a network that was trained here."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from ssl_jax.types import Variables
+from ssl_jax.types import Normalization, Variables
 
 
 def encoder_features(
-  network: nn.Module, variables: Variables, standardize: Callable
+  network: nn.Module, variables: Variables, normalization: Normalization
 ) -> Callable[[np.ndarray], Float[np.ndarray, 'n d']]:
   """Returns a function that maps images [n, H, W, C] in [0, 1] to features of a network.
 
@@ -19,12 +20,15 @@ def encoder_features(
   one with the most channels. The images go through the network 32 at a time.
   """
 
+  # Weights and normalization are arguments, so that one program serves all seeds and data sets.
   @jax.jit
-  def coarsest_layer(images: Float[Array, 'b h w c']) -> Float[Array, 'b d']:
+  def coarsest_layer(
+    variables: Any, normalization: Normalization, images: Float[Array, 'b h w c']
+  ) -> Float[Array, 'b d']:
     # Flax notes down the outputs of all layers, so that no network needs a special method for it.
     _, kept = network.apply(
       variables,
-      standardize(images),
+      normalization.standardize(images),
       train=False,
       capture_intermediates=True,
       mutable='intermediates',
@@ -41,7 +45,7 @@ def encoder_features(
       # A full batch even at the end: one shape, one compilation.
       filled = np.pad(part, [(0, batch - len(part)), *[(0, 0)] * 3], mode='edge')
       # [batch, d]
-      batches.append(np.asarray(coarsest_layer(filled)))
+      batches.append(np.asarray(coarsest_layer(variables, normalization, filled)))
     return np.concatenate(batches)[: len(images)].astype(np.float64)
 
   return features

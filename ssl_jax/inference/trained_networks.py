@@ -82,8 +82,11 @@ class TrainedNetwork:
   ):
     learner = make(settings, stats)
     example = np.zeros((1, *settings.crop_size, stats.channels), np.float32)
-    # The key does not matter: of the fresh state only shapes, dtypes and placement are used.
-    self._init = functools.partial(parallel.jit_init(learner.init), jax.random.key(0), example)
+    # The key does not matter: of the fresh weights only shapes, dtypes and placement are used.
+    # The normalization it gets is that of the data, because no checkpoint holds it.
+    self._init = functools.partial(
+      parallel.jit_init(learner.init), jax.random.key(0), example, learner.normalization
+    )
     self._predict = parallel.jit_predict(learner.predict)
     self._crop_size = settings.crop_size
     self._multiple = learner.multiple

@@ -139,7 +139,7 @@ def _distances(judge: Path, seed: int, generated: np.ndarray, real: np.ndarray) 
   stats = run_folder.read_stats(folder)
   state = TrainedNetwork(settings, stats).state(folder, settings.checkpoint)
   features = kernel_distance.encoder_features(
-    build.network(learning, stats), predicting_weights(learning, state), stats.standardize
+    build.network(learning, stats), predicting_weights(learning, state), state.normalization
   )
   # [count, d] each.
   first, second = np.split(features(real), 2)

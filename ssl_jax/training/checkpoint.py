@@ -20,6 +20,9 @@ SELECTABLE = {
 """What the setting `checkpoint` may ask for beside 'last': a metric on the validation images, and
 whether more (1) or less (-1) of it is better. The score is the primary metric of the task."""
 
+SAVED = ('step', 'student', 'ema', 'opt_state')
+"""The fields of a state that a checkpoint holds. The normalization lies in the run's data.json."""
+
 _SIGNS = dict(SELECTABLE.values())
 
 
@@ -65,7 +68,7 @@ class Checkpoints:
     step = int(state.step)
     if step not in self.manager.all_steps():
       # The next update donates the buffers of its state, so the writer gets a copy of its own.
-      copy = jax.tree.map(jnp.copy, state)
+      copy = jax.tree.map(jnp.copy, _saved(state))
       self.manager.save(step, args=ocp.args.StandardSave(copy), metrics=metrics, force=True)
 
   def find(self, step: int | str) -> int | None:
@@ -98,7 +101,7 @@ class Checkpoints:
     """Returns the state of a step (None: the latest), or None if there is no checkpoint.
 
     Args:
-      like: a state whose shapes, dtypes and placement on devices it gets.
+      like: a state whose normalization it gets, and whose shapes, dtypes and placement on devices.
       step: one of `steps()`.
 
     Raises:
@@ -109,19 +112,23 @@ class Checkpoints:
       return None
     try:
       # A network of another design shows up here as missing keys or other shapes.
-      restored: Any = self.manager.restore(step, args=ocp.args.StandardRestore(like))
+      restored: Any = self.manager.restore(step, args=ocp.args.StandardRestore(_saved(like)))
     except (ValueError, KeyError, TypeError) as error:
       raise UserError(
         f'The checkpoint {self.manager.directory}/{step} does not fit this network '
         f'({str(error).splitlines()[0][:200]}); was the run made by another version or config?'
       ) from error
-    return restored
+    return like.replace(**restored)
 
   def close(self) -> None:
     """Waits until everything is on disk."""
     # Saving is asynchronous: without waiting, the process could end in the middle of the last save.
     self.manager.wait_until_finished()
     self.manager.close()
+
+
+def _saved(state: TrainState) -> dict[str, Any]:
+  return {name: getattr(state, name) for name in SAVED}
 
 
 def _signed(metric: str) -> Callable[[Mapping[str, float]], float]:

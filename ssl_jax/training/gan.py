@@ -15,7 +15,15 @@ from jaxtyping import Array, Float
 
 from ssl_jax.errors import UserError
 from ssl_jax.training.learner import warmed_up_decay
-from ssl_jax.types import Key, Learner, Metrics, TrainState, Variables
+from ssl_jax.types import (
+  AS_IS,
+  Key,
+  Learner,
+  Metrics,
+  Normalization,
+  TrainState,
+  Variables,
+)
 from ssl_jax.views import make_views
 
 Logits = Float[Array, 'members b']
@@ -115,7 +123,7 @@ def make_gan(
   clip: float | int = 0.01,
   critics: int = 1,
   ema_decay: float = 0.999,
-  standardize: Callable[[Array], Array] = lambda images: images,
+  normalization: Normalization = AS_IS,
 ) -> Learner:
   """Returns a learner whose `predict(state, z)` makes images of normal vectors [B, latent].
 
@@ -133,9 +141,10 @@ def make_gan(
     clip: bound of the discriminators' weights, in the game that clips them.
     critics: updates of the discriminators for each one of the generator.
     ema_decay: decay of the moving average of the generator.
-    standardize: images in [0, 1] -> what the discriminators see, real and generated ones alike.
-      With it the penalty's gradient of norm 1 is in units of the images' standard deviation. In
-      units of [0, 1] it would be too small to tell the textures of low-contrast images apart.
+    normalization: what images in [0, 1] are standardized by for the discriminators, real and
+      generated ones alike. With it the penalty's gradient of norm 1 is in units of the images'
+      standard deviation. In units of [0, 1] it would be too small to tell the textures of
+      low-contrast images apart.
 
   Raises:
     UserError: if `loss` is unknown, or a number is out of its range.
@@ -150,7 +159,7 @@ def make_gan(
       f'r1_weight={r1_weight} at least 0, and clip={clip} above 0 where weights are clipped.'
     )
 
-  def init(key: Key, images: Array) -> TrainState:
+  def init(key: Key, images: Array, normalization: Normalization) -> TrainState:
     g_key, d_key = jax.random.split(key)
     z = jnp.zeros((1, latent))
     # The values of the inputs do not matter here, only their shapes do.
@@ -160,13 +169,13 @@ def make_gan(
     opt_state = generator_optimizer.init(g_params), discriminator_optimizer.init(d_params)
     # A copy: an update donates all buffers of the state, so none may be in it twice.
     ema = {'params': jax.tree.map(jnp.copy, g_params)}
-    return TrainState(jnp.zeros((), jnp.int32), student, ema, opt_state)
+    return TrainState(jnp.zeros((), jnp.int32), student, ema, opt_state, normalization)
 
   def generate(g_params: Variables, key: Key, count: int) -> Array:
     # One key for the latent vectors, another for the noise inside the generator.
     z_key, noise_key = jax.random.split(key)
     z = jax.random.normal(z_key, (count, latent))
-    return standardize(sample(g_params, z, noise_key))
+    return sample(g_params, z, noise_key)
 
   def sample(g_params: Variables, z: Array, noise_key: Key) -> Array:
     images: Any = generator.apply({'params': g_params}, z, rngs={'noise': noise_key})
@@ -180,12 +189,8 @@ def make_gan(
     return discriminate
 
   def update_discriminators(
-    d_params: Variables, opt_state: Any, g_params: Variables, real: Array, key: Key
+    d_params: Variables, opt_state: Any, real: Array, fake: Array, key: Key
   ) -> tuple[Variables, Any, dict[str, Array]]:
-    # The generator runs outside of `loss_fn`: its images are constants for the discriminators.
-    fake_key, between_key = jax.random.split(key)
-    fake = generate(g_params, fake_key, len(real))
-
     def loss_fn(d_params: Variables) -> tuple[Array, dict[str, Array]]:
       discriminate = discriminate_with(d_params)
       real_logits, fake_logits = discriminate(real), discriminate(fake)
@@ -193,7 +198,7 @@ def make_gan(
       figures = {'loss/discriminators': total}
       if game.penalty and penalty:
         # Logged without its weight, so that runs of different weights can be compared.
-        figures['penalty'] = gradient_penalty(discriminate, real, fake, between_key)
+        figures['penalty'] = gradient_penalty(discriminate, real, fake, key)
         total += penalty * figures['penalty']
       if r1_weight:
         figures['r1'] = r1(discriminate, real)
@@ -214,6 +219,7 @@ def make_gan(
     # Keys follow from the step, so that a resumed run repeats the uninterrupted one.
     key = jax.random.fold_in(key, state.step)
     view_key, g_key, *d_keys = jax.random.split(key, 2 + critics)
+    standardize = state.normalization.standardize
     real = standardize(make_views.make_views(recipes, batch, size, view_key)['real'].image)
     params = state.student['params']
     g_params, d_params = params['generator'], params['discriminators']
@@ -222,11 +228,15 @@ def make_gan(
     figures = {}
     # All rounds see the same real images, each with new fake ones; the figures are of the last.
     for d_key in d_keys:
-      d_params, d_state, figures = update_discriminators(d_params, d_state, g_params, real, d_key)
+      # The generator runs outside of the discriminators' loss: its images are constants in it.
+      fake_key, between_key = jax.random.split(d_key)
+      fake = standardize(generate(g_params, fake_key, len(real)))
+      d_params, d_state, figures = update_discriminators(d_params, d_state, real, fake, between_key)
 
     def loss_fn(g_params: Variables) -> Array:
       # Gradients pass through the discriminators, whose weights are constants here.
-      return game.generator(discriminate_with(d_params)(generate(g_params, g_key, len(real))))
+      fake = standardize(generate(g_params, g_key, len(real)))
+      return game.generator(discriminate_with(d_params)(fake))
 
     value, grads = jax.value_and_grad(loss_fn)(g_params)
     updates, g_state = generator_optimizer.update(grads, g_state, g_params)
@@ -236,7 +246,9 @@ def make_gan(
     ema = {'params': optax.incremental_update(g_params, ema_params(state), rate)}
     student = {'params': {'generator': g_params, 'discriminators': d_params}}
     figures |= {'loss': value, 'loss/generator': value, 'grad_norm': optax.tree.norm(grads)}
-    return TrainState(state.step + 1, student, ema, (g_state, d_state)), figures
+    opt_state = g_state, d_state
+    after = state.replace(step=state.step + 1, student=student, ema=ema, opt_state=opt_state)
+    return after, figures
 
   def ema_params(state: TrainState) -> Any:
     return (state.ema or {})['params']  # `init` always makes one
@@ -245,4 +257,4 @@ def make_gan(
     # A fixed key: the same vectors give the same images.
     return sample(ema_params(state), z, jax.random.key(0))
 
-  return Learner(init, update, predict)
+  return Learner(init, update, predict, normalization=normalization)

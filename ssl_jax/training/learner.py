@@ -1,6 +1,6 @@
 """How a network learns: views -> terms -> one forward pass -> gradient -> moving average."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 import jax
@@ -13,11 +13,13 @@ from ssl_jax import parallel
 from ssl_jax.errors import UserError
 from ssl_jax.training import collapse
 from ssl_jax.types import (
+  AS_IS,
   NUMBERS,
   Key,
   Learner,
   LossTransform,
   Metrics,
+  Normalization,
   Outputs,
   Step,
   Term,
@@ -71,7 +73,7 @@ def make_learner(
   teacher: str = 'student',
   ema_decay: float = 0.0,
   ema_batch_stats: bool = True,
-  standardize: Callable[[jax.Array], jax.Array] = lambda images: images,
+  normalization: Normalization = AS_IS,
   heads: Mapping[str, int] | None = None,
   predicts: str | None = 'class',
   classes: Sequence[str] = (),
@@ -88,7 +90,7 @@ def make_learner(
     ema_decay: decay of that moving average; 0 keeps none.
     ema_batch_stats: whether batch statistics are averaged with the parameters; otherwise the
       average has the student's.
-    standardize: images in [0, 1] -> what the network is shown.
+    normalization: what images in [0, 1] are standardized by for the network.
     heads: name -> channels, for a network whose last channels are shared out among several heads.
     predicts: the head that `predict` returns; None returns all, as a dict.
     classes: names of the outputs of the head 'class', under which the targets are logged.
@@ -100,27 +102,27 @@ def make_learner(
   if teacher not in ('student', 'ema') or (teacher == 'ema' and not ema_decay):
     raise ValueError(f'make_learner: teacher={teacher!r} with ema_decay={ema_decay}')
 
-  def init(key: Key, images: jax.Array) -> TrainState:
-    variables = network.init(key, standardize(images[:1]), train=False)
+  def init(key: Key, images: jax.Array, normalization: Normalization) -> TrainState:
+    variables = network.init(key, normalization.standardize(images[:1]), train=False)
     # Networks without batch normalization have no 'batch_stats'.
     student = {'params': variables['params'], 'batch_stats': variables.get('batch_stats', {})}
     # A copy: an update donates all buffers of the state, so none may be in it twice.
     ema = jax.tree.map(jnp.copy, student) if ema_decay else None
     step = jnp.zeros((), jnp.int32)
-    return TrainState(step, student, ema, optimizer.init(student['params']))
+    return TrainState(step, student, ema, optimizer.init(student['params']), normalization)
 
-  def probabilities(variables: Variables, images: jax.Array, head: str | None) -> Outputs:
+  def probabilities(state: TrainState, images: jax.Array, head: str | None) -> Outputs:
+    # `state.ema` may exist and yet not teach: then it is only kept.
+    averaged = teacher == 'ema' and state.ema is not None
+    variables = state.ema if averaged else state.student
+    shown = state.normalization.standardize(images)
     # Without dropout and with running statistics, as in prediction.
-    outputs = _by_head(network.apply(variables, standardize(images), train=False), heads)
+    outputs = _by_head(network.apply(variables, shown, train=False), heads)
     probs = {name: x if name in NUMBERS else jax.nn.softmax(x) for name, x in outputs.items()}
     return probs if head is None else probs[head]
 
-  def teacher_variables(state: TrainState) -> Variables:
-    # `state.ema` may exist and yet not teach: then it is only kept.
-    return state.ema if teacher == 'ema' and state.ema is not None else state.student
-
   def predict(state: TrainState, images: jax.Array) -> Outputs:
-    return probabilities(teacher_variables(state), images, predicts)
+    return probabilities(state, images, predicts)
 
   def update(state: TrainState, batch: Any, key: Key) -> tuple[TrainState, Metrics]:
     # Keys follow from the step: a resumed run draws what the uninterrupted one would have drawn.
@@ -131,7 +133,7 @@ def make_learner(
 
     # What methods call; it notes down the targets on the way, so that no method has to.
     def teach(images: jax.Array, head: str | None = 'class') -> Outputs:
-      probs = probabilities(teacher_variables(state), images, head)
+      probs = probabilities(state, images, head)
       if head is None:
         targets.append(probs['class'])
       elif head == 'class':
@@ -179,7 +181,8 @@ def make_learner(
       ema = moved if ema_batch_stats else {**moved, 'batch_stats': student['batch_stats']}
     # The norm is that of the raw gradient, before the optimizer may clip it.
     metrics |= figures | {'loss': total, 'grad_norm': optax.tree.norm(grads)}
-    return TrainState(state.step + 1, student, ema, opt_state), metrics
+    after = state.replace(step=state.step + 1, student=student, ema=ema, opt_state=opt_state)
+    return after, metrics
 
   def forward(
     params: Variables, state: TrainState, terms: Mapping[str, Term], key: Key
@@ -202,7 +205,7 @@ def make_learner(
     joined, batch_stats = network.apply(
       # `params` is what is differentiated; the batch statistics are those of the state.
       {**state.student, 'params': params},
-      standardize(parallel.interleave(images)),
+      state.normalization.standardize(parallel.interleave(images)),
       train=True,
       **kwargs,
       # Makes Flax return the updated running statistics beside the outputs.
@@ -218,7 +221,7 @@ def make_learner(
       outputs[name] = by_head if term.head is None else by_head[term.head]
     return outputs, batch_stats
 
-  return Learner(init, update, predict, size_multiple(network))
+  return Learner(init, update, predict, size_multiple(network), normalization)
 
 
 def _pass_of(name: str, term: Term) -> tuple:

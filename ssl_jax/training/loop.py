@@ -252,7 +252,8 @@ def _initial_state(
   """The state to go on from, of all seeds together."""
   init = parallel.jit_init(learner.init)
   # Also made when resuming: a checkpoint takes over the shapes and placement of a fresh state.
-  fresh = [init(jax.random.fold_in(seed.key, INIT_KEY), example) for seed in seeds]
+  keys = [jax.random.fold_in(seed.key, INIT_KEY) for seed in seeds]
+  fresh = [init(key, example, learner.normalization) for key in keys]
   for seed in seeds:
     # Steps that some seeds have and others lack are trained again by all.
     seed.checkpoints.drop_after(start)
