@@ -150,6 +150,7 @@ class Learner(NamedTuple):
   predict: Callable[[TrainState, Array], Outputs]  # state, images in [0, 1] -> probabilities
   multiple: int = 1  # what the sides of images are multiples of, inside the network
   normalization: Normalization = AS_IS  # for `init`
+  metric_names: Mapping[str, str] = NOTHING  # of `update` -> in the log, where they differ
 
 
 class Record(TypedDict, total=False):

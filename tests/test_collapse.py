@@ -16,8 +16,8 @@ def _seen(cell, **more):
 
 def test_figures_by_hand():
   answers = [jnp.array([[[1.0, 0.0], [0.5, 0.5]]]), jnp.array([[[0.0, 1.0], [0.5, 0.5]]])]
-  figures = collapse.target_metrics(answers, ('background', 'cell'))
-  assert figures['targets/background'] == pytest.approx(0.5)
+  figures = collapse.target_metrics(answers)
+  assert figures['targets/0'] == pytest.approx(0.5)
   assert figures['targets/entropy'] == pytest.approx(0.5)  # two pixels know all, two know nothing
 
 

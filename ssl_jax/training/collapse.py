@@ -28,22 +28,26 @@ SETTLED = 0.2
 """The part of the steps after which a collapse is reported; the last such part judges the end."""
 
 
-def target_metrics(
-  targets: Sequence[Float[Array, 'b *space k']], classes: Sequence[str]
-) -> Metrics:
-  """Returns each class's mean probability, and the mean entropy of a pixel.
+def target_metrics(targets: Sequence[Float[Array, 'b *space k']]) -> Metrics:
+  """Returns each class's mean probability, by its number, and the mean entropy of a pixel.
 
-  The entropy is a part of the largest possible: 1 knows nothing, 0 is certain. Without names
-  classes are numbered.
+  The entropy is a part of the largest possible: 1 knows nothing, 0 is certain.
   """
   # [pixels of all targets, classes]
   flat = jnp.concatenate([probs.reshape(-1, probs.shape[-1]) for probs in targets])
   # p log p is 0 where p is; both branches of `where` must be finite.
   negative = jnp.where(flat > 0, flat * jnp.log(jnp.maximum(flat, 1e-30)), 0).sum(-1).mean()
-  names = [str(name) for name in classes or range(flat.shape[-1])]
-  means = dict(zip(names, flat.mean(0), strict=True))
-  metrics = {CLASS_FRACTION + name: mean for name, mean in means.items()}
-  return metrics | {ENTROPY: -negative / math.log(max(len(names), 2))}
+  metrics = {f'{CLASS_FRACTION}{number}': mean for number, mean in enumerate(flat.mean(0))}
+  return metrics | {ENTROPY: -negative / math.log(max(flat.shape[-1], 2))}
+
+
+def metric_names(classes: Sequence[str]) -> dict[str, str]:
+  """Returns what the metrics of numbered classes are called in the log, where classes have names.
+
+  Names are given outside of the compiled program: JAX writes them into it and sorts its results by
+  them, so that other names would make another program.
+  """
+  return {f'{CLASS_FRACTION}{i}': f'{CLASS_FRACTION}{name}' for i, name in enumerate(classes)}
 
 
 def find_collapse(

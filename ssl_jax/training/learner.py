@@ -93,7 +93,8 @@ def make_learner(
     normalization: what images in [0, 1] are standardized by for the network.
     heads: name -> channels, for a network whose last channels are shared out among several heads.
     predicts: the head that `predict` returns; None returns all, as a dict.
-    classes: names of the outputs of the head 'class', under which the targets are logged.
+    classes: names of the outputs of the head 'class', under which the targets are logged; without
+      names they are numbered.
 
   Raises:
     UserError: when tracing, if a method needs a view or a head that does not exist.
@@ -161,7 +162,7 @@ def make_learner(
       ]
       figures = {f'loss/{name}': loss for name, loss in losses.items()}
       if watched:
-        figures |= collapse.target_metrics(watched, classes)
+        figures |= collapse.target_metrics(watched)
       return total, (batch_stats, figures)
 
     # Only loss_fn is differentiated: whatever the teacher said is a constant in it.
@@ -221,7 +222,8 @@ def make_learner(
       outputs[name] = by_head if term.head is None else by_head[term.head]
     return outputs, batch_stats
 
-  return Learner(init, update, predict, size_multiple(network), normalization)
+  names = collapse.metric_names(classes)
+  return Learner(init, update, predict, size_multiple(network), normalization, names)
 
 
 def _pass_of(name: str, term: Term) -> tuple:

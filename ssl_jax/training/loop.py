@@ -72,7 +72,7 @@ def train(
   The checkpoints at the ends of `loop.num_snapshots` equal parts of the steps are kept.
 
   Args:
-    learner: gives the initial state.
+    learner: gives the initial state and the names of the figures.
     update: the compiled `learner.update`, mapped over states, batches and keys where there are
       several seeds.
     seeds: the seeds that train together.
@@ -136,6 +136,7 @@ class _Training:
   ):
     self.update, self.seeds, self.evaluate = update, seeds, evaluate
     self.loop, self.label, self.alarm = loop, label, alarm
+    self.metric_names = learner.metric_names
     # A kill between two saves leaves some seeds one checkpoint ahead.
     # Training resumes at the latest step that all of them have.
     self.start = max(set.intersection(*(seed.checkpoints.steps() for seed in seeds)), default=0)
@@ -175,7 +176,9 @@ class _Training:
 
   def log_window(self, step: int) -> None:
     """Writes the means over the window to each seed's log, and shows them."""
-    per_seed = parallel.unstack(_stacked(self.window), len(self.seeds))
+    stacked = _stacked(self.window)
+    named = {self.metric_names.get(name, name): values for name, values in stacked.items()}
+    per_seed = parallel.unstack(named, len(self.seeds))
     # `_stacked` has waited for the device, so that the seconds cover all steps of the window.
     seconds = time.perf_counter() - self.began
     timed = len(self.window) - self.untimed
