@@ -1,4 +1,4 @@
-r"""Tables 1 and 2 of Luu et al. under the paper's protocol: 30 x 3 cells of five seeds.
+"""Tables 1 and 2 of Luu et al. under the paper's protocol: 30 x 3 cells of five seeds.
 
 The paper chooses the best epoch on the images on which it reports; wbc_table1_honest.py does not.
 docs/fidelity.md says where this page differs from the paper and its code.

@@ -1,11 +1,10 @@
-r"""Tables 1 and 2 of Luu et al. under the honest protocol (wbc_table1.py has the paper's).
+"""Tables 1 and 2 of Luu et al. under the honest protocol (wbc_table1.py has the paper's).
 
 The last checkpoint is scored on images that are never used for model selection, and every network
 takes the same number of updates.
 Data: the white blood cells of Zheng 1, Zheng 2 and LISC without copies of images; LISC's masks lie
 on its cells, so its column cannot be compared with the paper's.
-Run:  python main.py --config=configs/wbc_table1_honest.py \
-        --config.model.pretrained=imagenet
+Run:  python main.py --config=configs/wbc_table1_honest.py --config.model.pretrained=imagenet
       python -m ssl_jax.table runs/wbc_table1_honest
 Time: days on one GPU.
 """
