@@ -55,7 +55,8 @@ def get_config():
   config.ema_decay = 0.97
 
   # Networks and optimizer: new layers learn ten times as fast as those from ImageNet.
-  config.model = dict(name='unet_efficientnet', pretrained='imagenet')
+  # The first layers see edges and colours, which are the same everywhere.
+  config.model = dict(name='unet_efficientnet', pretrained='imagenet', fixed=4)
   config.optimizer.update(lr=3e-4, clip=1.0, head_lr_multiplier=10.0)
   config.schedule.update(name='cosine', warmup=20)
   config.num_seeds = 1
