@@ -3,12 +3,13 @@ r"""HydraMix-Net on your own cells: images with marked cells in, detected and cl
 Data: a folder with images/ and points/ (NAME.csv for NAME.png: x from the left, y from the top, in
 pixels, and class), and a folder with images alone. A quarter of the labeled images is kept for the
 test, unless --config.data.test=DIR (laid out like `labeled`) gives others. README says more.
+What the page leaves open is chosen for your patches; configuration.md in the run folder says why.
 Run:  python main.py --config=configs/your_cells.py \
         --config.data.labeled=DIR --config.data.unlabeled=DIR
 """
 
 from configs.lib import cells
-from ssl_jax import settings
+from ssl_jax import open_fields, settings
 
 
 def get_config():
@@ -23,15 +24,15 @@ def get_config():
   )
 
   # Methods: as on configs/lib/cells.py. The moving average of the student teaches and predicts.
-  config.methods.hydramix.ramp_up_steps = 500
   config.teacher = 'ema'
   config.ema_decay = 0.99
 
   # Network and optimizer.
   config.model.depth = 10
-  config.steps = 2000
-  config.eval_every = 500
-  config.checkpoint_every = 100
+
+  # Chosen for your patches, where you do not set them. One training takes about so many minutes.
+  chosen = ('batch', 'steps', 'eval_every', 'checkpoint_every', 'methods.hydramix.ramp_up_steps')
+  open_fields.leave_open(config, chosen, minutes=20)
 
   # Stages: the same network on the labels alone, HydraMix-Net, their comparison, and the cells
   # that HydraMix-Net detects in the whole test images.

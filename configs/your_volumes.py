@@ -3,27 +3,26 @@ r"""Mean teacher on your own volumes (CT, MRI, ...): NIfTI in, masks, a table an
 Data: a folder with images/ and masks/ (.nii.gz, class ids) and a folder with images alone. A
 volume is resampled to `data.spacing` (mm along x, y, z) and scaled by `data.window` (raw values
 that become 0 and 1; for CT --config.data.window='(-300,300)'), or without a window by its own
-percentiles. `data.foreground_threshold` crops it to what is brighter.
+percentiles. `data.foreground_threshold` crops it to what is brighter. What the page leaves open is
+chosen for your volumes; configuration.md in the run folder says why.
 Run:  python main.py --config=configs/your_volumes.py \
         --config.data.labeled=DIR --config.data.unlabeled=DIR
 """
 
 from configs.lib import volumes
-from ssl_jax import settings
+from ssl_jax import open_fields, settings
 
 WEAK = dict(rotate=15.0, scale=(0.85, 1.2), **volumes.FLIPS)
 
 
 def get_config():
-  """The page; any field can be set from the shell, as in --config.steps=100."""
+  """The page; any field can be set from the shell, as in --config.minutes=60."""
   config = volumes.page()
 
   # Data: --config.data.labeled and .unlabeled name your folders; .val, .test and .classes may.
   config.data = dict(
     name='nifti', spacing=(1.0, 1.0, 1.0), clip=True, percentiles=(0.5, 99.5), test_fraction=0.25
   )
-  config.batch = dict(labeled=2, unlabeled=2)
-  config.crop_size = (64, 64, 64)  # voxels along z, y, x
 
   # Views: teacher and student see the same crop, the student with changed intensities.
   config.views = dict(
@@ -33,7 +32,7 @@ def get_config():
   )
 
   # Methods: their losses are added up. The moving average of the student teaches and predicts.
-  config.methods.mean_teacher = dict(weight=10.0, ramp_up_steps=2000)
+  config.methods.mean_teacher = dict(weight=10.0)
   config.teacher = 'ema'
   config.ema_decay = 0.99
 
@@ -41,9 +40,12 @@ def get_config():
   config.model = dict(name='nnunet', widths=(16, 32, 64, 128), residual=True)
   config.optimizer.lr = 3e-3
   config.optimizer.clip = 1.0
-  config.steps = 4000
-  config.eval_every = 2000
   config.log_every = 20
+
+  # Chosen for your volumes, where you do not set them. One training takes about so many minutes.
+  chosen = ('crop_size', 'batch', 'steps', 'eval_every', 'checkpoint_every')
+  chosen += ('methods.mean_teacher.ramp_up_steps',)
+  open_fields.leave_open(config, chosen, minutes=20)
 
   # Stages: a control without the unlabeled volumes, mean teacher, their comparison, and both
   # networks' masks for the whole test volumes.

@@ -8,7 +8,16 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from ssl_jax import build, parallel, parse_settings, registry, stage_list
+from ssl_jax import (
+  build,
+  configuration_report,
+  open_fields,
+  parallel,
+  parse_settings,
+  registry,
+  self_configuration,
+  stage_list,
+)
 from ssl_jax.data import dataset_stats
 from ssl_jax.settings import Inputs, Learning, Settings
 from ssl_jax.stage_list import StageSpec
@@ -38,10 +47,14 @@ def describe(
   # The same steps as run.run, so that a dry run refuses whatever a run would refuse.
   page = stage_list.plain(config)
   registry.add_plugins(page.get('plugins'))
+  # Only what needs no measurement is decided.
+  configuration = self_configuration.configure(page, timing=False)
+  page = configuration.page
   specs = stage_list.resolve(page)
   notes = stage_list.reach(page, overrides)
   validate(specs)
-  stages = [_stage(spec) for spec in specs]
+  still_open = open_fields.open_leaves(page)
+  stages = [_without_open(_stage(spec), still_open) for spec in specs]
   # Stages usually share a data set, which is described once.
   data = {}
   for spec in specs:
@@ -49,7 +62,14 @@ def describe(
     data.setdefault(_data_name(spec.settings), _data(splits))
   # Several stages may give the same warning; dict.fromkeys keeps the first of each, in order.
   warnings = list(dict.fromkeys([*notes, *_warnings(specs)]))
-  report = {'page': page_name, 'stages': stages, 'data': data, 'warnings': warnings}
+  if 'steps' in still_open:
+    warnings.append(
+      f'steps follow from the time of a step on this machine, which the run measures first: a '
+      f'training may take {page["minutes"]:g} min (minutes)'
+    )
+  decisions = {field: choice._asdict() for field, choice in configuration.decisions.items()}
+  report = {'page': page_name, 'stages': stages, 'data': data, 'decisions': decisions}
+  report['warnings'] = warnings
   return json.dumps(report, indent=1) if as_json else _table(report)
 
 
@@ -66,6 +86,15 @@ def _stage(spec: StageSpec) -> dict[str, Any]:
     stage['parameters'] = _parameters(spec.settings)
   # Tuples become lists, so that the table and the JSON are made from the same values.
   return json.loads(json.dumps(stage))
+
+
+def _without_open(stage: dict[str, Any], still_open: Sequence[str]) -> dict[str, Any]:
+  """The stage with None for what a run would decide only after it has measured."""
+  config = stage['config']
+  for name in still_open:
+    if open_fields.has(config, name):
+      config = open_fields.put(config, name, None)
+  return {**stage, 'config': config}
 
 
 def _resolved(settings: Settings) -> dict[str, Any]:
@@ -194,6 +223,11 @@ def _table(report: Mapping[str, Any]) -> str:
     counts = ', '.join(f'{count} {split}' for split, count in data['images'].items() if count)
     lines += [f'  {name}', f'    {counts}; classes {", ".join(data["classes"])}']
     lines += [f'    {note}' for note in data['notes']]
+  if report['decisions']:
+    lines += ['', 'Chosen for your data']
+    for field, choice in report['decisions'].items():
+      value = configuration_report.words(choice['value'])
+      lines.append(f'  {field}: {value} ({choice["reason"]})')
   lines += ['', 'Stages']
   for stage in report['stages']:
     lines += _stage_lines(stage)
@@ -215,8 +249,9 @@ def _stage_lines(stage: Mapping[str, Any]) -> list[str]:
     return lines
   config = stage['config']
   batch = _words(config['batch'])
+  steps = 'open' if config['steps'] is None else config['steps']
   lines.append(
-    f'    {config["steps"]} steps of {batch}; crops of {"x".join(map(str, config["crop_size"]))}; '
+    f'    {steps} steps of {batch}; crops of {"x".join(map(str, config["crop_size"]))}; '
     f'{config["num_seeds"]} seeds from {config["seed"]}'
   )
   if 'parameters' in stage:

@@ -192,6 +192,13 @@ def is_main() -> bool:
   return jax.process_index() == 0
 
 
+def from_main(number: float | int) -> float | int:
+  """Returns the main process's number, so that all processes decide alike."""
+  if jax.process_count() == 1:
+    return number
+  return float(multihost_utils.broadcast_one_to_all(np.float64(number)))
+
+
 def should_stop(asked: bool, step: int) -> bool:
   """Returns whether to stop now: asked here, or, on many hosts, agreed by all at the same step."""
   if jax.process_count() == 1:

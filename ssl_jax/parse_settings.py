@@ -6,7 +6,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-from ssl_jax import registry
+from ssl_jax import open_fields, registry
 from ssl_jax.errors import UserError
 from ssl_jax.settings import NESTED, PAGE_FIELDS, Optimizer, Settings, range_text
 
@@ -32,6 +32,7 @@ def parse_all(tree: Mapping[str, Any]) -> tuple[Settings, list[str]]:
   """As `parse`; returns the problems, one sentence each, beside what could be read."""
   problems: list[str] = []
   # Fields of the whole run are checked by stage_list.
+  tree = open_fields.without_open(tree)
   own = {key: value for key, value in tree.items() if key not in PAGE_FIELDS}
   side = own.get('crop_size')
   if isinstance(side, list | tuple) and len(side) == 1:
@@ -183,6 +184,18 @@ def to_dict(settings: Settings) -> dict[str, Any]:
     # The shell and the pages write a part's fields beside ours, without a `kwargs` between.
     tree[name] |= tree[name].pop('kwargs')
   return tree
+
+
+def first_difference(then: object, now: object, key: str = '') -> str | None:
+  """The first key at which two configs as JSON differ, and both values; None if they are equal."""
+  if isinstance(then, dict) and isinstance(now, dict):
+    # Keys of both sides, in the order of the first.
+    for name in [*then, *(n for n in now if n not in then)]:
+      inner = f'{key}.{name}' if key else name
+      if difference := first_difference(then.get(name), now.get(name), inner):
+        return difference
+    return None
+  return None if then == now else f'{key} was {then!r}, now it is {now!r}'
 
 
 def tuples(value: Any) -> Any:

@@ -12,10 +12,20 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from ssl_jax import build, parallel, parse_settings, registry, run_folder, stage_list
+from ssl_jax import (
+  build,
+  configuration_report,
+  parallel,
+  parse_settings,
+  registry,
+  run_folder,
+  self_configuration,
+  stage_list,
+)
 from ssl_jax.errors import UserError
 from ssl_jax.evaluation import confusion
 from ssl_jax.io.run_log import has_begun, read_done, replace_text, write_done
+from ssl_jax.self_configuration import Configuration
 from ssl_jax.stage_list import StageSpec
 from ssl_jax.stages import initial_weights
 from ssl_jax.validate import stages_read, validate
@@ -57,11 +67,13 @@ def run(
     page['plugins'] = str(Path(page['plugins']).expanduser().resolve())
   registry.add_plugins(page.get('plugins'))
   with _asked_to_stop() as stop:
+    workdir = Path(workdir)
     # Everything is checked before the folder is touched, so that a mistake leaves no trace in it.
+    configuration = self_configuration.configure(page, workdir, stop)
+    page = configuration.page
     specs = stage_list.resolve(page)
     notes = stage_list.reach(page, overrides)
     validate(specs)
-    workdir = Path(workdir)
     asked = _asked(specs, only, workdir)
     # What the loaders noticed; stages that share a data set give the same notes, told once.
     for spec in asked:
@@ -72,6 +84,7 @@ def run(
     # In this order: the folder's old config is compared before `_claim` replaces it.
     _refuse_other(workdir, specs)
     _claim(workdir, page, command)
+    _keep_decisions(workdir, configuration)
     for spec in asked:
       _do(spec, workdir, stop)
   # With --only other stages may remain.
@@ -174,7 +187,7 @@ def _refuse_other(workdir: Path, specs: Sequence[StageSpec]) -> None:
   for spec in before:
     folder = workdir / spec.name
     if spec.name in now:
-      different = _first_difference(_content(spec), now[spec.name], spec.name)
+      different = parse_settings.first_difference(_content(spec), now[spec.name], spec.name)
     else:
       different = f'its stage {spec.name!r} is there no more'
     # Results made under different configs must not end up in one folder, or in one table.
@@ -196,18 +209,6 @@ def _content(spec: StageSpec) -> dict[str, Any]:
   return json.loads(json.dumps(tree))
 
 
-def _first_difference(then: object, now: object, key: str = '') -> str | None:
-  """The first key at which two configs differ, and both values."""
-  if isinstance(then, dict) and isinstance(now, dict):
-    # Keys of both sides, in the order of the first.
-    for name in [*then, *(n for n in now if n not in then)]:
-      inner = f'{key}.{name}' if key else name
-      if difference := _first_difference(then.get(name), now.get(name), inner):
-        return difference
-    return None
-  return None if then == now else f'{key} was {then!r}, now it is {now!r}'
-
-
 def _claim(workdir: Path, page: Mapping[str, Any], command: str) -> None:
   """Makes the folder this config's.
 
@@ -220,6 +221,25 @@ def _claim(workdir: Path, page: Mapping[str, Any], command: str) -> None:
       replace_text(workdir / run_folder.COMMAND, command + '\n')
   except OSError as error:
     raise UserError(f'{workdir} cannot be written ({error}); choose another --workdir.') from error
+
+
+def _keep_decisions(workdir: Path, configuration: Configuration) -> None:
+  """Writes what was decided from the data, for people and for a resumed run, and says so."""
+  if not configuration.decisions:
+    return
+  report = workdir / configuration_report.FILE
+  if configuration.resumed:
+    print(f'The settings stay those of {report}.')
+    return
+  assert configuration.fingerprint is not None  # the data were looked at in this call
+  estimate = configuration.estimate
+  text = configuration_report.markdown(configuration.decisions, configuration.fingerprint, estimate)
+  replace_text(report, text)
+  # Last: once it is there, a resumed run decides nothing itself.
+  replace_text(workdir / self_configuration.DECISIONS, json.dumps(configuration.record, indent=1))
+  print(f'Settings were chosen for your data: {report} lists them, with the reasons.')
+  if estimate is not None:
+    print(configuration_report.time_line(estimate), flush=True)
 
 
 def _summary(workdir: Path, names: Sequence[str], page: Mapping[str, Any]) -> dict[str, Any]:

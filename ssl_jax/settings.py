@@ -276,6 +276,8 @@ PAGE_FIELDS = {
   'stages': 'What the run does in turn: a tuple of dicts with a name, `run`, and changed fields.',
   'table': 'Cells of the table that `python -m ssl_jax.table` prints.',
   'plugins': 'Folder with methods/, models/, datasets/ or stages/ of your own.',
+  'configure': 'Fields that are decided from the data where they are empty (see open_fields.py).',
+  'minutes': 'Minutes that one training may take on this machine; open `steps` follow from it.',
 }
 """Fields of a page that are of the whole run, not of one stage."""
 
@@ -298,6 +300,7 @@ def defaults() -> ConfigDict:
   """The ConfigDict that a page starts from: every field with its default, one stage, no table."""
   # A ConfigDict reads a value of the shell by the type of its default; None gets a placeholder.
   config = ConfigDict({'stages': (), 'table': (), 'plugins': placeholder(str)})
+  config.update(configure=(), minutes=placeholder(float))
   hints = typing.get_type_hints(Settings)
   for field in dataclasses.fields(Settings):
     value = _default(field)
@@ -321,8 +324,10 @@ def complete(config: ConfigDict) -> ConfigDict:
   registry.add_plugins(config.get('plugins'))
   for name, (kind, section) in NESTED.items():
     # Fields of ours, and empty ones for each argument of the part that is named.
-    fill = _dataclass_defaults(section) | _part_placeholders(kind, config[name].name)
-    _fill(config[name], fill)
+    part = config[name].get('name')
+    # A network that is still to be decided has no arguments yet.
+    _fill(config[name], _dataclass_defaults(section))
+    _fill(config[name], _part_placeholders(kind, part) if part else {})
   for method in config.methods:
     _fill(config.methods[method], _part_placeholders('methods', method))
   for name, section in (('optimizer', Optimizer), ('schedule', Schedule), ('gan', Gan)):

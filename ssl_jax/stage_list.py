@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ssl_jax import parse_settings, registry
+from ssl_jax import open_fields, parse_settings, registry
 from ssl_jax.errors import UserError
 from ssl_jax.settings import PAGE_FIELDS, Settings
 
@@ -44,9 +44,12 @@ def plain(config: Any) -> Tree:
 def resolve(page: Tree) -> list[StageSpec]:
   """The stages of a config, in order, with the settings of each.
 
+  Fields that are still to be decided from the data have their defaults.
+
   Raises:
     UserError: with all that is wrong with names, fields and values, a line each.
   """
+  page = open_fields.without_open(page)
   # What all stages share; each stage's dict then changes a copy of it.
   base = {key: value for key, value in page.items() if key not in PAGE_FIELDS}
   entries = page.get('stages') or ({'name': ''},)

@@ -18,8 +18,10 @@ import pytest
 from conftest import ROOT, write_discs, write_sections, write_volumes
 from PIL import Image
 
-from ssl_jax import parse_settings, registry, stage_list, table
+from ssl_jax import parse_settings, registry, self_configuration, stage_list, table
 from ssl_jax import run as runs
+from ssl_jax.configuration_rules import Machine
+from ssl_jax.data.fingerprint import Fingerprint
 from ssl_jax.datasets import synthetic
 from ssl_jax.errors import UserError
 from ssl_jax.stages import compare
@@ -270,6 +272,17 @@ PARAMETERS = {
 """Of each page's own network, with the classes and channels above (2 and 1 for other data)."""
 
 
+def _decided(page):
+  """A page in which nothing of the network is left open, as for large images or volumes."""
+  if not page['configure']:
+    return page
+  size = (200, 200, 200) if page['data']['name'] == 'nifti' else (400, 400)
+  data = Fingerprint(
+    'masks', 8, 8, 3, 8, size, size, size, 'color', False, 0.5, 0.5, (0.5,), (0.2,), ()
+  )
+  return self_configuration.decide(page, data, Machine())[0]
+
+
 @functools.cache
 def _parameters(name, kwargs, outputs, precision, shape):
   kwargs = parse_settings.tuples(json.loads(kwargs))
@@ -280,7 +293,7 @@ def _parameters(name, kwargs, outputs, precision, shape):
 
 @pytest.mark.parametrize(('name', 'argument'), CASES)
 def test_the_network_of_a_page_fits_its_images_and_has_so_many_parameters(name, argument):
-  fields = parse_settings.parse(stage_list.plain(_page(name, argument)))
+  fields = parse_settings.parse(_decided(stage_list.plain(_page(name, argument))))
   classes = len(fields.data.kwargs.get('classes', ())) or CLASSES.get(fields.data.name, 2)
   count = _parameters(
     fields.model.name,

@@ -89,24 +89,30 @@ def compute_stats(splits: Splits, normalize: str = 'data') -> DatasetStats:
     # (x - low) / (high - low) in `Normalization`; the floor is for a channel of one value.
     mean = low
     std = np.maximum(high - low, 1e-3)
-  counts = {}
-  for name in ('labeled', 'unlabeled', 'val', 'test'):
-    source = getattr(splits, name)
-    if source is not None:
-      counts[name] = len(source)
   return DatasetStats(
     classes=tuple(splits.classes),
     channels=channels,
     intensity=splits.intensity,
     mean=tuple(round(float(value), 6) for value in mean),
     std=tuple(round(float(value), 6) for value in std),
-    counts=counts,
-    # Not `hash`, whose result for text is another one in every process.
-    fingerprint=zlib.crc32(repr((*counts.items(), splits.digest)).encode()),
+    counts=_counts(splits),
+    fingerprint=data_checksum(splits),
     task=splits.task,
     scale=splits.scale,
     preprocessing=splits.preprocessing,
   )
+
+
+def data_checksum(splits: Splits) -> int:
+  """Returns a number that changes if images, masks or splits do."""
+  # Not `hash`, whose result for text is another one in every process.
+  return zlib.crc32(repr((*_counts(splits).items(), splits.digest)).encode())
+
+
+def _counts(splits: Splits) -> dict[str, int]:
+  """Images of each split that there is."""
+  sources = {name: getattr(splits, name) for name in ('labeled', 'unlabeled', 'val', 'test')}
+  return {name: len(source) for name, source in sources.items() if source is not None}
 
 
 def _mean_and_std(splits: Splits) -> tuple[np.ndarray, np.ndarray]:
