@@ -37,9 +37,17 @@ class StepTime(NamedTuple):
 
 
 def work(settings: Settings) -> float:
-  """How much a step of a stage computes: the images that it sees, in all of its views."""
+  """How much a step of a stage computes, in images that are learned from.
+
+  An image of which another view is made is only predicted, by the teacher: a third of the work.
+  """
   streams = stage_list.view_streams(settings.views)
-  return float(sum(settings.batch.get(name, 0) for name in streams.values()))
+  sources = {view['source'] for name, view in settings.views.items() if view['source'] != name}
+  total = 0.0
+  for name, stream_name in streams.items():
+    only_predicted = name in sources and name not in settings.batch
+    total += settings.batch.get(stream_name, 0) * (1 / 3 if only_predicted else 1)
+  return total
 
 
 def costliest(specs: Sequence[StageSpec]) -> StageSpec:
@@ -140,8 +148,10 @@ def _pixels(source: object) -> float:
 
 def in_words(seconds: float | int) -> str:
   """A time for people: '40 seconds', '25 minutes', '3 hours 10 minutes'."""
+  if seconds < 10:
+    return 'a few seconds'
   if seconds < 90:
-    return f'{max(round(seconds), 1)} seconds'
+    return f'{round(seconds)} seconds'
   minutes = round(seconds / 60)
   if minutes < 120:
     return f'{minutes} minutes'
