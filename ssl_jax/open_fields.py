@@ -12,7 +12,8 @@ from ml_collections.config_dict import placeholder
 
 GROUPS: dict[str, dict[str, type]] = {
   'batch': {'labeled': int, 'unlabeled': int},
-  'model': {'name': str, 'pretrained': str, 'widths': tuple},
+  # Of the fields of networks those that the rules set or a person may want to.
+  'model': {'name': str, 'pretrained': str, 'backbone': str, 'widths': tuple, 'fixed': int},
   'optimizer': {'lr': float, 'head_lr_multiplier': float},
   'jitter': {'brightness': float, 'contrast': float, 'saturation': float, 'hue': float},
 }

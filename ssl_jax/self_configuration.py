@@ -18,6 +18,7 @@ from ssl_jax.data import dataset_stats
 from ssl_jax.data.fingerprint import Fingerprint, compute_fingerprint
 from ssl_jax.errors import UserError
 from ssl_jax.io.run_log import has_begun
+from ssl_jax.training import published_weights
 from ssl_jax.validate import validate
 
 DECISIONS = 'configuration.json'
@@ -126,7 +127,8 @@ def _splits(page: Tree) -> Any:
 
 
 def _machine() -> rules.Machine:
-  return rules.Machine(jax.device_count(), parallel.has_accelerator())
+  weights = published_weights.exist_for('efficientnet_lite0')
+  return rules.Machine(jax.device_count(), parallel.has_accelerator(), weights)
 
 
 def decide(
@@ -187,7 +189,8 @@ def _apply(
   choice = rule(page)
   values = choice.value if isinstance(choice.value, Mapping) else {'': choice.value}
   for name in empty:
-    page = open_fields.put(page, name, values[name.removeprefix(field).lstrip('.')])
+    # A part of which the rule says nothing stays empty: it is the network's own default.
+    page = open_fields.put(page, name, values.get(name.removeprefix(field).lstrip('.')))
   kept = [name.rpartition('.')[2] for name in names if name not in empty]
   reason = f'{choice.reason} ({", ".join(kept)}: {SET})' if kept else choice.reason
   return page, rules.Choice(_value(page, field, names), reason)

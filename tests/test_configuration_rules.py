@@ -141,12 +141,22 @@ def test_rare_classes_are_looked_for(share, present, prob):
   assert rules.foreground_prob(DATA, {}, CPU).value == 0.0
 
 
+def test_a_network_with_installed_weights_is_preferred():
+  assert rules.model(DATA, {}, CPU).value == {'name': 'unet_efficientnet', 'pretrained': 'imagenet'}
+  without = rules.model(DATA, {}, Machine(weights=False))
+  assert without.value['name'] == 'unet'
+  assert 'pip install' in without.reason
+
+
 def test_pretrained_weights_decide_on_normalization_and_learning_rate():
-  fresh, pretrained = {'model': {'pretrained': None}}, {'model': {'pretrained': 'weights.npz'}}
-  assert rules.normalize(DATA, fresh, CPU).value == 'data'
-  assert rules.normalize(DATA, pretrained, CPU).value == 'imagenet'
+  fresh = {'model': {'name': 'unet', 'pretrained': None}}
+  ours = {'model': {'name': 'unet_efficientnet', 'pretrained': 'imagenet'}}
+  resnet = {'model': {'name': 'unet_resnet', 'pretrained': 'imagenet', 'backbone': 'resnet18'}}
+  other = {'model': {'name': 'unet_efficientnet', 'pretrained': None}}
+  values = [rules.normalize(DATA, page, CPU).value for page in (fresh, ours, resnet, other)]
+  assert values == ['data', 'symmetric', 'imagenet', 'data']
   assert rules.optimizer(DATA, fresh, CPU).value['head_lr_multiplier'] == 1
-  assert rules.optimizer(DATA, pretrained, CPU).value['head_lr_multiplier'] > 1
+  assert rules.optimizer(DATA, ours, CPU).value['head_lr_multiplier'] > 1
 
 
 @pytest.mark.parametrize(

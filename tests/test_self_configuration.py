@@ -85,7 +85,9 @@ def test_everything_open_is_decided(data, measured):
   assert page['crop_size'] == (96, 96)  # the images have 80 pixels
   assert page['batch'] == {'labeled': 8, 'unlabeled': 8}
   # Weights and widths may stay empty: then they are the network's own.
-  assert set(open_fields.open_leaves(page)) <= {'model.pretrained', 'model.widths'}
+  assert set(open_fields.open_leaves(page)) <= {
+    f'model.{part}' for part in ('pretrained', 'widths', 'backbone', 'fixed')
+  }
   assert list(decided.decisions) == list(page['configure'])
   # The costliest stage is timed, with all streams.
   assert [set(settings.batch) for settings in measured] == [{'labeled', 'unlabeled'}]
