@@ -264,7 +264,7 @@ PARAMETERS = {
   'wbc_table1_honest': 40_347_555,
   'your_cells': 4_303_557,
   'your_gaps': 1_296_946,
-  'your_images': 1_942_594,
+  'your_images': 763_426,
   'your_volumes': 1_412_418,
   'gan_self_training_em:full': 5_174_562,
   'flare22:2': 31_419_406,
