@@ -246,7 +246,8 @@ def checkpoint_every(steps: int, seconds: float | int | None) -> Choice:
   if seconds is None:
     return Choice(min(steps, 100), 'a killed run loses at most so many steps')
   return Choice(
-    int(min(max(60 / seconds, 10), 100, steps)), 'a killed run loses a minute or two at most'
+    int(min(max(two_digits(60 / seconds), 10), 100, steps)),
+    'a killed run loses a minute or two at most',
   )
 
 
