@@ -91,7 +91,7 @@ def measure(settings: Settings, splits: Splits, stop: Callable[[], bool]) -> Ste
   init = parallel.jit_init(learner.init)
   example = np.zeros((1, *settings.crop_size, stats.channels), np.float32)
   keys = [jax.random.key(seed) for seed in seeds]
-  state = parallel.stack([init(key, example) for key in keys])
+  state = parallel.stack([init(key, example, learner.normalization) for key in keys])
   key = parallel.stack(keys)
   streams = [build.streams(inputs, splits, seed) for seed in seeds]
   durations: list[float] = []
