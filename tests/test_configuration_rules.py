@@ -142,7 +142,8 @@ def test_rare_classes_are_looked_for(share, present, prob):
 
 
 def test_a_network_with_installed_weights_is_preferred():
-  assert rules.model(DATA, {}, CPU).value == {'name': 'unet_efficientnet', 'pretrained': 'imagenet'}
+  chosen = rules.model(DATA, {}, CPU).value
+  assert chosen == {'name': 'unet_efficientnet', 'pretrained': 'imagenet', 'fixed': 4}
   without = rules.model(DATA, {}, Machine(weights=False))
   assert without.value['name'] == 'unet'
   assert 'pip install' in without.reason
@@ -155,6 +156,7 @@ def test_pretrained_weights_decide_on_normalization_and_learning_rate():
   other = {'model': {'name': 'unet_efficientnet', 'pretrained': None}}
   values = [rules.normalize(DATA, page, CPU).value for page in (fresh, ours, resnet, other)]
   assert values == ['data', 'symmetric', 'imagenet', 'data']
+  assert rules.normalize(of(modality='color'), ours, CPU).value == 'data'
   assert rules.optimizer(DATA, fresh, CPU).value['head_lr_multiplier'] == 1
   assert rules.optimizer(DATA, ours, CPU).value['head_lr_multiplier'] > 1
 
