@@ -3,7 +3,7 @@
 Data: folders bbbc039, ctc_phc_u373, dsb2018, em_vnc and wbc in --config.data.root.
 Run:  python main.py --config=configs/imagenet_weights.py --config.data.root=FOLDER
       python -m ssl_jax.table runs/imagenet_weights
-Time: two minutes a training on two cores; there are 160.
+Time: one to two minutes a training on two cores; there are 140.
 Score: docs/results.md.
 
 Supervised learning alone. Each repetition has its own draw of the labeled images (and of the test

@@ -183,7 +183,8 @@ def normalize(data: Fingerprint, page: Page, machine: Machine) -> Choice:
   """`normalize`: by the data, or for gray images as the pretrained weights were trained.
 
   On development sets (2 seeds each) the data's own were better for stained cells in color, 84.3
-  against 82.5 mIoU, and the weights' own for gray nuclei, 95.5 against 94.9.
+  against 82.5 mIoU, and the weights' own for gray nuclei, 95.5 against 94.9
+  (results/network_choices.csv).
   """
   model = page['model']
   if not model.get('pretrained'):

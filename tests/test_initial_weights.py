@@ -10,6 +10,7 @@ import pytest
 
 from ssl_jax import build, settings
 from ssl_jax.errors import UserError
+from ssl_jax.io import user_cache
 from ssl_jax.run import run
 from ssl_jax.stages import initial_weights
 from ssl_jax.training import pretrained, published_weights
@@ -32,6 +33,17 @@ def published(tmp_path, monkeypatch):
   monkeypatch.setattr(published_weights, 'ADDRESS', f'{folder.as_uri()}/')
   monkeypatch.setitem(published_weights.FILES, 'resnet18', name)
   return folder / name
+
+
+def test_the_cache_is_where_other_programs_have_theirs(monkeypatch, tmp_path):
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+  assert user_cache.folder() == tmp_path / 'ssl_jax'
+  # The specification: empty is the same as not set.
+  monkeypatch.setenv('HOME', '/home/somebody')
+  monkeypatch.setenv('XDG_CACHE_HOME', '')
+  assert user_cache.folder() == Path('/home/somebody/.cache/ssl_jax')
+  monkeypatch.delenv('XDG_CACHE_HOME')
+  assert user_cache.folder() == Path('/home/somebody/.cache/ssl_jax')
 
 
 def test_a_file_is_downloaded_once_and_kept(cache, published):

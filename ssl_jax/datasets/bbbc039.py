@@ -6,8 +6,6 @@ Image set BBBC039v1 of the Broad Bioimage Benchmark Collection (Ljosa et al. 201
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from ssl_jax.data.image_mask_pairs import ImageFile, list_files
 from ssl_jax.datasets import microscopy
 from ssl_jax.errors import UserError
@@ -49,10 +47,7 @@ def load(
   files = list_files(folder / 'images')
   # A mask has the name of its image: NAME.tif and NAME.png.
   files = microscopy.match_masks(files, folder / 'masks', lambda path: path.stem)
-  for file in files:
-    # In this set every image is annotated; a missing mask means an incomplete download.
-    if file.mask is None:
-      raise UserError(f'{folder}/masks has no mask of {file.name}; {HOW}')
+  microscopy.require_masks(files, folder, HOW)
   lists = {role: folder / 'metadata' / name for role, name in LISTS.items()}
   val_files = val
   notes = []
@@ -63,14 +58,8 @@ def load(
     val_files = _listed(files, lists['val'])
     test_files = _listed(files, lists['test'])
   else:
-    # The test is drawn first, so that it does not depend on how many images are labeled.
-    order = np.random.default_rng([seed, 0]).permutation(len(files))
-    # At least one image is left for training.
-    count = microscopy.count_images(test, len(files) - 1, 'data.test')
-    drawn = [files[i] for i in order]
-    test_files = drawn[:count]
-    training = drawn[count:]
-    notes.append(f'no lists in metadata/: {count} of {len(files)} images drawn as test')
+    training, test_files = microscopy.draw_test(files, test, seed)
+    notes.append(f'no lists in metadata/: {len(test_files)} of {len(files)} images drawn as test')
   return microscopy.make_splits(
     training,
     test_files,

@@ -5,11 +5,8 @@ Stage 1 of the Data Science Bowl 2018 (BBBC038; Caicedo et al. 2019), CC0.
 
 from pathlib import Path
 
-import numpy as np
-
 from ssl_jax.data.image_mask_pairs import list_files
 from ssl_jax.datasets import microscopy
-from ssl_jax.errors import UserError
 from ssl_jax.types import Splits
 
 HOW = (
@@ -42,17 +39,11 @@ def load(
   folder = microscopy.find_folder(root, 'dsb2018', HOW)
   files = list_files(folder / 'images')
   files = microscopy.match_masks(files, folder / 'masks', lambda path: path.stem)
-  for file in files:
-    if file.mask is None:
-      raise UserError(f'{folder}/masks has no mask of {file.name}; {HOW}')
-  # The test is drawn first, so that it does not depend on how many images are labeled.
-  order = np.random.default_rng([seed, 0]).permutation(len(files))
-  drawn = [files[i] for i in order]
-  # At least one image is left for training.
-  count = microscopy.count_images(test, len(files) - 1, 'data.test')
+  microscopy.require_masks(files, folder, HOW)
+  training, test_files = microscopy.draw_test(files, test, seed)
   return microscopy.make_splits(
-    drawn[count:],
-    drawn[:count],
+    training,
+    test_files,
     labeled=labeled,
     val=val,
     seed=seed,

@@ -142,6 +142,33 @@ def match_masks(
   return [file._replace(mask=masks.get(file.name)) for file in files]
 
 
+def require_masks(files: Sequence[ImageFile], folder: Path, how: str) -> None:
+  """Checks that each image has a mask, in a set of which every image is annotated.
+
+  Raises:
+    UserError: if one has none, as after an incomplete download; the message ends with `how` to get
+      the set.
+  """
+  for file in files:
+    if file.mask is None:
+      raise UserError(f'{folder}/masks has no mask of {file.name}; {how}')
+
+
+def draw_test(
+  files: Sequence[ImageFile], test: Amount, seed: int
+) -> tuple[list[ImageFile], list[ImageFile]]:
+  """Returns training and test images; the draw does not depend on how many images are labeled.
+
+  Raises:
+    UserError: if no image would be left for training.
+  """
+  # Another draw than that of the labels in `make_splits`, which has the seed alone.
+  order = np.random.default_rng([seed, 0]).permutation(len(files))
+  count = count_images(test, len(files) - 1, 'data.test')
+  drawn = [files[i] for i in order]
+  return drawn[count:], drawn[:count]
+
+
 def find_folder(root: str | Path | None, name: str, how: str) -> Path:
   """Returns the folder that a data set lies in: `root`/`name`, or `root` itself.
 

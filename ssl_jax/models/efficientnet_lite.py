@@ -17,7 +17,7 @@ from ssl_jax.errors import UserError
 from ssl_jax.models.convolution import conv
 from ssl_jax.models.depthwise import depthwise_conv, same_padding
 from ssl_jax.models.initializers import Initializer, he_normal, normal
-from ssl_jax.models.layers import DropChannels, batch_norm
+from ssl_jax.models.layers import DropChannels, batch_norm, hold
 
 COEFFICIENTS = {
   'efficientnet_lite0': (1.0, 1.0),
@@ -250,7 +250,7 @@ class Backbone(nn.Module):
     for stage in stages:
       # The features of a stride are those of the last block that has it.
       if stage.stride > 1:
-        features[stride] = x = self._hold(x, stride)
+        features[stride] = x = hold(x, stride, self.fixed)
       stride *= stage.stride
       if stride > self.last_stride:
         break
@@ -274,9 +274,5 @@ class Backbone(nn.Module):
         if first and dilated:
           dilation *= stage.stride
     if stride <= self.last_stride:
-      features[stride] = self._hold(x, stride)
+      features[stride] = hold(x, stride, self.fixed)
     return [DropChannels()(x, feature_dropout) for x in features.values()]
-
-  def _hold(self, x: Array, stride: int) -> Array:
-    """Stops the gradient behind the layers that do not learn, so that it is not computed either."""
-    return lax.stop_gradient(x) if stride <= self.fixed else x

@@ -129,6 +129,14 @@ def crop_to(x: Float[Array, 'b *more c'], space: Sequence[int]) -> Float[Array, 
   return x[(slice(None), *(slice(n) for n in space))]
 
 
+def hold(x: Float[Array, '...'], stride: int, fixed: int) -> Float[Array, '...']:
+  """Returns the features of a stride; up to the stride `fixed` no gradient goes back through them.
+
+  So the gradient of layers that do not learn is not computed either.
+  """
+  return lax.stop_gradient(x) if stride <= fixed else x
+
+
 Dense = functools.partial(nn.Dense, kernel_init=lecun_normal)
 """A dense layer as in Flax."""
 

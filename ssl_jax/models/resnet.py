@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ssl_jax.errors import UserError
-from ssl_jax.models.layers import Conv, DropChannels, batch_norm, max_pool3
+from ssl_jax.models.layers import Conv, DropChannels, batch_norm, hold, max_pool3
 
 DEPTHS = {
   'resnet18': ((2, 2, 2, 2), False),
@@ -118,7 +118,7 @@ class Backbone(nn.Module):
     x = Conv(64, 7, stride=2, use_bias=False, dtype=dtype, name='conv1')(x)
     # Layers that do not learn keep their statistics, too.
     stem_train = train and not self.frozen and self.fixed < 2
-    x = self._hold(jax.nn.relu(batch_norm(stem_train, dtype, 'bn1')(x)), 2)
+    x = hold(jax.nn.relu(batch_norm(stem_train, dtype, 'bn1')(x)), 2, self.fixed)
     # The stem's features are taken before the pooling: a U-Net's decoder needs stride 2.
     dilation, features = 1, [x]
     # [B, H / 4, W / 4, 64]
@@ -142,11 +142,7 @@ class Backbone(nn.Module):
         # pretrained kernels see the same distances.
         if i == 0 and dilated:
           dilation *= stride
-      x = self._hold(x, 4 * 2**stage)
+      x = hold(x, 4 * 2**stage, self.fixed)
       features.append(x)
     # All of them, because decoders use different ones.
     return [DropChannels()(x, feature_dropout) for x in features]
-
-  def _hold(self, x: Array, stride: int) -> Array:
-    """Stops the gradient behind the layers that do not learn, so that it is not computed either."""
-    return jax.lax.stop_gradient(x) if stride <= self.fixed else x
