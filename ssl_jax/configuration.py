@@ -8,6 +8,7 @@ import ast
 import dataclasses
 import sys
 import typing
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,7 @@ def _type(hint: Any) -> str:
   return '`' + text.replace(' | ', '` or `') + '`'
 
 
-def _range(metadata: typing.Mapping[str, Any]) -> str:
+def _range(metadata: Mapping[str, Any]) -> str:
   if metadata.get('choices'):
     return ', '.join(f'`{choice}`' for choice in metadata['choices'])
   if metadata.get('low') is None:

@@ -19,7 +19,7 @@ from ssl_jax.data.fingerprint import Fingerprint, compute_fingerprint
 from ssl_jax.errors import UserError
 from ssl_jax.io.run_log import has_begun
 from ssl_jax.training import published_weights
-from ssl_jax.validate import validate
+from ssl_jax.validate import methods_problems, raise_problems, validate
 
 DECISIONS = 'configuration.json'
 """In the run folder: what was decided, and from what."""
@@ -118,9 +118,12 @@ def _check(page: Tree) -> None:
 def _splits(page: Tree) -> Any:
   """The data set of a page in the size of its files, unless the page is wrong."""
   # Mistakes in other fields are told as well, though only the data are needed here.
-  data = stage_list.resolve(page)[0].settings.data
-  if problems := registry.kwargs_problems('datasets', data.name, data.kwargs):
-    raise UserError('\n'.join(problems))
+  specs = stage_list.resolve(page)
+  data = specs[0].settings.data
+  problems = registry.kwargs_problems('datasets', data.name, data.kwargs)
+  for spec in specs:
+    problems += methods_problems(spec.settings)
+  raise_problems(problems)
   # Sizes in the fingerprint are those of the files, whatever `data.scale` a person has set.
   native = data.scale if open_fields.get(page, 'data.scale') is None else 1.0
   return build.splits(replace(data, scale=native))

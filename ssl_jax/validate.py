@@ -44,12 +44,12 @@ def validate(specs: Sequence[StageSpec]) -> None:
     where = f'stages.{spec.name}'
     problems += registry.kwargs_problems('stages', spec.run, spec.stage_kwargs, where)
   # Later checks rely on the earlier ones: inputs on known stages, data on valid fields.
-  _raise(problems)
-  _raise(_input_problems(specs))
-  _raise(_data_problems(specs))
+  raise_problems(problems)
+  raise_problems(_input_problems(specs))
+  raise_problems(_data_problems(specs))
 
 
-def _raise(problems: Iterable[str]) -> None:
+def raise_problems(problems: Iterable[str]) -> None:
   """Raises UserError with the problems, each once: stages share most of their settings."""
   # A dict keeps the order of the stages.
   unique = list(dict.fromkeys(problems))
@@ -63,13 +63,7 @@ def settings_problems(settings: Settings) -> list[str]:
   # Names and types of the arguments are read from the parts' files, without importing them.
   for kind, part in (('datasets', settings.data), ('models', settings.model)):
     problems += _collect(registry.kwargs_problems, kind, part.name, part.kwargs)
-  for name, kwargs in settings.methods.items():
-    found = _collect(registry.kwargs_problems, 'methods', name, kwargs)
-    # Wrong values are reported before the method is built, which would fail in a less helpful way.
-    found += _range_problems(name, kwargs)
-    # A method may refuse values by itself; better now than after hours of earlier stages.
-    problems += found or _collect(_try, registry.build, 'methods', name, kwargs)
-  problems += _combination_problems(settings.methods)
+  problems += methods_problems(settings)
   problems += recipes.recipe_problems(settings.views, set(settings.batch))
   # Known only here, where JAX knows the devices.
   for name, size in settings.batch.items():
@@ -84,6 +78,19 @@ def settings_problems(settings: Settings) -> list[str]:
   for rate in rates if isinstance(rates, tuple) else (rates,):
     if isinstance(rate, int | float) and not 0 <= rate <= 1:
       problems.append(f'model.dropout={rate} is not in 0..1.')
+  return problems
+
+
+def methods_problems(settings: Settings) -> list[str]:
+  """What is wrong with the methods of a stage, one sentence each; no data are needed for it."""
+  problems: list[str] = []
+  for name, kwargs in settings.methods.items():
+    found = _collect(registry.kwargs_problems, 'methods', name, kwargs)
+    # Wrong values are reported before the method is built, which would fail in a less helpful way.
+    found += _range_problems(name, kwargs)
+    # A method may refuse values by itself; better now than after hours of earlier stages.
+    problems += found or _collect(_try, registry.build, 'methods', name, kwargs)
+  problems += _combination_problems(settings.methods)
   return problems
 
 

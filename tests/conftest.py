@@ -35,6 +35,8 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 from PIL import Image  # noqa: E402
 
+from ssl_jax import registry  # noqa: E402
+
 TINY = {
   'num_seeds': 1,
   'steps': 6,
@@ -50,6 +52,12 @@ TINY = {
   'data.size': 40,
   'model.widths': (4, 8),
 }
+
+
+@pytest.fixture(autouse=True)
+def own_plugins(monkeypatch):
+  """A test's plug-ins are forgotten after it: the process would know them in all later tests."""
+  monkeypatch.setattr(registry, '_plugin_folders', list(registry._plugin_folders))
 
 
 @pytest.hookimpl(tryfirst=True)

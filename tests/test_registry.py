@@ -88,7 +88,6 @@ def method(weight: float = 2.0):
 
 
 def test_parts_of_a_plug_in_folder_are_found_beside_ours(tmp_path, monkeypatch):
-  monkeypatch.setattr(registry, '_plugin_folders', [])
   (tmp_path / 'methods').mkdir()
   (tmp_path / 'methods' / 'zero.py').write_text(PLUG_IN)
   registry.add_plugins(tmp_path)
@@ -98,7 +97,6 @@ def test_parts_of_a_plug_in_folder_are_found_beside_ours(tmp_path, monkeypatch):
 
 
 def test_a_plug_in_must_not_have_the_name_of_one_of_ours(tmp_path, monkeypatch):
-  monkeypatch.setattr(registry, '_plugin_folders', [])
   (tmp_path / 'methods').mkdir()
   (tmp_path / 'methods' / 'uda.py').write_text(PLUG_IN)
   with pytest.raises(UserError, match=r'uda.py has the name of a file in ssl_jax/methods; rename'):
