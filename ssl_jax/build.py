@@ -4,7 +4,7 @@ import functools
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import jax
@@ -16,23 +16,49 @@ from ssl_jax.data import modifiers, replay_buffer, stream
 from ssl_jax.data.dataset_stats import DatasetStats
 from ssl_jax.io import user_cache
 from ssl_jax.models import backbones, discriminator, efficientnet_lite, generator
-from ssl_jax.settings import Data, DropInstances, Gan, Inputs, Learning, Model
+from ssl_jax.settings import Data, DropInstances, Gan, Inputs, Learning, Model, Settings
 from ssl_jax.training import gan, optimizers, published_weights
 from ssl_jax.training.learner import make_learner
 from ssl_jax.views import recipes
 
 
-def splits(data: Data) -> types.Splits:
+def splits(data: Data, draw: int | None = None) -> types.Splits:
   """The data set that settings name, scaled and with instances taken out where they ask for it.
+
+  Args:
+    data: the settings.
+    draw: of labeled images, where it is not the one that the settings name.
 
   Raises:
     UserError: if a file or a field of the data set is wrong.
   """
+  if draw is not None:
+    data = replace(data, kwargs={**data.kwargs, 'draw': draw})
   # As JSON, because the key of a cache must be hashable and `kwargs` is a dict.
   return _splits(json.dumps(asdict(data)))
 
 
-@functools.lru_cache(1)  # the stages of a run share their images
+def redraws(settings: Settings) -> bool:
+  """Whether each seed of a stage draws its own labeled images."""
+  if settings.redraw is not None:
+    return settings.redraw
+  # A page that names a draw wants that one.
+  known = registry.parameters('datasets', settings.data.name)
+  return 'draw' in known and 'draw' not in settings.data.kwargs
+
+
+def splits_of_seed(settings: Settings, seed: int) -> types.Splits:
+  """The data set as a seed of a stage sees it; its number is that of its draw.
+
+  Raises:
+    UserError: if a file or a field of the data set is wrong.
+  """
+  if redraws(settings):
+    return splits(settings.data, seed)
+  return splits(settings.data)
+
+
+@functools.lru_cache(2)  # the stages of a run share their images
 def _splits(data: str) -> types.Splits:
   tree = parse_settings.tuples(json.loads(data))
   loaded = registry.build('datasets', tree['name'], tree['kwargs'])

@@ -24,10 +24,10 @@ from ssl_jax import (
 )
 from ssl_jax.errors import UserError
 from ssl_jax.evaluation import confusion
-from ssl_jax.io.run_log import has_begun, read_done, replace_text, write_done
+from ssl_jax.io.run_log import DONE, has_begun, read_done, replace_text, write_done
 from ssl_jax.self_configuration import Configuration
 from ssl_jax.stage_list import StageSpec
-from ssl_jax.stages import initial_weights
+from ssl_jax.stages import initial_weights, page_verdicts
 from ssl_jax.validate import stages_read, validate
 
 
@@ -183,11 +183,17 @@ def _refuse_other(workdir: Path, specs: Sequence[StageSpec]) -> None:
       f'use another --workdir, or delete the folder.'
     ) from error
   # Stages that are new in the config need no check: there is nothing of theirs in the folder.
-  now = {spec.name: _content(spec) for spec in specs}
+  now = {spec.name: spec for spec in specs}
+  grown = []
   for spec in before:
     folder = workdir / spec.name
+    if spec.name in now and _has_more_seeds(spec, now[spec.name]):
+      grown.append(folder)
+      continue
     if spec.name in now:
-      different = parse_settings.first_difference(_content(spec), now[spec.name], spec.name)
+      different = parse_settings.first_difference(
+        _content(spec), _content(now[spec.name]), spec.name
+      )
     else:
       different = f'its stage {spec.name!r} is there no more'
     # Results made under different configs must not end up in one folder, or in one table.
@@ -200,6 +206,21 @@ def _refuse_other(workdir: Path, specs: Sequence[StageSpec]) -> None:
     # whose stage is called ''.
     if different and spec.name and parallel.is_main():
       shutil.rmtree(folder, ignore_errors=True)
+  if grown and parallel.is_main():
+    # Seeds that are done stay done; the stage and the run are not.
+    for folder in [workdir, *grown]:
+      (folder / DONE).unlink(missing_ok=True)
+
+
+def _has_more_seeds(before: StageSpec, now: StageSpec) -> bool:
+  """Whether a stage is the same but for seeds that were added at the end.
+
+  Of a single seed, whose files lie in the folder of the stage itself, it is not.
+  """
+  old = before.settings.num_seeds
+  if not 1 < old < now.settings.num_seeds:
+    return False
+  return _content(before) == _content(now) | {'num_seeds': old}
 
 
 def _content(spec: StageSpec) -> dict[str, Any]:
@@ -276,3 +297,6 @@ def _print_summary(done: Mapping[str, Any], workdir: Path, specs: Sequence[Stage
       print(
         f'\nVerdict ({verdict.parent / "picture.png"} shows it):\n{verdict.read_text().strip()}'
       )
+  if lines := page_verdicts.write(workdir, specs):
+    print(f'\nThe {len(lines)} comparisons of this page together (Holm):')
+    print('\n'.join(lines))

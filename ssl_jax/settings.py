@@ -156,6 +156,11 @@ class Seeds:
 
   seed: int = _field(0, 'First seed; everything random follows from it.', 0, 2**31 - 1)
   num_seeds: int = _field(3, 'Number of seeds, each with its own network.', 1, 1000)
+  redraw: bool | None = _field(
+    None,
+    'Whether each seed also draws its own labeled images and, where they are held out of those, '
+    'test images (`data.draw`); by default where the data set can.',
+  )
   # No effect on the result but for rounding; see `stages/train.py`.
   vmap_seeds: bool | None = _field(
     None, 'Whether one program trains all seeds; by default on accelerators only.'

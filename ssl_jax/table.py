@@ -26,7 +26,9 @@ import numpy as np
 
 from ssl_jax import run_folder
 from ssl_jax.errors import UserError
-from ssl_jax.evaluation import confusion, figures, statistics
+from ssl_jax.evaluation import confusion, figures, repetitions, statistics
+from ssl_jax.evaluation.evaluate import MATRICES_FILE
+from ssl_jax.evaluation.repetitions import Compared
 from ssl_jax.io.run_log import read_done, replace_text
 
 SPLITS = ('test', 'val', 'train', 'complete', 'removed', 'kept')
@@ -41,43 +43,60 @@ COLUMNS = (
   'mean',
   'low',
   'high',
-  'seeds',
+  'repetitions',
   'best_seen',
   'difference',
   'difference_low',
   'difference_high',
+  'p',
+  'p_holm',
+  'holm_low',
+  'holm_high',
   'command',
 )
 
+NO_PERCENTAGES = ('hd95', 'pixels_off', 'seconds', 'steps', 'distance', 'memory', 'minutes')
+"""How figures begin that are no scores of 0 to 100."""
+
 Interval = tuple[float, float, float]
-"""A mean and the ends of its 95 % interval; the ends are NaN for one seed."""
+"""A mean and the ends of its 95 % interval; the ends are NaN for one repetition."""
 
 
 class Cell(NamedTuple):
-  """What is known of one cell: scores in percent, by seed."""
+  """What is known of one cell: scores in percent, by repetition."""
 
   entry: Mapping[str, Any]  # the cell of config.table
   figure: str  # which of the test's: 'miou', say
-  scores: np.ndarray  # [seeds]; empty where the stage is not done
-  control: np.ndarray  # [seeds] of the control, likewise
+  scores: np.ndarray  # [repetitions]; empty where the stage is not done
+  control: np.ndarray  # [repetitions] of the control, likewise
   best_seen: float | None
+  compared: Compared | None = None  # to the control, where both are done
+  p_holm: float | None = None  # of the difference, corrected for all cells of the page
+  holm: tuple[float, float] | None = None  # the interval at the level of that correction
+
+  @property
+  def percent(self) -> bool:
+    """Whether the figure is a score of 0 to 100."""
+    return not self.figure.rpartition('/')[2].startswith(NO_PERCENTAGES)
 
   @property
   def mean(self) -> Interval | None:
-    """The mean and its interval over seeds."""
-    return statistics.mean_interval(self.scores) if len(self.scores) else None
+    """The mean and its interval over repetitions."""
+    if not len(self.scores):
+      return None
+    return statistics.mean_interval(self.scores, percent=self.percent)
 
   @property
   def difference(self) -> Interval | None:
-    """The paired difference to the control and its interval over seeds."""
-    # Scores are paired by seed, which makes sense only if both stages have done all seeds.
-    if not len(self.control) or len(self.control) != len(self.scores):
+    """The paired difference to the control and its interval."""
+    if self.compared is None:
       return None
-    return statistics.mean_interval(self.scores - self.control)
+    difference = self.compared.difference
+    return difference.mean, difference.low, difference.high
 
 
 def read_cells(run: Path) -> list[Cell]:
-  """The cells of a run's table, as far as they are done.
+  """The cells of a run's table, as far as they are done, corrected for their number.
 
   Raises:
     UserError: if the folder holds no run, its config has no table, or a figure is not there.
@@ -87,7 +106,20 @@ def read_cells(run: Path) -> list[Cell]:
     raise UserError(f'{run} holds no config.json, so it is no run; give the --workdir of one.')
   if not page.get('table'):
     raise UserError(f'The config of {run} has no table; configs/wbc_table1.py shows one.')
-  return [_read_cell(run, entry) for entry in page['table']]
+  return _corrected([_read_cell(run, entry) for entry in page['table']])
+
+
+def _corrected(cells: Sequence[Cell]) -> list[Cell]:
+  """The cells with what Holm's correction over all differences of the page makes of theirs."""
+  judged = [i for i, cell in enumerate(cells) if cell.compared is not None]
+  differences = [cells[i].compared.difference for i in judged]
+  ps = [difference.p for difference in differences]
+  corrected = list(cells)
+  for i, difference, p, level in zip(
+    judged, differences, statistics.holm(ps), statistics.holm_levels(ps), strict=True
+  ):
+    corrected[i] = cells[i]._replace(p_holm=p, holm=difference.interval(level))
+  return corrected
 
 
 def _read_cell(run: Path, entry: Mapping[str, Any]) -> Cell:
@@ -104,7 +136,28 @@ def _read_cell(run: Path, entry: Mapping[str, Any]) -> Cell:
   if controls and controls != stages:
     control = _scores(controls, _full_name(figure))
   best_seen = done.get(f'test/best_seen_{figure}') if len(stages) == 1 else None
-  return Cell(entry, figure, scores, control, best_seen)
+  cell = Cell(entry, figure, scores, control, best_seen)
+  # Scores are paired by repetition, which makes sense only if both have done all of them.
+  if not len(control) or len(control) != len(scores):
+    return cell
+  return cell._replace(compared=_compare(stages, controls, cell))
+
+
+def _compare(stages: Sequence[Path], controls: Sequence[Path], cell: Cell) -> Compared | None:
+  """The cell against its control; None where a single repetition says nothing."""
+  sides = []
+  for side in (stages, controls):
+    folders = [folder for stage in side for folder in run_folder.seed_folders(stage)]
+    # Figures of other stages (organs of volumes, say) come without confusion matrices.
+    if not all((folder / 'test' / MATRICES_FILE).exists() for folder in folders):
+      difference = statistics.mean_difference(cell.scores, cell.control, percent=cell.percent)
+      return Compared(difference, labels_vary=False, tests_vary=False)
+    sides.append([repetitions.read_repetition(folder) for folder in folders])
+  score = None
+  if _full_name(cell.figure).startswith('test/'):
+    figure = _full_name(cell.figure).removeprefix('test/')
+    score = confusion.score_of(figure, sides[0][0].classes)
+  return repetitions.compare_scores(*sides, cell.scores, cell.control, score, cell.percent)
 
 
 def _folders(run: Path, names: str | Sequence[str] | None) -> list[Path]:
@@ -176,6 +229,8 @@ def _cell_text(cell: Cell) -> str:
   parts.append(_with_interval(cell.mean, '**{:.2f}**', '{:.2f}') + f' (n={len(cell.scores)})')
   if cell.difference is not None:
     parts.append('Δ ' + _with_interval(cell.difference, '{:+.2f}', '{:+.2f}'))
+    if cell.holm is not None and not np.isnan(cell.holm[0]):
+      parts.append('Holm [' + ', '.join(f'{end:+.2f}' for end in cell.holm) + ']')
   return ', '.join(parts)
 
 
@@ -225,13 +280,16 @@ def as_csv(cells: Sequence[Cell], command: str) -> str:
       if not isinstance(line[key], str | None):
         line[key] = ','.join(line[key])
     line['figure'] = cell.figure
-    line['seeds'] = len(cell.scores)
+    line['repetitions'] = len(cell.scores)
     line['best_seen'] = _rounded(cell.best_seen)
     if cell.mean is not None:
       line['mean'], line['low'], line['high'] = map(_rounded, cell.mean)
     if cell.difference is not None:
       mean, low, high = map(_rounded, cell.difference)
       line |= {'difference': mean, 'difference_low': low, 'difference_high': high}
+      line |= {'p': _rounded(cell.compared.difference.p, 5), 'p_holm': _rounded(cell.p_holm, 5)}
+      if cell.holm is not None:
+        line['holm_low'], line['holm_high'] = map(_rounded, cell.holm)
     # A cell may need several stages, which `only` then names with a pattern.
     only = cell.entry.get('only', line['stage'])
     line['command'] = f"{command} --only='{only}'"
@@ -239,8 +297,8 @@ def as_csv(cells: Sequence[Cell], command: str) -> str:
   return text.getvalue()
 
 
-def _rounded(value: float | None) -> float | None:
-  return None if value is None else round(value, 3)
+def _rounded(value: float | None, digits: int = 3) -> float | None:
+  return None if value is None else round(value, digits)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -262,9 +320,13 @@ def main(arguments: list[str] | None = None) -> int:
   # The table is printed also while a run is under way; this line says how complete it is.
   missing = sum(cell.mean is None for cell in cells)
   names = dict.fromkeys(confusion.DISPLAY_NAME.get(cell.figure, cell.figure) for cell in cells)
-  what = f'test {", ".join(names)} in percent, mean over n seeds'
+  what = f'test {", ".join(names)} in percent, mean over n repetitions'
   print(f'\n{len(cells) - missing} of {len(cells)} cells; {what}.')
-  print(f'[95 % interval]; Δ: to the control, paired by seed. All figures: {run / "table.csv"}')
+  print(
+    f'[95 % interval]; Δ: to the control, paired; Holm: its interval corrected for all '
+    f'{sum(cell.compared is not None for cell in cells)} differences. All figures: '
+    f'{run / "table.csv"}'
+  )
   return 0
 
 

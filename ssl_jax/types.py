@@ -182,6 +182,14 @@ class Source(Protocol):
   def __getitem__(self, index: int) -> Record: ...
 
 
+class Draw(NamedTuple):
+  """How labeled and test images were drawn: what an interval over several draws depends on."""
+
+  overlap: float | None = None  # see statistics.mean_difference; None: labels are not drawn
+  own_test: bool = False  # whether another draw has other test images
+  groups: Mapping[str, str] = NOTHING  # of test images, by name: those of one patient
+
+
 class Splits(NamedTuple):
   """A data set, as its loader returns it.
 
@@ -204,3 +212,4 @@ class Splits(NamedTuple):
   scale: float = 1.0  # size of the images relative to their files
   preprocessing: Mapping[str, Any] | None = None  # of volumes: fields of VolumePreprocessing
   synthetic: bool = False  # whether the images are made by a program, which a verdict must say
+  draw: Draw = Draw()

@@ -175,7 +175,7 @@ def test_a_run_of_cells_says_what_helped_and_shows_it(learnt):
   sides = dict(of='control', against='hydramix')
   compare.stage(settings, folder / 'run' / 'turned', lambda: False, **sides)
   verdict = (folder / 'run' / 'turned' / 'verdict.txt').read_text()
-  assert 'points of test balanced accuracy against hydramix (' in verdict
+  assert 'points of test balanced accuracy against hydramix, ' in verdict
   for name in ('picture', 'confusion', 'centroids', 'curves'):
     assert (folder / 'run' / 'verdict' / f'{name}.png').stat().st_size > 5000
   assert (folder / 'run' / 'cells' / 'picture.png').exists()

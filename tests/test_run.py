@@ -85,7 +85,7 @@ def test_several_seeds_share_a_stage_and_give_an_interval(page, tmp_path):
   each = [done[f'fixmatch/seed_{seed}/test/miou'] for seed in (5, 6)]
   assert each[0] != each[1]
   assert done['test/miou'] == pytest.approx(np.mean(each))
-  assert '2 seeds' in (tmp_path / 'verdict' / 'verdict.txt').read_text()
+  assert '2 repetitions' in (tmp_path / 'verdict' / 'verdict.txt').read_text()
 
 
 def test_seeds_trained_together_equal_those_trained_apart(page, tmp_path):

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
 
-import numpy as np
-
+from ssl_jax.data import draws
 from ssl_jax.data.image_mask_pairs import ImageFile
 from ssl_jax.data.volume_source import Case
 from ssl_jax.errors import UserError
+from ssl_jax.types import Draw
 
 File = TypeVar('File', ImageFile, Case)
 
@@ -44,13 +44,23 @@ class HeldOut(NamedTuple):
   kept: list[ImageFile]
   test: list[ImageFile]
   note: str
+  draw: Draw = Draw()
 
 
-def hold_out(files: Sequence[ImageFile], test_fraction: float | int, seed: int) -> HeldOut:
-  """Sets a fraction of the files, drawn by `seed`, aside for the test.
+def hold_out(
+  files: Sequence[ImageFile], test_fraction: float | int, seed: int, draw: int = 0, group: str = ''
+) -> HeldOut:
+  """Sets a fraction of the files aside for the test.
+
+  Args:
+    files: all labeled ones.
+    test_fraction: about as many are held out.
+    seed: of the draws.
+    draw: number of the repetition; see draws.fold_of_draw.
+    group: pattern of the part of a name that names its group; groups are held out whole.
 
   Raises:
-    UserError: if the fraction is outside 0..1 or there is only one file.
+    UserError: if the fraction is outside 0..1, or there is only one file or group.
   """
   if not 0 <= test_fraction < 1:
     raise UserError(
@@ -64,16 +74,27 @@ def hold_out(files: Sequence[ImageFile], test_fraction: float | int, seed: int) 
       f'{files[0].image.parent} holds one labeled image, too few to set any aside for the test; '
       'add labeled images, give a test folder, or set data.test_fraction=0.'
     )
-  # At least one image on either side.
-  count = min(max(1, round(test_fraction * len(files))), len(files) - 1)
-  # A set of indices: both parts keep the order of `files`, so only membership is random.
-  chosen = set(np.random.default_rng(seed).permutation(len(files))[:count].tolist())
-  test = [file for i, file in enumerate(files) if i in chosen]
-  kept = [file for i, file in enumerate(files) if i not in chosen]
+  read_group = draws.group_reader(group)
+  group_of = {file.name: read_group(file.name) for file in files}
+  # In the order of the files, whatever their groups are called.
+  groups = list(dict.fromkeys(group_of.values()))
+  if len(groups) < 2:
+    raise UserError(
+      f'data.group={group!r} puts all labeled images into one group ({groups[0]}), so none can be '
+      'held out for the test; give a test folder, or set data.test_fraction=0.'
+    )
+  chosen = {groups[i] for i in draws.fold_of_draw(len(groups), test_fraction, seed, draw)}
+  # Both parts keep the order of `files`, so only membership is random.
+  test = [file for file in files if group_of[file.name] in chosen]
+  kept = [file for file in files if group_of[file.name] not in chosen]
+  of_groups = f' of {len(chosen)} groups' if group else ''
   note = (
-    f'no test folder: {count} of {len(files)} labeled images held out as test ({join_names(test)})'
+    f'no test folder: {len(test)} of {len(files)} labeled images{of_groups} held out as test '
+    f'({join_names(test)})'
   )
-  return HeldOut(kept, test, note)
+  names = [file.name for file in test]
+  drawn = draws.folds_draw(groups, [group_of[name] for name in names], names)
+  return HeldOut(kept, test, note, drawn)
 
 
 def join_names(files: Sequence[ImageFile | Case]) -> str:

@@ -8,7 +8,7 @@ from typing import NamedTuple, NoReturn
 
 import numpy as np
 
-from ssl_jax.data import held_out, image_source, patches
+from ssl_jax.data import draws, held_out, image_source, patches, stream
 from ssl_jax.data.image_mask_pairs import ImageFile, list_unlabeled
 from ssl_jax.data.patches import Patches, Window
 from ssl_jax.data.point_annotations import (
@@ -19,7 +19,7 @@ from ssl_jax.data.point_annotations import (
   to_class_ids,
 )
 from ssl_jax.errors import UserError
-from ssl_jax.types import CELLS, IGNORE, Record, Source, Splits
+from ssl_jax.types import CELLS, IGNORE, Draw, Record, Source, Splits
 
 ROLES = ('labeled', 'val', 'test')
 """Roles of images whose cells are marked."""
@@ -79,6 +79,7 @@ def make_splits(
   num_labeled: int | None,
   test_fraction: float | int,
   seed: int,
+  draw: int,
   settings: PatchSettings,
   percentiles: Sequence[float | int],
 ) -> Splits:
@@ -94,6 +95,7 @@ def make_splits(
       class. The others become unlabeled.
     test_fraction: of the images of 'labeled', where there is no 'test'.
     seed: of all draws.
+    draw: number of the repetition.
     settings: how patches are cut.
     percentiles: of raw values that become 0 and 1, where images have more than 8 bits.
 
@@ -112,11 +114,13 @@ def make_splits(
   files['unlabeled'] = list_unlabeled(unlabeled) if unlabeled else []
   # Split by image, never by patch: patches of one image overlap and share its staining.
   notes = []
+  drawn = Draw()
   if not files['test']:
-    parts = held_out.hold_out(files['labeled'], test_fraction, seed)
+    parts = held_out.hold_out(files['labeled'], test_fraction, seed, draw)
     files['labeled'] = parts.kept
     files['test'] = parts.test
     notes.append(parts.note)
+    drawn = parts.draw
   notes += held_out.drop_copies(files)
   # Images may have changed their role or been dropped; their annotations follow them.
   annotation_of = {image.file: image for of_role in annotated.values() for image in of_role}
@@ -130,14 +134,18 @@ def make_splits(
     'val': images.val,
     'test': images.test,
   }
-  cutter = _PatchCutter(settings, sources, annotated, files, seed, len(names))
+  # Another repetition draws other patches, too, of which the first must not depend on `draw`.
+  cutter_seed = stream.member_seed(seed, draw)
+  cutter = _PatchCutter(settings, sources, annotated, files, cutter_seed, len(names))
   labeled, rest = cutter.training(num_labeled)
+  if drawn.overlap is None and rest is not None and num_labeled is not None:
+    drawn = Draw(draws.pool_overlap(len(labeled), len(labeled) + len(rest)))
   notes += [_note_on_labels(labeled, rest, (BACKGROUND_NAME, *names)), *images.notes]
   if settings.balance == 'all':
     notes.append('unlabeled patches were balanced by labels that a lab would not have')
   # Correcting a point changes the data as much as changing an image does.
   tables = [image.csv.read_bytes() for role in ROLES for image in annotated[role]]
-  digest = f'{images.digest} {names} {num_labeled} {seed} {settings} {tables}'
+  digest = f'{images.digest} {names} {num_labeled} {cutter_seed} {settings} {tables}'
   return Splits(
     labeled=labeled,
     unlabeled=rest,
@@ -150,6 +158,7 @@ def make_splits(
     intensity=images.intensity,
     digest=hashlib.sha256(digest.encode()).hexdigest(),
     task=CELLS,
+    draw=drawn,
     # Detection is scored on whole images, classification on patches.
     whole=WholeImages(images.test, annotated['test']) if images.test is not None else None,
   )

@@ -26,6 +26,7 @@ def load(
   val: float | int = 0,
   test: float | int = 1 / 3,
   seed: int = 0,
+  draw: int = 0,
   percentiles: Sequence[float | int] = (0, 100),
 ) -> Splits:
   """Loads nuclei against background.
@@ -37,6 +38,7 @@ def load(
     val: the same of val, where there are no lists.
     test: the same of the test, where there are no lists.
     seed: of the draws.
+    draw: number of the repetition, each with other labeled images.
     percentiles: of the training images' raw values; they become 0 and 1 (0, 100: minimum and
       maximum).
 
@@ -66,6 +68,7 @@ def load(
     labeled=labeled,
     val=val_files,
     seed=seed,
+    draw=draw,
     # Published masks are RGBA: a pixel is nucleus if its first channel is not 0.
     read_mask=microscopy.foreground_reader(),
     percentiles=percentiles,

@@ -25,6 +25,7 @@ def load(
   num_labeled: int | None = None,
   test_fraction: float | int = 0.3,
   seed: int = 0,
+  draw: int = 0,
   size: int = 41,
   jitter: int = 6,
   background: float | int = 1.0,
@@ -38,6 +39,8 @@ def load(
     num_labeled: as in datasets/points.py, like all that follow.
     test_fraction: of the images.
     seed: of all draws.
+    draw: number of the repetition, each with other patches labeled and, without a test folder,
+      other images held out.
     size: of a patch.
     jitter: of a cell in its patch.
     background: patches of it.
@@ -55,6 +58,7 @@ def load(
     num_labeled=num_labeled,
     test_fraction=test_fraction,
     seed=seed,
+    draw=draw,
     settings=patch_splits.PatchSettings(size, jitter, background, min_distance, balance),
     # Not used, because the images have 8 bits.
     percentiles=image_source.PERCENTILES,

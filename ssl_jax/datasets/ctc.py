@@ -34,6 +34,7 @@ def load(
   margin: int = 50,
   recordings: Sequence[str] | None = None,
   seed: int = 0,
+  draw: int = 0,
   percentiles: Sequence[float | int] = (0, 100),
 ) -> Splits:
   """Loads recordings as published (NN/, NN_GT/SEG/, NN_ST/SEG/), or images/ with masks/ beside it.
@@ -51,6 +52,7 @@ def load(
     margin: pixels at the border that are ignored: cells that it cuts are often not annotated.
     recordings: names of those to keep; None: all.
     seed: of the draws.
+    draw: number of the repetition, each with other labeled images.
     percentiles: of the training images' raw values; they become 0 and 1 (0, 100: minimum and
       maximum).
 
@@ -96,6 +98,7 @@ def load(
     labeled=labeled,
     val=val,
     seed=seed,
+    draw=draw,
     # Instance ids or 0 and 1: all but 0 is cell.
     read_mask=microscopy.foreground_reader(margin),
     percentiles=percentiles,

@@ -22,6 +22,7 @@ def load(
   val: float | int = 0,
   test: float | int = 1 / 3,
   seed: int = 0,
+  draw: int = 0,
 ) -> Splits:
   """Loads nuclei against background.
 
@@ -32,6 +33,7 @@ def load(
     val: the same of val.
     test: the same of the test, of all images.
     seed: of the draws.
+    draw: number of the repetition, each with other labeled images.
 
   Raises:
     UserError: if a file is missing or an amount impossible.
@@ -47,6 +49,7 @@ def load(
     labeled=labeled,
     val=val,
     seed=seed,
+    draw=draw,
     read_mask=microscopy.foreground_reader(),
     # Of 8 bits, so that no value is stretched.
     percentiles=(0, 100),

@@ -46,6 +46,7 @@ def load(
   val: int = 1,
   test: float | int = 1 / 3,
   seed: int = 0,
+  draw: int = 0,
   percentiles: Sequence[float | int] = (0, 100),
 ) -> Splits:
   """Loads one target against the rest, or all five classes.
@@ -62,6 +63,7 @@ def load(
     val: how many sections are val.
     test: how many sections are the test.
     seed: of the draw of the labeled ones.
+    draw: number of the repetition, each with other labeled images.
     percentiles: of the training images' raw values; they become 0 and 1 (0, 100: minimum and
       maximum).
 
@@ -92,6 +94,7 @@ def load(
     labeled=labeled,
     val=files[num_training : num_training + num_val],
     seed=seed,
+    draw=draw,
     read_mask=lambda path: read_mask(path, target),
     percentiles=percentiles,
     classes=CLASSES if target == 'all' else ('background', target),

@@ -7,11 +7,12 @@ import numpy as np
 from jaxtyping import UInt8
 
 from ssl_jax.data import held_out, image_source
+from ssl_jax.data.draws import group_reader
 from ssl_jax.data.image_mask_pairs import ImageFile, list_pairs, list_unlabeled
 from ssl_jax.data.mask_encoding import count_connected_ids, find_encoding
 from ssl_jax.errors import UserError
 from ssl_jax.io import images
-from ssl_jax.types import Splits
+from ssl_jax.types import Draw, Splits
 
 COUNTED_IDS = 1000
 """Connected ids are counted until there are this many: enough to tell instances from classes."""
@@ -26,6 +27,8 @@ def load(
   classes: int | Sequence[str] | None = None,
   test_fraction: float | int = 0.25,
   seed: int = 0,
+  draw: int = 0,
+  group: str = '',
   percentiles: Sequence[float | int] = (0.1, 99.9),
 ) -> Splits:
   """Loads your own images.
@@ -40,7 +43,10 @@ def load(
     classes: a number or names, the background first; needed only if the masks leave it open.
     test_fraction: of the labeled images, set aside for the test where there is no folder for it;
       0: no test.
-    seed: of the draw of these.
+    seed: of the draws of these.
+    draw: number of the repetition; without a test folder repetitions are a cross-validation.
+    group: regular expression whose first group, or match, in a file's name is the patient (animal,
+      slide), so that no patient is in training and test; empty: images are independent.
     percentiles: of the raw values of training images deeper than 8 bits; they become 0 and 1.
 
   Raises:
@@ -56,11 +62,13 @@ def load(
   # The encoding is found over all masks, those of the test included: one mask may hold few values.
   encoding = find_encoding(*_mask_values(files), classes)
   notes = [encoding.note]
+  drawn = Draw(groups=_groups(files['test'], group))
   if not test:
-    parts = held_out.hold_out(files['labeled'], test_fraction, seed)
+    parts = held_out.hold_out(files['labeled'], test_fraction, seed, draw, group)
     files['labeled'] = parts.kept
     files['test'] = parts.test
     notes.append(parts.note)
+    drawn = parts.draw
   # After the draw, because copies of images that were just held out must leave training, too.
   notes += held_out.drop_copies(files)
 
@@ -69,7 +77,13 @@ def load(
     return encoding(images.read_mask(path))
 
   sources = image_source.make_sources(files, read_mask, percentiles)
-  return image_source.make_splits(sources, encoding.classes, notes)
+  return image_source.make_splits(sources, encoding.classes, notes)._replace(draw=drawn)
+
+
+def _groups(files: Sequence[ImageFile], pattern: str) -> dict[str, str]:
+  """The groups of test images that were given, by name."""
+  read_group = group_reader(pattern)
+  return {file.name: read_group(file.name) for file in files}
 
 
 def _mask_values(

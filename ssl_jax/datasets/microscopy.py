@@ -7,10 +7,11 @@ import numpy as np
 from jaxtyping import UInt8
 
 from ssl_jax.data import held_out, image_source
+from ssl_jax.data.draws import draw_order, pool_overlap
 from ssl_jax.data.image_mask_pairs import ImageFile
 from ssl_jax.errors import UserError
 from ssl_jax.io import images
-from ssl_jax.types import IGNORE, Splits
+from ssl_jax.types import IGNORE, Draw, Splits
 
 Amount = float | int
 """A number of images (an int, or above 1), or their fraction of all (a float of 0 to 1)."""
@@ -45,6 +46,7 @@ def make_splits(
   labeled: Amount,
   val: Amount | Sequence[ImageFile],
   seed: int,
+  draw: int = 0,
   read_mask: image_source.ReadMask,
   percentiles: Sequence[float | int],
   classes: Sequence[str],
@@ -60,6 +62,7 @@ def make_splits(
     labeled: how many of the training images with masks keep them.
     val: images with masks, or how many to take from the end of the drawn order.
     seed: of the order.
+    draw: number of the repetition, each with another order.
     read_mask: reads the class ids of a mask file.
     percentiles: of the training images' raw values; they become 0 and 1.
     classes: names, the background first.
@@ -69,8 +72,7 @@ def make_splits(
     UserError: if an amount is impossible, or a mask has another size than its image.
   """
   # One order for every amount: the first 5 labeled images are among the first 10.
-  order = np.random.default_rng(seed).permutation(len(training))
-  drawn = [training[i] for i in order]
+  drawn = [training[i] for i in draw_order(len(training), seed, draw)]
   # Only images with masks can be labeled or val.
   masked = [file for file in drawn if file.mask]
   if isinstance(val, int | float):
@@ -90,7 +92,8 @@ def make_splits(
   # Changes `files` in place.
   notes = [*notes, *held_out.drop_copies(files)]
   sources = image_source.make_sources(files, read_mask, percentiles)
-  return image_source.make_splits(sources, classes, notes)
+  overlap = pool_overlap(len(chosen), len(masked))
+  return image_source.make_splits(sources, classes, notes)._replace(draw=Draw(overlap))
 
 
 def _check_size(file: ImageFile, read_mask: image_source.ReadMask) -> None:

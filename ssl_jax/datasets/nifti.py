@@ -5,8 +5,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
+from ssl_jax.data import draws
 from ssl_jax.data.held_out import drop_copies
 from ssl_jax.data.image_mask_pairs import subfolder
 from ssl_jax.data.mask_encoding import numbered_classes
@@ -21,7 +20,7 @@ from ssl_jax.data.volume_source import (
 )
 from ssl_jax.errors import UserError
 from ssl_jax.io import nifti
-from ssl_jax.types import Splits
+from ssl_jax.types import Draw, Splits
 
 HOW = 'put the volumes in images/ and their masks, under the same names, in masks/'
 
@@ -36,6 +35,8 @@ def load(
   num_labeled: int | None = None,
   test_fraction: float | int = 0.25,
   seed: int = 0,
+  draw: int = 0,
+  group: str = '',
   spacing: Sequence[float | int] | None = None,
   window: Sequence[float | int] | None = None,
   clip: bool = False,
@@ -57,6 +58,10 @@ def load(
       unlabeled, and their masks only judge pseudo-labels.
     test_fraction: of the labeled volumes, set aside for the test where there is no folder for it;
       0: no test.
+    draw: number of the repetition; without a test folder repetitions are a cross-validation, with
+      `num_labeled` each has other labeled volumes.
+    group: regular expression whose first group, or match, in a file's name is the patient, so that
+      no patient is in training and test; empty: volumes are independent.
     seed: of the draws.
     spacing: mm of a voxel along x, y and z; None: as it is in each file.
     window: raw values that become 0 and 1 (of CT: Hounsfield units); None: percentiles of each
@@ -87,14 +92,20 @@ def load(
     }
     # One order for all draws: the test comes first, then the labeled, then the rest. The volumes of
     # a smaller num_labeled are among those of a larger one, and the test is the same for both.
-    order = np.random.default_rng(seed).permutation(len(listed))
-    training = [listed[i] for i in order]
+    training = [listed[i] for i in draws.draw_order(len(listed), seed, draw)]
+    read_group = draws.group_reader(group)
+    drawn = Draw(groups={case.name: read_group(case.name) for case in cases['test']})
     notes = []
     # Whole volumes are drawn: slices of one volume are nearly equal.
     if not test and test_fraction:
-      count = _count_test(test_fraction, len(training))
-      cases['test'] = training[:count]
-      training = training[count:]
+      groups = list(dict.fromkeys(read_group(case.name) for case in listed))
+      _check_fraction(test_fraction, len(groups))
+      chosen = {groups[i] for i in draws.fold_of_draw(len(groups), test_fraction, seed, draw)}
+      cases['test'] = [case for case in training if read_group(case.name) in chosen]
+      training = [case for case in training if read_group(case.name) not in chosen]
+      names = [case.name for case in cases['test']]
+      drawn = draws.folds_draw(groups, [read_group(name) for name in names], names)
+      count = len(names)
       notes.append(f'no test folder: {count} of {len(listed)} labeled volumes held out as test')
     if num_labeled is None:
       num_labeled = len(training)
@@ -104,6 +115,8 @@ def load(
         'learn from.'
       )
     cases['labeled'] = training[:num_labeled]
+    if not drawn.own_test:
+      drawn = drawn._replace(overlap=draws.pool_overlap(num_labeled, len(training)))
     # Their masks are known but not used for training.
     hidden = training[num_labeled:]
     more = _list_unlabeled(Path(unlabeled), digests) if unlabeled else []
@@ -133,6 +146,7 @@ def load(
     # The names of the cache folders contain a hash of files and settings.
     digest=hashlib.sha256(json.dumps(folders).encode()).hexdigest(),
     preprocessing=preprocessing._asdict(),
+    draw=drawn,
   )
 
 
@@ -140,16 +154,13 @@ def _floats(values: Sequence[float | int]) -> tuple[float, ...]:
   return tuple(float(value) for value in values)
 
 
-def _count_test(test_fraction: float | int, total: int) -> int:
-  """How many of the labeled volumes are the test."""
-  # At least one volume on either side.
-  count = min(max(1, round(test_fraction * total)), total - 1)
-  if not 0 < test_fraction < 1 or count < 1:
+def _check_fraction(test_fraction: float | int, total: int) -> None:
+  """Raises UserError where no volume would be left to learn from."""
+  if not 0 < test_fraction < 1 or total < 2:
     raise UserError(
       f'data.test_fraction={test_fraction} leaves none of {total} volumes to learn from; give a '
       'fraction of 0 to 1, more labeled volumes, or a test folder.'
     )
-  return count
 
 
 def _folder_name(case: Case) -> str:

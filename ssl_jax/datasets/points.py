@@ -17,6 +17,7 @@ def load(
   num_labeled: int | None = None,
   test_fraction: float | int = 0.25,
   seed: int = 0,
+  draw: int = 0,
   size: int = 41,
   jitter: int = 6,
   background: float | int = 1.0,
@@ -39,6 +40,8 @@ def load(
       others become unlabeled.
     test_fraction: of the labeled images, set aside for the test where there is no folder for it.
     seed: of all draws.
+    draw: number of the repetition, each with other patches labeled and, without a test folder,
+      other images held out.
     size: of a patch, in pixels a side.
     jitter: a cell lies at most this many pixels beside the middle of its patch, on either axis.
     background: how many background patches there are for each patch of an average class.
@@ -57,6 +60,7 @@ def load(
     num_labeled=num_labeled,
     test_fraction=test_fraction,
     seed=seed,
+    draw=draw,
     settings=patch_splits.PatchSettings(size, jitter, background, min_distance, balance),
     percentiles=percentiles,
   )

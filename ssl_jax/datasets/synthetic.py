@@ -7,7 +7,7 @@ from jaxtyping import Float, UInt8
 from scipy import ndimage
 
 from ssl_jax.errors import UserError
-from ssl_jax.types import Record, Splits
+from ssl_jax.types import Draw, Record, Splits
 
 CLASSES = ('background', 'cytoplasm', 'nucleus')
 SPLITS = {'labeled': 0, 'unlabeled': 1, 'val': 2, 'test': 3}
@@ -24,11 +24,12 @@ Stain = dict[str, np.ndarray]
 class Smears:
   """A Source of synthetic smears; each record depends on seed, split and index alone."""
 
-  def __init__(self, count: int, size: int, seed: int, split: str, with_label: bool):
+  def __init__(self, count: int, size: int, seed: int, split: str, with_label: bool, draw: int = 0):
     self._count = count
     self._size = size
     self._seed = seed
     self._split = split
+    self._draw = draw
     self._with_label = with_label
     self._made: dict[int, Record] = {}
 
@@ -42,9 +43,11 @@ class Smears:
     index = int(index) % self._count
     if index not in self._made:
       # The split is part of the seed, so no image of the test is ever one of training.
-      rng = np.random.default_rng([self._seed, SPLITS[self._split], index])
+      drawn = [self._draw] if self._draw else []
+      rng = np.random.default_rng([self._seed, SPLITS[self._split], index, *drawn])
       image, label = smear(self._size, rng)
-      record = Record(image=image, name=f'{self._split}_{index:04d}')
+      numbers = [f'{number:04d}' for number in (*drawn, index)]
+      record = Record(image=image, name='_'.join([self._split, *numbers]))
       if self._with_label:
         record['label'] = label
       # Drawing takes far longer than looking up, and every epoch asks again.
@@ -60,6 +63,7 @@ def load(
   test: int = 64,
   size: int = 96,
   seed: int = 0,
+  draw: int = 0,
 ) -> Splits:
   """Makes images that look like blood smears.
 
@@ -70,6 +74,7 @@ def load(
     test: number of images; 0: none.
     size: pixels a side.
     seed: other images for another seed.
+    draw: number of the repetition, each with other labeled and test images.
 
   Raises:
     UserError: if there are no labeled images, or the size is below 32.
@@ -85,10 +90,14 @@ def load(
     )
 
   def smears(split: str, with_label: bool = True) -> Smears | None:
-    return Smears(counts[split], size, seed, split, with_label) if counts[split] else None
+    if not counts[split]:
+      return None
+    # The unlabeled images are the same in all repetitions, as a lab's are.
+    of_draw = draw if split != 'unlabeled' else 0
+    return Smears(counts[split], size, seed, split, with_label, of_draw)
 
   return Splits(
-    labeled=Smears(labeled, size, seed, 'labeled', True),
+    labeled=Smears(labeled, size, seed, 'labeled', True, draw),
     unlabeled=smears('unlabeled', with_label=False),
     val=smears('val'),
     test=smears('test'),
@@ -96,8 +105,11 @@ def load(
     truth=smears('unlabeled'),
     classes=CLASSES,
     notes=('the images are synthetic, not of real blood',),
-    digest=f'{counts} {size} {seed}',
+    # Of draw 0 it is that of earlier versions, whose runs go on.
+    digest=f'{counts} {size} {seed}' + (f' {draw}' if draw else ''),
     synthetic=True,
+    # Made, not taken from a pool: repetitions share nothing.
+    draw=Draw(0.0, own_test=True),
   )
 
 

@@ -8,10 +8,11 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Integer, UInt8
 
+from ssl_jax.data.draws import draw_order, pool_overlap
 from ssl_jax.datasets import microscopy
 from ssl_jax.errors import UserError
 from ssl_jax.io import images
-from ssl_jax.types import IGNORE, Record, Splits
+from ssl_jax.types import IGNORE, Draw, Record, Splits
 
 CLASSES = ('background', 'cytoplasm', 'nucleus')
 SETS = ('zheng1', 'zheng2', 'lisc')
@@ -96,6 +97,7 @@ def load(
   duplicates: str = 'drop',
   resize: int | None = None,
   seed: int | None = None,
+  draw: int = 0,
 ) -> Splits:
   """Loads one of the three sets; the test is the paper's val list.
 
@@ -116,6 +118,8 @@ def load(
     seed: draws the labeled images anew from both lists of training images, so that repetitions
       can have other labels; a smaller number of them is contained in a larger one. None: the
       paper's list.
+    draw: number of the repetition, each with other labeled images, where `labeled` or `seed` asks
+      for a part of them; the whole list of the paper is always the same.
 
   Raises:
     UserError: for a wrong choice, a missing file, a wrong hash, or no network.
@@ -133,12 +137,15 @@ def load(
     notes.append('training images that show a test image again were kept (duplicates=keep)')
   # The order of the keys is part of the digest.
   names['test'] = _first(names['val'], test, 'test')
-  if seed is not None:
-    _draw_labeled(names, seed, labeled)
+  num_training = len(names['labeled']) + len(names['unlabeled'])
+  drawn = seed is not None or labeled is not None
+  if seed is not None or (labeled is not None and draw):
+    _draw_labeled(names, seed or 0, draw, labeled)
   elif labeled is not None:
     count = microscopy.count_images(labeled, len(names['labeled']), 'data.labeled')
     names['labeled'] = names['labeled'][:count]
   names['unlabeled'] = _first(names['unlabeled'], unlabeled, 'unlabeled')
+  num_labeled = len(names['labeled'])
   # val is made anew: the test, or the last of the labeled images.
   names['val'] = []
   if val == 'test':
@@ -170,6 +177,7 @@ def load(
     classes=CLASSES,
     notes=tuple(notes),
     digest=f'{set} {masks} {resize} {names} {files.digest}',
+    draw=Draw(pool_overlap(num_labeled, num_training) if drawn else None),
   )
 
 
@@ -201,11 +209,12 @@ def _first(names: list[str], count: int | None, split: str) -> list[str]:
   return names[:count]
 
 
-def _draw_labeled(names: dict[str, list[str]], seed: int, labeled: float | int | None) -> None:
+def _draw_labeled(
+  names: dict[str, list[str]], seed: int, draw: int, labeled: float | int | None
+) -> None:
   """Draws the labeled images from all training images; the others become unlabeled."""
   training = sorted([*names['labeled'], *names['unlabeled']])
-  order = np.random.default_rng(seed).permutation(len(training))
-  drawn = [training[i] for i in order]
+  drawn = [training[i] for i in draw_order(len(training), seed, draw)]
   count = len(names['labeled'])
   if labeled is not None:
     count = microscopy.count_images(labeled, len(training), 'data.labeled')

@@ -1,6 +1,6 @@
 """Scores, all computed from one summed confusion matrix: of pixels, or of patches of cells."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Integer, Num
@@ -139,13 +139,18 @@ def _overlaps(matrix: Num[np.ndarray, '*n k k']) -> dict[str, Float[np.ndarray, 
   }
 
 
+def recall(matrix: Num[np.ndarray, '*n k k']) -> Float[np.ndarray, '*n k']:
+  """Returns how many of each class are recognised, in 0..1; NaN for a class without truth."""
+  # Rows are the truth: hits / truth is the recall.
+  return _ratio(_hits(matrix), matrix.sum(-1))
+
+
 def balanced_accuracy(matrix: Num[np.ndarray, '*n k k']) -> Numbers:
   """Returns the mean recall of the classes in percent, those without truth left out.
 
   It is the accuracy on a test set with equally many examples of each class.
   """
-  # Rows are the truth: hits / truth is the recall.
-  return _mean_where_known(_ratio(_hits(matrix), matrix.sum(-1)))
+  return _mean_where_known(recall(matrix))
 
 
 def cell_scores(matrix: Num[np.ndarray, 'k k'], names: Sequence[str]) -> dict[str, float]:
@@ -164,6 +169,25 @@ def cell_scores(matrix: Num[np.ndarray, 'k k'], names: Sequence[str]) -> dict[st
     values = 100 * _ratio(hits, totals)
     figures |= _by_class({score: values}, names, ~np.isnan(values))
   return figures
+
+
+def score_of(
+  figure: str, classes: Sequence[str]
+) -> Callable[[Num[np.ndarray, '*n k k']], Numbers] | None:
+  """Returns what reads a figure (in percent) from summed matrices; None if they do not give it."""
+  named = {'miou': mean_iou, 'balanced_accuracy': balanced_accuracy}
+  if figure in named:
+    return named[figure]
+  of_class = {'iou': iou, 'recall': recall}
+  name, _, class_name = figure.partition('/')
+  if name not in of_class or class_name not in classes:
+    return None
+  index = list(classes).index(class_name)
+
+  def score(matrix: Num[np.ndarray, '*n k k']) -> Numbers:
+    return 100 * of_class[name](matrix)[..., index]
+
+  return score
 
 
 PRIMARY_METRIC = {MASKS: ('miou', mean_iou), CELLS: ('balanced_accuracy', balanced_accuracy)}

@@ -11,11 +11,12 @@ from jaxtyping import Integer
 
 from ssl_jax.data.dataset_stats import to_float
 from ssl_jax.evaluation import confusion
+from ssl_jax.evaluation.calibration import Calibration
 from ssl_jax.inference.images import predict_labels
 from ssl_jax.inference.patches import predict_source
 from ssl_jax.io import mask_store
 from ssl_jax.io.run_log import replace_text
-from ssl_jax.types import CELLS, MASKS, NOTHING, PredictFn, Source
+from ssl_jax.types import CELLS, MASKS, NOTHING, Draw, PredictFn, Source
 
 MATRICES_FILE = 'matrices.npz'
 PATCHES_FILE = 'patches.csv'
@@ -31,10 +32,35 @@ class Evaluation(NamedTuple):
   masks: Mapping[str, np.ndarray] = NOTHING  # predicted class ids [*space] by image name
   patches: Sequence[dict[str, Any]] = ()  # of CELLS a row for each patch
 
-  def write(self, folder: Path) -> None:
-    """Writes matrices.npz, and masks/NAME.png or patches.csv."""
+  def write(
+    self,
+    folder: Path,
+    draw: Draw | None = None,
+    checksum: int = 0,
+    classes: Sequence[str] = (),
+  ) -> None:
+    """Writes matrices.npz, and masks/NAME.png or patches.csv.
+
+    Args:
+      folder: of the split.
+      draw: how its images, and those that were trained on, were drawn.
+      checksum: of all the data, by which repetitions on the same data are told.
+      classes: names.
+    """
+    draw = draw or Draw()
     folder.mkdir(parents=True, exist_ok=True)
-    np.savez(folder / MATRICES_FILE, matrices=self.matrices, names=list(self.names), task=self.task)
+    np.savez(
+      folder / MATRICES_FILE,
+      matrices=self.matrices,
+      names=list(self.names),
+      groups=[draw.groups.get(name, name) for name in self.names],
+      # NaN: the labeled images are not drawn.
+      overlap=np.nan if draw.overlap is None else draw.overlap,
+      own_test=draw.own_test,
+      checksum=checksum,
+      classes=list(classes),
+      task=self.task,
+    )
     for name, mask in self.masks.items():
       mask_store.write_mask(folder, name, mask)
     if self.patches:
@@ -58,10 +84,12 @@ def _evaluate_masks(predict_fn: PredictFn, source: Source, classes: Sequence[str
   records = [source[i] for i in range(len(source))]
   # By index, because predictions do not come in order.
   predictions: dict[int, np.ndarray] = {}
+  calibration = Calibration()
   # A generator: images become float32 one at a time, four times the size of their bytes.
   images = (to_float(record['image']) for record in records)
-  for index, ids, _ in predict_labels(predict_fn, images):
+  for index, ids, confidence in predict_labels(predict_fn, images):
     predictions[index] = ids
+    calibration.add(np.asarray(records[index]['label']), ids, confidence)
   masks = {record['name']: predictions[i] for i, record in enumerate(records)}
   matrices = []
   for i, record in enumerate(records):
@@ -71,6 +99,7 @@ def _evaluate_masks(predict_fn: PredictFn, source: Source, classes: Sequence[str
   matrices = np.stack(matrices)
   # Pooled over the set, and as means over images.
   scores = confusion.scores(matrices.sum(0), classes) | confusion.per_image(matrices, classes)
+  scores['ece'] = calibration.error()
   return Evaluation(scores, matrices, list(masks), MASKS, masks)
 
 

@@ -83,10 +83,7 @@ class TrainedNetwork:
     learner = make(settings, stats)
     example = np.zeros((1, *settings.crop_size, stats.channels), np.float32)
     # The key does not matter: of the fresh weights only shapes, dtypes and placement are used.
-    # The normalization it gets is that of the data, because no checkpoint holds it.
-    self._init = functools.partial(
-      parallel.jit_init(learner.init), jax.random.key(0), example, learner.normalization
-    )
+    self._init = functools.partial(parallel.jit_init(learner.init), jax.random.key(0), example)
     self._predict = parallel.jit_predict(learner.predict)
     self._crop_size = settings.crop_size
     self._multiple = learner.multiple
@@ -123,7 +120,9 @@ class TrainedNetwork:
     checkpoints = Checkpoints(folder / 'checkpoints', read_only=True)
     # 'last' or 'best' -> a step.
     number = checkpoints.find(step)
-    state = None if number is None else checkpoints.restore(self._init(), number)
+    # No checkpoint holds the normalization, which is that of the seed's own images.
+    fresh = self._init(run_folder.read_stats(folder).normalization())
+    state = None if number is None else checkpoints.restore(fresh, number)
     if state is None:
       raise UserError(f'{folder} holds no checkpoint of its {step} step; has it got that far?')
     return state

@@ -7,17 +7,20 @@ import numpy as np
 
 from ssl_jax import build, parallel, run_folder
 from ssl_jax.errors import UserError
-from ssl_jax.evaluation import confusion, statistics
-from ssl_jax.io.run_log import read_log, replace_text
+from ssl_jax.evaluation import confusion, repetitions, statistics, verdicts
+from ssl_jax.evaluation.repetitions import Repetition
+from ssl_jax.evaluation.statistics import MIN_REPETITIONS, MIN_UNITS, Difference
+from ssl_jax.io.run_log import read_done, read_log, replace_text
 from ssl_jax.settings import Learning, Seeds, Settings
 from ssl_jax.stage_list import StageSpec, differences
-from ssl_jax.stages import comparison_figures
+from ssl_jax.stages import comparison_figures, looks
 from ssl_jax.stages.ensembles import names_of, same_seeds, trained_stages
 from ssl_jax.stages.seed_scores import learns_from_labels_alone, shares_to_expect
 from ssl_jax.training import collapse
 from ssl_jax.types import CELLS, MASKS, Figures, Splits
 
-INPUT_STAGES = {'of': ('train', 'score'), 'against': ('train', 'score')}
+INPUT_STAGES = {'of': ('train', 'score'), 'against': ('train', 'score'), 'curve': 'train'}
+SIDES = ('of', 'against')
 TASKS = (MASKS, CELLS)
 USES = ('seed', 'num_seeds', 'data')
 
@@ -35,8 +38,7 @@ def check(spec: StageSpec, earlier: Mapping[str, StageSpec], splits: Splits) -> 
       f'{where} compares on test images, and the data hold none out; give some '
       f'(data.test or data.test_fraction), or take the stage away.'
     )
-  # INPUT_STAGES names the two sides in this order.
-  of, against = (earlier[spec.stage_kwargs[key]] for key in INPUT_STAGES)
+  of, against = (earlier[spec.stage_kwargs[key]] for key in SIDES)
   if not same_seeds(of, against):
     raise UserError(f'{where}: seeds are compared in pairs, so both stages need the same ones.')
   # Any other difference would be confounded with the effect of the unlabeled images.
@@ -59,7 +61,7 @@ def unnamed_differences(
   Of an ensemble that a `score` stage scores, the first network is compared.
   """
   sides = []
-  for key in INPUT_STAGES:
+  for key in SIDES:
     side = earlier[spec.stage_kwargs[key]]
     # A `score` stage trains nothing; what counts are the settings of the networks that it scores.
     if side.run == 'score':
@@ -82,11 +84,14 @@ def stage(
   of: str,
   against: str,
   differences: Sequence[str] = (),
+  margin: float | int = 0.0,
+  curve: Sequence[str] = (),
 ) -> Figures:
   """Says whether stage `of` beats stage `against` on the test images, and shows some of them.
 
-  With several seeds the interval is over them, paired; with one it is over test images. Writes
-  verdict.txt and pictures.
+  The interval is over repetitions (seeds, with their draws of labels and test images), as
+  evaluation/statistics.py defines it; with one there is no verdict. Writes verdict.txt, pictures
+  and, into the run folder, looks.jsonl.
 
   Args:
     settings: of this stage.
@@ -95,71 +100,159 @@ def stage(
     of: a `train` stage, or a `score` stage of several.
     against: what it is compared with, usually its control.
     differences: fields in which the two may differ beside what a control takes away.
+    margin: points of the metric; above 0 it is also said whether `of` is worse by more than that.
+    curve: controls with more and more labels, by which the gain is told in labels.
 
   Returns:
-    The difference of the primary metric, and the ends of its interval, in points.
+    The difference of the primary metric, the ends of its interval and its p-value; the percentage
+    of test images that got worse; where there is a curve, how many labels the gain is worth.
 
   Raises:
     UserError: if one of them has no scores on test images.
   """
-  splits = build.splits(settings.data)
+  run = folder.parent
+  splits = build.splits_of_seed(settings, settings.seed)
   metric, read = confusion.PRIMARY_METRIC[splits.task]
-  # A list over seeds of matrices [images, k, k].
-  ours, control = (_matrices(folder.parent / name) for name in (of, against))
-  # All test images are pooled into one matrix for each seed. The difference is then taken seed by
-  # seed, so that what a seed's initial weights and order of images do to both sides cancels.
-  if len(ours) > 1:
-    scores = [np.array([read(m.sum(0)) for m in side]) for side in (ours, control)]
-    difference = statistics.difference_over_seeds(*scores)
-  else:
-    # With one seed only the choice of test images is left to vary.
-    difference = statistics.difference_over_images(ours[0], control[0], read)
+  ours, control = (_repetitions(run / name) for name in (of, against))
+  compared = repetitions.compare(ours, control, read)
+  difference = compared.difference
+  look = 1
+  # Without a verdict no error is spent, so it is no look.
+  if difference.repetitions >= MIN_REPETITIONS and difference.units >= MIN_UNITS:
+    seeds = list(range(settings.seed, settings.seed + settings.num_seeds))
+    look = looks.count_look(run, f'{of} against {against}', seeds, difference)
   # A supervised control is called so in the verdict; anything else by its name.
-  words = {} if learns_from_labels_alone(folder.parent / against) else {'against': against}
-  text = statistics.verdict(of, difference, confusion.DISPLAY_NAME[metric], **words)
+  words = {} if learns_from_labels_alone(run / against) else {'against': against}
+  text = verdicts.verdict(of, compared, confusion.DISPLAY_NAME[metric], look=look, **words)
   # A collapsed seed lowers the mean for a reason of its own, which the verdict must tell.
-  for trained in trained_stages(folder.parent / of):
+  for trained in trained_stages(run / of):
     text += ''.join(f' {sentence}' for sentence in _collapsed_seeds(trained))
   # Nobody should take a number from generated images for a result on real cells.
   if splits.synthetic:
     text += ' These are synthetic images.'
-  replace_text(folder / run_folder.VERDICT, text + '\n')
-  print(text)
+  worse = repetitions.fraction_worse(ours, control, read)
+  figures = {
+    f'test/{metric}_difference': difference.mean,
+    f'test/{metric}_difference_low': difference.low,
+    f'test/{metric}_difference_high': difference.high,
+    f'test/{metric}_difference_p': difference.p,
+    'test/images_worse': worse,
+  }
+  lines = [text]
+  if difference.repetitions >= MIN_REPETITIONS:
+    if margin > 0:
+      lines.append(verdicts.not_worse(of, difference, margin, look))
+    lines.append(verdicts.where(of, _by_class(ours, control, splits), statistics.look_error(look)))
+    if curve:
+      points = _curve(run, against, curve, read)
+      gained = float(np.mean([float(read(one.matrices.sum(0))) for one in ours]))
+      sentence, worth = _worth(points, gained, against)
+      lines.append(sentence)
+      if worth is not None:
+        figures['test/labels_worth'] = worth
+  lines.append(f'{worse:.0f} % of the test images are worse than with {against}.')
+  lines += _cost_and_calibration(run / of, run / against)
+  replace_text(folder / run_folder.VERDICT, '\n'.join(lines) + '\n')
+  print('\n'.join(lines))
   if parallel.is_main():
     draw = comparison_figures.of_masks
     if splits.task == CELLS:
       draw = comparison_figures.of_cells
-    draw(folder, splits, {against: control, of: ours})
-  return {
-    f'test/{metric}_difference': difference.mean,
-    f'test/{metric}_difference_low': difference.low,
-    f'test/{metric}_difference_high': difference.high,
-  }
+    sides = {against: control, of: ours}
+    draw(folder, splits, {name: [r.matrices for r in side] for name, side in sides.items()})
+  return figures
+
+
+def _by_class(
+  ours: Sequence[Repetition], control: Sequence[Repetition], splits: Splits
+) -> dict[str, Difference]:
+  """The difference of each class that is in all repetitions: its IoU, or its recall of cells."""
+  found = {}
+  for name in splits.classes:
+    read = confusion.score_of(
+      f'{"recall" if splits.task == CELLS else "iou"}/{name}', splits.classes
+    )
+    assert read is not None  # both are known for every class
+    known = [float(read(one.matrices.sum(0))) for one in (*ours, *control)]
+    # A class that neither truth nor prediction shows has no score.
+    if not np.isnan(known).any():
+      found[name] = repetitions.compare(ours, control, read).difference
+  return found
+
+
+def _curve(
+  run: Path, against: str, curve: Sequence[str], read: statistics.Score
+) -> list[tuple[int, float]]:
+  """Labels and mean score of the control and of those with more labels, the fewest labels first."""
+  points = []
+  for name in (against, *curve):
+    settings = run_folder.read_settings(run / name)
+    labels = len(build.splits_of_seed(settings, settings.seed).labeled)
+    scores = [float(read(one.matrices.sum(0))) for one in _repetitions(run / name)]
+    points.append((labels, float(np.mean(scores))))
+  return sorted(points)
+
+
+def _worth(
+  points: Sequence[tuple[int, float]], gained: float, against: str
+) -> tuple[str, float | None]:
+  """A sentence on how many labels a score is worth, and that number."""
+  least = points[0][0]
+  found = verdicts.labels_worth(gained, points)
+  shown = ', '.join(f'{score:.1f} with {count}' for count, score in points)
+  if found is None:
+    return f'The gain is worth no labels: {against} has {shown}.', None
+  count, only_bound = found
+  more = count - least
+  bound = 'at least ' if only_bound else ''
+  return f'The gain is worth {bound}{more:.0f} more labels: {against} has {shown}.', more
+
+
+def _cost_and_calibration(ours: Path, control: Path) -> list[str]:
+  """Sentences on what the two cost, and on how far their probabilities are off."""
+  sentences = []
+  speeds = [_seconds_per_step(stage) for stage in (ours, control)]
+  if speeds[0] and speeds[1]:
+    sentences.append(
+      f'A step of {ours.name} took {speeds[0] / speeds[1]:.2f} times as long as one of '
+      f'{control.name}.'
+    )
+  errors = [(read_done(stage) or {}).get('test/ece') for stage in (control, ours)]
+  if None not in errors:
+    sentences.append(
+      f'Expected calibration error: {errors[0]:.1f} % of {control.name}, {errors[1]:.1f} % of '
+      f'{ours.name}.'
+    )
+  return sentences
+
+
+def _seconds_per_step(stage: Path) -> float | None:
+  """The median over the logged windows of all seeds; None of a stage that logs no speed."""
+  seconds = []
+  for folder in run_folder.seed_folders(stage):
+    for line in read_log(folder):
+      if line.get('steps_per_second'):
+        seconds.append(1 / line['steps_per_second'])
+  return float(np.median(seconds)) if seconds else None
 
 
 def _collapsed_seeds(stage: Path) -> list[str]:
   """Sentences that name the seeds whose training collapsed, and how."""
   settings = run_folder.read_settings(stage)
-  shares = shares_to_expect(settings.part(Learning), build.splits(settings.data))
   # The log of each seed holds the fractions of the classes among its targets.
   folders = run_folder.folders_of_seeds(settings.part(Seeds), stage)
   sentences = []
   for seed, folder in folders.items():
+    shares = shares_to_expect(settings.part(Learning), build.splits_of_seed(settings, seed))
     if faults := collapse.collapse_at_end(read_log(folder), shares):
       sentences.append(f'{stage.name} collapsed with seed {seed}: {"; ".join(faults)}.')
   return sentences
 
 
-def _matrices(stage: Path) -> list[np.ndarray]:
-  """Confusion matrices [images, k, k] of the test images, by seed.
+def _repetitions(stage: Path) -> list[Repetition]:
+  """The test scores of a stage, by seed.
 
   Raises:
     UserError: if the stage has none.
   """
-  matrices = []
-  for folder in run_folder.seed_folders(stage):
-    file = folder / 'test' / 'matrices.npz'
-    if not file.exists():
-      raise UserError(f'{file} is missing: comparing needs a stage that was scored on test images.')
-    matrices.append(np.load(file)['matrices'])
-  return matrices
+  return [repetitions.read_repetition(folder) for folder in run_folder.seed_folders(stage)]

@@ -104,10 +104,6 @@ def stage(
   trained_folder = folder.parent / of
   trained_settings = run_folder.read_settings(trained_folder)
   seeds = trained_settings.part(Seeds)
-  whole = required(
-    build.splits(trained_settings.data).whole,
-    f'stages.{folder.name} looks for cells in test images, and the data hold none out.',
-  )
   seed_folders = run_folder.folders_of_seeds(seeds, folder)
   # `stats` of the first seed are needed to build it, hence not before the loop.
   network = None
@@ -119,6 +115,10 @@ def stage(
     if before is not None and len(seed_folders) > 1:
       done[seed] = before
       continue
+    whole = required(
+      build.splits_of_seed(trained_settings, seed).whole,
+      f'stages.{folder.name} looks for cells in test images, and the data hold none out.',
+    )
     stats = run_folder.read_stats(checkpoints_folder)
     if network is None:  # one compiled program serves all seeds
       network = TrainedNetwork(trained_settings, stats)

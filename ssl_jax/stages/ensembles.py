@@ -25,7 +25,7 @@ def trained_stages(stage: Path) -> list[Path]:
 def same_seeds(first: StageSpec, second: StageSpec) -> bool:
   """Returns whether two stages have the same seeds, so that one can read the other's."""
   one, other = first.settings, second.settings
-  return (one.seed, one.num_seeds) == (other.seed, other.num_seeds)
+  return (one.seed, one.num_seeds, one.redraw) == (other.seed, other.num_seeds, other.redraw)
 
 
 def check_members(spec: StageSpec, earlier: Mapping[str, StageSpec]) -> None:

@@ -179,13 +179,13 @@ def stage(
     UserError: if a checkpoint is missing, or no crop is accepted.
     Stopped: if it was asked to stop; what is done is saved.
   """
-  splits = build.splits(settings.data)
   inputs = settings.part(Inputs)
   seeds = settings.part(Seeds)
   # Networks are compiled once and serve all seeds.
   ensemble = Ensemble(folder.parent, of)
   done: dict[int, Figures] = {}
   for seed, seed_folder in run_folder.folders_of_seeds(seeds, folder).items():
+    splits = build.splits_of_seed(settings, seed)
     predict_fn, _ = ensemble.predict_fn(seed)
     # By default crops are of the stream that `batch` names: 'labeled' or 'unlabeled'.
     made = NOTHING

@@ -110,12 +110,12 @@ def stage(
   run = folder.parent
   seeds = settings.part(Seeds)
   ensemble = Ensemble(run, of)
-  splits = build.splits(settings.data)
-  unlabeled = required(
-    splits.unlabeled, f'stages.{folder.name} labels unlabeled images, and there are none.'
-  )
   figures_of_seeds = []
   for seed, seed_folder in run_folder.folders_of_seeds(seeds, folder).items():
+    splits = build.splits_of_seed(settings, seed)
+    unlabeled = required(
+      splits.unlabeled, f'stages.{folder.name} labels unlabeled images, and there are none.'
+    )
     stats = ensemble.stats(seed)
     predict_fn, _ = ensemble.predict_fn(seed)
     # ST++ labels the reliable images first, and the rest with a network that learnt from those.

@@ -72,10 +72,6 @@ def stage(
     UserError: if a checkpoint is missing.
     Stopped: if it was asked to stop; what is done is saved.
   """
-  unlabeled = required(
-    build.splits(settings.data).unlabeled,
-    f'stages.{folder.name} ranks unlabeled images, and there are none.',
-  )
   trained_folder = folder.parent / of
   trained_settings = run_folder.read_settings(trained_folder)
   seeds = trained_settings.part(Seeds)
@@ -89,6 +85,10 @@ def stage(
     if network is None:  # one compiled program serves all seeds
       network = TrainedNetwork(trained_settings, stats)
     seed_folder = own_folders[seed]
+    unlabeled = required(
+      build.splits_of_seed(settings, seed).unlabeled,
+      f'stages.{folder.name} ranks unlabeled images, and there are none.',
+    )
     journal = Journal(seed_folder, range(len(unlabeled)))
     predictions = []
     # One generator for each snapshot; they advance together below, so only the masks of the current

@@ -106,7 +106,6 @@ def stage(
   ensemble = Ensemble(folder.parent, of)
   # Members of an ensemble have the same seeds; data and classes are read off the first.
   trained = ensemble.settings[0]
-  splits = build.splits(trained.data)
   chosen = trained.match
   if match:
     chosen = Match(**match)
@@ -115,6 +114,7 @@ def stage(
   for seed, seed_folder in seed_folders.items():
     if stop():
       raise Stopped(f'{folder.name}: stopped; the same command begins this stage again.')
+    splits = build.splits_of_seed(trained, seed)
     # Statistics of the data that the network was trained with, not of today's.
     stats = ensemble.stats(seed)
     if chosen is not None:
@@ -129,7 +129,7 @@ def stage(
     done[seed] = {'steps': step}
     for name, source in held_out(splits).items():
       evaluation = evaluate(predict_fn, source, stats.classes, stats.task)
-      done[seed] |= write_evaluation(evaluation, seed_folder, name, stats.classes)
+      done[seed] |= write_evaluation(evaluation, seed_folder, name, splits)
     if train:
       done[seed] |= missing_labels.score(predict_fn, splits, stats, seed_folder)
     # A single seed has the folder of the stage, whose done.json the run writes.
@@ -137,5 +137,6 @@ def stage(
       write_done(seed_folder, done[seed])
   # Drawn once for the stage, since the bars are means over seeds.
   if train:
-    missing_labels.draw(folder, done, splits, seed_folders[min(seed_folders)])
+    first = min(seed_folders)
+    missing_labels.draw(folder, done, build.splits_of_seed(trained, first), seed_folders[first])
   return mean_over_seeds(done)

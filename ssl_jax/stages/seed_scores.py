@@ -1,6 +1,6 @@
 """Final scores of the seeds of a stage."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -55,17 +55,16 @@ def learns_from_labels_alone(stage: Path) -> bool:
   return True
 
 
-def write_evaluation(
-  evaluation: Evaluation, folder: Path, split: str, classes: Sequence[str]
-) -> Figures:
+def write_evaluation(evaluation: Evaluation, folder: Path, split: str, splits: Splits) -> Figures:
   """Writes the final evaluation of a split, and returns its scores as SPLIT/NAME in percent.
 
   SPLIT/best_seen_NAME is the best of the primary metric over all evaluations of the training.
   """
   if parallel.is_main():
-    evaluation.write(folder / split)
+    checksum = dataset_stats.data_checksum(splits)
+    evaluation.write(folder / split, splits.draw, checksum, splits.classes)
   primary, _ = confusion.PRIMARY_METRIC[evaluation.task]
-  if absent := confusion.absent_classes(evaluation.matrices.sum(0), classes):
+  if absent := confusion.absent_classes(evaluation.matrices.sum(0), splits.classes):
     print(f'{split}: no image holds {", ".join(absent)}; left out of the means.')
   scores = {f'{split}/{name}': value for name, value in evaluation.scores.items()}
   key = f'{split}/{primary}'

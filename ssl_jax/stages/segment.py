@@ -111,13 +111,13 @@ def stage(
     Stopped: if it was asked to stop; what is done is saved.
   """
   ensemble = Ensemble(folder.parent, of)
-  splits = build.splits(settings.data)
-  test, preprocessing = _test_volumes(splits, f'stages.{folder.name}')
   window = ensemble.settings[0].crop_size
   # Windows have the size of the crops that the network was trained on.
   windows = volumes.WindowSettings(window, overlap, blend, batch, max_voxels, largest)
   done: dict[int, Figures] = {}
   for seed, seed_folder in run_folder.folders_of_seeds(settings.part(Seeds), folder).items():
+    splits = build.splits_of_seed(settings, seed)
+    test, preprocessing = _test_volumes(splits, f'stages.{folder.name}')
     predict_fn, _ = ensemble.predict_fn(seed)
     for kind in ('masks', 'traces'):
       (seed_folder / kind).mkdir(parents=True, exist_ok=True)

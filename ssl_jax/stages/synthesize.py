@@ -78,7 +78,6 @@ def stage(
   latent_size = gan_samples.game_of(gan_settings, f'stages.{of}').latent
   # Generators are trained on small images, which are enlarged to the scale of the data.
   size = [round(side * enlarge) for side in gan_inputs.crop_size]
-  splits = build.splits(settings.data)
   network = None
   done: dict[int, Figures] = {}
   for seed, seed_folder in run_folder.folders_of_seeds(settings.part(Seeds), folder).items():
@@ -91,7 +90,7 @@ def stage(
     latent = np.random.default_rng([seed, 7]).standard_normal((count, latent_size))
     (seed_folder / 'images').mkdir(parents=True, exist_ok=True)
     generated = _generate(generate, latent.astype(np.float32), size, seed_folder, stop, folder.name)
-    streams = build.streams(gan_inputs, splits, seed)
+    streams = build.streams(gan_inputs, build.splits_of_seed(settings, seed), seed)
     # Two sets of `count` for the distances: one to compare with, one that shows the best possible.
     real = gan_samples.real_images(gan_inputs, streams, 2 * count if judge else gan_samples.SAMPLES)
     # Real images are blurred by the same enlargement, or it alone would tell the two apart.

@@ -22,7 +22,17 @@ from ssl_jax.stages.seed_scores import mean_over_seeds, shares_to_expect, write_
 from ssl_jax.stages.training_sources import StageOutputs
 from ssl_jax.training import collapse, loop
 from ssl_jax.training.checkpoint import SELECTABLE, Checkpoints
-from ssl_jax.types import CELLS, MASKS, NOTHING, Figures, Learner, PredictFn, Splits, TrainState
+from ssl_jax.types import (
+  CELLS,
+  MASKS,
+  NOTHING,
+  Figures,
+  Learner,
+  PredictFn,
+  Source,
+  Splits,
+  TrainState,
+)
 
 INPUT_STAGES = {'pseudo': 'pseudo_label', 'replay': 'label_crops', 'init_from': 'train'}
 TASKS = (MASKS, CELLS)
@@ -128,9 +138,10 @@ def stage(
     Stopped: if it was asked to stop; the state is saved.
   """
   run = folder.parent
-  splits = build.splits(settings.data)
-  # Statistics of the training images normalize all splits.
-  stats = dataset_stats.compute_stats(splits, settings.normalize)
+  # Number of channels and classes are the same for all seeds, and with them the programs.
+  stats = dataset_stats.compute_stats(
+    build.splits_of_seed(settings, settings.seed), settings.normalize
+  )
   learner = build.learner(settings.part(Learning), settings.part(Inputs), settings.steps, stats)
   seed_folders = run_folder.folders_of_seeds(settings.part(Seeds), folder)
   done: dict[int, Figures] = {}
@@ -151,8 +162,7 @@ def stage(
   # Both functions are compiled once; seeds differ in data and weights only.
   training = _Training(
     settings=settings,
-    splits=splits,
-    stats=stats,
+    classes=stats.classes,
     learner=learner,
     update=parallel.jit_update(learner.update, group_size),
     predict=parallel.jit_predict(learner.predict),
@@ -178,11 +188,10 @@ def stage(
 
 
 class _Training(NamedTuple):
-  """State shared by all seeds of a stage, compiled programs included."""
+  """What all seeds of a stage share, compiled programs included."""
 
   settings: Settings
-  splits: Splits
-  stats: dataset_stats.DatasetStats
+  classes: Sequence[str]
   learner: Learner
   update: Callable
   predict: Callable
@@ -192,15 +201,43 @@ class _Training(NamedTuple):
   stop: Callable[[], bool]
 
 
+class _Data(NamedTuple):
+  """The images of a seed, and what the training must know of them."""
+
+  splits: Splits
+  stats: dataset_stats.DatasetStats  # of the training images, which normalizes all splits
+  shares: Mapping[str, float] | None  # of the classes among the labels
+
+  @property
+  def held_out(self) -> dict[str, Source]:
+    return training_sources.held_out(self.splits)
+
+
+def _data_of_seed(training: _Training, seed: int) -> _Data:
+  """The data of a seed.
+
+  Raises:
+    UserError: if its labels have other classes than those of the first seed.
+  """
+  settings = training.settings
+  splits = build.splits_of_seed(settings, seed)
+  if splits.classes != training.classes:
+    raise UserError(
+      f'The labels that seed {seed} draws show the classes {", ".join(splits.classes)}, those of '
+      f'the first seed {", ".join(training.classes)}; name all classes in data.classes.'
+    )
+  stats = dataset_stats.compute_stats(splits, settings.normalize)
+  return _Data(splits, stats, shares_to_expect(settings.part(Learning), splits))
+
+
 def _train_seeds(
   training: _Training, seed_folders: Mapping[int, Path], stage_name: str
 ) -> dict[int, dict]:
   """Trains some seeds in one program and scores each; returns their figures by seed."""
   settings = training.settings
-  held_out = training_sources.held_out(training.splits)
-  # Fractions of the classes among the labels, by which a lost class is noticed.
-  expected = shares_to_expect(settings.part(Learning), training.splits)
-  seeds = [_seed_run(training, seed, folder) for seed, folder in seed_folders.items()]
+  data = {seed: _data_of_seed(training, seed) for seed in seed_folders}
+  seeds = [_seed_run(training, data[seed], seed, folder) for seed, folder in seed_folders.items()]
+  first = next(iter(data.values()))
   # 'fixmatch/seed_0+seed_1', or just 'fixmatch' for a single seed.
   names = [folder.name for folder in seed_folders.values() if folder.name != stage_name]
   states = loop.train(
@@ -208,75 +245,76 @@ def _train_seeds(
     training.update,
     seeds,
     # An example [1, *space, C], by whose shape the weights are initialized.
-    np.zeros((1, *settings.crop_size, training.stats.channels), np.float32),
-    _monitor(training),
+    np.zeros((1, *settings.crop_size, first.stats.channels), np.float32),
+    _monitor(training, data),
     loop=settings.part(Loop),
     label='/'.join([stage_name, '+'.join(names)] if names else [stage_name]),
     # Without validation images there is no best checkpoint.
-    best=_best_figures(settings) if 'val' in held_out else (),
-    alarm=lambda figures: collapse.find_collapse(figures, expected),
+    best=_best_figures(settings) if 'val' in first.held_out else (),
+    # Noticed by the fractions of the classes among the labels.
+    alarm=lambda seed, figures: collapse.find_collapse(figures, data[seed].shares),
     stop=training.stop,
   )
   done: dict[int, Figures] = {}
   for (seed, folder), state in zip(seed_folders.items(), states, strict=True):
-    done[seed] = _final_figures(training, folder, state, expected)
+    done[seed] = _final_figures(training, data[seed], folder, state)
   return done
 
 
-def _seed_run(training: _Training, seed: int, folder: Path) -> loop.SeedRun:
+def _seed_run(training: _Training, data: _Data, seed: int, folder: Path) -> loop.SeedRun:
   """What the loop needs of a seed: its streams, its folder, and how its weights begin."""
   settings = training.settings
   # Refuses to resume with other data than the training began with.
-  training_sources.keep_stats(folder, training.stats)
+  training_sources.keep_stats(folder, data.stats)
   # Members of an ensemble share the number of the seed and differ in everything random.
   draw_seed = stream.member_seed(seed, training.member)
   # A replay buffer plans all its draws in advance, so that a resumed training repeats them.
   draws = {name: settings.steps * size for name, size in settings.batch.items()}
   made = training_sources.stage_sources(
-    training.outputs, settings.part(Seeds), training.splits, seed, draw_seed, draws
+    training.outputs, settings.part(Seeds), data.splits, seed, draw_seed, draws
   )
-  streams = build.streams(settings.part(Inputs), training.splits, draw_seed, made)
-  return loop.SeedRun(seed, streams, folder, training.initializer(seed), draw_seed)
+  streams = build.streams(settings.part(Inputs), data.splits, draw_seed, made)
+  begin = training.initializer(seed)
+  return loop.SeedRun(seed, streams, folder, begin, draw_seed, data.stats.normalization())
 
 
-def _monitor(training: _Training) -> Callable[[TrainState, bool], dict[str, float]]:
-  """Returns what evaluates a state during training.
+def _monitor(training: _Training, data: Mapping[int, _Data]) -> loop.Evaluate:
+  """Returns what evaluates a state of a seed during training.
 
   Scores on test images are recorded for monitoring only; nothing is ever chosen by them.
   """
-  primary, _ = confusion.PRIMARY_METRIC[training.stats.task]
-  losses = _validation_losses(training) if training.settings.watch_losses else None
-  held_out = training_sources.held_out(training.splits)
+  losses = {}
+  if training.settings.watch_losses:
+    losses = {seed: _validation_losses(training, of_seed) for seed, of_seed in data.items()}
 
-  def evaluate_state(state: TrainState, everything: bool) -> dict[str, float]:
+  def evaluate_state(seed: int, state: TrainState, everything: bool) -> dict[str, float]:
     figures = {}
-    predict_fn, _ = _predict_fn(training, state)
+    of_seed = data[seed]
+    predict_fn, _ = _predict_fn(training, of_seed, state)
     # Between regular evaluations a save needs only the figures by which the best is found.
-    evaluations = _evaluate(training, predict_fn, held_out if everything else ['val'])
+    evaluations = _evaluate(of_seed, predict_fn, of_seed.held_out if everything else ['val'])
     for split, evaluation in evaluations.items():
       for name, value in evaluation.scores.items():
         figures[f'{split}/{name}'] = value
     # The metric by which 'best' is chosen has one name for all tasks (see checkpoint.SELECTABLE).
     if 'val' in evaluations:
+      primary, _ = confusion.PRIMARY_METRIC[of_seed.stats.task]
       figures['val/score'] = evaluations['val'].scores[primary]
-    if losses is not None:
-      figures |= losses(state)
+    if losses:
+      figures |= losses[seed](state)
     return figures
 
   return evaluate_state
 
 
-def _evaluate(
-  training: _Training, predict_fn: PredictFn, names: Iterable[str]
-) -> dict[str, Evaluation]:
+def _evaluate(data: _Data, predict_fn: PredictFn, names: Iterable[str]) -> dict[str, Evaluation]:
   """The evaluations of the splits of these names."""
-  held_out = training_sources.held_out(training.splits)
-  stats = training.stats
+  stats, held_out = data.stats, data.held_out
   return {name: evaluate(predict_fn, held_out[name], stats.classes, stats.task) for name in names}
 
 
 def _final_figures(
-  training: _Training, folder: Path, state: TrainState, expected: Mapping[str, float] | None
+  training: _Training, data: _Data, folder: Path, state: TrainState
 ) -> dict[str, Any]:
   """Scores the chosen checkpoint of a seed and writes its evaluations."""
   checkpoint = training.settings.checkpoint
@@ -288,15 +326,14 @@ def _final_figures(
     state = chosen
   figures: dict[str, Any] = {'steps': int(state.step)}
   # Clusters are matched anew for the chosen checkpoint, and the table is kept for `predict`.
-  predict_fn, table = _predict_fn(training, state)
+  predict_fn, table = _predict_fn(training, data, state)
   if table is not None:
     cluster_matching.write_table(folder, table)
   # Judged by the last part of the log, not by one line that chance may have spoilt.
-  faults = collapse.collapse_at_end(read_log(folder), expected)
+  faults = collapse.collapse_at_end(read_log(folder), data.shares)
   figures['collapsed'] = float(bool(faults))
-  held_out = training_sources.held_out(training.splits)
-  for name, evaluation in _evaluate(training, predict_fn, held_out).items():
-    figures |= write_evaluation(evaluation, folder, name, training.stats.classes)
+  for name, evaluation in _evaluate(data, predict_fn, data.held_out).items():
+    figures |= write_evaluation(evaluation, folder, name, data.splits)
   return figures
 
 
@@ -309,7 +346,9 @@ def _best_figures(settings: Settings) -> list[str]:
   return [score, supervised, total] if 'supervised' in settings.methods else [score, total]
 
 
-def _predict_fn(training: _Training, state: TrainState) -> tuple[PredictFn, np.ndarray | None]:
+def _predict_fn(
+  training: _Training, data: _Data, state: TrainState
+) -> tuple[PredictFn, np.ndarray | None]:
   """The predict function of a state, and which class each of its clusters means (or None)."""
   # Volumes are predicted in windows of the crop size, images as a whole.
   predict_fn = state_predict_fn(
@@ -319,19 +358,21 @@ def _predict_fn(training: _Training, state: TrainState) -> tuple[PredictFn, np.n
   if match is None:
     return predict_fn, None
   table = cluster_matching.match_clusters(
-    predict_fn, training.splits.labeled, len(training.stats.classes), match.how
+    predict_fn, data.splits.labeled, len(data.stats.classes), match.how
   )
   return cluster_matching.as_classes(predict_fn, table), table
 
 
-def _validation_losses(training: _Training) -> Callable[[TrainState], dict[str, float]]:
+def _validation_losses(
+  training: _Training, data: _Data
+) -> Callable[[TrainState], dict[str, float]]:
   """Returns what computes the losses on validation images, taken as labeled and as unlabeled."""
   val = training_sources.required(
-    training.splits.val, 'watch_losses looks on validation images; give some as data.val.'
+    data.splits.val, 'watch_losses looks on validation images; give some as data.val.'
   )
   # All other settings stay, so the losses are those of the training on other images. Seed 0: every
   # state is measured on the same views.
-  shown = training.splits._replace(labeled=val, unlabeled=val)
+  shown = data.splits._replace(labeled=val, unlabeled=val)
   streams = build.streams(training.settings.part(Inputs), shown, 0)
   smallest = min(one.batch for one in streams.values())
   count = -(-len(val) // smallest)  # batches in which every image is shown at least once

@@ -66,8 +66,8 @@ def stage(settings: Settings, folder: Path, stop: Callable[[], bool]) -> Figures
   """
   game = gan_samples.game_of(settings, f'stages.{folder.name}')
   inputs = settings.part(Inputs)
-  splits = build.splits(settings.data)
-  stats = dataset_stats.compute_stats(splits, settings.normalize)
+  first = build.splits_of_seed(settings, settings.seed)
+  stats = dataset_stats.compute_stats(first, settings.normalize)
   learner = build.gan_learner(game, settings.part(Learning), inputs, settings.steps, stats)
   update = parallel.jit_update(learner.update)
   predict = parallel.jit_predict(learner.predict)
@@ -85,6 +85,8 @@ def stage(settings: Settings, folder: Path, stop: Callable[[], bool]) -> Figures
     if figures is not None and len(seed_folders) > 1:
       done[seed] = figures
       continue
+    splits = build.splits_of_seed(settings, seed)
+    stats = dataset_stats.compute_stats(splits, settings.normalize)
     keep_stats(seed_folder, stats)
     streams = build.streams(inputs, splits, seed)
     # The real images that each grid shows beside the generated ones.
@@ -93,14 +95,14 @@ def stage(settings: Settings, folder: Path, stop: Callable[[], bool]) -> Figures
     (state,) = loop.train(
       learner,
       update,
-      [loop.SeedRun(seed, streams, seed_folder)],
+      [loop.SeedRun(seed, streams, seed_folder, normalization=stats.normalization())],
       example,
       monitor,
       loop=settings.part(Loop),
       label=f'{folder.name}/{seed_folder.name}' if len(seed_folders) > 1 else folder.name,
       stop=stop,
     )
-    done[seed] = {'steps': int(state.step), **monitor(state, True)}
+    done[seed] = {'steps': int(state.step), **monitor(seed, state, True)}
     if len(seed_folders) > 1:
       write_done(seed_folder, done[seed])
   return mean_over_seeds(done)
@@ -108,10 +110,10 @@ def stage(settings: Settings, folder: Path, stop: Callable[[], bool]) -> Figures
 
 def _monitor(
   predict: Callable, latent: np.ndarray, real: np.ndarray, folder: Path
-) -> Callable[[TrainState, bool], dict[str, float]]:
+) -> loop.Evaluate:
   """Returns what shows and measures the images that a state generates of `latent`."""
 
-  def evaluate_state(state: TrainState, everything: bool) -> dict[str, float]:
+  def evaluate_state(seed: int, state: TrainState, everything: bool) -> dict[str, float]:
     # [SAMPLES, H, W, C] in [0, 1].
     generated = predict(state, latent)
     gan_samples.draw_grid(folder / 'samples' / f'{int(state.step):06d}.png', generated, real)

@@ -15,10 +15,13 @@ from ssl_jax.training import collapse
 from ssl_jax.training.checkpoint import Checkpoints
 from ssl_jax.training.learner import first_nonfinite
 from ssl_jax.training.progress import Progress
-from ssl_jax.types import Learner, TrainState
+from ssl_jax.types import Learner, Normalization, TrainState
 
-Evaluate = Callable[[TrainState, bool], dict[str, float]]
-"""A state -> its scores; all of them, or (False) only those by which the best is found."""
+Evaluate = Callable[[int, TrainState, bool], dict[str, float]]
+"""Seed, state -> its scores; all of them, or (False) only those by which the best is found."""
+
+Alarm = Callable[[int, Mapping[str, float]], list[str]]
+"""Seed, figures of a window of steps -> what is wrong with them."""
 
 INIT_KEY = 2**31 - 1
 """Folded into a seed's key for its initial weights: no step of a training has this number."""
@@ -28,7 +31,8 @@ class SeedRun:
   """One of the seeds that train together: its number, its streams, and its own folder.
 
   `begin` changes the fresh state that training without a checkpoint starts from; `drawn` is what
-  random numbers follow from where it is not the number.
+  random numbers follow from where it is not the number. Images are standardized by
+  `normalization`, if it is not the learner's.
   """
 
   def __init__(
@@ -38,18 +42,20 @@ class SeedRun:
     folder: Path,
     begin: Callable[[TrainState], TrainState] = lambda state: state,
     drawn: int | None = None,
+    normalization: Normalization | None = None,
   ):
     self.number = number
     self.streams = streams
     self.folder = folder
     self.begin = begin
+    self.normalization = normalization
     self.key = jax.random.key(number if drawn is None else drawn)
     # Both are set when training starts: only then is it known what to keep and where to resume.
     self.checkpoints: Checkpoints
     self.log: RunLog
 
 
-def no_alarm(figures: Mapping[str, float]) -> list[str]:
+def no_alarm(seed: int, figures: Mapping[str, float]) -> list[str]:
   """Finds nothing wrong."""
   return []
 
@@ -64,7 +70,7 @@ def train(
   loop: settings.Loop,
   label: str,
   best: Sequence[str] = (),
-  alarm: Callable[[Mapping[str, float]], list[str]] = no_alarm,
+  alarm: Alarm = no_alarm,
   stop: Callable[[], bool] = lambda: False,
 ) -> list[TrainState]:
   """Trains to `loop.steps` updates, from the seeds' latest common checkpoint if there is one.
@@ -131,7 +137,7 @@ class _Training:
     evaluate: Evaluate,
     loop: settings.Loop,
     label: str,
-    alarm: Callable[[Mapping[str, float]], list[str]],
+    alarm: Alarm,
     example: np.ndarray,
   ):
     self.update, self.seeds, self.evaluate = update, seeds, evaluate
@@ -208,7 +214,7 @@ class _Training:
     # Early on every network predicts nonsense.
     if step <= collapse.SETTLED * self.loop.steps or seed in self.told:
       return
-    if faults := self.alarm(figures):
+    if faults := self.alarm(seed.number, figures):
       self.told.add(seed)
       reasons = '; '.join(faults)
       self.progress.write(
@@ -222,7 +228,7 @@ class _Training:
       states = parallel.unstack(self.state, len(self.seeds))
       for seed, state in zip(self.seeds, states, strict=True):
         # Scores go to the log, and with the checkpoint as what it is ranked by.
-        scores = self.evaluate(state, all_splits) if scoring else {}
+        scores = self.evaluate(seed.number, state, all_splits) if scoring else {}
         if scoring:
           seed.log.write(int(state.step), scores)
         if saving:
@@ -255,9 +261,10 @@ def _initial_state(
   """The state to go on from, of all seeds together."""
   init = parallel.jit_init(learner.init)
   # Also made when resuming: a checkpoint takes over the shapes and placement of a fresh state.
-  keys = [jax.random.fold_in(seed.key, INIT_KEY) for seed in seeds]
-  fresh = [init(key, example, learner.normalization) for key in keys]
+  fresh = []
   for seed in seeds:
+    key = jax.random.fold_in(seed.key, INIT_KEY)
+    fresh.append(init(key, example, seed.normalization or learner.normalization))
     # Steps that some seeds have and others lack are trained again by all.
     seed.checkpoints.drop_after(start)
   if start:

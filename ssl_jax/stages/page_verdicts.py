@@ -1,0 +1,46 @@
+"""The comparisons of a page taken together, corrected for their number."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ssl_jax.evaluation import confusion, repetitions, verdicts
+from ssl_jax.evaluation.repetitions import read_repetition
+from ssl_jax.io.run_log import read_done, replace_text
+from ssl_jax.run_folder import seed_folders
+from ssl_jax.stage_list import StageSpec
+from ssl_jax.stages import looks
+from ssl_jax.types import CELLS, MASKS
+
+FILE = 'verdicts.txt'
+"""In the run folder."""
+
+
+def write(run: Path, specs: Sequence[StageSpec]) -> list[str]:
+  """Writes verdicts.txt, a line for each comparison, and returns the lines.
+
+  None where the page has a single comparison, whose own verdict needs no correction.
+
+  Args:
+    run: folder of the run.
+    specs: its stages.
+  """
+  names, differences, seen = [], [], []
+  for spec in specs:
+    if spec.run != 'compare' or read_done(run / spec.name) is None:
+      continue
+    of, against = spec.stage_kwargs['of'], spec.stage_kwargs['against']
+    sides = []
+    for stage in (of, against):
+      sides.append([read_repetition(folder) for folder in seed_folders(run / stage)])
+    done = read_done(run / spec.name) or {}
+    cells = 'test/balanced_accuracy_difference' in done
+    _, score = confusion.PRIMARY_METRIC[CELLS if cells else MASKS]
+    comparison = f'{of} against {against}'
+    names.append(comparison)
+    differences.append(repetitions.compare(*sides, score).difference)
+    seen.append(max(len(looks.read_looks(run, comparison)), 1))
+  if len(names) < 2:
+    return []
+  lines = verdicts.page_verdicts(names, differences, seen)
+  replace_text(run / FILE, '\n'.join(lines) + '\n')
+  return lines
