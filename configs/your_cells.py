@@ -34,6 +34,8 @@ def get_config():
   chosen = ('batch', 'steps', 'eval_every', 'checkpoint_every', 'methods.hydramix.ramp_up_steps')
   open_fields.leave_open(config, chosen, minutes=20)
 
+  # In four repetitions each labeled image is tested once.
+  config.num_seeds = 4
   # Stages: the same network on the labels alone, HydraMix-Net, their comparison, and the cells
   # that HydraMix-Net detects in the whole test images.
   config.stages = (
@@ -41,5 +43,7 @@ def get_config():
     dict(name='hydramix'),
     dict(name='verdict', run='compare', of='hydramix', against='control'),
     dict(name='cells', run='detect', of='hydramix', stride=8),
+    # The network that is kept, for `predict`: it learns from all labeled images.
+    {'name': 'final', 'num_seeds': 1, 'data.test_fraction': 0.0},
   )
   return settings.complete(config)

@@ -63,10 +63,14 @@ def get_config():
   )
   open_fields.leave_open(config, chosen, minutes=20)
 
-  # Stages: the same training without the unlabeled images, FixMatch, and their comparison.
+  # Stages: the same training without the unlabeled images, FixMatch, and their comparison. In four
+  # repetitions each labeled image is tested once.
+  config.num_seeds = 4
   config.stages = (
     dict(name='control', control_of='fixmatch'),
     dict(name='fixmatch'),
     dict(name='verdict', run='compare', of='fixmatch', against='control'),
+    # The network that is kept, for `predict`: it learns from all labeled images.
+    {'name': 'final', 'num_seeds': 1, 'data.test_fraction': 0.0},
   )
   return settings.complete(config)

@@ -47,6 +47,8 @@ def get_config():
   chosen += ('methods.mean_teacher.ramp_up_steps',)
   open_fields.leave_open(config, chosen, minutes=20)
 
+  # In four repetitions each labeled volume is tested once.
+  config.num_seeds = 4
   # Stages: a control without the unlabeled volumes, mean teacher, their comparison, and both
   # networks' masks for the whole test volumes.
   config.stages = (
@@ -54,5 +56,7 @@ def get_config():
     dict(name='mean-teacher'),
     dict(name='verdict', run='compare', of='mean-teacher', against='control'),
     *volumes.organs(['control', 'mean-teacher'], overlap=0.5, blend='gaussian'),
+    # The network that is kept, for `predict`: it learns from all labeled volumes.
+    {'name': 'final', 'num_seeds': 1, 'data.test_fraction': 0.0},
   )
   return settings.complete(config)

@@ -17,6 +17,7 @@ from ssl_jax import (
   configuration_report,
   parallel,
   parse_settings,
+  provenance,
   registry,
   run_folder,
   self_configuration,
@@ -84,6 +85,7 @@ def run(
     # In this order: the folder's old config is compared before `_claim` replaces it.
     _refuse_other(workdir, specs)
     _claim(workdir, page, command)
+    provenance.keep(workdir)
     _keep_decisions(workdir, configuration)
     for spec in asked:
       _do(spec, workdir, stop)
@@ -265,8 +267,9 @@ def _keep_decisions(workdir: Path, configuration: Configuration) -> None:
 
 def _summary(workdir: Path, names: Sequence[str], page: Mapping[str, Any]) -> dict[str, Any]:
   """All stages' figures, `stage/figure`; those of the network that the run is about also plain."""
-  # First the figures of the last trained network, under plain names such as test/miou.
-  done = dict(read_done(workdir / run_folder.trained_stage(page)) or {})
+  # First the figures of the last trained network that was tested, under plain names such as
+  # test/miou.
+  done = dict(read_done(workdir / run_folder.scored_stage(workdir, page)) or {})
   for name in names:
     if name:
       figures = read_done(workdir / name) or {}

@@ -15,6 +15,7 @@ from typing import Any
 from ssl_jax import parse_settings
 from ssl_jax.data.dataset_stats import DatasetStats
 from ssl_jax.errors import UserError
+from ssl_jax.io import run_log
 from ssl_jax.settings import Seeds, Settings
 
 # Names on disk: changing one would make existing runs unreadable.
@@ -52,11 +53,23 @@ def read_stats(folder: Path) -> DatasetStats:
 
 def trained_stage(page: Mapping[str, Any]) -> str:
   """The name of the stage whose network a run is about: the last that trains ('': the run)."""
-  # A stage without `run` trains. Stages that score, compare or label have no network.
-  names = [
-    stage['name'] for stage in page.get('stages') or () if stage.get('run', 'train') == 'train'
-  ]
+  names = _trained_names(page)
   return names[-1] if names else ''
+
+
+def _trained_names(page: Mapping[str, Any]) -> list[str]:
+  # A stage without `run` trains. Stages that score, compare or label have no network.
+  stages = page.get('stages') or ()
+  return [stage['name'] for stage in stages if stage.get('run', 'train') == 'train']
+
+
+def scored_stage(run: Path, page: Mapping[str, Any]) -> str:
+  """The name of the last stage that trains and was scored on test images; else `trained_stage`."""
+  for name in reversed(_trained_names(page)):
+    done = run_log.read_done(run / name) or {}
+    if any(figure.startswith('test/') for figure in done):
+      return name
+  return trained_stage(page)
 
 
 def folders_of_seeds(seeds: Seeds, stage: Path) -> dict[int, Path]:

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ssl_jax import run_folder
+from ssl_jax import ledger, run_folder
 from ssl_jax.errors import UserError
 from ssl_jax.evaluation import confusion, figures, repetitions, statistics
 from ssl_jax.evaluation.evaluate import MATRICES_FILE
@@ -104,9 +104,28 @@ def read_cells(run: Path) -> list[Cell]:
   page = run_folder.read_page(run)
   if page is None:
     raise UserError(f'{run} holds no config.json, so it is no run; give the --workdir of one.')
-  if not page.get('table'):
-    raise UserError(f'The config of {run} has no table; configs/wbc_table1.py shows one.')
-  return _corrected([_read_cell(run, entry) for entry in page['table']])
+  entries = page.get('table') or _entries_of_stages(page)
+  return _corrected([_read_cell(run, entry) for entry in entries])
+
+
+def _entries_of_stages(page: Mapping[str, Any]) -> list[dict[str, Any]]:
+  """A cell for each network that the page compares, where it has no table.
+
+  Raises:
+    UserError: if it compares none.
+  """
+  compared = [stage for stage in page.get('stages') or () if stage.get('run') == 'compare']
+  if not compared:
+    raise UserError(
+      'The run has no table, nor stages that compare; configs/wbc_table1.py shows a table.'
+    )
+  entries: dict[str, dict[str, Any]] = {}
+  for stage in compared:
+    of, against = stage['of'], stage['against']
+    for name in (against, of):
+      entries.setdefault(name, dict(table='Test', row=name, column='score', stage=name, only=''))
+    entries[of]['control'] = against
+  return list(entries.values())
 
 
 def _corrected(cells: Sequence[Cell]) -> list[Cell]:
@@ -277,8 +296,8 @@ def as_csv(cells: Sequence[Cell], command: str) -> str:
     # DictWriter leaves fields empty that a line lacks: cells that are not done have no scores.
     line: dict[str, Any] = {key: cell.entry.get(key) for key in ENTRY_KEYS}
     for key in ('stage', 'control'):
-      if not isinstance(line[key], str | None):
-        line[key] = ','.join(line[key])
+      if line[key]:
+        line[key] = _listed(line[key])
     line['figure'] = cell.figure
     line['repetitions'] = len(cell.scores)
     line['best_seen'] = _rounded(cell.best_seen)
@@ -290,9 +309,7 @@ def as_csv(cells: Sequence[Cell], command: str) -> str:
       line |= {'p': _rounded(cell.compared.difference.p, 5), 'p_holm': _rounded(cell.p_holm, 5)}
       if cell.holm is not None:
         line['holm_low'], line['holm_high'] = map(_rounded, cell.holm)
-    # A cell may need several stages, which `only` then names with a pattern.
-    only = cell.entry.get('only', line['stage'])
-    line['command'] = f"{command} --only='{only}'"
+    line['command'] = _command(command, cell)
     writer.writerow(line)
   return text.getvalue()
 
@@ -301,33 +318,79 @@ def _rounded(value: float | None, digits: int = 3) -> float | None:
   return None if value is None else round(value, digits)
 
 
+def cells_of_ledger(lines: Sequence[Mapping[str, Any]]) -> list[Cell]:
+  """The cells of a ledger, corrected for their number."""
+  cells = []
+  for line in lines:
+    control = np.array(line.get('control_scores', []))
+    cell = Cell(line, line['figure'], np.array(line['scores']), control, None)
+    cells.append(cell._replace(compared=ledger.compared_of(line, cell.percent)))
+  return _corrected(cells)
+
+
+def _ledger_lines(run: Path, cells: Sequence[Cell], command: str) -> list[dict[str, Any]]:
+  """The lines of those cells that are done."""
+  lines = []
+  for cell in cells:
+    if cell.mean is not None:
+      parts = (cell.figure, cell.scores, cell.control, cell.compared)
+      lines.append(ledger.line_of(run, cell.entry, *parts, _command(command, cell)))
+  return lines
+
+
+def _command(command: str, cell: Cell) -> str:
+  """The command that makes a cell."""
+  # A cell may need several stages, which `only` then names with a pattern.
+  only = cell.entry.get('only', _listed(cell.entry['stage']))
+  return f"{command} --only='{only}'" if only else command
+
+
+def _listed(stages: str | Sequence[str]) -> str:
+  """The names of a cell's stages, with commas between."""
+  return stages if isinstance(stages, str) else ','.join(stages)
+
+
 def main(arguments: list[str] | None = None) -> int:
   """The program; prints the Markdown table and writes table.csv into the run."""
   parser = argparse.ArgumentParser('python -m ssl_jax.table', description=__doc__.splitlines()[0])
-  parser.add_argument('run', type=Path, help='folder of a run whose config has a table')
-  run = parser.parse_args(arguments).run
+  parser.add_argument('run', type=Path, help='folder of a run, or a ledger (.jsonl)')
+  parser.add_argument('--ledger', type=Path, help='file to which the cells are written, as JSON')
+  parsed = parser.parse_args(arguments)
   try:
-    cells = read_cells(run)
-    command = run / run_folder.COMMAND  # a run that was started from Python has none
+    if parsed.run.suffix == '.jsonl':
+      cells = cells_of_ledger(ledger.read(parsed.run))
+      print(markdown(cells))
+      _print_legend(cells)
+      return 0
+    cells = read_cells(parsed.run)
+    command = parsed.run / run_folder.COMMAND  # a run that was started from Python has none
     shell = command.read_text().strip() if command.exists() else 'python main.py'
-    replace_text(run / 'table.csv', as_csv(cells, shell))
+    replace_text(parsed.run / 'table.csv', as_csv(cells, shell))
+    if parsed.ledger is not None:
+      count = ledger.write(parsed.ledger, _ledger_lines(parsed.run, cells, shell))
+      print(f'{parsed.ledger} holds {count} cells.', file=sys.stderr)
   except (UserError, OSError) as error:
     print(f'ssl_jax: {error}', file=sys.stderr)
     return 1
   print(markdown(cells))
-  for path in draw(cells, run):
+  for path in draw(cells, parsed.run):
     print(f'\nPicture: {path}')
+  _print_legend(cells)
+  print(f'All figures: {parsed.run / "table.csv"}')
+  return 0
+
+
+def _print_legend(cells: Sequence[Cell]) -> None:
   # The table is printed also while a run is under way; this line says how complete it is.
   missing = sum(cell.mean is None for cell in cells)
   names = dict.fromkeys(confusion.DISPLAY_NAME.get(cell.figure, cell.figure) for cell in cells)
   what = f'test {", ".join(names)} in percent, mean over n repetitions'
   print(f'\n{len(cells) - missing} of {len(cells)} cells; {what}.')
+  differences = sum(cell.compared is not None for cell in cells)
   print(
     f'[95 % interval]; Δ: to the control, paired; Holm: its interval corrected for all '
-    f'{sum(cell.compared is not None for cell in cells)} differences. All figures: '
-    f'{run / "table.csv"}'
+    f'{differences} differences.'
   )
-  return 0
 
 
 if __name__ == '__main__':

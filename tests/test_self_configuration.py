@@ -280,7 +280,8 @@ def test_a_step_is_really_timed(data):
 
 def test_the_time_of_a_whole_run(data, measured):
   page = self_configuration.configure(_plain(data, num_seeds=3)).page
-  control, fixmatch, verdict = stage_list.resolve(page)
+  control, fixmatch, verdict, final = stage_list.resolve(page)
+  assert (final.settings.num_seeds, final.settings.data.kwargs['test_fraction']) == (1, 0)
   # Weak views are only predicted: 8 + 8 / 3 + 8 images, and 8.
   assert step_time.work(fixmatch.settings) == pytest.approx(18.67, abs=0.01)
   assert step_time.work(control.settings) == 8

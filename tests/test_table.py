@@ -3,11 +3,12 @@
 import csv
 import json
 
+import jax
 import numpy as np
 import pytest
 from conftest import tiny_page
 
-from ssl_jax import table
+from ssl_jax import ledger, table
 from ssl_jax.errors import UserError
 from ssl_jax.evaluation import statistics
 from ssl_jax.run import run
@@ -92,11 +93,55 @@ def test_cells_of_unknown_stages_are_refused(tmp_path):
     run(config, tmp_path)
 
 
-def test_a_run_without_a_table(finished, tmp_path, capsys):
-  assert table.main([str(finished)]) == 1
-  assert 'has no table' in capsys.readouterr().err
+def test_a_run_without_a_table_shows_what_it_compares(finished, page, tmp_path, capsys):
+  assert table.main([str(finished)]) == 0
+  said = capsys.readouterr().out
+  assert '| control | **' in said
+  assert '| fixmatch | **' in said
+  assert 'Δ' in said
   assert table.main([str(tmp_path)]) == 1
   assert 'is no run' in capsys.readouterr().err
+  page.stages = (dict(name='only'),)
+  page.update(steps=1, eval_every=1)
+  run(page, tmp_path / 'one')
+  assert table.main([str(tmp_path / 'one')]) == 1
+  assert 'has no table, nor stages that compare' in capsys.readouterr().err
+
+
+def test_a_ledger_holds_what_its_table_needs(half, tmp_path, capsys):
+  file = tmp_path / 'results.jsonl'
+  assert table.main([str(half), '--ledger', str(file)]) == 0
+  of_run = capsys.readouterr().out
+  assert table.main([str(file)]) == 0
+  of_ledger = capsys.readouterr().out
+  row = next(line for line in of_run.splitlines() if line.startswith('| FixMatch'))
+  # The cell that is not done is not in the ledger.
+  assert row.split(' | ')[1] in of_ledger
+  (line,) = [one for one in ledger.read(file) if one['stage'] == 't50']
+  assert line['seeds'] == [0, 1]
+  assert (line['labels_vary'], line['tests_vary']) == (True, True)
+  assert line['command'] == "python main.py --config=x.py --only='control,t50'"
+  made_with = line['provenance']
+  assert made_with['versions']['jax'] == jax.__version__
+  assert made_with['machine']['cores'] > 0
+  # Cells that are there are replaced, others stay.
+  other = dict(line, row='other', scores=[1.0, 2.0])
+  assert ledger.write(file, [other, dict(line, scores=[5.0, 6.0])]) == 3
+  assert [one['scores'] for one in ledger.read(file) if one['stage'] == 't50'] == [
+    [5.0, 6.0],
+    [1.0, 2.0],
+  ]
+
+
+def test_a_file_that_is_no_ledger_is_refused(half, tmp_path, capsys):
+  file = tmp_path / 'x.jsonl'
+  file.write_text('{"a": 1}\n')
+  assert table.main([str(file)]) == 1
+  assert f'{file}, line 1 is no line of a ledger' in capsys.readouterr().err
+  assert table.main([str(half), '--ledger', str(file)]) == 1
+  assert file.read_text() == '{"a": 1}\n'
+  assert table.main([str(tmp_path / 'none.jsonl')]) == 1
+  assert 'cannot be read' in capsys.readouterr().err
 
 
 def test_a_table_of_numbers_is_drawn_and_may_show_any_figure(half, capsys):

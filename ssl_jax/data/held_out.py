@@ -68,7 +68,11 @@ def hold_out(
       'images.'
     )
   if test_fraction == 0:
-    return HeldOut([*files], [], 'no test images: none were held out (test_fraction=0)')
+    return HeldOut(
+      [*files],
+      [],
+      f'all {len(files)} labeled images are learned from, none held out (test_fraction=0)',
+    )
   if len(files) < 2:
     raise UserError(
       f'{files[0].image.parent} holds one labeled image, too few to set any aside for the test; '
