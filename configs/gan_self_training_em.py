@@ -8,8 +8,8 @@ Run:  python main.py --config=configs/gan_self_training_em.py --config.data.root
       python -m ssl_jax.table runs/gan_self_training_em
       --config=configs/gan_self_training_em.py:full has the paper's size of crops, for a GPU.
 Time: an hour on two cores.
-Score: round 0 finds 58 % of the missing mitochondria, the second round of 'real' 66 %, +7.34
-[+4.91, +9.78]; Dice on the test is unchanged, and generated images hurt (docs/results.md).
+Score: later rounds found more of the missing mitochondria, Dice did not rise, and generated images
+made it worse; not run since the interval covers labels too.
 """
 
 from configs.lib import rounds

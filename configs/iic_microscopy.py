@@ -5,7 +5,8 @@ Run:  python main.py --config=configs/iic_microscopy.py --config.data.root=FOLDE
       python -m ssl_jax.table runs/iic_microscopy
 Time: hours on an accelerator, not yet run at this size; smaller with
       --config.model.widths='(8,16,32,64)' --config.model.norm=group --config.optimizer.lr=0.001
-Score: smaller still (docs/results.md), on BBBC039: main head 42.7 [32.3, 53.0], published 46.31.
+Score: smaller still (docs/results.md), on BBBC039 the clusters were not nuclei; not run since the
+interval covers labels too.
 
 The U-Net has a main head of two clusters and an over-clustering head of ten. The labels of the
 training images say afterwards which class a cluster is: one to one for the main head, by the

@@ -21,13 +21,12 @@ from ssl_jax import (
 from ssl_jax.data import dataset_stats
 from ssl_jax.settings import Inputs, Learning, Settings
 from ssl_jax.stage_list import StageSpec
+from ssl_jax.stages.compare import no_verdict
 from ssl_jax.types import Splits
 from ssl_jax.validate import stages_read, validate
 
 TRAINING = ('train', 'train_gan')
 """Kinds of stages that train a network."""
-
-FEW_TEST_IMAGES = 6
 
 
 def describe(
@@ -165,16 +164,8 @@ def _warnings(specs: Sequence[StageSpec]) -> list[str]:
     settings = spec.settings
     splits = build.splits(settings.data)
     where = spec.name or 'the network'
-    # With one seed the interval comes from a bootstrap over test images (see statistics.py).
-    if spec.run == 'compare' and settings.num_seeds == 1:
-      warnings.append(
-        f'{where}: with one seed the interval covers the choice of test images alone; '
-        f'num_seeds=3 or more covers the training'
-      )
-      if splits.test is not None and len(splits.test) < FEW_TEST_IMAGES:
-        warnings.append(
-          f'{where}: {len(splits.test)} test images and one seed are too few for a verdict'
-        )
+    if spec.run == 'compare':
+      warnings += no_verdict(spec, splits)
     # The remaining warnings are about training.
     if spec.run not in TRAINING:
       continue

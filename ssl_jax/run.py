@@ -29,6 +29,7 @@ from ssl_jax.io.run_log import DONE, has_begun, read_done, replace_text, write_d
 from ssl_jax.self_configuration import Configuration
 from ssl_jax.stage_list import StageSpec
 from ssl_jax.stages import initial_weights, page_verdicts
+from ssl_jax.stages.compare import no_verdict
 from ssl_jax.validate import stages_read, validate
 
 
@@ -79,6 +80,9 @@ def run(
     # What the loaders noticed; stages that share a data set give the same notes, told once.
     for spec in asked:
       notes += initial_weights.notes(spec.settings.model)
+      if spec.run == 'compare':
+        # Now, not after hours of training.
+        notes += no_verdict(spec, build.splits(spec.settings.data))
       notes += [f'Data: {note}' for note in build.splits(spec.settings.data).notes]
     for note in dict.fromkeys(notes):
       print(f'{note}.')

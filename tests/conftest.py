@@ -105,7 +105,9 @@ def tiny_cells(folder):
   }
   config.update_from_flattened_dict(small)
   stages = [dict(stage) for stage in config.to_dict()['stages']]
-  stages[-1] |= dict(stride=5)
+  for stage in stages:
+    if stage['name'] == 'cells':
+      stage['stride'] = 5
   config.stages = tuple(stages)
   return config.lock()
 

@@ -56,7 +56,7 @@ def test_metrics_are_lines_of_a_step_window(finished):
 
 
 def test_the_verdict_and_the_picture_say_that_the_data_are_synthetic(finished):
-  assert 'points of test mIoU against the supervised control (' in (
+  assert 'points of test mIoU against the supervised control, ' in (
     (finished / 'verdict' / 'verdict.txt').read_text()
   )
   assert 'synthetic' in (finished / 'verdict' / 'verdict.txt').read_text()

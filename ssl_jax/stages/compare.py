@@ -53,6 +53,31 @@ def check(spec: StageSpec, earlier: Mapping[str, StageSpec], splits: Splits) -> 
     )
 
 
+def no_verdict(spec: StageSpec, splits: Splits) -> list[str]:
+  """Why a comparison will end without a verdict, a sentence each without its full stop."""
+  settings = spec.settings
+  reasons = []
+  if settings.num_seeds < MIN_REPETITIONS:
+    reasons.append(
+      f'{spec.name}: {settings.num_seeds} repetitions give no verdict; set '
+      f'num_seeds={MIN_REPETITIONS} or more'
+    )
+  if splits.test is not None:
+    # Patches are not independent, whole images are.
+    images = splits.test if splits.whole is None else splits.whole
+    groups = set(splits.draw.groups.values())
+    units = len(groups) if groups else len(images)
+    # In a cross-validation each repetition tests others.
+    if splits.draw.own_test and build.redraws(settings):
+      units *= settings.num_seeds
+    if units < MIN_UNITS:
+      reasons.append(
+        f'{spec.name}: {units} test images (or groups) give no verdict; it takes {MIN_UNITS} or '
+        f'more in all'
+      )
+  return reasons
+
+
 def unnamed_differences(
   spec: StageSpec, earlier: Mapping[str, StageSpec]
 ) -> dict[str, tuple[object, object]]:
