@@ -15,6 +15,7 @@ from ssl_jax.settings import Learning, Seeds, Settings
 from ssl_jax.stage_list import StageSpec, differences
 from ssl_jax.stages import comparison_figures, looks
 from ssl_jax.stages.ensembles import names_of, same_seeds, trained_stages
+from ssl_jax.stages.equal_minutes import seconds_per_step
 from ssl_jax.stages.seed_scores import learns_from_labels_alone, shares_to_expect
 from ssl_jax.training import collapse
 from ssl_jax.types import CELLS, MASKS, Figures, Splits
@@ -236,7 +237,7 @@ def _worth(
 def _cost_and_calibration(ours: Path, control: Path) -> list[str]:
   """Sentences on what the two cost, and on how far their probabilities are off."""
   sentences = []
-  speeds = [_seconds_per_step(stage) for stage in (ours, control)]
+  speeds = [seconds_per_step(stage) for stage in (ours, control)]
   if speeds[0] and speeds[1]:
     sentences.append(
       f'A step of {ours.name} took {speeds[0] / speeds[1]:.2f} times as long as one of '
@@ -249,16 +250,6 @@ def _cost_and_calibration(ours: Path, control: Path) -> list[str]:
       f'{ours.name}.'
     )
   return sentences
-
-
-def _seconds_per_step(stage: Path) -> float | None:
-  """The median over the logged windows of all seeds; None of a stage that logs no speed."""
-  seconds = []
-  for folder in run_folder.seed_folders(stage):
-    for line in read_log(folder):
-      if line.get('steps_per_second'):
-        seconds.append(1 / line['steps_per_second'])
-  return float(np.median(seconds)) if seconds else None
 
 
 def _collapsed_seeds(stage: Path) -> list[str]:

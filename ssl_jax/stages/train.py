@@ -1,10 +1,10 @@
 """A stage that trains a network for each seed, one seed after another or all in one program."""
 
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from ssl_jax import build, parallel, run_folder
@@ -18,8 +18,10 @@ from ssl_jax.io.run_log import read_done, read_log, write_done
 from ssl_jax.settings import Inputs, Learning, Loop, Seeds, Selection, Settings
 from ssl_jax.stage_list import StageSpec
 from ssl_jax.stages import ensembles, initial_weights, training_sources
+from ssl_jax.stages import equal_minutes as equal_minutes_stage
 from ssl_jax.stages.seed_scores import mean_over_seeds, shares_to_expect, write_evaluation
 from ssl_jax.stages.training_sources import StageOutputs
+from ssl_jax.stages.validation_losses import validation_losses
 from ssl_jax.training import collapse, loop
 from ssl_jax.training.checkpoint import SELECTABLE, Checkpoints
 from ssl_jax.types import (
@@ -34,7 +36,12 @@ from ssl_jax.types import (
   TrainState,
 )
 
-INPUT_STAGES = {'pseudo': 'pseudo_label', 'replay': 'label_crops', 'init_from': 'train'}
+INPUT_STAGES = {
+  'pseudo': 'pseudo_label',
+  'replay': 'label_crops',
+  'init_from': 'train',
+  'equal_minutes': 'train',
+}
 TASKS = (MASKS, CELLS)
 
 
@@ -51,6 +58,8 @@ def check(spec: StageSpec, earlier: Mapping[str, StageSpec], splits: Splits) -> 
   _check_selection(settings.part(Selection), splits)
   training_sources.check_streams(spec)
   training_sources.check_images(inputs, splits)
+  if len(spec.stage_kwargs.get('equal_minutes', ())) not in (0, 2):
+    raise UserError(f"{where}: equal_minutes names two stages, as in ('fixmatch', 'control').")
   # Validation images have true labels; no stream of pseudo-labels could be made of them.
   if settings.watch_losses and (spec.stage_kwargs.get('pseudo') or spec.stage_kwargs.get('replay')):
     raise UserError(f'{where}: watch_losses cannot tell a loss on pseudo-labels.')
@@ -112,6 +121,7 @@ def stage(
   renew: float = 0.02,
   init_from: str = '',
   member: int = 0,
+  equal_minutes: Sequence[str] = (),
 ) -> Figures:
   """Trains every seed, and returns the scores of the checkpoint that the settings choose.
 
@@ -132,12 +142,18 @@ def stage(
     init_from: training stage whose predicting weights this training starts from.
     member: number of this network in an ensemble; others start from other weights and see their
       images in another order.
+    equal_minutes: two stages: it has as many steps as fit into the time of the first, of which the
+      second, with the same network as this one, tells how long a step takes.
 
   Raises:
     UserError: if a file or a setting is wrong, or a loss is not finite.
     Stopped: if it was asked to stop; the state is saved.
   """
   run = folder.parent
+  if equal_minutes:
+    longer, same = equal_minutes
+    steps = equal_minutes_stage.steps_of(folder, settings.steps, longer, same)
+    settings = dataclasses.replace(settings, steps=steps)
   # Number of channels and classes are the same for all seeds, and with them the programs.
   stats = dataset_stats.compute_stats(
     build.splits_of_seed(settings, settings.seed), settings.normalize
@@ -285,7 +301,8 @@ def _monitor(training: _Training, data: Mapping[int, _Data]) -> loop.Evaluate:
   """
   losses = {}
   if training.settings.watch_losses:
-    losses = {seed: _validation_losses(training, of_seed) for seed, of_seed in data.items()}
+    for seed, of_seed in data.items():
+      losses[seed] = validation_losses(training.settings, training.learner, of_seed.splits)
 
   def evaluate_state(seed: int, state: TrainState, everything: bool) -> dict[str, float]:
     figures = {}
@@ -361,36 +378,3 @@ def _predict_fn(
     predict_fn, data.splits.labeled, len(data.stats.classes), match.how
   )
   return cluster_matching.as_classes(predict_fn, table), table
-
-
-def _validation_losses(
-  training: _Training, data: _Data
-) -> Callable[[TrainState], dict[str, float]]:
-  """Returns what computes the losses on validation images, taken as labeled and as unlabeled."""
-  val = training_sources.required(
-    data.splits.val, 'watch_losses looks on validation images; give some as data.val.'
-  )
-  # All other settings stay, so the losses are those of the training on other images. Seed 0: every
-  # state is measured on the same views.
-  shown = data.splits._replace(labeled=val, unlabeled=val)
-  streams = build.streams(training.settings.part(Inputs), shown, 0)
-  smallest = min(one.batch for one in streams.values())
-  count = -(-len(val) // smallest)  # batches in which every image is shown at least once
-
-  @jax.jit
-  def measure(state: TrainState, batch: Any, key: jax.Array) -> Mapping[str, jax.Array]:
-    # The updated state is dropped, so no step is taken.
-    # Taking only the metrics lets the compiler leave out what is not needed for them.
-    return training.learner.update(state, batch, key)[1]
-
-  def losses(state: TrainState) -> dict[str, float]:
-    # One element for each batch: name -> scalar.
-    steps: list[Mapping[str, jax.Array]] = []
-    for i, batch in enumerate(stream.batches([streams], 0, count)):
-      steps.append(measure(state, parallel.shard(batch), jax.random.key(i)))
-    means = {name: float(np.mean([step[name] for step in steps])) for name in steps[0]}
-    # The supervised loss may have several terms (cross-entropy, Dice).
-    supervised = [value for name, value in means.items() if name.startswith('loss/supervised/')]
-    return {'val/loss': means['loss'], 'val/loss_supervised': sum(supervised)}
-
-  return losses

@@ -1,0 +1,60 @@
+"""A training that may take as long as another whose steps cost more.
+
+With equal steps, a method that also learns from unlabeled images takes longer than its control.
+Here the control gets as many more steps as fit into the same time.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from ssl_jax import run_folder
+from ssl_jax.errors import UserError
+from ssl_jax.io.run_log import read_log, replace_text
+
+FILE = 'steps.json'
+"""In the folder of the stage: its steps, decided once, so that a resumed training is the same."""
+
+
+def seconds_per_step(stage: Path) -> float | None:
+  """Returns the median over the logged windows of all seeds; None of a stage that logs no speed."""
+  seconds = []
+  for folder in run_folder.seed_folders(stage):
+    for line in read_log(folder):
+      if line.get('steps_per_second'):
+        seconds.append(1 / line['steps_per_second'])
+  return float(np.median(seconds)) if seconds else None
+
+
+def steps_of(folder: Path, steps: int, longer: str, same: str) -> int:
+  """Returns the steps that a stage has in the time that another took.
+
+  Args:
+    folder: of the stage.
+    steps: of the others.
+    longer: stage whose time it has.
+    same: stage with the same steps as `longer` and the network of this one, by which the time of a
+      step is known.
+
+  Raises:
+    UserError: if one of them has logged no speed.
+  """
+  path = folder / FILE
+  if path.exists():
+    return json.loads(path.read_text())['steps']
+  times = []
+  for name in (longer, same):
+    seconds = seconds_per_step(folder.parent / name)
+    if seconds is None:
+      raise UserError(
+        f'stages.{folder.name}: {name} has logged no speed; lower log_every, so that there is a '
+        f'line after the first.'
+      )
+    times.append(seconds)
+  # A control that is no faster has equal minutes already.
+  count = max(steps, round(steps * times[0] / times[1]))
+  record = {'steps': count, 'seconds_per_step': {longer: times[0], same: times[1]}}
+  replace_text(path, json.dumps(record, indent=1))
+  print(f'{folder.name}: {count} steps take as long as the {steps} of {longer}.')
+  return count

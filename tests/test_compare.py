@@ -1,0 +1,99 @@
+"""What a comparison says beside its verdict: margins, classes, labels, minutes, calibration."""
+
+import json
+
+import numpy as np
+import pytest
+from conftest import tiny_page
+
+from ssl_jax.errors import UserError
+from ssl_jax.evaluation.calibration import Calibration
+from ssl_jax.io.run_log import read_log
+from ssl_jax.run import run
+from ssl_jax.stages.equal_minutes import seconds_per_step, steps_of
+
+
+def page():
+  config = tiny_page()
+  config.unlock()
+  config.update(num_seeds=3, steps=4, eval_every=4, log_every=1)
+  verdict = dict(run='compare', of='fixmatch')
+  config.stages = (
+    dict(name='control', control_of='fixmatch'),
+    {'name': 'more', 'control_of': 'fixmatch', 'data.labeled': 12},
+    dict(name='fixmatch'),
+    dict(name='longer', control_of='fixmatch', equal_minutes=('fixmatch', 'control')),
+    dict(name='verdict', against='control', margin=50, curve=('more',), **verdict),
+    dict(name='minutes', against='longer', differences=('equal_minutes',), **verdict),
+  )
+  return config
+
+
+@pytest.fixture(scope='module')
+def done(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('compare') / 'run'
+  return folder, run(page(), folder)
+
+
+def test_a_verdict_says_more_than_yes_or_no(done):
+  folder, figures = done
+  lines = (folder / 'verdict' / 'verdict.txt').read_text().splitlines()
+  assert 'points of test mIoU against the supervised control, 95 % interval' in lines[0]
+  assert lines[1].startswith(('The two are equal within 50 points', 'fixmatch is not worse'))
+  assert 'class' in lines[2]
+  assert lines[3].startswith('The gain is worth ')
+  assert ' with 6, ' in lines[3]
+  assert lines[3].endswith(' with 12.')
+  assert lines[4].endswith('% of the test images are worse than with control.')
+  assert lines[5].startswith('A step of fixmatch took ')
+  assert lines[6].startswith('Expected calibration error: ')
+  assert 0 <= figures['verdict/test/images_worse'] <= 100
+  assert 0 <= figures['verdict/test/miou_difference_p'] <= 1
+
+
+def test_the_control_of_equal_minutes_has_steps_by_the_time_of_both(done):
+  folder, _ = done
+  longer = json.loads((folder / 'longer' / 'steps.json').read_text())
+  times = [seconds_per_step(folder / name) for name in ('fixmatch', 'control')]
+  assert longer['steps'] == max(4, round(4 * times[0] / times[1]))
+  assert read_log(folder / 'longer' / 'seed_0')[-1]['step'] == longer['steps']
+  # Decided once: a resumed training does not measure anew.
+  assert steps_of(folder / 'longer', 99, 'nobody', 'noone') == longer['steps']
+  assert 'against longer' in (folder / 'minutes' / 'verdict.txt').read_text() or (
+    'against the supervised control' in (folder / 'minutes' / 'verdict.txt').read_text()
+  )
+
+
+def test_several_verdicts_of_a_page_are_corrected(done):
+  folder, _ = done
+  lines = (folder / 'verdicts.txt').read_text().splitlines()
+  assert [line.split(':')[0] for line in lines] == [
+    'fixmatch against control',
+    'fixmatch against longer',
+  ]
+  assert all('at its level of ' in line for line in lines)
+
+
+def test_equal_minutes_need_two_stages_that_log_a_speed(tmp_path):
+  config = page()
+  config.stages = (
+    dict(name='control', control_of='fixmatch'),
+    dict(name='fixmatch'),
+    dict(name='longer', control_of='fixmatch', equal_minutes=('fixmatch',)),
+  )
+  with pytest.raises(UserError, match='equal_minutes names two stages'):
+    run(config, tmp_path / 'run')
+  (tmp_path / 'fixmatch').mkdir()
+  with pytest.raises(UserError, match='fixmatch has logged no speed'):
+    steps_of(tmp_path / 'longer', 4, 'fixmatch', 'control')
+
+
+def test_calibration_by_hand():
+  """Four pixels of 0.9, three right: off by 0.15; two of 0.6, one right: by 0.1; two unknown."""
+  truth = np.array([1, 1, 1, 1, 0, 0, 255, 255])
+  predicted = np.array([1, 1, 1, 0, 0, 1, 0, 0])
+  confidence = np.array([0.9, 0.9, 0.9, 0.9, 0.62, 0.62, 1.0, 1.0])
+  calibration = Calibration()
+  calibration.add(truth, predicted, confidence)
+  assert calibration.error() == pytest.approx(100 * (4 / 6 * 0.15 + 2 / 6 * 0.12))
+  assert np.isnan(Calibration().error())
