@@ -2,24 +2,26 @@
 
 Data: made by the program; the numbers say nothing about real cells.
 Run:  python main.py
-Time: a few minutes on two CPU cores.
-Score: "No difference shown for fixmatch: +2.93 [-4.91, +10.78] points of test mIoU against the
-supervised control", over three seeds (README).
+Time: six minutes on two CPU cores, of which three are training.
+Score: "fixmatch helps: +3.20 points of test mIoU against the supervised control, 95 % interval
+[+1.12, +5.19], 5 repetitions" (README). Settings were chosen on other images and seeds.
 """
 
 from ssl_jax import settings
 
-WEAK = dict(scale=(0.8, 1.25), flip=0.5, flip_vertical=0.5)
+WEAK = dict(scale=(0.8, 1.25), rotate=180.0, flip=0.5, flip_vertical=0.5)
 
 
 def get_config():
   """The page; any field can be set from the shell, as in --config.steps=100."""
   config = settings.defaults()
 
-  # Data: 8 images with masks to learn from, 128 without, and 64 with masks to test on.
-  config.data = dict(name='synthetic', labeled=8, unlabeled=128, test=64, size=64)
-  config.batch = dict(labeled=8, unlabeled=8)
-  config.crop_size = (64, 64)
+  # Data: 8 images with masks to learn from, 128 without, and 64 with masks to test on. Each of five
+  # repetitions has other labeled and test images.
+  config.data = dict(name='synthetic', labeled=8, unlabeled=128, test=64, size=48)
+  config.num_seeds = 5
+  config.batch = dict(labeled=4, unlabeled=8)
+  config.crop_size = (48, 48)
 
   # Views: the teacher sees the weak view of an unlabeled image, the student the strong one.
   config.views = dict(
@@ -36,18 +38,19 @@ def get_config():
   # Methods: their losses are added up. The moving average of the student teaches and predicts.
   config.methods = dict(
     supervised=dict(weight=1.0, dice=1.0),
-    fixmatch=dict(threshold=0.95, weight=1.0, ramp_up_steps=150),
+    fixmatch=dict(threshold=0.95, weight=1.0, ramp_up_steps=100),
   )
   config.teacher = 'ema'
-  # An average over about the last 100 of 300 updates.
-  config.ema_decay = 0.99
+  # An average over about the last 30 of 300 updates.
+  config.ema_decay = 0.97
 
-  # Network and optimizer.
-  config.model = dict(name='unet', widths=(8, 16, 32, 64))
-  config.optimizer.lr = 3e-3
+  # Network and optimizer: a U-Net on a backbone with ImageNet's weights, whose first layers stay as
+  # they are; its new layers learn ten times as fast.
+  config.model = dict(name='unet_efficientnet', pretrained='imagenet', fixed=4)
+  config.optimizer.update(lr=3e-4, head_lr_multiplier=10.0, clip=1.0)
   config.schedule.name = 'cosine'
   config.steps = 300
-  config.eval_every = 150
+  config.eval_every = 300
 
   # Stages: the same training without the unlabeled images, FixMatch, and their comparison.
   config.stages = (

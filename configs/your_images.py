@@ -9,12 +9,19 @@ Run:  python main.py --config=configs/your_images.py \
 """
 
 from ssl_jax import open_fields, settings
+from ssl_jax.errors import UserError
 
 WEAK = dict(scale=(0.7, 1.4), rotate=15.0, flip=0.5, flip_vertical=0.5)
 
 
-def get_config():
-  """The page; any field can be set from the shell, as in --config.minutes=60."""
+def get_config(more=''):
+  """The page; any field can be set from the shell, as in --config.minutes=60.
+
+  `more` may be 'minutes' (--config=configs/your_images.py:minutes): then FixMatch is also compared
+  with a control that is trained for as long as it.
+  """
+  if more not in ('', 'minutes'):
+    raise UserError(f'configs/your_images.py:{more} is not known; write :minutes, or nothing.')
   config = settings.defaults()
 
   # Data: --config.data.labeled and .unlabeled name your folders; .val, .test and .classes may.
@@ -66,10 +73,21 @@ def get_config():
   # Stages: the same training without the unlabeled images, FixMatch, and their comparison. In four
   # repetitions each labeled image is tested once.
   config.num_seeds = 4
+  equal = (
+    dict(name='control-minutes', control_of='fixmatch', equal_minutes=('fixmatch', 'control')),
+    dict(
+      name='verdict-minutes',
+      run='compare',
+      of='fixmatch',
+      against='control-minutes',
+      differences=('equal_minutes',),
+    ),
+  )
   config.stages = (
     dict(name='control', control_of='fixmatch'),
     dict(name='fixmatch'),
     dict(name='verdict', run='compare', of='fixmatch', against='control'),
+    *(equal if more else ()),
     # The network that is kept, for `predict`: it learns from all labeled images.
     {'name': 'final', 'num_seeds': 1, 'data.test_fraction': 0.0},
   )

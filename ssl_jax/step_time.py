@@ -126,7 +126,11 @@ def run_seconds(specs: Sequence[StageSpec], timed: StepTime, splits: Splits) -> 
       together = seeds_together(settings)
       evaluations = settings.steps // settings.eval_every + 2
       step = timed.seconds * work(settings) / timed.work
-      one = settings.steps * step + evaluations * pixels * of_pixel
+      steps = settings.steps
+      if spec.stage_kwargs.get('equal_minutes'):
+        # As many of them as take the time of the costliest.
+        steps = round(steps * timed.work / work(settings))
+      one = steps * step + evaluations * pixels * of_pixel
       # What is compiled for the first seed serves the others.
       total += COMPILES * timed.compile_seconds + one * settings.num_seeds / together
     elif spec.run == 'detect':

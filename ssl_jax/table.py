@@ -137,7 +137,9 @@ def _corrected(cells: Sequence[Cell]) -> list[Cell]:
   for i, difference, p, level in zip(
     judged, differences, statistics.holm(ps), statistics.holm_levels(ps), strict=True
   ):
-    corrected[i] = cells[i]._replace(p_holm=p, holm=difference.interval(level))
+    # A single difference has nothing to be corrected for.
+    holm = difference.interval(level) if len(judged) > 1 else None
+    corrected[i] = cells[i]._replace(p_holm=p, holm=holm)
   return corrected
 
 
