@@ -77,13 +77,12 @@ def run(
     notes = stage_list.reach(page, overrides)
     validate(specs)
     asked = _asked(specs, only, workdir)
-    # What the loaders noticed; stages that share a data set give the same notes, told once.
     for spec in asked:
       notes += initial_weights.notes(spec.settings.model)
       if spec.run == 'compare':
         # Now, not after hours of training.
         notes += no_verdict(spec, build.splits(spec.settings.data))
-      notes += [f'Data: {note}' for note in build.splits(spec.settings.data).notes]
+    notes += _data_notes(asked)
     for note in dict.fromkeys(notes):
       print(f'{note}.')
     # In this order: the folder's old config is compared before `_claim` replaces it.
@@ -102,6 +101,20 @@ def run(
   write_done(workdir, done)
   _print_summary(done, workdir, specs)
   return done
+
+
+def _data_notes(specs: Sequence[StageSpec]) -> list[str]:
+  """What the loaders noticed, told once where stages share a data set."""
+  notes: list[str] = []
+  first = specs[0].settings.data
+  told: set[str] = set()
+  for spec in specs:
+    whose = 'Data' if spec.settings.data == first else f'Data of {spec.name}'
+    for note in build.splits(spec.settings.data).notes:
+      if note not in told:
+        notes.append(f'{whose}: {note}')
+        told.add(note)
+  return notes
 
 
 def _do(spec: StageSpec, workdir: Path, stop: Callable[[], bool]) -> None:

@@ -57,7 +57,7 @@ def test_one_folder_is_enough(tmp_path):
   assert record['label'].dtype == np.uint8
   assert any('0 and 255: read as background' in n for n in splits.notes)
   held = splits.test[0]['name']
-  assert any(f'1 of 4 labeled images held out as test ({held})' in n for n in splits.notes)
+  assert any(f'1 of 4 labeled images held out as test (draw 0: {held})' in n for n in splits.notes)
 
 
 def test_all_roles_formats_and_suffixes(tmp_path):

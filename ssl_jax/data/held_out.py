@@ -94,7 +94,7 @@ def hold_out(
   of_groups = f' of {len(chosen)} groups' if group else ''
   note = (
     f'no test folder: {len(test)} of {len(files)} labeled images{of_groups} held out as test '
-    f'({join_names(test)})'
+    f'(draw {draw}: {join_names(test)})'
   )
   names = [file.name for file in test]
   drawn = draws.folds_draw(groups, [group_of[name] for name in names], names)
