@@ -20,11 +20,11 @@ FLOORS = (
   'stage_list io views',
   'data methods models configuration',
   'datasets training run_folder configuration_rules',
-  'build',
+  'build provenance',
   'inference validate',
   'evaluation',
   'stages step_time',
-  'self_configuration configuration_report',
+  'self_configuration configuration_report ledger',
   'run predict table dry_run',
   'cli',
 )
