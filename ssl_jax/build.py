@@ -38,13 +38,17 @@ def splits(data: Data, draw: int | None = None) -> types.Splits:
   return _splits(json.dumps(asdict(data)))
 
 
+def can_draw(data: Data) -> bool:
+  """Whether a data set has other labeled images for each draw."""
+  return 'draw' in registry.parameters('datasets', data.name)
+
+
 def redraws(settings: Settings) -> bool:
   """Whether each seed of a stage draws its own labeled images."""
   if settings.redraw is not None:
     return settings.redraw
   # A page that names a draw wants that one.
-  known = registry.parameters('datasets', settings.data.name)
-  return 'draw' in known and 'draw' not in settings.data.kwargs
+  return can_draw(settings.data) and 'draw' not in settings.data.kwargs
 
 
 def splits_of_seed(settings: Settings, seed: int) -> types.Splits:

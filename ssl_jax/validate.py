@@ -63,6 +63,11 @@ def settings_problems(settings: Settings) -> list[str]:
   # Names and types of the arguments are read from the parts' files, without importing them.
   for kind, part in (('datasets', settings.data), ('models', settings.model)):
     problems += _collect(registry.kwargs_problems, kind, part.name, part.kwargs)
+  if settings.redraw and not problems and not build.can_draw(settings.data):
+    problems.append(
+      f'redraw=True: the data set {settings.data.name} has no argument `draw`, so all seeds have '
+      f'the same labels; take redraw away.'
+    )
   problems += methods_problems(settings)
   problems += recipes.recipe_problems(settings.views, set(settings.batch))
   # Known only here, where JAX knows the devices.

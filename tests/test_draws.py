@@ -13,6 +13,7 @@ from ssl_jax.io.images import write_image, write_mask
 from ssl_jax.io.run_log import read_done
 from ssl_jax.run import run
 from ssl_jax.stages import looks
+from ssl_jax.validate import settings_problems
 
 
 @pytest.mark.parametrize('count', [4, 10, 11, 40])
@@ -87,7 +88,8 @@ def test_unlabeled_images_stay_and_the_others_are_new():
 def settings_of(**fields):
   config = tiny_page()
   config.unlock()
-  config.update(fields)
+  for name, value in fields.items():
+    config[name] = value
   return stage_list.resolve(stage_list.plain(config))[0].settings
 
 
@@ -99,6 +101,22 @@ def test_each_seed_draws_unless_the_page_says_otherwise():
   # A page that names a draw wants that one.
   named = settings_of(data=dict(name='synthetic', draw=1, labeled=6, size=40))
   assert names_of(build.splits_of_seed(named, 0).labeled) == other
+
+
+def test_a_data_set_that_cannot_draw_is_the_same_for_all_seeds(tmp_path):
+  (tmp_path / 'mine' / 'datasets').mkdir(parents=True)
+  (tmp_path / 'mine' / 'datasets' / 'fixed.py').write_text(
+    'from ssl_jax.datasets import synthetic\n\n\n'
+    'def load(*, size: int = 40):\n'
+    '  return synthetic.load(labeled=6, test=4, unlabeled=8, size=size)\n'
+  )
+  registry.add_plugins(tmp_path / 'mine')
+  settings = settings_of(data=dict(name='fixed'))
+  assert not build.redraws(settings)
+  one, other = (names_of(build.splits_of_seed(settings, seed).labeled) for seed in (0, 1))
+  assert one == other
+  (problem,) = settings_problems(settings_of(data=dict(name='fixed'), redraw=True))
+  assert problem.startswith('redraw=True: the data set fixed has no argument `draw`')
 
 
 def test_every_data_set_of_ours_can_draw():
