@@ -9,7 +9,6 @@ Run:  python main.py --config=configs/your_images.py \
 """
 
 from ssl_jax import open_fields, settings
-from ssl_jax.errors import UserError
 
 WEAK = dict(scale=(0.7, 1.4), rotate=15.0, flip=0.5, flip_vertical=0.5)
 
@@ -20,8 +19,6 @@ def get_config(more=''):
   `more` may be 'minutes' (--config=configs/your_images.py:minutes): then FixMatch is also compared
   with a control that is trained for as long as it.
   """
-  if more not in ('', 'minutes'):
-    raise UserError(f'configs/your_images.py:{more} is not known; write :minutes, or nothing.')
   config = settings.defaults()
 
   # Data: --config.data.labeled and .unlabeled name your folders; .val, .test and .classes may.
@@ -73,7 +70,7 @@ def get_config(more=''):
   # Stages: the same training without the unlabeled images, FixMatch, and their comparison. In four
   # repetitions each labeled image is tested once.
   config.num_seeds = 4
-  equal = (
+  equal_minutes = (
     dict(name='control-minutes', control_of='fixmatch', equal_minutes=('fixmatch', 'control')),
     dict(
       name='verdict-minutes',
@@ -83,11 +80,12 @@ def get_config(more=''):
       differences=('equal_minutes',),
     ),
   )
+  asked = {'': (), 'minutes': equal_minutes}[more]
   config.stages = (
     dict(name='control', control_of='fixmatch'),
     dict(name='fixmatch'),
     dict(name='verdict', run='compare', of='fixmatch', against='control'),
-    *(equal if more else ()),
+    *asked,
     # The network that is kept, for `predict`: it learns from all labeled images.
     {'name': 'final', 'num_seeds': 1, 'data.test_fraction': 0.0},
   )

@@ -262,7 +262,7 @@ PARAMETERS = {
   'iic_microscopy': 31_031_308,
   'methods_microscopy': 1_035_794,
   'formula_choices': 121_186,
-  'quickstart': 121_186,
+  'quickstart': 763_426,
   'uda_microscopy': 31_030_658,
   'wbc_study': 1_035_947,
   'wbc_table1': 40_347_555,

@@ -50,6 +50,7 @@ np.savez({out!r}, flat=flat, mask_rate=metrics.get('fixmatch/mask_rate', 0.5),
 """
 MASKS = """
 page = conftest.tiny_page()
+page.unlock()
 page.model.dropout = 0.3
 page.methods.fixmatch.threshold = 0.4
 """

@@ -11,15 +11,30 @@ from pathlib import Path
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from conftest import ROOT, TINY
+from conftest import ROOT
 
 STEPS = 40
 
 
+PAGE = """
+import sys
+sys.path.insert(0, {tests!r})
+import conftest
+
+def get_config():
+  config = conftest.tiny_page()
+  config.unlock()
+  config.model.dropout = 0.2
+  return config.lock()
+"""
+
+
 def _start(workdir: Path) -> subprocess.Popen:
-  fields = TINY | {'steps': STEPS, 'checkpoint_every': 7, 'eval_every': 20, 'model.dropout': 0.2}
+  page = workdir.parent / 'page.py'
+  page.write_text(PAGE.format(tests=str(ROOT / 'tests')))
+  fields = {'steps': STEPS, 'checkpoint_every': 7, 'eval_every': 20}
   values = [f'--config.{key}={value}' for key, value in fields.items()]
-  command = [sys.executable, 'main.py', *values, f'--workdir={workdir}']
+  command = [sys.executable, 'main.py', f'--config={page}', *values, f'--workdir={workdir}']
   return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 

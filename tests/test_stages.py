@@ -323,9 +323,9 @@ def clustering(**changes):
 def test_clusters_get_their_classes_from_training_images_alone(tmp_path):
   config = clustering()
   run(config, tmp_path)
-  splits = build.splits(settings_of(config, 'iic').data)
   settings = run_folder.read_settings(tmp_path / 'iic')
-  for seed in ('seed_0', 'seed_1'):
+  for number, seed in enumerate(('seed_0', 'seed_1')):
+    splits = build.splits_of_seed(settings_of(config, 'iic'), number)
     own = tmp_path / 'iic' / seed
     network = TrainedNetwork(settings, run_folder.read_stats(own))
     clusters, _ = network.cluster_predict_fn(own)

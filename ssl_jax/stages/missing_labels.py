@@ -32,12 +32,12 @@ def score(predict_fn: PredictFn, splits: Splits, stats: DatasetStats, folder: Pa
   """
   # Against these masks a network that finds removed instances looks worse than it is.
   by_given_masks = evaluate(predict_fn, splits.labeled, stats.classes)
-  scores = write_evaluation(by_given_masks, folder, 'train', stats.classes)
+  scores = write_evaluation(by_given_masks, folder, 'train', splits)
   # Real data: nobody knows which instances the masks lack.
   if splits.complete is None:
     return scores
   by_complete_masks = evaluate(predict_fn, splits.complete, stats.classes)
-  scores |= write_evaluation(by_complete_masks, folder, 'complete', stats.classes)
+  scores |= write_evaluation(by_complete_masks, folder, 'complete', splits)
   return scores | recovered(by_complete_masks, splits.complete)
 
 
