@@ -135,9 +135,10 @@ def run_seconds(specs: Sequence[StageSpec], timed: StepTime, splits: Splits) -> 
       total += COMPILES * timed.compile_seconds + one * settings.num_seeds / together
     elif spec.run == 'detect':
       # Windows of the crop's size, `stride` pixels apart.
-      total += pixels * of_pixel * crop / spec.stage_kwargs.get('stride', 8) ** 2
+      windows = crop / spec.stage_kwargs.get('stride', 8) ** 2
+      total += pixels * of_pixel * windows * settings.num_seeds
     else:
-      total += pixels * of_pixel * PASSES.get(spec.run, 0.0)
+      total += pixels * of_pixel * PASSES.get(spec.run, 0.0) * settings.num_seeds
   return total
 
 
