@@ -3,7 +3,7 @@
 Data: synthetic, as of the quickstart.
 Run:  python main.py --config=benchmarks/null_page.py
       python benchmarks/verdicts.py --real runs/null_page
-Time: fifteen minutes on two cores.
+Time: forty minutes on two cores that had other work as well.
 """
 
 import runpy

@@ -41,7 +41,7 @@ def known_numbers() -> set[str]:
       figures = [*line['scores'], *line.get('extra', {}).values()]
       figures += [*(cell.mean or ()), *(cell.difference or ()), *(cell.holm or ())]
       if cell.compared is not None:
-        known.add(p_text(cell.compared.difference.p))
+        known.add(p_text(cell.compared.difference.p).split()[-1])
       for figure in figures:
         known |= forms(figure)
   for path in sorted((ROOT / 'results').glob('*.csv')):
@@ -78,5 +78,5 @@ def test_ledgers_name_the_command_of_every_line():
   for path in (ROOT / 'results').glob('*.jsonl'):
     for line in ledger.read(path):
       assert line['command'], (path, line)
-      assert '/work/' not in str(line)
-      assert '/tmp/' not in str(line)
+      # Folders of the machine that ran it are named FOLDER.
+      assert not re.search(r'(^|[=\s])/', line['command']), (path, line['command'])

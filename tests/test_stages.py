@@ -19,9 +19,11 @@ from ssl_jax.inference.images import predict_averaged
 from ssl_jax.inference.trained_networks import TrainedNetwork
 from ssl_jax.io.run_log import read_log
 from ssl_jax.run import run
+from ssl_jax.settings import Inputs, Learning
 from ssl_jax.stage_list import plain, resolve
 from ssl_jax.stages import rank, seed_scores
 from ssl_jax.stages.pseudo_label_quality import Quality
+from ssl_jax.stages.validation_losses import validation_losses
 from ssl_jax.types import IGNORE
 
 
@@ -370,6 +372,22 @@ def watched(**changes):
   )
   config.update(changes)
   return config
+
+
+def test_validation_losses_follow_from_the_state_alone():
+  settings = settings_of(watched(), 'fixmatch')
+  splits = build.splits(settings.data)
+  stats = dataset_stats.compute_stats(splits, settings.normalize)
+  learner = build.learner(settings.part(Learning), settings.part(Inputs), settings.steps, stats)
+  losses = validation_losses(settings, learner, splits)
+  image = jax.numpy.zeros((1, *settings.crop_size, 3))
+  one, other = (learner.init(jax.random.key(k), image, learner.normalization) for k in (0, 1))
+  # Every state is measured on the same views, so a difference is one of the states.
+  assert losses(one) == losses(one)
+  assert losses(one) != losses(other)
+  assert 0 < losses(one)['val/loss_supervised'] <= losses(one)['val/loss']
+  with pytest.raises(UserError, match='watch_losses looks on validation images'):
+    validation_losses(settings, learner, splits._replace(val=None))
 
 
 def test_the_states_of_least_validation_loss_are_kept_and_scored(tmp_path):

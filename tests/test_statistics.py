@@ -219,6 +219,11 @@ def test_classes_are_corrected_for_their_number():
   assert 'No single class' in verdicts.where('a', {'nucleus': weak, 'cytoplasm': weak})
 
 
+def test_a_very_small_p_is_a_bound():
+  assert verdicts.p_text(0.0131) == 'p = 0.013'
+  assert verdicts.p_text(1e-9) == 'p < 0.001'
+
+
 def test_a_gain_is_told_in_labels():
   """80 lies half way between the scores with 10 and with 40 labels: 20 on a logarithmic scale."""
   count, bound = verdicts.labels_worth(80.0, [(5, 60.0), (10, 75.0), (40, 85.0)])

@@ -37,7 +37,7 @@ def verdict(
     return f'Too little to say whether {name} helps: {points}{shown}, {over}. {missing}'
   p = difference.p
   allowed = statistics.look_error(look)
-  text = f'{points}, {interval}, {over} (p = {p_text(p)})'
+  text = f'{points}, {interval}, {over} ({p_text(p)})'
   better = difference.mean > 0
   if p < allowed:
     sentence = f'{name} {"helps" if better else "HURTS"}: {text}.'
@@ -58,8 +58,8 @@ def verdict(
 
 
 def p_text(p: float) -> str:
-  """A p-value with two digits; very small ones as a bound."""
-  return f'{p:.2g}' if p >= 0.001 else '0.001 at most'
+  """A p-value with two digits; of very small ones a bound."""
+  return f'p = {p:.2g}' if p >= 0.001 else 'p < 0.001'
 
 
 def _ordinal(number: int) -> str:
@@ -124,11 +124,11 @@ def not_worse(name: str, difference: Difference, margin: float | int, look: int 
   better = difference.p_beyond(margin, 'below')
   if worse < allowed and better < allowed:
     return (
-      f'The two are equal within {margin:g} points (p = {p_text(max(worse, better))}, two '
+      f'The two are equal within {margin:g} points ({p_text(max(worse, better))}, two '
       f'one-sided tests).'
     )
   if worse < allowed:
-    return f'{name} is not worse by more than {margin:g} points (p = {p_text(worse)}).'
+    return f'{name} is not worse by more than {margin:g} points ({p_text(worse)}).'
   return f'That {name} is worse by more than {margin:g} points is not excluded.'
 
 
@@ -181,7 +181,7 @@ def page_verdicts(
     low, high = difference.interval(level)
     lines.append(
       f'{name}: {word}, {difference}, at its level of {100 * level:.3g} % '
-      f'[{low:+.2f}, {high:+.2f}], p = {p_text(p)}'
+      f'[{low:+.2f}, {high:+.2f}], {p_text(p)}'
     )
   return lines
 

@@ -149,6 +149,8 @@ def stage(
     look = looks.count_look(run, f'{of} against {against}', seeds, difference)
   # A supervised control is called so in the verdict; anything else by its name.
   words = {} if learns_from_labels_alone(run / against) else {'against': against}
+  if run_folder.stage_entry(run / against).get('equal_minutes'):
+    words = {'against': f'{against}, a control of equal minutes'}
   text = verdicts.verdict(of, compared, confusion.DISPLAY_NAME[metric], look=look, **words)
   # A collapsed seed lowers the mean for a reason of its own, which the verdict must tell.
   for trained in trained_stages(run / of):
