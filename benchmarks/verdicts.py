@@ -36,8 +36,8 @@ BASE = 1.2
 
 SEED, LABELS, IMAGE, BOTH = 0.08, 0.08, 0.35, 0.15
 """Standard deviations, in log odds, of what a method gains over its control: by seed, by draw of
-labels, by test image in all repetitions, and by test image and repetition. Differences in points then vary
-by 1.2 between repetitions and by 4 between images; those of the quickstart by 1.7 and 6.4."""
+labels, by test image in all repetitions, and by test image and repetition. Differences in points
+then vary by 1.2 between repetitions and by 4 between images; the quickstart's by 1.7 and 6.4."""
 
 
 class Design(NamedTuple):
