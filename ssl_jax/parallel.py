@@ -102,6 +102,23 @@ def shard(batch: Any, seeds: int = 1) -> Any:
   return jax.tree.map(put, batch)
 
 
+def shard_plans(plans: Any, seeds: int = 1) -> Any:
+  """Puts plans of several steps [steps, B, ...] on the devices, split by example.
+
+  With several seeds their axis comes first, as in `shard`.
+  """
+  axes = (None,) * (1 if seeds == 1 else 2)
+  put = functools.partial(
+    jax.device_put, device=NamedSharding(_mesh(), PartitionSpec(*axes, 'data'))
+  )
+  return jax.tree.map(put, plans)
+
+
+def replicate(tree: Any) -> Any:
+  """Puts a copy of the arrays of a tree on every device."""
+  return jax.device_put(tree, replicated())
+
+
 def jit_init(init: Callable) -> Callable:
   """Compiles `init(key, images, normalization)`; every device gets a copy of the whole state."""
   return jax.jit(init, out_shardings=replicated())
@@ -116,6 +133,19 @@ def jit_update(update: Callable, seeds: int = 1) -> Callable:
   # Small operations of several seeds become larger ones, which keep an accelerator busier.
   mapped = update if seeds == 1 else jax.vmap(update)
   return jax.jit(mapped, out_shardings=replicated(), donate_argnums=0)
+
+
+def jit_updates(updates: Callable, seeds: int = 1) -> Callable:
+  """Compiles `updates(state, data, plans, key)`, which does several steps, as `jit_update` does."""
+  mapped = updates if seeds == 1 else jax.vmap(updates)
+  return jax.jit(mapped, out_shardings=replicated(), donate_argnums=0)
+
+
+def stack_arrays(trees: Sequence[Any]) -> Any:
+  """Does what `stack` does, with NumPy arrays, which stay on the host."""
+  if len(trees) == 1:
+    return trees[0]
+  return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
 
 
 def stack(trees: Sequence[Any]) -> Any:

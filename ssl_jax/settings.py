@@ -2,8 +2,7 @@
 
 This file is the only place that knows a field's type, default, range and help. A page starts from
 `defaults()`; parse_settings.py turns the words of a config into the typed, frozen `Settings`;
-`python -m ssl_jax.configuration` writes docs/configuration.md from it. It imports no JAX, because
-pages and the command line import it.
+`python -m ssl_jax.configuration` writes docs/configuration.md from it. Pages import it, so no JAX.
 """
 
 import ast
@@ -181,6 +180,11 @@ class Loop:
   num_snapshots: int = _field(
     1, 'Checkpoints kept for good, at the ends of so many equal parts of the steps.', 1, 1000
   )
+  data_on_device: bool | None = _field(
+    None,
+    'Whether images stay in the memory of the device; by default on accelerators, if they fit.',
+  )
+  steps_per_call: int = _field(20, 'Most steps in one call of that device.', 1, 1000)
   tensorboard: bool = _field(False, 'Whether TensorBoard files are written as well.')
 
 

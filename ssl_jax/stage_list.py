@@ -21,7 +21,15 @@ OPEN = ('batch', 'views', 'methods', 'heads', 'data', 'model')
 STREAM_ARGUMENTS = ('pseudo', 'replay', 'buffer', 'renew')
 """Arguments of a `train` stage that say where streams of pseudo-labels come from."""
 
-NO_EFFECT = ('log_every', 'tensorboard', 'checkpoint_every', 'num_snapshots', 'vmap_seeds')
+NO_EFFECT = (
+  'log_every',
+  'tensorboard',
+  'checkpoint_every',
+  'num_snapshots',
+  'vmap_seeds',
+  'data_on_device',
+  'steps_per_call',
+)
 """Fields that two compared stages may differ in, because the trained networks do not."""
 
 

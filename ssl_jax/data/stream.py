@@ -1,11 +1,12 @@
 """From random-access sources to batches: a batch is a pure function of the seed and the step."""
 
+import functools
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent import futures
 from typing import Any
 
 import grain
-import jax
 import numpy as np
 
 from ssl_jax import parallel
@@ -52,10 +53,7 @@ def place_on_canvas(
   if foreground_prob and 'label' in record and is_larger:
     corner = _balanced_corner(record, canvas, rng, foreground_prob)
   else:
-    corner = []
-    for side, c in zip(space, canvas, strict=True):
-      # Uniform over all crops inside the image; 0 along an axis that fits.
-      corner.append(int(rng.integers(max(side - c, 0) + 1)))
+    corner = _random_corner(space, canvas, rng)
   # A slice that ends beyond the image is cut by NumPy; padding fills the rest.
   crop = tuple(slice(start, start + c) for start, c in zip(corner, canvas, strict=True))
   extent = [min(side, c) for side, c in zip(space, canvas, strict=True)]
@@ -75,6 +73,16 @@ def place_on_canvas(
     # The cell in coordinates of the crop.
     placed['point'] = record['point'] - np.array(corner, np.float32)
   return placed
+
+
+def _random_corner(
+  space: Sequence[int], canvas: Sequence[int], rng: np.random.Generator
+) -> list[int]:
+  """The corner of a crop; uniform over all crops inside the image, 0 along an axis that fits."""
+  corner = []
+  for side, c in zip(space, canvas, strict=True):
+    corner.append(int(rng.integers(max(side - c, 0) + 1)))
+  return corner
 
 
 def _balanced_corner(
@@ -118,22 +126,63 @@ class Stream:
     shuffle: bool = True,
     foreground_prob: float | int = 0.0,
   ):
-    def place(record: Record, rng: np.random.Generator) -> dict[str, Any]:
-      return place_on_canvas(record, canvas, rng, foreground_prob)
+    self.source, self.batch, self.canvas = source, batch, canvas
+    self.foreground_prob = foreground_prob
+    self._seed, self._shuffle = seed, shuffle
 
-    self.batch = batch
+    def place(record: Record, rng: np.random.Generator) -> dict[str, Any]:
+      # Looked up now, because a stage that trains several seeds gives all of them one canvas.
+      return place_on_canvas(record, self.canvas, rng, foreground_prob)
+
+    self._examples = self._in_order(source).random_map(place)
+
+  def _in_order(self, source: Any) -> grain.MapDataset:
+    """The items of a source in the order of this stream, without end."""
     # Grain derives the order and the numbers for `place` from the seed and the index alone, so a
     # resumed run gets the same batches without reading those before.
-    examples = grain.MapDataset.source(source).seed(seed)
-    if shuffle:
+    examples = grain.MapDataset.source(source).seed(self._seed)
+    if self._shuffle:
       examples = examples.shuffle()
-    self.examples = examples.repeat().random_map(place)
+    return examples.repeat()
 
-  def __getitem__(self, step: int) -> dict[str, np.ndarray]:
+  def _rows(self, examples: grain.MapDataset, step: int) -> dict[str, np.ndarray]:
     # Only the rows of this process are read; together the processes load the whole batch.
     first = step * self.batch
-    rows: list[Any] = [self.examples[first + row] for row in parallel.process_rows(self.batch)]
+    rows: list[Any] = [examples[first + row] for row in parallel.process_rows(self.batch)]
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+  def __getitem__(self, step: int) -> dict[str, np.ndarray]:
+    return self._rows(self._examples, step)
+
+  def plan(self, step: int) -> dict[str, np.ndarray]:
+    """Returns the images of a step by number, 'row' [B], and the 'corner' [B, n] of each crop.
+
+    It reads no image, once it knows their sizes; `foreground_prob` is not regarded.
+    """
+    return self._rows(self._plans, step)
+
+  @functools.cached_property
+  def _plans(self) -> grain.MapDataset:
+    # Sizes are needed, because a crop is uniform over all that lie in the image.
+    with futures.ThreadPoolExecutor() as readers:
+      read = readers.map(self.source.__getitem__, range(len(self.source)))
+      spaces = [record['image'].shape[:-1] for record in read]
+    rows = self._in_order(range(len(spaces)))
+
+    def plan(row: int, rng: np.random.Generator) -> dict[str, Any]:
+      corner = _random_corner(spaces[row], self.canvas, rng)
+      return {'row': np.int32(row), 'corner': np.array(corner, np.int32)}
+
+    return rows.random_map(plan)
+
+
+def share_canvases(streams_of_seeds: Sequence[Mapping[str, Stream]]) -> None:
+  """Gives streams of one name one canvas, which holds that of each."""
+  for name in streams_of_seeds[0]:
+    of_seeds = [streams[name] for streams in streams_of_seeds]
+    largest = np.max([stream.canvas for stream in of_seeds], axis=0)
+    for stream in of_seeds:
+      stream.canvas = tuple(int(side) for side in largest)
 
 
 def stream_seed(seed: int, name: str) -> int:
@@ -163,10 +212,8 @@ def batches(
     of_seeds = []
     for streams in streams_of_seeds:
       of_seeds.append({name: stream[step] for name, stream in streams.items()})
-    if len(of_seeds) == 1:
-      return of_seeds[0]
     # [seeds, B, ...]
-    return jax.tree.map(lambda *arrays: np.stack(arrays), *of_seeds)
+    return parallel.stack_arrays(of_seeds)
 
   # Two threads prepare up to four batches while the device computes on the current one.
   steps = grain.MapDataset.range(start, stop).map(batch)

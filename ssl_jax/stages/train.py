@@ -253,6 +253,8 @@ def _train_seeds(
   settings = training.settings
   data = {seed: _data_of_seed(training, seed) for seed in seed_folders}
   seeds = [_seed_run(training, data[seed], seed, folder) for seed, folder in seed_folders.items()]
+  # Batches of seeds that train together are one array, and other draws may have other sizes.
+  stream.share_canvases([seed.streams for seed in seeds])
   first = next(iter(data.values()))
   # 'fixmatch/seed_0+seed_1', or just 'fixmatch' for a single seed.
   names = [folder.name for folder in seed_folders.values() if folder.name != stage_name]

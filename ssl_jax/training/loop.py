@@ -1,13 +1,14 @@
 """The training loop: batches in, a state out; a killed run resumes from its last checkpoint."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import jax
 import numpy as np
 
 from ssl_jax import parallel, settings
+from ssl_jax.data import on_device
 from ssl_jax.data.stream import Stream, batches
 from ssl_jax.errors import Stopped, UserError
 from ssl_jax.io.run_log import RunLog
@@ -103,13 +104,13 @@ def train(
   kept = [round(loop.steps * part / parts) for part in range(1, parts + 1)]
   for seed in seeds:
     seed.checkpoints = Checkpoints(seed.folder / 'checkpoints', best=best, always=kept)
-  training = _Training(learner, update, seeds, evaluate, loop, label, alarm, example)
+  training = _Training(learner, seeds, evaluate, loop, label, alarm, example)
+  feed = _make_feed(learner, update, seeds, loop, kept)
   stopping = False
-  streams = [seed.streams for seed in seeds]
-  # `step` counts the updates, this one included. Batches are a function of the step, so that a
-  # resumed run gets the same ones.
-  for step, batch in enumerate(batches(streams, training.start, loop.steps), training.start + 1):
-    training.do_step(batch)
+  # `step` counts the updates, those of this call included. Batches are a function of the step, so
+  # that a resumed run gets the same ones.
+  for step, arguments in feed.calls(training.start, loop.steps):
+    training.do_steps(feed.update, arguments, step)
     stopping = parallel.should_stop(stop(), step)
     # Snapshots must exist, and a stop must not lose the steps since the last save.
     saving = step % loop.checkpoint_every == 0 or step in kept or stopping
@@ -126,13 +127,56 @@ def train(
   return training.finish()
 
 
+class HostFeed:
+  """Batches that the host loads, one step a call: `update(state, *arguments, key)`."""
+
+  def __init__(self, update: Callable, streams_of_seeds: Sequence[Mapping[str, Stream]]):
+    self.update = update
+    self._streams = streams_of_seeds
+
+  def calls(self, start: int, stop: int) -> Iterator[tuple[int, tuple]]:
+    """Yields the last step of each call, and the call's arguments; threads read ahead."""
+    for step, batch in enumerate(batches(self._streams, start, stop), start + 1):
+      yield step, (parallel.shard(batch, len(self._streams)),)
+
+
+def _make_feed(
+  learner: Learner,
+  update: Callable,
+  seeds: Sequence[SeedRun],
+  loop: settings.Loop,
+  kept: Sequence[int],
+) -> HostFeed | on_device.DeviceFeed:
+  """Where batches come from: the device, if the images shall be there and fit, or the host.
+
+  Raises:
+    UserError: if the images shall be on the device, and cannot.
+  """
+  streams = [seed.streams for seed in seeds]
+  wanted = loop.data_on_device
+  if wanted is None:
+    wanted = parallel.has_accelerator()
+  if not wanted:
+    return HostFeed(update, streams)
+  if not on_device.fits(streams):
+    if loop.data_on_device:
+      raise UserError(
+        'data_on_device=True, but the images do not fit into the memory of the device, or are '
+        'cropped around objects (foreground_prob), or several processes train; leave it out.'
+      )
+    return HostFeed(update, streams)
+  # A call must not go past a step at which something is logged, saved or scored.
+  boundaries = (loop.log_every, loop.checkpoint_every, loop.eval_every, loop.steps, *kept)
+  per_call = on_device.steps_per_call(loop.steps_per_call, *boundaries)
+  return on_device.DeviceFeed(learner.update, streams, per_call)
+
+
 class _Training:
   """What changes while the loop runs: the state, and the figures of the current window."""
 
   def __init__(
     self,
     learner: Learner,
-    update: Callable,
     seeds: Sequence[SeedRun],
     evaluate: Evaluate,
     loop: settings.Loop,
@@ -140,12 +184,14 @@ class _Training:
     alarm: Alarm,
     example: np.ndarray,
   ):
-    self.update, self.seeds, self.evaluate = update, seeds, evaluate
+    self.seeds, self.evaluate = seeds, evaluate
     self.loop, self.label, self.alarm = loop, label, alarm
     self.metric_names = learner.metric_names
     # A kill between two saves leaves some seeds one checkpoint ahead.
     # Training resumes at the latest step that all of them have.
     self.start = max(set.intersection(*(seed.checkpoints.steps() for seed in seeds)), default=0)
+    # The last step that was done.
+    self.step = self.start
     self.progress = Progress(label, self.start, loop.steps)
     with self.progress.phase('initializing the network'):
       self.state = _initial_state(learner, seeds, example, self.start)
@@ -155,8 +201,9 @@ class _Training:
     self.key = parallel.stack([seed.key for seed in seeds])
     # Images of all streams and seeds in one step, for the speed.
     self.images = sum(stream.batch for seed in seeds for stream in seed.streams.values())
-    # Figures of the steps since the last line of the log, still on the device.
+    # Figures of the calls since the last line of the log, still on the device.
     self.window: list[Mapping[str, jax.Array]] = []
+    self.steps_in_window = 0
     # Steps of the window that took no part in timing, because they were compiled.
     self.untimed = 0
     self.began = time.perf_counter()
@@ -164,30 +211,31 @@ class _Training:
     # Seeds whose collapse has been reported.
     self.told: set[SeedRun] = set()
 
-  def do_step(self, batch: Mapping) -> None:
-    """Takes one step; the first waits for its result, because it is compiled."""
-    arguments = parallel.shard(batch, len(self.seeds)), self.key
+  def do_steps(self, update: Callable, arguments: tuple, last: int) -> None:
+    """Does the steps of a call, up to `last`; the first call waits, because it is compiled."""
     if self.compiled:
       # Returns at once: the device computes while the host loads the next batch.
-      self.state, figures = self.update(self.state, *arguments)
+      self.state, figures = update(self.state, *arguments, self.key)
     else:
       with self.progress.phase('compiling the training step'):
-        self.state, figures = self.update(self.state, *arguments)
+        self.state, figures = update(self.state, *arguments, self.key)
         # Otherwise the phase would end before the step has run.
         jax.block_until_ready(figures)
       self.compiled = True
-      self.untimed = 1
+      self.untimed = last - self.step
       self.began = time.perf_counter()
     self.window.append(figures)
+    self.steps_in_window += last - self.step
+    self.step = last
 
   def log_window(self, step: int) -> None:
     """Writes the means over the window to each seed's log, and shows them."""
-    stacked = _stacked(self.window)
+    stacked = _stacked(self.window, len(self.seeds))
     named = {self.metric_names.get(name, name): values for name, values in stacked.items()}
     per_seed = parallel.unstack(named, len(self.seeds))
     # `_stacked` has waited for the device, so that the seconds cover all steps of the window.
     seconds = time.perf_counter() - self.began
-    timed = len(self.window) - self.untimed
+    timed = self.steps_in_window - self.untimed
     speed = {}
     # A window that holds only the compiled step has no speed.
     if timed:
@@ -195,8 +243,8 @@ class _Training:
       speed = {'steps_per_second': rate, 'images_per_second': rate * self.images}
     means = []
     for seed, figures in zip(self.seeds, per_seed, strict=True):
-      # `step - len(window)` is the last step before the window.
-      checked = _check_finite(figures, step - len(self.window), seed, self.seeds)
+      # `step - steps_in_window` is the last step before the window.
+      checked = _check_finite(figures, step - self.steps_in_window, seed, self.seeds)
       means.append(checked | speed)
       seed.log.write(step, means[-1])
       self._tell_collapse(seed, means[-1], step)
@@ -206,6 +254,7 @@ class _Training:
     self.progress.advance(timed, seconds if timed else 0.0, shown)
     # A new window, with a clock of its own.
     self.window = []
+    self.steps_in_window = 0
     self.untimed = 0
     self.began = time.perf_counter()
 
@@ -276,15 +325,17 @@ def _initial_state(
   return parallel.stack(states)
 
 
-def _stacked(window: list[Mapping[str, jax.Array]]) -> dict[str, np.ndarray]:
-  """Figures of a window of steps, [seeds, steps] or [steps] each."""
-  # One transfer for the whole window: fetching figures every step would make the device wait.
-  figures_by_step = jax.device_get(window)
-  return {
-    # The last axis is the steps.
-    name: np.stack([figures[name] for figures in figures_by_step], -1)
-    for name in figures_by_step[0]
-  }
+def _stacked(window: list[Mapping[str, jax.Array]], seeds: int) -> dict[str, np.ndarray]:
+  """Figures of a window of calls, [seeds, steps] or [steps] each."""
+  # One transfer for the whole window: fetching figures every call would make the device wait.
+  figures_by_call = jax.device_get(window)
+  leading = (seeds,) if seeds > 1 else ()
+  stacked = {}
+  for name in figures_by_call[0]:
+    # A call of several steps brings an axis of steps, one of a single step none.
+    parts = [np.reshape(figures[name], (*leading, -1)) for figures in figures_by_call]
+    stacked[name] = np.concatenate(parts, -1)
+  return stacked
 
 
 def _check_finite(
