@@ -14,15 +14,25 @@ from ssl_jax.views import geometry
 
 
 def method(
-  threshold: float = 0.95, weight: float = 1.0, ramp_up_steps: int = 0, all_pixels: bool = False
+  threshold: float = 0.95,
+  weight: float = 1.0,
+  ramp_up_steps: int = 0,
+  all_pixels: bool = False,
+  cross_entropy: float = 1.0,
+  dice: float = 0.0,
+  own_statistics: bool = False,
 ) -> LossTransform:
   """Returns a method that learns the teacher's class wherever the teacher is confident.
 
   Args:
     threshold: smallest probability of a class that is learned.
-    weight: weight of the cross-entropy, mean over all valid pixels (confident or not).
+    weight: weight of the losses together.
     ramp_up_steps: steps over which the weight rises; 0, as in the paper: it is there at once.
     all_pixels: learn from padding as well, and divide by all pixels, as some implementations do.
+    cross_entropy: weight of the cross-entropy, mean over all valid pixels (confident or not).
+    dice: weight of the Dice loss over confident pixels; the paper has none.
+    own_statistics: whether strong views have statistics of their own in batch normalization, and
+      leave those for prediction alone.
   """
 
   def ask(
@@ -43,13 +53,19 @@ def method(
       valid = jnp.ones_like(valid)
 
     def loss(logits: Outputs) -> Array:
-      # Unconfident pixels count as 0 in the mean: an uncertain teacher gives a small loss.
-      return losses.cross_entropy(logits, target, valid, weight=confident)
+      return losses.confident_loss(logits, target, valid, confident, cross_entropy, dice)
 
     # To be logged: at 0 nothing is learned from the unlabeled images, at 1 nothing is filtered.
     mask_rate = losses.valid_mean(confident.astype('float32'), valid)
     ramped_weight = weight * losses.ramp_up(step, ramp_up_steps)
-    term = Term(strong.image, loss, ramped_weight, view='strong', unlabeled=True)
+    term = Term(
+      strong.image,
+      loss,
+      ramped_weight,
+      view='strong',
+      unlabeled=True,
+      own_statistics=own_statistics,
+    )
     return {'unlabeled': term}, {'mask_rate': mask_rate}
 
   return ask

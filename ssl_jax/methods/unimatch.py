@@ -17,6 +17,9 @@ def method(
   weight: float = 1.0,
   ramp_up_steps: int = 0,
   feature_dropout: float = 0.5,
+  cross_entropy: float = 1.0,
+  dice: float = 0.0,
+  own_statistics: bool = False,
 ) -> LossTransform:
   """Returns a method that learns the teacher's confident classes in three ways.
 
@@ -25,9 +28,13 @@ def method(
 
   Args:
     threshold: smallest probability of a class that is learned.
-    weight: weight of the three cross-entropies together.
+    weight: weight of the three losses together.
     ramp_up_steps: steps over which the weight rises; 0: it is there from the start.
     feature_dropout: fraction of the feature channels that the third one does not see.
+    cross_entropy: weight of the cross-entropy in each loss.
+    dice: weight of the Dice loss in each; the paper has it alone for medical images.
+    own_statistics: whether strong views have statistics of their own in batch normalization, and
+      leave those for prediction alone.
   """
 
   def ask(
@@ -40,7 +47,7 @@ def method(
     target = probs.argmax(-1)
     ramped_weight = weight * losses.ramp_up(step, ramp_up_steps)
 
-    def term(name: str, fraction: float, dropout: float = 0.0) -> Term:
+    def term(name: str, fraction: float, dropout: float = 0.0, apart: bool = False) -> Term:
       view = views[name]
       # Each view has its own CutMix, and so its own targets.
       warped_target, seen = geometry.warp(target, weak, view)
@@ -48,7 +55,9 @@ def method(
       valid = seen & view.valid
 
       def loss(logits: Outputs) -> Array:
-        return losses.cross_entropy(logits, warped_target, valid, weight=warped_confident)
+        return losses.confident_loss(
+          logits, warped_target, valid, warped_confident, cross_entropy, dice
+        )
 
       # Dropped channels are the third perturbation; terms that drop differently share no pass.
       return Term(
@@ -58,11 +67,12 @@ def method(
         feature_dropout=dropout,
         view=name,
         unlabeled=True,
+        own_statistics=apart,
       )
 
     terms = {
-      'strong': term('strong', 0.25),
-      'strong2': term('strong2', 0.25),
+      'strong': term('strong', 0.25, apart=own_statistics),
+      'strong2': term('strong2', 0.25, apart=own_statistics),
       # The weak view again, perturbed only inside the network.
       'features': term('weak', 0.5, feature_dropout),
     }

@@ -188,14 +188,34 @@ def make_learner(
   def forward(
     params: Variables, state: TrainState, terms: Mapping[str, Term], key: Key
   ) -> tuple[dict[str, Outputs], Variables]:
-    """Runs the student once over the images of all terms; returns outputs by term, new statistics.
+    """Shows the student the images of all terms; returns outputs by term, and new statistics.
 
-    All images are one batch, so that batch normalization sees labeled and unlabeled ones together.
+    All images are one batch, so that batch normalization sees labeled and unlabeled ones together;
+    those that shall have statistics of their own are a second, whose statistics are not kept.
     """
     # The first term of each pass stands for all of it: their images and dropout are the same.
     passes: dict[tuple, Term] = {}
     for name, term in terms.items():
       passes.setdefault(_pass_of(name, term), term)
+    # Without batch statistics (other norms look at one image alone) all are one batch.
+    apart = {name for name, term in passes.items() if term.own_statistics and _has_stats(state)}
+    together = {name: term for name, term in passes.items() if name not in apart}
+    outputs_of_pass, batch_stats = run(params, state, together, key)
+    if apart:
+      others = {name: passes[name] for name in passes if name in apart}
+      own, _ = run(params, state, others, jax.random.fold_in(key, 1))
+      outputs_of_pass |= own
+    outputs = {}
+    for name, term in terms.items():
+      # Terms of one pass may look at different heads of it.
+      by_head = _ByName('head', outputs_of_pass[_pass_of(name, term)])
+      outputs[name] = by_head if term.head is None else by_head[term.head]
+    return outputs, batch_stats
+
+  def run(
+    params: Variables, state: TrainState, passes: Mapping[tuple, Term], key: Key
+  ) -> tuple[dict[tuple, ByHead], Variables]:
+    """Runs the student once over the images of some passes; returns outputs, new statistics."""
     images = [term.images for term in passes.values()]
     kwargs: dict[str, Any] = {}
     if any(term.feature_dropout for term in passes.values()):
@@ -214,13 +234,7 @@ def make_learner(
       rngs={'dropout': key},
     )
     parts = parallel.separate(_by_head(joined, heads), [len(x) for x in images])
-    outputs_of_pass = dict(zip(passes, parts, strict=True))
-    outputs = {}
-    for name, term in terms.items():
-      # Terms of one pass may look at different heads of it.
-      by_head = _ByName('head', outputs_of_pass[_pass_of(name, term)])
-      outputs[name] = by_head if term.head is None else by_head[term.head]
-    return outputs, batch_stats
+    return dict(zip(passes, parts, strict=True)), batch_stats
 
   names = collapse.metric_names(classes)
   return Learner(init, update, predict, size_multiple(network), normalization, names)
@@ -232,6 +246,11 @@ def _pass_of(name: str, term: Term) -> tuple:
     # The term's name makes the pass unique, so that it is shared with no other term.
     return 'term', name
   return 'view', term.view, term.feature_dropout
+
+
+def _has_stats(state: TrainState) -> bool:
+  """Whether the network has batch normalization."""
+  return bool(state.student['batch_stats'])
 
 
 def _class_logits(outputs: Outputs) -> jax.Array:
