@@ -162,6 +162,18 @@ _conv_same.defvjp(
 )
 
 
+def _by_patches(x: Array, kernel: Array, dilation: int) -> Array:
+  """Convolves as one matrix product of what every pixel's taps see.
+
+  With fewer pixels than channels the patches are smaller than the kernel, and the gradient of a
+  convolution would make a mirrored and transposed copy of the kernel.
+  """
+  space, sides = x.shape[1:-1], kernel.shape[:-2]
+  padded = jnp.pad(x, [(0, 0), *((dilation * (k // 2),) * 2 for k in sides), (0, 0)])
+  patches = _patches(padded, sides, dilation, space)
+  return matmul(patches, kernel.reshape(-1, kernel.shape[-1]))
+
+
 def _by_slices(x: Array, kernel: Array, stride: int, dilation: int) -> Array:
   """Convolves volumes as slices in 2-D, with the neighbouring slices as additional channels."""
   depth, reach = x.shape[1], dilation * (kernel.shape[0] // 2)
@@ -190,21 +202,17 @@ def conv(
     # A strided 1 x 1 convolution only ever sees these pixels.
     x = x[(slice(None), *(slice(None, None, stride) for _ in space))]
     return matmul(x, kernel.reshape(kernel.shape[-2:]))
+  by_cpu = None
   if dilation > 1 and stride == 1 and _live_fraction(space, sides, dilation) < MIN_LIVE_FRACTION:
-    return _sum_of_taps(x, kernel, dilation)
-  if stride == 1 and x.size // x.shape[-1] < kernel.shape[-1]:
-    # With fewer pixels than channels the patches are smaller than the kernel, and the gradient of
-    # a convolution would make a mirrored and transposed copy of the kernel.
-    padded = jnp.pad(x, [(0, 0), *((dilation * (k // 2),) * 2 for k in sides), (0, 0)])
-    patches = _patches(padded, sides, dilation, space)
-    return matmul(patches, kernel.reshape(-1, kernel.shape[-1]))
-  if stride == 1 and rank == 2:
+    by_cpu = functools.partial(_sum_of_taps, dilation=dilation)
+  elif stride == 1 and x.size // x.shape[-1] < kernel.shape[-1]:
+    by_cpu = functools.partial(_by_patches, dilation=dilation)
+  elif rank == 3:
+    by_cpu = functools.partial(_by_slices, stride=stride, dilation=dilation)
+  if by_cpu:
+    # Chosen when compiling: accelerators have fast convolutions of their own.
+    by_library = functools.partial(_lax_conv, stride=stride, dilation=dilation)
+    return lax.platform_dependent(x, kernel, cpu=by_cpu, default=by_library)
+  if stride == 1:
     return _conv_same(x, kernel, dilation)
-  if rank == 3:
-    return lax.platform_dependent(
-      x,
-      kernel,
-      cpu=functools.partial(_by_slices, stride=stride, dilation=dilation),
-      default=functools.partial(_lax_conv, stride=stride, dilation=dilation),
-    )
   return _lax_conv(x, kernel, stride, dilation)
