@@ -97,19 +97,36 @@ class DeepLabV3Plus(nn.Module):
     return F.interpolate(x, image.shape[2:], mode='bilinear', align_corners=True)
 
 
-def torch_step(name: str, method: str, arrays: dict, classes: int, device: str):
-  """A function without arguments that takes one training step, and the peak memory so far."""
+def torch_training(
+  name: str,
+  method: str,
+  arrays: dict,
+  classes: int,
+  device: str,
+  *,
+  precision: str = 'float32',
+  compiled: bool = False,
+  **kwargs,
+):
+  """A function that starts one training step and returns its loss, and the peak memory so far.
+
+  On a GPU the loss is still being computed when the function returns. `kwargs` are those of the
+  network.
+  """
   cuda = device == 'cuda'
   channels = arrays['labeled'].shape[-1]
-  model = {'unet': UNet, 'deeplabv3plus': DeepLabV3Plus}[name](classes, channels)
+  model = {'unet': UNet, 'deeplabv3plus': DeepLabV3Plus}[name](classes, channels, **kwargs)
   model = model.to(device, memory_format=torch.channels_last).train()
   optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, weight_decay=1e-4)
+  if compiled:
+    model = torch.compile(model)
   label = torch.from_numpy(arrays['label']).long().to(device)
   images = {  # a permuted channel-last array is channels_last in memory
     k: torch.from_numpy(v).permute(0, 3, 1, 2).to(device) for k, v in arrays.items() if k != 'label'
   }
+  half = precision == 'bfloat16'
 
-  def step():
+  def loss_of():
     if method == 'fixmatch':
       model.eval()
       with torch.no_grad():
@@ -118,12 +135,26 @@ def torch_step(name: str, method: str, arrays: dict, classes: int, device: str):
       logits = model(torch.cat([images['labeled'], images['strong']]))
       logits, strong = logits.split(len(label))
       unlabeled = F.cross_entropy(strong, target, reduction='none') * (trust >= 0.95)
-      loss = F.cross_entropy(logits, label) + unlabeled.mean()
-    else:
-      loss = F.cross_entropy(model(images['labeled']), label)
+      return F.cross_entropy(logits, label) + unlabeled.mean()
+    return F.cross_entropy(model(images['labeled']), label)
+
+  def step():
+    # The backward pass runs in the types of the forward one, outside of autocast.
+    with torch.autocast(device, torch.bfloat16, enabled=half):
+      loss = loss_of()
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     optimizer.step()
-    return loss.item()
+    return loss.detach()
 
   return step, (torch.cuda.max_memory_allocated if cuda else None)
+
+
+def torch_step(name: str, method: str, arrays: dict, classes: int, device: str):
+  """A function without arguments that takes one training step, and the peak memory so far."""
+  start, peak = torch_training(name, method, arrays, classes, device)
+
+  def step():
+    return start().item()
+
+  return step, peak
