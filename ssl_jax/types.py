@@ -1,6 +1,6 @@
 """The few shapes of data that every part agrees on."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import (
   Any,
@@ -84,7 +84,8 @@ class Term(NamedTuple):
   """One term of the loss: images for the student, and a loss of its outputs.
 
   Terms with the same `view` and `feature_dropout` share one forward pass, so `view` may only be
-  given if `images` are those of the view, unchanged.
+  given if `images` are those of the view, unchanged. Terms of `own_statistics` are normalized
+  together, apart from all others.
   """
 
   images: Float[Array, 'b *space c']  # shown to the student
@@ -94,6 +95,7 @@ class Term(NamedTuple):
   feature_dropout: float = 0.0  # fraction of the channels between encoder and decoder to drop
   view: str | None = None  # name of the view whose images these are; None: a pass of its own
   unlabeled: bool = False  # images without labels, whose class fractions are watched for a collapse
+  own_statistics: bool = False  # batch normalization by these images alone, not kept for prediction
 
 
 Teacher = Callable[..., Outputs]
@@ -170,6 +172,7 @@ class Record(TypedDict, total=False):
   file: str  # of a volume: the file that it was read from
   mask_file: str  # of a labeled volume: the file of its mask
   foreground: np.ndarray  # of a labeled volume: flat indices of its foreground voxels
+  slice_size: Sequence[int] | None  # of a volume predicted by slices: see slice_source.py
   removed: np.ndarray  # [H, W] numbers of the instances that the training mask lacks; 0 elsewhere
 
 

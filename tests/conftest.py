@@ -183,6 +183,33 @@ def write_volumes(folder, count=8, shape=(18, 20, 16), seed=0, spacing=(1.0, 1.0
       nibabel.save(image, folder / kind / f'case{number}.nii.gz')
 
 
+def write_patients(folder, train=6, val=1, test=2, shape=(20, 18, 4), first=1, seed=0):
+  """Writes ACDC's layout: two volumes of each patient, whose spots have the classes 1, 2 and 3."""
+  import nibabel
+
+  rng, grid = np.random.default_rng(seed), np.indices(shape)
+  for kind in ('images', 'masks', 'splits'):
+    (folder / kind).mkdir(parents=True, exist_ok=True)
+  counts, number = {'train': train, 'val': val, 'test': test}, first
+  for name, count in counts.items():
+    patients = [f'patient{i:03d}' for i in range(number, number + count)]
+    number += count
+    (folder / 'splits' / f'{name}.txt').write_text('\n'.join(patients[::-1]) + '\n')
+    for patient in patients:
+      for frame in ('frame01', 'frame09'):
+        voxels, mask = rng.normal(300, 20, shape), np.zeros(shape, np.uint8)
+        for value, x in ((1, 4), (2, 10), (3, 15)):
+          centre = np.array([x, 9]) + rng.uniform(-1, 1, 2)
+          inside = sum((grid[i] - centre[i]) ** 2 for i in range(2)) < 3**2
+          voxels[inside] += {1: -200, 2: 300, 3: 600}[value]
+          mask[inside] = value
+        # The first slice lies above the heart.
+        voxels[..., 0], mask[..., 0] = 300, 0
+        for kind, array in (('images', voxels.astype(np.uint16)), ('masks', mask)):
+          image = nibabel.Nifti1Image(array, np.eye(4))
+          nibabel.save(image, folder / kind / f'{patient}_{frame}.nii.gz')
+
+
 def tiny_rounds(folder):
   """The page of ensembles, rounds and a generator, for the sections of `folder`, made small."""
   config = runpy.run_path(str(ROOT / 'configs' / 'gan_self_training_em.py'))['get_config']()

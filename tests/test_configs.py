@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import ROOT, write_discs, write_sections, write_volumes
+from conftest import ROOT, write_discs, write_patients, write_sections, write_volumes
 from PIL import Image
 
 from ssl_jax import parse_settings, registry, self_configuration, stage_list, table
@@ -28,7 +28,7 @@ from ssl_jax.stages import compare
 
 PAGES = sorted((ROOT / 'configs').glob('[!_]*.py'))
 NAMES = [path.stem for path in PAGES]
-ARGUMENTS = {'gan_self_training_em': ('full',), 'flare22': ('2',)}
+ARGUMENTS = {'gan_self_training_em': ('full',), 'flare22': ('2',), 'acdc': ('256',)}
 """What may follow a page's name after a colon."""
 
 TWINS = ('fixmatch_zheng2', 'wbc_table1_honest')
@@ -246,9 +246,11 @@ def _field(spec, key):
 
 # ---- Networks
 
-CLASSES = {'wbc': 3, 'crchisto': 5, 'points': 3}
+CLASSES = {'wbc': 3, 'crchisto': 5, 'points': 3, 'acdc': 4}
 CHANNELS = {'wbc': 3, 'folder': 3, 'synthetic': 3, 'crchisto': 3, 'points': 3}
 PARAMETERS = {
+  'acdc': 1_942_340,
+  'acdc:256': 1_942_340,
   'ablation_zheng1': 16_603_555,
   'fixmatch_knobs': 1_035_947,
   'fixmatch_lisc': 40_347_555,
@@ -384,7 +386,14 @@ def _nifti(folder):
   return fields
 
 
+def _acdc(folder):
+  write_patients(folder, train=6, val=1, test=2)
+  cache = str(folder / 'cache')
+  return {'data.root': str(folder), 'data.cache': cache, 'data.labeled': 2, 'data.size': (32, 32)}
+
+
 DATA = {
+  'acdc': _acdc,
   'wbc': _wbc,
   'folder': _folder,
   'synthetic': _synthetic,
@@ -479,6 +488,7 @@ RUNS = [  # page, stages, whether it is slow
   ('quickstart', '*', True),
   ('formula_choices', '*', True),
   ('hippocampus', '*', True),
+  ('acdc', '*-3*', True),
   ('imagenet_weights', 'u373-3-*-0', True),
   ('flare22', '*', True),
   ('hydramix_crchisto', '50-*', True),
@@ -493,7 +503,7 @@ RUNS = [  # page, stages, whether it is slow
 ]
 """The slow ones have the stages and the data of another one, or a test of their stages runs them:
 your_cells in test_detection.py, gan_self_training_em (with all stages of your_gaps) in
-test_rounds.py, flare22 in test_segment.py, quickstart in many."""
+test_rounds.py, flare22 in test_segment.py, acdc in test_slices.py, quickstart in many."""
 
 
 def test_every_page_is_run():

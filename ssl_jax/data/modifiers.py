@@ -133,12 +133,14 @@ def downscale(splits: Splits, scale: float | int) -> Splits:
   """Returns a data set with all images and masks made smaller by `scale`, above 0 and up to 1.
 
   Raises:
-    UserError: if the scale is outside this range, or the data set has points instead of masks.
+    UserError: if the scale is outside this range, or the data set has points or volumes.
   """
   if not 0 < scale <= 1:
     raise UserError(f'data.scale={scale} is not above 0 and at most 1.')
   if splits.task != MASKS:
     raise UserError('data.scale is for masks; patches around marked cells are cut at native size.')
+  if splits.preprocessing is not None:
+    raise UserError('data.scale is for images; of volumes set data.spacing, of slices data.size.')
 
   def smaller(source: Source | None) -> Downscaled | None:
     return None if source is None else Downscaled(source, scale)

@@ -5,7 +5,7 @@ are put in the order [z, y, x], so that views flip and turn its slices as they d
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Integer, Num, UInt8
@@ -37,6 +37,9 @@ class VolumePreprocessing(NamedTuple):
   clip: bool = False  # whether values outside become 0 or 1, the nearer one; else all become 0
   foreground_threshold: float | None = None  # values above are foreground; None: no cropping
   percentiles: tuple[float, ...] = (0.5, 99.5)  # of each volume's part, where there is no window
+  # What follows changes no prepared array: slices are taken out of these (see slice_source.py).
+  slices: bool = False  # whether a network of two dimensions sees the slices one by one
+  size: Sequence[int] | None = None  # rows and columns that slices are resized to; None: as it is
 
   def check(self) -> None:
     """Checks the settings.
@@ -49,6 +52,21 @@ class VolumePreprocessing(NamedTuple):
     for name, pair in (('window', self.window), ('percentiles', self.percentiles)):
       if pair is not None and (len(pair) != 2 or pair[0] >= pair[1]):
         raise UserError(f'data.{name}={pair} is not a pair of numbers, the smaller one first.')
+    if self.size is not None and not self.slices:
+      raise UserError('data.size is the size of slices; set data.slices=True as well.')
+    if self.size is not None and (len(self.size) != 2 or min(self.size) < 1):
+      raise UserError(f'data.size={self.size} is not two numbers of pixels, rows and columns.')
+
+  def of_arrays(self) -> tuple:
+    """Returns the settings that decide the prepared arrays, by which a cache knows them."""
+    return tuple(self)[: self._fields.index('slices')]
+
+  def to_dict(self) -> dict[str, Any]:
+    """Returns the settings as a run keeps them; without slices as before there were any."""
+    fields = self._asdict()
+    if not self.slices:
+      del fields['slices'], fields['size']
+    return fields
 
   def placement(self, volume: Volume) -> Placement:
     """Finds the part of a volume to preprocess: the box around its foreground, or all of it."""

@@ -112,9 +112,9 @@ def prepare_cases(
   """
   prepared = []
   silent = not cases or not parallel.is_main()
-  for case in tqdm(cases, unit=' volumes', desc=f'prepare {role}', disable=silent):
+  for case in tqdm(cases, unit=' volumes', desc=f'prepare {role}', disable=silent, delay=1):
     # All that decides the arrays: the code's version, the settings, the image and its mask.
-    digest = hashlib.sha256(repr((VERSION, tuple(preprocessing))).encode())
+    digest = hashlib.sha256(repr((VERSION, preprocessing.of_arrays())).encode())
     digest.update(case.sha256.encode())
     if case.mask is not None:
       digest.update(digests.sha256(case.mask).encode())

@@ -12,6 +12,7 @@ from jaxtyping import Integer
 from ssl_jax.data.dataset_stats import to_float
 from ssl_jax.evaluation import confusion
 from ssl_jax.evaluation.calibration import Calibration
+from ssl_jax.inference import slices
 from ssl_jax.inference.images import predict_labels
 from ssl_jax.inference.patches import predict_source
 from ssl_jax.io import mask_store
@@ -87,7 +88,12 @@ def _evaluate_masks(predict_fn: PredictFn, source: Source, classes: Sequence[str
   calibration = Calibration()
   # A generator: images become float32 one at a time, four times the size of their bytes.
   images = (to_float(record['image']) for record in records)
-  for index, ids, confidence in predict_labels(predict_fn, images):
+  # A volume that a network of two dimensions scores says so.
+  if records and 'slice_size' in records[0]:
+    predicted = slices.predict_volumes(predict_fn, images, records[0]['slice_size'])
+  else:
+    predicted = predict_labels(predict_fn, images)
+  for index, ids, confidence in predicted:
     predictions[index] = ids
     calibration.add(np.asarray(records[index]['label']), ids, confidence)
   masks = {record['name']: predictions[i] for i, record in enumerate(records)}

@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 from scipy import ndimage
 
 from ssl_jax.data.volume_preprocessing import VolumePreprocessing
-from ssl_jax.inference import sliding_window
+from ssl_jax.inference import slices, sliding_window
 from ssl_jax.io import nifti
 from ssl_jax.types import PredictFn
 
@@ -41,7 +41,10 @@ def segment_volume(
   preprocessing: VolumePreprocessing,
   windows: WindowSettings,
 ) -> Segmentation:
-  """Returns the class ids of a volume; with COARSER voxels where memory runs out."""
+  """Returns the class ids of a volume; with COARSER voxels where memory runs out.
+
+  A network of two dimensions predicts the slices one by one and knows no windows.
+  """
   try:
     return Segmentation(_segment_at(1.0, predict_fn, volume, preprocessing, windows), False)
   except (MemoryError, jax.errors.JaxRuntimeError) as error:
@@ -62,6 +65,11 @@ def _segment_at(
   """Class ids from voxels whose sides are `coarser` times as long as in training."""
   placement = preprocessing.placement(volume)
   image = preprocessing.image(volume, placement, coarser)
+  if preprocessing.slices:
+    # A few slices at a time always fit into memory.
+    [(_, ids, _)] = slices.predict_volumes(predict_fn, [image], preprocessing.size)
+    native = preprocessing.restore(ids, placement)
+    return largest_components(native) if windows.largest else native
   # Raised before the network runs; the coarser attempt is not refused a second time.
   if windows.max_voxels and image.size > windows.max_voxels and coarser == 1:
     raise MemoryError

@@ -50,9 +50,15 @@ def check_images(inputs: Inputs, splits: Splits) -> None:
   # Images are [*space, C]: 2 axes of space, or 3 in volumes.
   axes = splits.labeled[0]['image'].ndim - 1
   if len(inputs.crop_size) != axes:
-    raise UserError(
+    sentence = (
       f'crop_size={inputs.crop_size} has {len(inputs.crop_size)} sides, and the images have {axes}.'
     )
+    # With volumes both are possible, and one field decides.
+    if axes == 3:
+      sentence += ' Networks of two dimensions learn from slices: data.slices=True.'
+    elif splits.preprocessing is not None:
+      sentence += ' They are slices of volumes (data.slices).'
+    raise UserError(sentence)
 
 
 def check_streams(spec: StageSpec) -> None:

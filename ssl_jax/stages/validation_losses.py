@@ -8,6 +8,7 @@ import numpy as np
 
 from ssl_jax import build, parallel
 from ssl_jax.data import stream
+from ssl_jax.data.slice_source import SlicedVolumes
 from ssl_jax.settings import Inputs, Settings
 from ssl_jax.stages.training_sources import required
 from ssl_jax.types import Learner, Splits, TrainState
@@ -18,6 +19,9 @@ def validation_losses(
 ) -> Callable[[TrainState], dict[str, float]]:
   """Returns what computes the losses on validation images, taken as labeled and as unlabeled."""
   val = required(splits.val, 'watch_losses looks on validation images; give some as data.val.')
+  # Volumes that are predicted slice by slice are learned from by slices as well.
+  if isinstance(val, SlicedVolumes):
+    val = val.slices()
   # All other settings stay, so the losses are those of the training on other images. Seed 0: every
   # state is measured on the same views.
   shown = splits._replace(labeled=val, unlabeled=val)
