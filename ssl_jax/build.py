@@ -223,6 +223,7 @@ def learner(
     teacher=learning.teacher,
     ema_decay=learning.ema_decay,
     ema_batch_stats=learning.ema_batch_stats,
+    labels_first=learning.labels_first,
     normalization=stats.normalization(),
     # A single head needs no splitting: the network's output is that head.
     heads=outputs if len(outputs) > 1 else None,

@@ -98,40 +98,6 @@ def soft_dice(
   return (1 - ratio).mean()
 
 
-def confident_loss(
-  logits: Float[Array, 'b *space k'],
-  labels: Int[Array, 'b *space'],
-  valid: Bool[Array, 'b *space'],
-  confident: Bool[Array, 'b *space'],
-  cross_entropy_weight: float = 1.0,
-  dice: float = 0.0,
-) -> Float[Array, '']:
-  """Returns what pseudo-labels teach: cross-entropy, and the Dice loss where it has a weight.
-
-  The cross-entropy is a mean over all valid pixels, confident or not, so that an uncertain teacher
-  gives a small loss. The Dice loss is that of V-Net over the confident pixels of the whole batch
-  (Yang et al. 2023, "UniMatch", for medical images).
-
-  Args:
-    logits: predictions.
-    labels: class ids that the teacher is most sure of.
-    valid: pixels that are no padding.
-    confident: pixels whose label is trusted.
-    cross_entropy_weight: weight of the cross-entropy; 0 leaves it out.
-    dice: weight of the Dice loss; 0 leaves it out.
-  """
-  total = jnp.zeros(())
-  if cross_entropy_weight:
-    total += cross_entropy_weight * cross_entropy(logits, labels, valid, weight=confident)
-  if dice:
-    target = jax.nn.one_hot(labels, logits.shape[-1])
-    # Almost no smoothing: a class that is rare must count as much as one that is not.
-    total += dice * soft_dice(
-      logits, target, valid & confident, smooth=1e-5, squared=True, over='batch'
-    )
-  return total
-
-
 def dice_fields(method: str, smooth: float, squared: bool, over: str) -> dict[str, Any]:
   """Returns the fields of a method's Dice loss as arguments of `dice`.
 

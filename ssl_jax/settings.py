@@ -39,6 +39,11 @@ def _field(
   return dataclasses.field(default=default, metadata=metadata)
 
 
+def _group(kind: type, about: str) -> Any:
+  """A field that holds a group of fields, all with their defaults."""
+  return dataclasses.field(default_factory=kind, metadata=dict(help=about))
+
+
 def range_text(low: float | int, high: float | int) -> str:
   """A range in words: 'at least 1', or '0 to 1'."""
   # LARGEST stands for 'no bound' among whole numbers, which have no infinity.
@@ -181,8 +186,7 @@ class Loop:
     1, 'Checkpoints kept for good, at the ends of so many equal parts of the steps.', 1, 1000
   )
   data_on_device: bool | None = _field(
-    None,
-    'Whether images stay in the memory of the device; by default on accelerators, if they fit.',
+    None, 'Whether images stay on the device; by default on accelerators, where they fit.'
   )
   steps_per_call: int = _field(20, 'Most steps in one call of that device.', 1, 1000)
   tensorboard: bool = _field(False, 'Whether TensorBoard files are written as well.')
@@ -202,9 +206,7 @@ class Selection:
     '(best), by supervised loss, or by total loss.',
     choices=CHECKPOINTS,
   )
-  watch_losses: bool = _field(
-    False, 'Whether evaluations also compute the losses on validation images.'
-  )
+  watch_losses: bool = _field(False, 'Whether losses on validation images are computed, too.')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -258,20 +260,22 @@ class Learning:
     None, 'Further heads of the network and their numbers of outputs.', 1, 10**4
   )
   match: Match | None = _field(None, 'How clusters are matched to classes (head, how).')
-  model: Model = dataclasses.field(default_factory=Model, metadata=dict(help='The network.'))
-  optimizer: Optimizer = dataclasses.field(
-    default_factory=Optimizer, metadata=dict(help='The optimizer.')
+  labels_first: int = _field(
+    0,
+    'First steps on labels alone; ramps of losses on unlabeled images begin after them.',
+    0,
+    LARGEST,
   )
-  schedule: Schedule = dataclasses.field(
-    default_factory=Schedule, metadata=dict(help='The learning-rate schedule.')
-  )
+  model: Model = _group(Model, 'The network.')
+  optimizer: Optimizer = _group(Optimizer, 'The optimizer.')
+  schedule: Schedule = _group(Schedule, 'The learning-rate schedule.')
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings(Seeds, Loop, Selection, Inputs, Learning):
   """All settings of a stage."""
 
-  data: Data = dataclasses.field(default_factory=Data, metadata=dict(help='The data set.'))
+  data: Data = _group(Data, 'The data set.')
   gan: Gan | None = _field(None, 'The networks and the game of train_gan stages.')
 
   def part(self, kind: type[Part]) -> Part:
@@ -293,15 +297,10 @@ PAGE_FIELDS = {
 NESTED = {'data': ('datasets', Data), 'model': ('models', Model)}
 """Fields whose dict holds fields of ours and, beside them, those of the part that they name."""
 
-VIEW_PLACEHOLDERS = {
-  'resize_long_side': float,
-  'scale': tuple,
-  'rotate': float,
-  'shear': float,
-  'translate': float,
-  'flip': float,
-  'flip_vertical': float,
-}
+
+_VIEW_NUMBERS = 'resize_long_side rotate shear translate flip flip_vertical quarter_turns'
+
+VIEW_PLACEHOLDERS = {'scale': tuple, **dict.fromkeys(_VIEW_NUMBERS.split(), float)}
 """Augmentations that the shell may set in any view, also where its page does not write them."""
 
 

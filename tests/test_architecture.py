@@ -16,7 +16,7 @@ FLOORS = (
   'errors open_fields',
   'types registry',
   'settings parallel losses',
-  'parse_settings',
+  'parse_settings confidence',
   'stage_list io views',
   'data methods models configuration',
   'datasets training run_folder configuration_rules',

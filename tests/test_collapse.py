@@ -44,6 +44,28 @@ def test_a_method_that_is_confident_nowhere_is_named():
   assert faults == ['fixmatch is confident in 0.1% of the pixels']
 
 
+def test_a_class_that_nobody_vouches_for_is_named():
+  """The total looks healthy all the while."""
+  rates = {'fixmatch/mask_rate': 0.94, 'fixmatch/mask_rate/cell': 0.0}
+  faults = collapse.find_collapse(_seen(0.2, **rates), SHARES)
+  assert faults == ['fixmatch is confident in 0.0% of what it takes for cell']
+  assert collapse.find_collapse(_seen(0.2, **rates), {'background': 1.0, 'cell': 0.0}) == []
+  assert collapse.metric_names(('background', 'cell'), ['fixmatch']) == {
+    'targets/0': 'targets/background',
+    'targets/1': 'targets/cell',
+    'fixmatch/mask_rate/0': 'fixmatch/mask_rate/background',
+    'fixmatch/mask_rate/1': 'fixmatch/mask_rate/cell',
+  }
+
+
+def test_the_supervised_loss_is_that_of_the_end():
+  lines = [{'step': s, 'loss': 9.0, 'loss/supervised/labeled': 1.0 / s} for s in range(1, 101)]
+  expected = np.mean([1.0 / s for s in range(81, 101)])
+  assert collapse.supervised_loss_at_end(lines) == pytest.approx(expected)
+  assert collapse.supervised_loss_at_end([{'step': 1, 'loss': 0.5}]) is None
+  assert collapse.supervised_loss_at_end([]) is None
+
+
 def test_the_end_of_a_run_counts_and_not_its_beginning():
   lines = [
     {'step': step, 'loss': 1.0, **_seen(0.2 if step > 80 else 0.0)} for step in range(1, 101)

@@ -26,6 +26,7 @@ FIELDS = (
   'translate',
   'flip',
   'flip_vertical',
+  'quarter_turns',
 )
 
 
@@ -119,6 +120,18 @@ def test_rotation_is_within_its_range_and_about_the_centre():
   assert 14.5 < angle.max() <= 15.001
   centre = affine[:, :, :2] @ jnp.full((2,), 4.0) + affine[:, :, 2]
   np.testing.assert_allclose(centre, 4, atol=1e-4)
+
+
+def test_quarter_turns_are_exact_and_equally_likely():
+  image = jnp.arange(25.0).reshape(1, 5, 5)
+  sizes = extents(*[(5, 5)] * 800)
+  drawn = draw(sizes, (5, 5), quarter_turns=0.5)
+  got = sample(jnp.tile(image, (800, 1, 1)), locate(drawn, (5, 5)), sizes, nearest=False)
+  turned = [np.asarray((got == np.rot90(image[0], k)).all((1, 2))) for k in range(4)]
+  assert np.all(np.sum(turned, axis=0) == 1)
+  # Half are left alone, and of the others a quarter as well.
+  shares = [np.mean(of_one) for of_one in turned]
+  np.testing.assert_allclose(shares, [0.625, 0.125, 0.125, 0.125], atol=0.06)
 
 
 def test_a_turn_may_be_left_out():

@@ -120,6 +120,45 @@ def test_terms_of_one_view_share_one_forward_pass(view, dropout, passes):
   assert metrics['loss/twice/a'] == metrics['loss/twice/b']
 
 
+def test_images_with_statistics_of_their_own_leave_the_others_as_they_are():
+  """Outputs of the rest, and the running statistics, are as if those images were not there."""
+
+  def method(apart):
+    def ask(teacher, views, key, step):
+      strong = Term(views['strong'].image, jnp.mean, 0.0, view='strong', own_statistics=apart)
+      return {'weak': Term(views['weak'].image, jnp.mean, view='weak'), 'strong': strong}, {}
+
+    return ask
+
+  def alone(teacher, views, key, step):
+    return {'weak': Term(views['weak'].image, jnp.mean, view='weak')}, {}
+
+  seen = {}
+  for name, one in (('apart', method(True)), ('joined', method(False)), ('alone', alone)):
+    made, state = _learner({'m': one})
+    after, metrics = jax.jit(made.update)(state, _batch(), jax.random.key(1))
+    seen[name] = float(metrics['loss/m/weak']), after.student['batch_stats']
+  assert seen['apart'][0] == pytest.approx(seen['alone'][0], abs=1e-6)
+  chex.assert_trees_all_close(seen['apart'][1], seen['alone'][1], rtol=1e-6)
+  difference = jax.tree.map(lambda a, b: abs(a - b).max(), seen['joined'][1], seen['alone'][1])
+  assert max(jax.tree.leaves(difference)) > 1e-5
+
+
+def test_labels_come_first_and_ramps_begin_after_them():
+  steps = []
+
+  def ask(teacher, views, key, step):
+    steps.append(step)
+    return {'u': Term(views['weak'].image, jnp.mean, 3.0, view='weak', unlabeled=True)}, {}
+
+  made, state = _learner({'supervised': {}, 'm': ask}, labels_first=2)
+  for step, weight, counted in ((0, 0, 0), (1, 0, 0), (2, 3, 0), (5, 3, 3)):
+    _, metrics = made.update(state.replace(step=jnp.int32(step)), _batch(), jax.random.key(1))
+    expected = metrics['loss/supervised/labeled'] + weight * metrics['loss/m/u']
+    assert metrics['loss'] == pytest.approx(float(expected), rel=1e-5)
+    assert int(steps[-1]) == counted
+
+
 @pytest.mark.parametrize('watched', [True, False])
 def test_targets_for_unlabeled_images_are_watched_by_number(watched):
   def weak(teacher, views, key, step):

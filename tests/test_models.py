@@ -372,6 +372,8 @@ def test_unknown_settings_are_refused():
     nnunet.Model(2, widths=()).init(jax.random.key(0), x)
   with pytest.raises(UserError, match='output_stride=4 is not 8, 16 or 32'):
     deeplabv3plus.Model(2, output_stride=4).init(jax.random.key(0), x)
+  with pytest.raises(UserError, match='3 numbers for 2 levels'):
+    unet.Model(2, widths=(4, 8), dropout=(0.1, 0.2, 0.3)).init(jax.random.key(0), x)
   with pytest.raises(UserError, match="norm='layer' is not one of batch"):
     unet.Model(2, widths=(4, 8), norm='layer').init(jax.random.key(0), x)
 
@@ -396,6 +398,20 @@ def test_unet(space, norm):
   assert logits.shape == (2, *space, 3)
   assert logits.dtype == jnp.float32
   assert jnp.isfinite(logits).all()
+
+
+def test_dropout_by_level_acts_in_the_levels_that_have_some():
+  x = random(2, 8, 8, 2)
+  variables = unet.Model(3, widths=(4, 6), norm='group').init(jax.random.key(0), x)
+
+  def logits(dropout, key):
+    model = unet.Model(3, widths=(4, 6), norm='group', dropout=dropout)
+    return model.apply(variables, x, train=True, rngs={'dropout': jax.random.key(key)})
+
+  np.testing.assert_array_equal(logits((0.0, 0.0), 0), logits(0.0, 0))
+  for dropout in ((0.5, 0.0), (0.0, 0.5)):
+    assert (logits(dropout, 0) != logits((0.0, 0.0), 0)).any()
+    assert (logits(dropout, 0) != logits(dropout, 1)).any()
 
 
 @pytest.mark.parametrize(

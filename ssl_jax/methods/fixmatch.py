@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from ssl_jax import losses
+from ssl_jax import confidence, losses
 from ssl_jax.types import Key, LossTransform, Metrics, Outputs, Step, Teacher, Term, Views
 from ssl_jax.views import geometry
 
@@ -21,6 +21,7 @@ def method(
   cross_entropy: float = 1.0,
   dice: float = 0.0,
   own_statistics: bool = False,
+  class_share: float = 0.0,
 ) -> LossTransform:
   """Returns a method that learns the teacher's class wherever the teacher is confident.
 
@@ -33,6 +34,7 @@ def method(
     dice: weight of the Dice loss over confident pixels; the paper has none.
     own_statistics: whether strong views have statistics of their own in batch normalization, and
       leave those for prediction alone.
+    class_share: part of the pixels of each class that teaches at least, however unsure the teacher.
   """
 
   def ask(
@@ -43,8 +45,9 @@ def method(
     probs = teacher(weak.image)
     # Pseudo-labels, brought to the pixels of the strong view. Probabilities are not interpolated:
     # each pixel takes the class and the confidence of one teacher pixel.
+    trusted = confidence.confident_pixels(probs, weak.valid, threshold, class_share)
     target, seen = geometry.warp(probs.argmax(-1), weak, strong)
-    confident, _ = geometry.warp(probs.max(-1) >= threshold, weak, strong)
+    confident, _ = geometry.warp(trusted, weak, strong)
     valid = seen & strong.valid
     if all_pixels:
       # What a cut-out removed from the strong view still teaches nothing: it is no padding.
@@ -53,10 +56,11 @@ def method(
       valid = jnp.ones_like(valid)
 
     def loss(logits: Outputs) -> Array:
-      return losses.confident_loss(logits, target, valid, confident, cross_entropy, dice)
+      return confidence.confident_loss(logits, target, valid, confident, cross_entropy, dice)
 
-    # To be logged: at 0 nothing is learned from the unlabeled images, at 1 nothing is filtered.
-    mask_rate = losses.valid_mean(confident.astype('float32'), valid)
+    # To be logged: how many pixels of the strong view teach, and of each class.
+    rates = confidence.mask_rates(probs, trusted, weak.valid)
+    rates['mask_rate'] = losses.valid_mean(confident.astype('float32'), valid)
     ramped_weight = weight * losses.ramp_up(step, ramp_up_steps)
     term = Term(
       strong.image,
@@ -66,6 +70,6 @@ def method(
       unlabeled=True,
       own_statistics=own_statistics,
     )
-    return {'unlabeled': term}, {'mask_rate': mask_rate}
+    return {'unlabeled': term}, rates
 
   return ask

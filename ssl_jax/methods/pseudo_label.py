@@ -7,17 +7,20 @@ from collections.abc import Mapping
 
 from jaxtyping import Array
 
-from ssl_jax import losses
+from ssl_jax import confidence, losses
 from ssl_jax.types import Key, LossTransform, Metrics, Outputs, Step, Teacher, Term, Views
 
 
-def method(threshold: float = 0.95, weight: float = 1.0, ramp_up_steps: int = 0) -> LossTransform:
+def method(
+  threshold: float = 0.95, weight: float = 1.0, ramp_up_steps: int = 0, class_share: float = 0.0
+) -> LossTransform:
   """Returns FixMatch without a strong view: the weak view is taught, and learned from.
 
   Args:
     threshold: smallest probability of a class that is learned.
     weight: weight of the cross-entropy, mean over all valid pixels (confident or not).
     ramp_up_steps: steps over which the weight rises; 0: it is there from the start.
+    class_share: part of the pixels of each class that teaches at least, however unsure the teacher.
   """
 
   def ask(
@@ -27,15 +30,13 @@ def method(threshold: float = 0.95, weight: float = 1.0, ramp_up_steps: int = 0)
     probs = teacher(weak.image)
     # Teacher and student see the same pixels, so nothing has to be warped.
     target = probs.argmax(-1)
-    confident = probs.max(-1) >= threshold
+    confident = confidence.confident_pixels(probs, weak.valid, threshold, class_share)
 
     def loss(logits: Outputs) -> Array:
       return losses.cross_entropy(logits, target, weak.valid, weight=confident)
 
-    # The fraction of pixels that teach, to be logged.
-    mask_rate = losses.valid_mean(confident.astype('float32'), weak.valid)
     ramped_weight = weight * losses.ramp_up(step, ramp_up_steps)
     term = Term(weak.image, loss, ramped_weight, view='weak', unlabeled=True)
-    return {'unlabeled': term}, {'mask_rate': mask_rate}
+    return {'unlabeled': term}, confidence.mask_rates(probs, confident, weak.valid)
 
   return ask

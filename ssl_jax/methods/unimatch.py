@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from jaxtyping import Array
 
-from ssl_jax import losses
+from ssl_jax import confidence, losses
 from ssl_jax.types import Key, LossTransform, Metrics, Outputs, Step, Teacher, Term, Views
 from ssl_jax.views import geometry
 
@@ -20,6 +20,7 @@ def method(
   cross_entropy: float = 1.0,
   dice: float = 0.0,
   own_statistics: bool = False,
+  class_share: float = 0.0,
 ) -> LossTransform:
   """Returns a method that learns the teacher's confident classes in three ways.
 
@@ -35,6 +36,7 @@ def method(
     dice: weight of the Dice loss in each; the paper has it alone for medical images.
     own_statistics: whether strong views have statistics of their own in batch normalization, and
       leave those for prediction alone.
+    class_share: part of the pixels of each class that teaches at least, however unsure the teacher.
   """
 
   def ask(
@@ -43,7 +45,7 @@ def method(
     weak = views['weak']
     probs = teacher(weak.image)
     # Warped later as classes and flags, which are not interpolated.
-    confident = probs.max(-1) >= threshold
+    confident = confidence.confident_pixels(probs, weak.valid, threshold, class_share)
     target = probs.argmax(-1)
     ramped_weight = weight * losses.ramp_up(step, ramp_up_steps)
 
@@ -55,7 +57,7 @@ def method(
       valid = seen & view.valid
 
       def loss(logits: Outputs) -> Array:
-        return losses.confident_loss(
+        return confidence.confident_loss(
           logits, warped_target, valid, warped_confident, cross_entropy, dice
         )
 
@@ -76,6 +78,6 @@ def method(
       # The weak view again, perturbed only inside the network.
       'features': term('weak', 0.5, feature_dropout),
     }
-    return terms, {'mask_rate': losses.valid_mean(confident.astype('float32'), weak.valid)}
+    return terms, confidence.mask_rates(probs, confident, weak.valid)
 
   return ask

@@ -29,14 +29,15 @@ class Model(nn.Module):
   Each of `widths` is a level, half as large as the one before; convolutions are padded so that the
   output has the size of the input. `norm='none'` is the network as first published (31,030,658
   parameters for one channel and two classes; 31,037,763 for three and three with `norm='batch'`).
-  `dropout` acts at the end of the contracting path, as published.
+  `dropout` acts at the end of the contracting path, as published; one number for each level acts
+  between the two convolutions of that level on this path.
   """
 
   num_classes: int
   widths: Sequence[int] = (64, 128, 256, 512, 1024)
   norm: str = 'batch'
   dtype: Any = jnp.float32
-  dropout: float = 0.0
+  dropout: float | Sequence[float] = 0.0
 
   def size_multiple(self) -> int:
     """Returns what the sides of images are multiples of inside the network."""
@@ -53,28 +54,41 @@ class Model(nn.Module):
     """Returns the logits of a batch; `feature_dropout` is explained in layers.DropChannels.
 
     Raises:
-      UserError: if `widths` is empty, or `norm` unknown.
+      UserError: if `widths` is empty, `norm` unknown, or `dropout` has another number of levels.
     """
     if not self.widths:
       raise UserError('model.widths is empty; give one width for each level.')
+    levels = len(self.widths)
+    at_end = 0.0
+    within: Sequence[float] = (0.0,) * levels
+    if isinstance(self.dropout, float | int):
+      at_end = self.dropout
+    else:
+      within = self.dropout
+    if len(within) != levels:
+      raise UserError(
+        f'model.dropout={tuple(within)} has {len(within)} numbers for {levels} levels; give one '
+        f'for each of model.widths, or a single number.'
+      )
     dtype = jnp.dtype(self.dtype)
 
-    def block(x: Array, width: int, name: str) -> Array:
-      for i in (1, 2):
-        x = ConvNormAct(width, norm=self.norm, dtype=dtype, name=f'{name}_{i}')(x, train)
-      return x
+    def block(x: Array, width: int, name: str, dropout: float = 0.0) -> Array:
+      x = ConvNormAct(width, norm=self.norm, dtype=dtype, name=f'{name}_1')(x, train)
+      if dropout:
+        x = nn.Dropout(dropout, deterministic=not train, name=f'{name}_dropout')(x)
+      return ConvNormAct(width, norm=self.norm, dtype=dtype, name=f'{name}_2')(x, train)
 
     space = x.shape[1:-1]
     # Cut off again at the end.
     x = pad_to_multiple(x, self.size_multiple())
     skips = []
     for level, width in enumerate(self.widths[:-1]):
-      x = block(x, width, f'down{level}')
+      x = block(x, width, f'down{level}', within[level])
       # Kept for the decoder before the pooling takes its details away.
       skips.append(x)
       x = max_pool2(x)
-    x = block(x, self.widths[-1], 'bottom')
-    x = nn.Dropout(self.dropout, deterministic=not train)(x)
+    x = block(x, self.widths[-1], 'bottom', within[-1])
+    x = nn.Dropout(at_end, deterministic=not train)(x)
 
     # Between encoder and decoder, in the lowest features and in every skip.
     x, *skips = (DropChannels()(features, feature_dropout) for features in (x, *skips))

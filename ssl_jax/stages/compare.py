@@ -155,6 +155,7 @@ def stage(
   # A collapsed seed lowers the mean for a reason of its own, which the verdict must tell.
   for trained in trained_stages(run / of):
     text += ''.join(f' {sentence}' for sentence in _collapsed_seeds(trained))
+  text += _starved(run / of, run / against)
   # Nobody should take a number from generated images for a result on real cells.
   if splits.synthetic:
     text += ' These are synthetic images.'
@@ -265,6 +266,25 @@ def _collapsed_seeds(stage: Path) -> list[str]:
     if faults := collapse.collapse_at_end(read_log(folder), shares):
       sentences.append(f'{stage.name} collapsed with seed {seed}: {"; ".join(faults)}.')
   return sentences
+
+
+def _starved(ours: Path, control: Path) -> str:
+  """A sentence where unlabeled images kept the network from fitting its labels; else nothing."""
+  ends = []
+  for stage in (ours, control):
+    # A `score` stage of several networks has no log of its own.
+    logs = [read_log(folder) for folder in run_folder.seed_folders(stage)]
+    losses = [collapse.supervised_loss_at_end(log) for log in logs]
+    known = [loss for loss in losses if loss is not None]
+    if not known:
+      return ''
+    ends.append(sum(known) / len(known))
+  if ends[0] < collapse.STARVED * ends[1]:
+    return ''
+  return (
+    f' {ours.name} fits its labels worse (supervised loss {ends[0]:.2f} at the end, {control.name} '
+    f'{ends[1]:.2f}): train longer, begin with labels_first, or lower the weight of its method.'
+  )
 
 
 def _repetitions(stage: Path) -> list[Repetition]:

@@ -5,7 +5,7 @@ that have no teacher, the student's own.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -13,7 +13,8 @@ from jaxtyping import Array, Float
 from ssl_jax.types import Metrics
 
 CLASS_FRACTION, ENTROPY, MASK_RATE = 'targets/', 'targets/entropy', '/mask_rate'
-"""Metrics that are watched: 'targets/<class>', 'targets/entropy' and '<method>/mask_rate'."""
+"""Metrics that are watched: 'targets/<class>', 'targets/entropy', '<method>/mask_rate' and
+'<method>/mask_rate/<class>'."""
 
 MIN_CLASS_FRACTION = 0.1
 """A class is lost if the targets hold less than this part of its fraction among the labels."""
@@ -24,8 +25,17 @@ MIN_MARGINAL_ENTROPY = 0.1
 MIN_MASK_RATE = 0.01
 """A method whose confident pixels are fewer learns nothing."""
 
+SUPERVISED = 'loss/supervised/'
+"""The losses on labels, one for each view of them."""
+
+STARVED = 1.5
+"""A method has kept the network from its labels if their loss is so many times the control's."""
+
 SETTLED = 0.2
-"""The part of the steps after which a collapse is reported; the last such part judges the end."""
+"""The part of the steps after which a collapse is watched for; the last such part judges the end.
+
+It is reported once it has lasted so long again: a network that is still unsure recovers.
+"""
 
 
 def target_metrics(targets: Sequence[Float[Array, 'b *space k']]) -> Metrics:
@@ -41,13 +51,18 @@ def target_metrics(targets: Sequence[Float[Array, 'b *space k']]) -> Metrics:
   return metrics | {ENTROPY: -negative / math.log(max(flat.shape[-1], 2))}
 
 
-def metric_names(classes: Sequence[str]) -> dict[str, str]:
+def metric_names(classes: Sequence[str], methods: Iterable[str] = ()) -> dict[str, str]:
   """Returns what the metrics of numbered classes are called in the log, where classes have names.
+
+  They are those of the targets, and the confident pixels that methods count by class.
 
   Names are given outside of the compiled program: JAX writes them into it and sorts its results by
   them, so that other names would make another program.
   """
-  return {f'{CLASS_FRACTION}{i}': f'{CLASS_FRACTION}{name}' for i, name in enumerate(classes)}
+  prefixes = [CLASS_FRACTION, *(f'{method}{MASK_RATE}/' for method in methods)]
+  return {
+    f'{prefix}{i}': f'{prefix}{name}' for prefix in prefixes for i, name in enumerate(classes)
+  }
 
 
 def find_collapse(
@@ -83,22 +98,45 @@ def find_collapse(
           f'its targets hold {fraction:.1%} {name}, the labels {label_fractions[name]:.1%}'
         )
   for name, rate in figures.items():
-    if name.endswith(MASK_RATE) and rate < MIN_MASK_RATE:
-      problems.append(f'{name.removesuffix(MASK_RATE)} is confident in {rate:.1%} of the pixels')
+    method, watched, class_name = name.partition(MASK_RATE)
+    if not watched or rate >= MIN_MASK_RATE:
+      continue
+    class_name = class_name.removeprefix('/')
+    if not class_name:
+      problems.append(f'{method} is confident in {rate:.1%} of the pixels')
+    # The total hides a class that nobody vouches for; one without labels is expected nowhere.
+    elif label_fractions and label_fractions.get(class_name, 0) > 0:
+      problems.append(f'{method} is confident in {rate:.1%} of what it takes for {class_name}')
   return problems
+
+
+def _last_part(log: Sequence[Mapping]) -> list[Mapping]:
+  """The lines of the last part of a training; none where there was none."""
+  # Lines without a loss are evaluations.
+  training = [line for line in log if 'loss' in line]
+  if not training:
+    return []
+  start = (1 - SETTLED) * training[-1]['step']
+  return [line for line in training if line['step'] > start]
+
+
+def supervised_loss_at_end(log: Sequence[Mapping]) -> float | None:
+  """Returns the mean supervised loss in the last part of a run; None where it has none."""
+  last = _last_part(log)
+  names = [name for name in (last[-1] if last else ()) if name.startswith(SUPERVISED)]
+  if not names:
+    return None
+  return sum(line[name] for line in last for name in names) / len(last)
 
 
 def collapse_at_end(
   log: Sequence[Mapping], label_fractions: Mapping[str, float] | None
 ) -> list[str]:
   """Returns what is wrong in the last part of a run, given the lines of its metrics.jsonl."""
-  # Lines without a loss are evaluations.
-  training = [line for line in log if 'loss' in line]
-  if not training:
+  last = _last_part(log)
+  if not last:
     return []
-  start = (1 - SETTLED) * training[-1]['step']
-  last = [line for line in training if line['step'] > start]
   # Single windows of steps fluctuate; only their mean over the last part is judged.
-  watched = [n for n in last[-1] if n.startswith(CLASS_FRACTION) or n.endswith(MASK_RATE)]
+  watched = [name for name in last[-1] if name.startswith(CLASS_FRACTION) or MASK_RATE in name]
   means = {name: sum(line[name] for line in last) / len(last) for name in watched}
   return find_collapse(means, label_fractions)

@@ -73,6 +73,7 @@ def make_learner(
   teacher: str = 'student',
   ema_decay: float = 0.0,
   ema_batch_stats: bool = True,
+  labels_first: int = 0,
   normalization: Normalization = AS_IS,
   heads: Mapping[str, int] | None = None,
   predicts: str | None = 'class',
@@ -90,6 +91,8 @@ def make_learner(
     ema_decay: decay of that moving average; 0 keeps none.
     ema_batch_stats: whether batch statistics are averaged with the parameters; otherwise the
       average has the student's.
+    labels_first: first steps in which terms of unlabeled images weigh nothing; methods count their
+      steps from then on.
     normalization: what images in [0, 1] are standardized by for the network.
     heads: name -> channels, for a network whose last channels are shared out among several heads.
     predicts: the head that `predict` returns; None returns all, as a dict.
@@ -141,13 +144,21 @@ def make_learner(
         targets.append(probs)
       return probs
 
+    since = state.step
+    if labels_first:
+      since = jnp.maximum(state.step - labels_first, 0)
     terms: dict[str, Term] = {}
     metrics: dict[str, jax.Array] = {}
     for name, method in methods.items():
       # Nothing is trained yet: a method only says which images to show, and their loss.
-      terms_of_method, figures_of_method = method(teach, views, method_key, state.step)
+      terms_of_method, figures_of_method = method(teach, views, method_key, since)
       terms |= {f'{name}/{term}': value for term, value in terms_of_method.items()}
       metrics |= {f'{name}/{figure}': value for figure, value in figures_of_method.items()}
+    if labels_first:
+      started = (state.step >= labels_first).astype(jnp.float32)
+      for name, term in terms.items():
+        if term.unlabeled:
+          terms[name] = term._replace(weight=started * term.weight)
 
     def loss_fn(params: Variables) -> tuple[jax.Array, tuple[Variables, Metrics]]:
       outputs, batch_stats = forward(params, state, terms, dropout_key)
@@ -236,7 +247,7 @@ def make_learner(
     parts = parallel.separate(_by_head(joined, heads), [len(x) for x in images])
     return dict(zip(passes, parts, strict=True)), batch_stats
 
-  names = collapse.metric_names(classes)
+  names = collapse.metric_names(classes, methods)
   return Learner(init, update, predict, size_multiple(network), normalization, names)
 
 

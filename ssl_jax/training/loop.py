@@ -88,8 +88,8 @@ def train(
     loop: how long to train, and how often to evaluate, save and log.
     label: what the training is called on the screen.
     best: figures of which the checkpoint with the best is kept.
-    alarm: says what is wrong with the figures of a window of steps; told once a seed, when
-      training should have settled.
+    alarm: says what is wrong with the figures of a window of steps; told once a seed, when it
+      has lasted.
     stop: asked after each step whether to save and stop.
 
   Returns:
@@ -208,8 +208,9 @@ class _Training:
     self.untimed = 0
     self.began = time.perf_counter()
     self.compiled = False
-    # Seeds whose collapse has been reported.
+    # Seeds whose collapse has been reported, and the steps since which others look collapsed.
     self.told: set[SeedRun] = set()
+    self.collapsed_since: dict[SeedRun, int] = {}
 
   def do_steps(self, update: Callable, arguments: tuple, last: int) -> None:
     """Does the steps of a call, up to `last`; the first call waits, because it is compiled."""
@@ -259,15 +260,20 @@ class _Training:
     self.began = time.perf_counter()
 
   def _tell_collapse(self, seed: SeedRun, figures: Mapping[str, float], step: int) -> None:
-    """Says once of a seed that it looks collapsed, when training should have settled."""
+    """Says once of a seed that it looks collapsed, when it has done so for long."""
     # Early on every network predicts nonsense.
     if step <= collapse.SETTLED * self.loop.steps or seed in self.told:
       return
-    if faults := self.alarm(seed.number, figures):
+    faults = self.alarm(seed.number, figures)
+    if not faults:
+      self.collapsed_since.pop(seed, None)
+      return
+    since = self.collapsed_since.setdefault(seed, step)
+    if step - since >= collapse.SETTLED * self.loop.steps:
       self.told.add(seed)
       reasons = '; '.join(faults)
       self.progress.write(
-        f'{self.label}, seed {seed.number}: looks collapsed at step {step}: {reasons}.'
+        f'{self.label}, seed {seed.number}: looks collapsed since step {since}: {reasons}.'
       )
 
   def evaluate_and_save(self, scoring: bool, all_splits: bool, saving: bool, best: bool) -> None:

@@ -74,6 +74,15 @@ def _rotation(angle: Float[Array, ' b'], size: Sequence[int]) -> Affine:
   return _about_centre(plane, size)
 
 
+def _quarter_turn(quarters: Int[Array, ' b'], size: Sequence[int]) -> Affine:
+  """Turns the plane of the last two axes by whole quarters about the centre of the view."""
+  # Exact, where the cosine of a right angle would be 6e-17.
+  cos = jnp.array([1.0, 0.0, -1.0, 0.0])[quarters]
+  sin = jnp.array([0.0, 1.0, 0.0, -1.0])[quarters]
+  plane = jnp.stack([jnp.stack([cos, -sin], -1), jnp.stack([sin, cos], -1)], -2)
+  return _about_centre(plane, size)
+
+
 def _shearing(slope: Float[Array, 'b 2'], size: Sequence[int]) -> Affine:
   """Slants rows by the first slope, then columns by the second, about the centre of the view."""
   row, column = slope[:, 0], slope[:, 1]
@@ -107,13 +116,14 @@ def random_affine(
   translate: Number = 0.0,
   flip: Number = 0.0,
   flip_vertical: Number = 0.0,
+  quarter_turns: Number = 0.0,
 ) -> Affine:
   """Draws, for each example, the map from a view's index to the index of its image.
 
   The image is resized and lies at the top-left of a canvas of at least `size`. A crop of `size` at
   a uniform offset is flipped and then, in the plane of the last two axes and about the centre of
-  the crop, rotated, sheared and moved. Rotating the crop rather than the image lets real pixels
-  fill its corners.
+  the crop, turned, rotated, sheared and moved. Rotating the crop rather than the image lets real
+  pixels fill its corners.
 
   Reducing reads single points (no low-pass filter): images much larger than `resize_long_side`
   should be reduced once by the loader.
@@ -130,6 +140,8 @@ def random_affine(
     translate: largest shift as a fraction of each side, in both directions.
     flip: probability of a flip from left to right.
     flip_vertical: probability of a flip from top to bottom.
+    quarter_turns: probability of a turn by 0, 1, 2 or 3 quarters, each as likely. Pixels stay whole
+      in a square view; in another, padding fills what the turned image does not reach.
   """
   b, n = extent.shape
   size_f = jnp.asarray(size, jnp.float32)
@@ -156,6 +168,12 @@ def random_affine(
     flags = flags.at[:, -2].set(jax.random.bernoulli(key_vertical, flip_vertical, (b,)))
     # The map goes from the view to the image, so the view's index is mirrored first.
     geometry = compose(geometry, _flip(flags, size))
+  if quarter_turns:
+    # Folded in, so that the other draws stay as they are without it.
+    key_turned, key_quarters = jax.random.split(jax.random.fold_in(key, 7))
+    turned = jax.random.bernoulli(key_turned, quarter_turns, (b,))
+    quarters = jnp.where(turned, jax.random.randint(key_quarters, (b,), 0, 4), 0)
+    geometry = compose(geometry, _quarter_turn(quarters, size))
   if rotate:
     angle = jnp.deg2rad(jax.random.uniform(key_rotate, (b,), minval=-rotate, maxval=rotate))
     if rotate_p < 1:

@@ -92,6 +92,7 @@ GEOMETRIC = {
   'translate': _number(0, 1, 'a fraction of the view in [0, 1]'),
   'flip': _PROBABILITY,
   'flip_vertical': _PROBABILITY,
+  'quarter_turns': _PROBABILITY,
 }
 """Fields that move pixels; the arguments of affine.random_affine."""
 
