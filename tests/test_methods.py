@@ -309,6 +309,57 @@ def test_mixmatch_by_hand():
   assert made['unlabeled'].weight == pytest.approx(75 / 4)
 
 
+def test_bcp_by_hand():
+  """Two images of 6 x 6 pixels; boxes of 4 x 4, wherever they are."""
+  space = (6, 6)
+  rng = np.random.default_rng(0)
+  images = rng.random((2, 2, *space, 1)).astype(np.float32)
+  label = rng.integers(0, 2, (2, *space))
+  label[0, 0, 0] = IGNORE
+  valid = jnp.ones((2, *space), bool).at[1, 5, 5].set(False)
+  affine = jnp.tile(jnp.eye(2, 3), (2, 1, 1))
+  views = {
+    'labeled': View(jnp.asarray(images[0]), jnp.ones_like(valid), affine, jnp.asarray(label)),
+    'weak': View(jnp.asarray(images[1]), valid, affine),
+  }
+  guess = jnp.tile(jnp.arange(6) < 3, (2, 6, 1)).astype(int)
+  logits = jnp.asarray(rng.normal(size=(2, *space, 2)).astype(np.float32))
+
+  def ask(step, **kwargs):
+    method = registry.build('methods', 'bcp', dict(dice=0.0, unlabeled_weight=0.25) | kwargs)
+    return method(lambda shown: jax.nn.one_hot(guess, 2), views, KEY, step)[0]
+
+  terms = ask(0)
+  of_label = np.asarray(terms['inside'].images == images[0])[..., 0]
+  assert (of_label.sum((1, 2)) == 16).all()
+  np.testing.assert_array_equal(np.asarray(terms['outside'].images == images[0])[..., 0], ~of_label)
+  surprise = -np.log(np.asarray(jax.nn.softmax(logits)))
+
+  def mean(ids, counted):
+    ids = np.where(counted, ids, 0)
+    return np.take_along_axis(surprise, ids[..., None], -1)[..., 0][counted].mean()
+
+  for name, shown in (('inside', of_label), ('outside', ~of_label)):
+    expected = mean(label, shown & (label != IGNORE))
+    expected += 0.25 * mean(np.asarray(guess), ~shown & np.asarray(valid))
+    assert terms[name].loss(logits) == pytest.approx(float(expected), rel=1e-5)
+  # In pre-training the other image is the other labeled one, with its label and the same weight.
+  early = ask(0, pretraining_steps=1)['inside']
+  np.testing.assert_array_equal(
+    early.images, np.where(of_label[..., None], images[0], images[0][::-1])
+  )
+  other = label[::-1]
+  expected = mean(label, of_label & (label != IGNORE)) + mean(other, ~of_label & (other != IGNORE))
+  assert early.loss(logits) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_bcp_pastes_one_to_one():
+  views = _views()
+  views['weak'] = jax.tree.map(lambda x: x[:1], views['weak'])
+  with pytest.raises(UserError, match='one to one'):
+    _ask('bcp', views)
+
+
 OF_MASKS = [
   n
   for n in registry.known('methods')
@@ -361,7 +412,7 @@ def test_controls_have_the_weights_of_their_methods():
   assert hydramix == {'supervised': {'weight': 0.6}, 'centroids': {'weight': 0.4}}
 
 
-@pytest.mark.parametrize('name', ['supervised', 'cps', 'mixmatch'])
+@pytest.mark.parametrize('name', ['supervised', 'cps', 'mixmatch', 'bcp'])
 def test_labels_of_a_view_without_labels_are_refused(name):
   views = _views() | {'weak2': _view(value=0.2)}
   views['labeled'] = views['weak']
