@@ -7,7 +7,7 @@ from conftest import write_sections
 from PIL import Image
 
 from ssl_jax.data import dataset_stats
-from ssl_jax.datasets import bbbc039, ctc, dsb2018, em_vnc, microscopy
+from ssl_jax.datasets import bbbc039, ctc, dsb2018, em_isbi2012, em_vnc, microscopy
 from ssl_jax.errors import UserError
 from ssl_jax.types import IGNORE
 
@@ -202,6 +202,36 @@ def test_published_labels_are_read_as_classes(tmp_path):
   Image.fromarray(values + 1).save(tmp_path / 'b.png')
   with pytest.raises(UserError, match='holds 1, which is no label'):
     em_vnc.read_mask(tmp_path / 'b.png')
+
+
+def test_membranes_of_isbi_2012(tmp_path):
+  """Sections by depth; masks as indices, or as published, where membranes are 0."""
+  folder = tmp_path / 'em_isbi2012'
+  rng = np.random.default_rng(0)
+  for kind in ('images', 'masks', 'unlabeled'):
+    (folder / kind).mkdir(parents=True)
+  for number in range(7):
+    image = rng.integers(0, 256, (16, 16), np.uint8)
+    Image.fromarray(image).save(
+      folder / ('images' if number < 6 else 'unlabeled') / f'{number}.png'
+    )
+    if number < 6:
+      membrane = (np.arange(256).reshape(16, 16) < 32).astype(np.uint8)
+      Image.fromarray(membrane).save(folder / 'masks' / f'{number}.png')
+  found = em_isbi2012.load(root=tmp_path, labeled=2)
+  assert [found.test[i]['name'] for i in range(len(found.test))] == ['4', '5']
+  assert len(found.labeled) == 2
+  assert len(found.unlabeled) == 3  # two without their masks, and one that has none
+  assert found.labeled[0]['label'].mean() == 32 / 256
+  published = np.array([[255, 0], [0, 255]], np.uint8)
+  Image.fromarray(published).save(tmp_path / 'a.png')
+  np.testing.assert_array_equal(em_isbi2012.read_mask(tmp_path / 'a.png'), [[0, 1], [1, 0]])
+  Image.fromarray(np.array([[7, 0]], np.uint8)).save(tmp_path / 'c.png')
+  with pytest.raises(UserError, match='holds 7, which is no label'):
+    em_isbi2012.read_mask(tmp_path / 'c.png')
+  (folder / 'masks' / '3.png').unlink()
+  with pytest.raises(UserError, match='has no mask of 3'):
+    em_isbi2012.load(root=tmp_path)
 
 
 @pytest.mark.parametrize(

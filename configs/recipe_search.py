@@ -1,0 +1,126 @@
+"""Which way to use unlabeled images is the default: a search over development sets.
+
+Data: folders bbbc039, dsb2018, em_isbi2012 and wbc in --config.data.root.
+Run:  python main.py --config=configs/recipe_search.py:1 --config.data.root=FOLDER
+      python -m ssl_jax.table runs/recipe_search_1 --ledger results/recipe_search.jsonl
+      python benchmarks/halving.py results/recipe_search.jsonl
+Time: two to six minutes a training on two cores; round 1 has 48.
+Score: not run yet.
+
+Successive halving (Jamieson & Talwalkar 2016): a round trains all candidates that are left, on
+draws of labels of its own, and the better half goes on with twice the draws. Better is the mean
+over the sets of the difference to the control. None of these draws is reported as a result.
+"""
+
+from ssl_jax import settings
+
+GREY = dict(percentiles=(0.1, 99.9))
+SETS = {  # name: fields of the data
+  'bbbc039': dict(name='bbbc039', labeled=2, **GREY),
+  'zheng1': dict(name='wbc', set='zheng1', labeled=5),
+  'em_isbi2012': dict(name='em_isbi2012', labeled=2, **GREY),
+  'dsb2018': dict(name='dsb2018', labeled=5),
+}
+STEPS = 400
+LABELS_FIRST = STEPS // 4
+
+WEAK = dict(scale=(0.8, 1.25), rotate=180.0, flip=0.5)
+LITTLE = dict(p=0.5, brightness=0.2, contrast=0.2)
+STRONG = dict(
+  source='weak',
+  jitter=dict(p=0.8, brightness=0.5, contrast=0.5),
+  blur=dict(p=0.5, sigma=(0.1, 2.0)),
+)
+CUTMIX = dict(**STRONG, cutmix=dict(p=0.5, area=(0.02, 0.4)))
+ONE = {'views.strong': CUTMIX}
+TWO = {'views.strong': CUTMIX, 'views.strong2': CUTMIX}
+LATE = {'labels_first': LABELS_FIRST}
+
+CANDIDATES = {  # name: fields that it changes
+  'fixmatch': {'methods.fixmatch': dict(ramp_up_steps=LABELS_FIRST), **ONE},
+  'fixmatch-dice': {'methods.fixmatch': dict(dice=1.0), **ONE, **LATE},
+  'fixmatch-share': {'methods.fixmatch': dict(dice=1.0, class_share=0.5), **ONE, **LATE},
+  'fixmatch-80': {'methods.fixmatch': dict(threshold=0.8), **ONE, **LATE},
+  'mean-teacher-1': {
+    'methods.mean_teacher': dict(weight=1.0, ramp_up_steps=STEPS),
+    'views.strong': STRONG,
+  },
+  'mean-teacher-10': {
+    'methods.mean_teacher': dict(weight=10.0, ramp_up_steps=STEPS),
+    'views.strong': STRONG,
+  },
+  'mean-teacher-cutmix': {'methods.mean_teacher': dict(weight=3.0), **ONE, **LATE},
+  'unimatch': {'methods.unimatch': dict(dice=1.0), **TWO, **LATE},
+  'uda': {'methods.uda': dict(temperature=0.5, threshold=0.8), **ONE, **LATE},
+  'pseudo-label': {'methods.pseudo_label': dict(class_share=0.5), **LATE},
+  'bcp': {
+    'methods': dict(bcp=dict(weight=0.5, pretraining_steps=STEPS // 3)),
+  },
+}
+
+ROUNDS = {
+  '1': (tuple(CANDIDATES), (10,)),
+  # To be filled in with what benchmarks/halving.py names after the round before.
+  '2': ((), (11, 12)),
+  '3': ((), (13, 14, 15, 16)),
+}
+"""By number of the round: its candidates, and its draws of labels. Reported draws are below 10."""
+
+
+def get_config(number='1'):
+  """The page of a round; any field can be set from the shell."""
+  config = settings.defaults()
+
+  # Data: each stage sets the data set, and its draw.
+  config.data = dict(name='bbbc039')
+  config.batch = dict(labeled=4, unlabeled=4)
+  config.crop_size = (128, 128)
+
+  # Views and methods that all stages have; each candidate adds its own.
+  config.views = dict(
+    labeled=dict(source='labeled', jitter=LITTLE, **WEAK),
+    weak=dict(source='unlabeled', jitter=LITTLE, **WEAK),
+  )
+  config.methods = dict(supervised=dict(weight=1.0, dice=1.0))
+  config.teacher = 'ema'
+  # An average over the last 30 or so updates.
+  config.ema_decay = 0.97
+
+  # Networks and optimizer, as in imagenet_weights.py.
+  config.model = dict(name='unet_efficientnet', pretrained='imagenet', fixed=4)
+  config.optimizer.update(lr=3e-4, clip=1.0, head_lr_multiplier=10.0)
+  config.schedule.update(name='cosine', warmup=20)
+  config.num_seeds = 1
+  config.steps = STEPS
+  config.eval_every = STEPS
+  config.log_every = 20
+
+  # Stages and table: draw by draw and set by set, so that a run that is stopped has whole rows.
+  candidates, repetitions = ROUNDS[number]
+  stages = []
+  for repetition in repetitions:
+    for name, data in SETS.items():
+      drawn = {f'data.{key}': value for key, value in data.items()}
+      drawn |= {'data.seed': repetition, 'seed': repetition}
+      # The control of the first candidate is that of all: no unlabeled image is left in it.
+      first = f'{name}-fixmatch-{repetition}'
+      stages.append({'name': f'{name}-control-{repetition}', 'control_of': first})
+      for candidate in dict.fromkeys(('fixmatch', *candidates)):
+        stages.append(
+          {'name': f'{name}-{candidate}-{repetition}', **CANDIDATES[candidate], **drawn}
+        )
+  cells = []
+  for row in ('control', *candidates):
+    for name in SETS:
+      cells.append(
+        dict(
+          table=f'Round {number}',
+          row=row,
+          column=name,
+          stage=tuple(f'{name}-{row}-{repetition}' for repetition in repetitions),
+          control=tuple(f'{name}-control-{repetition}' for repetition in repetitions),
+        )
+      )
+  config.stages = tuple(stages)
+  config.table = tuple(cells)
+  return settings.complete(config)
