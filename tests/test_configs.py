@@ -261,6 +261,7 @@ PARAMETERS = {
   'hippocampus': 353_707,
   'hydramix_crchisto': 5_468_871,
   'imagenet_weights': 762_850,
+  'recipe_search': 762_850,
   'iic_microscopy': 31_031_308,
   'methods_microscopy': 1_035_794,
   'formula_choices': 121_186,
@@ -433,7 +434,9 @@ IN_STAGES = {
 def _shrink(config, folder, stages):
   """Makes a page tiny, with data in a folder, and leaves the stages of these patterns."""
   tiny = TINY.get(config.data.name, PIXELS)
-  small = {'num_seeds': 1, 'steps': 2, 'eval_every': 2, 'checkpoint_every': 2, 'data.size': 15}
+  small = {'num_seeds': 1, 'steps': 2, 'eval_every': 2, 'checkpoint_every': 2}
+  # The side of a patch; of slices it is the size to which they are brought.
+  small |= {'data.size': 15} if tiny is PATCHES else {}
   small |= {'data.jitter': 3, 'data.min_distance': 8.0, 'schedule.warmup': 0}
   small |= {f'batch.{stream}': 2 for stream in config.batch}
   small |= {'gan.generator': (8, 8), 'gan.discriminator': (4, 8), 'gan.latent': 4}
@@ -490,6 +493,7 @@ RUNS = [  # page, stages, whether it is slow
   ('hippocampus', '*', True),
   ('acdc', '*-3*', True),
   ('imagenet_weights', 'u373-3-*-0', True),
+  ('recipe_search', 'bbbc039-control-10,bbbc039-fixmatch-share-10,bbbc039-bcp-10', True),
   ('flare22', '*', True),
   ('hydramix_crchisto', '50-*', True),
   ('methods_microscopy', 'bbbc039-*', True),

@@ -222,7 +222,13 @@ def _page(folder):
   config = runpy.run_path(str(ROOT / 'configs' / 'acdc.py'))['get_config']()
   config.unlock()
   small = {'data.root': str(folder), 'data.cache': str(folder / 'cache'), 'data.size': (24, 24)}
-  small |= {'crop_size': (16, 16), 'steps': 60, 'eval_every': 60, 'num_seeds': 1, 'ema_decay': 0.8}
+  small |= {
+    'crop_size': (16, 16),
+    'steps': 120,
+    'eval_every': 120,
+    'num_seeds': 1,
+    'ema_decay': 0.8,
+  }
   small |= {'batch.labeled': 4, 'batch.unlabeled': 4, 'optimizer.lr': 0.05, 'data.labeled': 3}
   config.update_from_flattened_dict(small)
   config.model = ConfigDict(dict(name='unet', widths=(6, 12)))
