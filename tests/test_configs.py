@@ -493,7 +493,7 @@ RUNS = [  # page, stages, whether it is slow
   ('hippocampus', '*', True),
   ('acdc', '*-3*', True),
   ('imagenet_weights', 'u373-3-*-0', True),
-  ('recipe_search', 'bbbc039-control-10,bbbc039-fixmatch-share-10,bbbc039-bcp-10', True),
+  ('recipe_search', 'bbbc039-control-10,bbbc039-fixmatch-10,bbbc039-bcp-10', True),
   ('flare22', '*', True),
   ('hydramix_crchisto', '50-*', True),
   ('methods_microscopy', 'bbbc039-*', True),
