@@ -132,7 +132,7 @@ def _take(stored: Stored, plan: Mapping[str, jax.Array], canvas: Sequence[int]) 
   return batch
 
 
-@functools.cache
+@functools.lru_cache(maxsize=4)
 def _jit_updates(
   update: Callable, canvases: tuple[tuple[str, tuple[int, ...]], ...], seeds: int
 ) -> Callable:
