@@ -3,10 +3,10 @@
     python benchmarks/paper_cells.py --minutes 9 --data FOLDER --runs runs/papers
     python benchmarks/paper_cells.py --list
 
-Each cell is a page, overrides, and a run folder of its own. A cell that the end of the minutes stops
-resumes from its last checkpoint with the next command, also on another machine to which the run
-folder was copied. What a finished cell scored goes to `--ledger` at once. `--pattern` chooses cells
-by name, `--steps` makes all of them short, to try the command.
+Each cell is a page, overrides, and a run folder of its own. A cell that the end of the minutes
+stops resumes from its last checkpoint with the next command, also on another machine to which the
+run folder was copied. What a finished cell scored goes to `--ledger` at once. `--pattern` chooses
+cells by name, `--steps` makes all of them short, to try the command.
 """
 
 import argparse
