@@ -1,5 +1,9 @@
 """Arrays of which a piece is read without the rest, and where pieces are drawn."""
 
+import os
+import time
+from concurrent import futures
+
 import numpy as np
 import pytest
 
@@ -31,6 +35,33 @@ def test_what_is_written_stays_on_the_disk(tmp_path):
     memmap_arrays.FOREGROUND
   }
   assert len(memmap_arrays.read_arrays(tmp_path / 'empty')[memmap_arrays.FOREGROUND]) == 0
+
+
+def test_one_thread_at_a_time_reads_the_head_of_a_file_and_once(tmp_path, monkeypatch):
+  """Python 3.11's parser, with which NumPy reads it, fails in two threads at a time."""
+  for number in range(6):
+    memmap_arrays.write_arrays(tmp_path / str(number), {'image': np.full((2, 3), number)})
+  reading, read = [], []
+  load = np.load
+
+  def slow_load(path, **kwargs):
+    reading.append(path)
+    time.sleep(0.01)
+    assert reading == [path]
+    reading.clear()
+    read.append(path)
+    return load(path, **kwargs)
+
+  monkeypatch.setattr(np, 'load', slow_load)
+  with futures.ThreadPoolExecutor(4) as threads:
+    found = list(threads.map(memmap_arrays.read_arrays, [tmp_path / str(n) for n in range(6)] * 3))
+  assert [int(arrays['image'][0, 0]) for arrays in found] == [*range(6)] * 3
+  # Again only where two asked for a file before either knew it.
+  assert len(read) < 18
+  # A file that has changed is read anew.
+  os.utime(tmp_path / '0' / 'image.npy', ns=(1, 1))
+  memmap_arrays.read_arrays(tmp_path / '0')
+  assert read[-1] == tmp_path / '0' / 'image.npy'
 
 
 def test_a_kill_leaves_nothing_and_the_first_of_two_writers_wins(tmp_path, monkeypatch):

@@ -5,11 +5,13 @@ thousand volumes take no more memory than one.
 """
 
 import bisect
+import functools
 import os
 import shutil
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from jaxtyping import Integer, UInt8
@@ -41,7 +43,36 @@ def write_arrays(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
 def read_arrays(folder: Path, exclude: Sequence[str] = ()) -> dict[str, np.ndarray]:
   """Returns the arrays of a folder by name, mapped into memory, without those in `exclude`."""
   paths = [path for path in folder.glob('*.npy') if path.stem not in exclude]
-  return {path.stem: np.load(path, mmap_mode='r') for path in paths}
+  return {path.stem: _map(path) for path in paths}
+
+
+class _Layout(NamedTuple):
+  """How an array lies in its file: the arguments of np.memmap."""
+
+  dtype: np.dtype
+  shape: tuple[int, ...]
+  order: str
+  offset: int
+
+
+def _map(path: Path) -> np.ndarray:
+  """Maps the array of a file into memory."""
+  layout = _layout(path, path.stat().st_mtime_ns)
+  return np.memmap(path, layout.dtype, 'r', layout.offset, layout.shape, layout.order)
+
+
+@functools.lru_cache(maxsize=100_000)
+def _layout(path: Path, changed: int) -> _Layout:
+  """Reads the head of a file, once for each of its times of change."""
+  # NumPy reads it with Python's own parser, which two threads of Python 3.11 cannot use at a time:
+  # now and then one gets a SystemError ("AST constructor recursion depth mismatch").
+  with _PARSING:
+    mapped = np.load(path, mmap_mode='r')
+  order = 'F' if np.isfortran(mapped) else 'C'
+  return _Layout(mapped.dtype, mapped.shape, order, mapped.offset)
+
+
+_PARSING = threading.Lock()
 
 
 def with_foreground(label: UInt8[np.ndarray, '*space']) -> dict[str, np.ndarray]:
