@@ -12,6 +12,7 @@ Frozen statistics, the fixed first layers and the data's own normalization were 
 images of Zheng 1 and BBBC039: these two are development sets, the other four are not.
 """
 
+from configs.lib import pretrained
 from ssl_jax import settings
 
 REPETITIONS = 5
@@ -40,7 +41,6 @@ def get_config():
   # Data: each stage sets the data set.
   config.data = dict(name='ctc')
   config.batch = dict(labeled=4)
-  config.crop_size = (128, 128)
   config.views = dict(
     labeled=dict(
       source='labeled',
@@ -50,18 +50,9 @@ def get_config():
       jitter=dict(p=0.5, brightness=0.2, contrast=0.2),
     ),
   )
-  config.methods = dict(supervised=dict(weight=1.0, dice=1.0))
-  config.teacher = 'ema'
-  # An average over the last 30 or so updates.
-  config.ema_decay = 0.97
 
-  # Networks and optimizer: new layers learn ten times as fast as those from ImageNet.
-  # The first layers see edges and colours, which are the same everywhere.
-  config.model = dict(name='unet_efficientnet', pretrained='imagenet', fixed=4)
-  config.optimizer.update(lr=3e-4, clip=1.0, head_lr_multiplier=10.0)
-  config.schedule.update(name='cosine', warmup=20)
-  config.num_seeds = 1
-  config.log_every = 20
+  # Networks, and what they learn with.
+  pretrained.use_pretrained_unet(config)
   networks = {
     'imagenet': {'steps': STEPS['imagenet']},
     'random': {

@@ -12,6 +12,7 @@ draws of labels of its own, and the better half goes on with twice the draws. Be
 over the sets of the difference to the control. None of these draws is reported as a result.
 """
 
+from configs.lib import pretrained
 from ssl_jax import settings
 
 GREY = dict(percentiles=(0.1, 99.9))
@@ -51,13 +52,12 @@ CANDIDATES = {  # name: fields that it changes
   'bcp': {'methods': dict(bcp=dict(weight=0.5, pretraining_steps=STEPS // 3))},
 }
 
-ROUNDS = {
-  '1': (tuple(CANDIDATES), (10,)),
-  # To be filled in with what benchmarks/halving.py names after the round before.
-  '2': ((), (11, 12)),
-  '3': ((), (13, 14, 15, 16)),
-}
-"""By number of the round: its candidates, and its draws of labels. Reported draws are below 10."""
+ROUNDS = {'1': (tuple(CANDIDATES), (10,))}
+"""By number of the round: its candidates, and its draws of labels. Reported draws are below 10.
+
+The rounds after it (draws 11 and 12, then 13 to 16) are written here with the candidates that
+benchmarks/halving.py names after the round before.
+"""
 
 
 def get_config(number='1'):
@@ -67,26 +67,17 @@ def get_config(number='1'):
   # Data: each stage sets the data set, and its draw.
   config.data = dict(name='bbbc039')
   config.batch = dict(labeled=4, unlabeled=4)
-  config.crop_size = (128, 128)
 
   # Views and methods that all stages have; each candidate adds its own.
   config.views = dict(
     labeled=dict(source='labeled', jitter=LITTLE, **WEAK),
     weak=dict(source='unlabeled', jitter=LITTLE, **WEAK),
   )
-  config.methods = dict(supervised=dict(weight=1.0, dice=1.0))
-  config.teacher = 'ema'
-  # An average over the last 30 or so updates.
-  config.ema_decay = 0.97
 
-  # Networks and optimizer, as in imagenet_weights.py.
-  config.model = dict(name='unet_efficientnet', pretrained='imagenet', fixed=4)
-  config.optimizer.update(lr=3e-4, clip=1.0, head_lr_multiplier=10.0)
-  config.schedule.update(name='cosine', warmup=20)
-  config.num_seeds = 1
+  # Network, and what it learns with.
+  pretrained.use_pretrained_unet(config)
   config.steps = STEPS
   config.eval_every = STEPS
-  config.log_every = 20
 
   # Stages and table: draw by draw and set by set, so that a run that is stopped has whole rows.
   candidates, repetitions = ROUNDS[number]

@@ -15,7 +15,7 @@ FILES = sorted(path for path in PACKAGE.rglob('*.py') if path.name != '__init__.
 FLOORS = (
   'errors open_fields',
   'types registry',
-  'settings parallel losses',
+  'settings parallel losses components',
   'parse_settings confidence',
   'stage_list io views',
   'data methods models configuration',

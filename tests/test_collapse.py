@@ -58,6 +58,15 @@ def test_a_class_that_nobody_vouches_for_is_named():
   }
 
 
+def test_a_collapse_is_told_once_and_only_when_it_lasts():
+  watch = collapse.Watch(100)
+  # At 20 nothing is settled; from 30 to 40 the network recovers.
+  told = [watch.lasting_since(step, faulty=step != 40) for step in range(10, 110, 10)]
+  assert told == [None, None, None, None, None, None, 50, None, None, None]
+  watch = collapse.Watch(100)
+  assert not any(watch.lasting_since(step, faulty=step < 30) for step in range(10, 110, 10))
+
+
 def test_the_supervised_loss_is_that_of_the_end():
   lines = [{'step': s, 'loss': 9.0, 'loss/supervised/labeled': 1.0 / s} for s in range(1, 101)]
   expected = np.mean([1.0 / s for s in range(81, 101)])

@@ -10,6 +10,7 @@ from ssl_jax.errors import UserError
 from ssl_jax.evaluation.calibration import Calibration
 from ssl_jax.io.run_log import read_log
 from ssl_jax.run import run
+from ssl_jax.stages import compare
 from ssl_jax.stages.equal_minutes import seconds_per_step, steps_of
 
 
@@ -85,6 +86,32 @@ def test_equal_minutes_need_two_stages_that_log_a_speed(tmp_path):
   (tmp_path / 'fixmatch').mkdir()
   with pytest.raises(UserError, match='fixmatch has logged no speed'):
     steps_of(tmp_path / 'longer', 4, 'fixmatch', 'control')
+
+
+def test_a_method_that_starves_its_labels_is_named(tmp_path):
+  """Two seeds of the method, one of the control; the loss is that of the end."""
+
+  def write(folder, end):
+    folder.mkdir(parents=True)
+    rows = [
+      {'step': step, 'loss': 1.0, 'loss/supervised/labeled': 9.0 if step < 80 else end}
+      for step in range(10, 110, 10)
+    ]
+    (folder / 'metrics.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows))
+
+  write(tmp_path / 'control', 0.14)
+  for seed, end in enumerate((0.30, 0.40)):
+    write(tmp_path / 'fixmatch' / f'seed_{seed}', end)
+    write(tmp_path / 'close' / f'seed_{seed}', end / 2)
+  sentence = compare._starved(tmp_path / 'fixmatch', tmp_path / 'control')
+  assert (
+    'fixmatch fits its labels worse (supervised loss 0.35 at the end, control 0.14)' in sentence
+  )
+  assert compare._starved(tmp_path / 'close', tmp_path / 'control') == ''
+  # A method that replaces the supervised one has no such loss.
+  (tmp_path / 'other').mkdir()
+  (tmp_path / 'other' / 'metrics.jsonl').write_text('{"step": 10, "loss": 1.0}\n')
+  assert compare._starved(tmp_path / 'other', tmp_path / 'control') == ''
 
 
 def test_calibration_by_hand():

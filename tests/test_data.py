@@ -67,6 +67,17 @@ def test_seeds_that_train_together_see_what_each_would_alone():
     np.testing.assert_array_equal(own, streams['labeled'][2]['image'])
 
 
+def test_seeds_whose_draws_have_other_sizes_share_a_canvas():
+  """Otherwise their batches could not be one array."""
+  each = []
+  for side in (6, 9):
+    each.append({'labeled': data.Stream(Pictures([(8, side)] * 3), 2, (8, side), 0)})
+  data.share_canvases(each)
+  (both,) = data.batches(each, 0, 1)
+  assert both['labeled']['image'].shape == (2, 2, 8, 9, 3)
+  np.testing.assert_array_equal(both['labeled']['extent'][:, :, 1], [[6, 6], [9, 9]])
+
+
 def test_processes_share_the_batch_that_one_would_see(monkeypatch):
   alone = _whose(_stream()[3])
   shares = []

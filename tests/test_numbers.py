@@ -1,4 +1,4 @@
-"""Every decimal number in README and docs/results.md stands in results/, or is computed from it."""
+"""Every decimal number in README and in two pages of docs stands in results/, or is computed from it."""
 
 import csv
 import re
@@ -11,7 +11,7 @@ from ssl_jax.evaluation.verdicts import p_text
 
 ROOT = Path(__file__).resolve().parents[1]
 
-PAGES = ('README.md', 'docs/results.md')
+PAGES = ('README.md', 'docs/results.md', 'docs/accelerators.md')
 
 NO_RESULTS = {
   '3.11',  # of Python

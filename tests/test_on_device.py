@@ -11,6 +11,7 @@ import pytest
 from ssl_jax.data import on_device, stream
 from ssl_jax.errors import UserError
 from ssl_jax.run import run
+from ssl_jax.training import feeds
 from ssl_jax.types import IGNORE
 
 
@@ -42,7 +43,7 @@ def _same(ours, theirs):
 
 def _batches(stream_of, per_call, start, stop):
   """The batches of a feed, whose update gives them back instead of learning."""
-  feed = on_device.DeviceFeed(lambda state, batch, key: (state, batch), [stream_of], per_call)
+  feed = feeds.DeviceFeed(lambda state, batch, key: (state, batch), [stream_of], per_call)
   for last, arguments in feed.calls(start, stop):
     _, batches = feed.update(np.float32(0), *arguments, jax.random.key(0))
     yield last, batches
@@ -72,10 +73,10 @@ def test_calls_end_at_multiples_wherever_they_begin():
 
 
 def test_calls_meet_all_boundaries():
-  assert on_device.steps_per_call(20, 100, 60) == 20
-  assert on_device.steps_per_call(20, 100, 50, 30) == 10
-  assert on_device.steps_per_call(20, 7) == 7
-  assert on_device.steps_per_call(20, 23) == 1
+  assert feeds.steps_per_call(20, 100, 60) == 20
+  assert feeds.steps_per_call(20, 100, 50, 30) == 10
+  assert feeds.steps_per_call(20, 7) == 7
+  assert feeds.steps_per_call(20, 23) == 1
 
 
 def _finals(folder, seeds):

@@ -1,26 +1,19 @@
 """Training images that stay in the memory of the device, from which each step takes its batch.
 
 The host only says which images a step takes, and where it crops them; batches are, to the bit,
-those of `stream.batches`. Several steps are one call of the device, which then never waits for
-the host. How many makes no difference to the result; a program of another form, as for batches of
-the host, rounds differently.
+those of `stream.batches`.
 """
 
-import functools
-import itertools
-import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent import futures
 from typing import Any, NamedTuple
 
-import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from ssl_jax import parallel
 from ssl_jax.data import dataset_stats
 from ssl_jax.data.stream import Stream
 from ssl_jax.types import IGNORE, Source
@@ -109,8 +102,8 @@ def store(stream: Stream) -> Stored:
   return Stored(stored, extent, label, point)
 
 
-def _take(stored: Stored, plan: Mapping[str, jax.Array], canvas: Sequence[int]) -> dict[str, Any]:
-  """The batch that a plan asks for, as `stream.place_on_canvas` makes it of each record."""
+def take(stored: Stored, plan: Mapping[str, jax.Array], canvas: Sequence[int]) -> dict[str, Any]:
+  """Returns the batch that a plan asks for, as `stream.place_on_canvas` makes it of each record."""
   row, corner = plan['row'], plan['corner']
 
   def crop(images: jax.Array) -> jax.Array:
@@ -132,78 +125,14 @@ def _take(stored: Stored, plan: Mapping[str, jax.Array], canvas: Sequence[int]) 
   return batch
 
 
-@functools.lru_cache(maxsize=4)
-def _jit_updates(
-  update: Callable, canvases: tuple[tuple[str, tuple[int, ...]], ...], seeds: int
-) -> Callable:
-  """Compiles several steps as one call: state, stored images, plans, key -> state, figures.
-
-  Cached, so that the seeds of a stage, which train one after another, share the program.
-  """
-
-  def updates(
-    state: Any, data: Mapping[str, Stored], plans: Plans, key: jax.Array
-  ) -> tuple[Any, Any]:
-    def one(state: Any, plan: Any) -> tuple[Any, Any]:
-      batch = {name: _take(data[name], plan[name], canvas) for name, canvas in canvases}
-      return update(state, batch, key)
-
-    # Figures get a leading axis of steps.
-    return lax.scan(one, state, plans)
-
-  return parallel.jit_updates(updates, seeds)
-
-
-class DeviceFeed:
-  """Batches from images on the device: `update(state, *arguments, key)` does the steps of a call.
-
-  Args:
-    update: a learner's update of one step, not compiled.
-    streams_of_seeds: the streams of each seed.
-    per_call: steps in a call; calls end at its multiples.
-  """
-
-  def __init__(
-    self, update: Callable, streams_of_seeds: Sequence[Mapping[str, Stream]], per_call: int
-  ):
-    self.per_call = per_call
-    self._streams = streams_of_seeds
-    stored = []
-    for streams in streams_of_seeds:
-      stored.append({name: store(stream) for name, stream in streams.items()})
-    self._data = parallel.replicate(_stack_stored(stored))
-    # Seeds have the same streams, of one canvas.
-    canvases = {name: stream.canvas for name, stream in streams_of_seeds[0].items()}
-    self.update = _jit_updates(update, tuple(canvases.items()), len(streams_of_seeds))
-
-  def calls(self, start: int, stop: int) -> Iterator[tuple[int, tuple]]:
-    """Yields the last step of each call, and the call's arguments; threads plan ahead."""
-    if start >= stop:
-      return
-    # All calls end at multiples; the first is shorter where a resumed run begins between two.
-    ends = [*range(start - start % self.per_call + self.per_call, stop, self.per_call), stop]
-    ranges = [range(first, last) for first, last in itertools.pairwise([start, *ends])]
-
-    def plan(steps: range) -> Any:
-      of_seeds = []
-      for streams in self._streams:
-        of_seeds.append({name: _plan(stream, steps) for name, stream in streams.items()})
-      return parallel.stack_arrays(of_seeds)
-
-    planned = grain.MapDataset.source(ranges).map(plan)
-    ahead = planned.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4))
-    for steps, plans in zip(ranges, ahead, strict=True):
-      yield steps.stop, (self._data, parallel.shard_plans(plans, len(self._streams)))
-
-
-def _plan(stream: Stream, steps: range) -> dict[str, np.ndarray]:
-  """The plans of the steps of a call, [steps, B] and [steps, B, n]."""
+def plan(stream: Stream, steps: range) -> dict[str, np.ndarray]:
+  """Returns the plans of the steps of a call, [steps, B] and [steps, B, n]."""
   plans = [stream.plan(step) for step in steps]
   return {name: np.stack([plan[name] for plan in plans]) for name in plans[0]}
 
 
-def _stack_stored(of_seeds: Sequence[Mapping[str, Stored]]) -> Any:
-  """Joins the stored images of several seeds along a new first axis; that of one is returned."""
+def stack(of_seeds: Sequence[Mapping[str, Stored]]) -> Any:
+  """Joins the images of several seeds along a new first axis; those of one are returned."""
   if len(of_seeds) == 1:
     return of_seeds[0]
   joined = {}
@@ -224,9 +153,3 @@ def _stack_padded(arrays: Sequence[np.ndarray]) -> np.ndarray:
     widths = [(0, int(more)) for more in shape - array.shape]
     padded.append(np.pad(array, widths))
   return np.stack(padded)
-
-
-def steps_per_call(most: int, *boundaries: int) -> int:
-  """Returns the largest number of steps up to `most` of which all boundaries are multiples."""
-  common = math.gcd(*boundaries)
-  return max(n for n in range(1, min(most, common) + 1) if common % n == 0)

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from ssl_jax.data.image_mask_pairs import list_files
 from ssl_jax.datasets import microscopy
 from ssl_jax.errors import UserError
 from ssl_jax.io import images
@@ -54,30 +53,18 @@ def load(
     UserError: if a file is missing or an amount impossible.
   """
   folder = microscopy.find_folder(root, 'em_isbi2012', HOW)
-  # Sorted by name, which is the number of the section.
-  files = list_files(folder / 'images')
-  files = microscopy.match_masks(files, folder / 'masks', lambda path: path.stem)
-  for file in files:
-    if file.mask is None:
-      raise UserError(f'{folder}/masks has no mask of {file.name}; {HOW}')
-  # At least one section is left for training.
-  num_test = microscopy.count_images(test, len(files) - 1, 'data.test')
-  num_val = microscopy.count_images(val, len(files) - num_test - 1, 'data.val', at_least=0)
-  num_training = len(files) - num_test - num_val
-  training = files[:num_training]
-  if (folder / 'unlabeled').is_dir():
-    training = [*training, *list_files(folder / 'unlabeled')]
+  sections = microscopy.split_by_depth(folder, val, test, HOW)
   return microscopy.make_splits(
-    training,
-    files[num_training + num_val :],
+    sections.training,
+    sections.test,
     labeled=labeled,
-    val=files[num_training : num_training + num_val],
+    val=sections.val,
     seed=seed,
     draw=draw,
     read_mask=read_mask,
     percentiles=percentiles,
     classes=('background', 'membrane'),
-    notes=[f'test: the last {num_test} sections, val: the {num_val} before them'],
+    notes=[sections.note],
   )
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from ssl_jax.data.image_mask_pairs import list_files
 from ssl_jax.datasets import microscopy
 from ssl_jax.errors import UserError
 from ssl_jax.io import images
@@ -73,32 +72,18 @@ def load(
   if target not in (*TARGETS, 'all'):
     raise UserError(f'data.target={target!r} is not one of all, {", ".join(TARGETS)}.')
   folder = microscopy.find_folder(root, set, HOW)
-  # Sorted by name, which ends in the number of the section: the order of depth.
-  files = list_files(folder / 'images')
-  files = microscopy.match_masks(files, folder / 'masks', lambda path: path.stem)
-  for file in files:
-    # All sections of stack 1 are annotated; a missing mask means an incomplete download.
-    if file.mask is None:
-      raise UserError(f'{folder}/masks has no mask of {file.name}; {HOW}')
-  # At least one section is left for training.
-  num_test = microscopy.count_images(test, len(files) - 1, 'data.test')
-  num_val = microscopy.count_images(val, len(files) - num_test - 1, 'data.val', at_least=0)
-  num_training = len(files) - num_test - num_val
-  # In order of depth: training, val, test. Sections of unlabeled/ are of another stack.
-  training = files[:num_training]
-  if (folder / 'unlabeled').is_dir():
-    training = [*training, *list_files(folder / 'unlabeled')]
+  sections = microscopy.split_by_depth(folder, val, test, HOW)
   return microscopy.make_splits(
-    training,
-    files[num_training + num_val :],
+    sections.training,
+    sections.test,
     labeled=labeled,
-    val=files[num_training : num_training + num_val],
+    val=sections.val,
     seed=seed,
     draw=draw,
     read_mask=lambda path: read_mask(path, target),
     percentiles=percentiles,
     classes=CLASSES if target == 'all' else ('background', target),
-    notes=[f'test: the last {num_test} sections, val: the {num_val} before them'],
+    notes=[sections.note],
   )
 
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
 
 from ssl_jax.data import held_out, image_source
 from ssl_jax.data.draws import draw_order, pool_overlap
-from ssl_jax.data.image_mask_pairs import ImageFile
+from ssl_jax.data.image_mask_pairs import ImageFile, list_files
 from ssl_jax.errors import UserError
 from ssl_jax.io import images
 from ssl_jax.types import IGNORE, Draw, Splits
@@ -105,6 +106,49 @@ def _check_size(file: ImageFile, read_mask: image_source.ReadMask) -> None:
       f'{file.mask} is {height} x {width} pixels but its image is {file.header.height} x '
       f'{file.header.width}; get the files again.'
     )
+
+
+class Sections(NamedTuple):
+  """Files of a stack of sections, by what they are for."""
+
+  training: list[ImageFile]
+  val: list[ImageFile]
+  test: list[ImageFile]
+  note: str
+
+
+def split_by_depth(folder: Path, val: int, test: Amount, how: str) -> Sections:
+  """Splits the sections in images/ by depth, because neighbours are nearly equal.
+
+  The last are the test, those before them val. Files in unlabeled/, of another stack, are training.
+
+  Args:
+    folder: with images/, masks/ and perhaps unlabeled/; names are in the order of depth.
+    val: how many sections are val.
+    test: how many sections are the test.
+    how: what to do where files are missing.
+
+  Raises:
+    UserError: if a section has no mask, or an amount is impossible.
+  """
+  files = match_masks(list_files(folder / 'images'), folder / 'masks', lambda path: path.stem)
+  for file in files:
+    # All sections of the stack are annotated; a missing mask means an incomplete download.
+    if file.mask is None:
+      raise UserError(f'{folder}/masks has no mask of {file.name}; {how}')
+  # At least one section is left for training.
+  num_test = count_images(test, len(files) - 1, 'data.test')
+  num_val = count_images(val, len(files) - num_test - 1, 'data.val', at_least=0)
+  num_training = len(files) - num_test - num_val
+  training = files[:num_training]
+  if (folder / 'unlabeled').is_dir():
+    training = [*training, *list_files(folder / 'unlabeled')]
+  return Sections(
+    training,
+    files[num_training : num_training + num_val],
+    files[num_training + num_val :],
+    f'test: the last {num_test} sections, val: the {num_val} before them',
+  )
 
 
 def foreground_reader(margin: int = 0) -> image_source.ReadMask:

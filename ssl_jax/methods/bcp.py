@@ -10,7 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from ssl_jax import confidence
+from ssl_jax import components, confidence
 from ssl_jax.errors import UserError
 from ssl_jax.types import (
   BACKGROUND,
@@ -24,7 +24,7 @@ from ssl_jax.types import (
   Term,
   Views,
 )
-from ssl_jax.views import components, geometry, labels
+from ssl_jax.views import geometry, labels
 
 # It has a loss on labeled images of its own; its control has this one instead.
 REPLACES = ('supervised',)

@@ -38,6 +38,30 @@ It is reported once it has lasted so long again: a network that is still unsure 
 """
 
 
+class Watch:
+  """Notices when a training looks collapsed for long, and then says so once.
+
+  Early on every network predicts nonsense, and many recover.
+  """
+
+  def __init__(self, steps: int):
+    self._part = SETTLED * steps
+    self._since: int | None = None
+    self._told = False
+
+  def lasting_since(self, step: int, faulty: bool) -> int | None:
+    """Returns the step since which all windows of steps were faulty, at the one time to tell it."""
+    if step <= self._part or not faulty:
+      self._since = None
+      return None
+    if self._since is None:
+      self._since = step
+    if self._told or step - self._since < self._part:
+      return None
+    self._told = True
+    return self._since
+
+
 def target_metrics(targets: Sequence[Float[Array, 'b *space k']]) -> Metrics:
   """Returns each class's mean probability, by its number, and the mean entropy of a pixel.
 

@@ -156,9 +156,11 @@ def make_learner(
       metrics |= {f'{name}/{figure}': value for figure, value in figures_of_method.items()}
     if labels_first:
       started = (state.step >= labels_first).astype(jnp.float32)
-      for name, term in terms.items():
-        if term.unlabeled:
-          terms[name] = term._replace(weight=started * term.weight)
+      terms |= {
+        name: term._replace(weight=started * term.weight)
+        for name, term in terms.items()
+        if term.unlabeled
+      }
 
     def loss_fn(params: Variables) -> tuple[jax.Array, tuple[Variables, Metrics]]:
       outputs, batch_stats = forward(params, state, terms, dropout_key)

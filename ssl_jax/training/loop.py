@@ -1,18 +1,17 @@
 """The training loop: batches in, a state out; a killed run resumes from its last checkpoint."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import jax
 import numpy as np
 
 from ssl_jax import parallel, settings
-from ssl_jax.data import on_device
-from ssl_jax.data.stream import Stream, batches
+from ssl_jax.data.stream import Stream
 from ssl_jax.errors import Stopped, UserError
 from ssl_jax.io.run_log import RunLog
-from ssl_jax.training import collapse
+from ssl_jax.training import collapse, feeds
 from ssl_jax.training.checkpoint import Checkpoints
 from ssl_jax.training.learner import first_nonfinite
 from ssl_jax.training.progress import Progress
@@ -105,7 +104,7 @@ def train(
   for seed in seeds:
     seed.checkpoints = Checkpoints(seed.folder / 'checkpoints', best=best, always=kept)
   training = _Training(learner, seeds, evaluate, loop, label, alarm, example)
-  feed = _make_feed(learner, update, seeds, loop, kept)
+  feed = feeds.make_feed(learner, update, [seed.streams for seed in seeds], loop, kept)
   stopping = False
   # `step` counts the updates, those of this call included. Batches are a function of the step, so
   # that a resumed run gets the same ones.
@@ -125,50 +124,6 @@ def train(
     if stopping:
       break
   return training.finish()
-
-
-class HostFeed:
-  """Batches that the host loads, one step a call: `update(state, *arguments, key)`."""
-
-  def __init__(self, update: Callable, streams_of_seeds: Sequence[Mapping[str, Stream]]):
-    self.update = update
-    self._streams = streams_of_seeds
-
-  def calls(self, start: int, stop: int) -> Iterator[tuple[int, tuple]]:
-    """Yields the last step of each call, and the call's arguments; threads read ahead."""
-    for step, batch in enumerate(batches(self._streams, start, stop), start + 1):
-      yield step, (parallel.shard(batch, len(self._streams)),)
-
-
-def _make_feed(
-  learner: Learner,
-  update: Callable,
-  seeds: Sequence[SeedRun],
-  loop: settings.Loop,
-  kept: Sequence[int],
-) -> HostFeed | on_device.DeviceFeed:
-  """Where batches come from: the device, if the images shall be there and fit, or the host.
-
-  Raises:
-    UserError: if the images shall be on the device, and cannot.
-  """
-  streams = [seed.streams for seed in seeds]
-  wanted = loop.data_on_device
-  if wanted is None:
-    wanted = parallel.has_accelerator()
-  if not wanted:
-    return HostFeed(update, streams)
-  if not on_device.fits(streams):
-    if loop.data_on_device:
-      raise UserError(
-        'data_on_device=True, but the images do not fit into the memory of the device, or are '
-        'cropped around objects (foreground_prob), or several processes train; leave it out.'
-      )
-    return HostFeed(update, streams)
-  # A call must not go past a step at which something is logged, saved or scored.
-  boundaries = (loop.log_every, loop.checkpoint_every, loop.eval_every, loop.steps, *kept)
-  per_call = on_device.steps_per_call(loop.steps_per_call, *boundaries)
-  return on_device.DeviceFeed(learner.update, streams, per_call)
 
 
 class _Training:
@@ -208,9 +163,7 @@ class _Training:
     self.untimed = 0
     self.began = time.perf_counter()
     self.compiled = False
-    # Seeds whose collapse has been reported, and the steps since which others look collapsed.
-    self.told: set[SeedRun] = set()
-    self.collapsed_since: dict[SeedRun, int] = {}
+    self.watches = {seed: collapse.Watch(loop.steps) for seed in seeds}
 
   def do_steps(self, update: Callable, arguments: tuple, last: int) -> None:
     """Does the steps of a call, up to `last`; the first call waits, because it is compiled."""
@@ -261,16 +214,9 @@ class _Training:
 
   def _tell_collapse(self, seed: SeedRun, figures: Mapping[str, float], step: int) -> None:
     """Says once of a seed that it looks collapsed, when it has done so for long."""
-    # Early on every network predicts nonsense.
-    if step <= collapse.SETTLED * self.loop.steps or seed in self.told:
-      return
     faults = self.alarm(seed.number, figures)
-    if not faults:
-      self.collapsed_since.pop(seed, None)
-      return
-    since = self.collapsed_since.setdefault(seed, step)
-    if step - since >= collapse.SETTLED * self.loop.steps:
-      self.told.add(seed)
+    since = self.watches[seed].lasting_since(step, faulty=bool(faults))
+    if since is not None:
       reasons = '; '.join(faults)
       self.progress.write(
         f'{self.label}, seed {seed.number}: looks collapsed since step {since}: {reasons}.'
