@@ -1,4 +1,4 @@
-"""Every decimal number in README and in two pages of docs stands in results/, or is computed from it."""
+"""Each decimal number in README and in two pages of docs stands in results/, or follows from it."""
 
 import csv
 import re
