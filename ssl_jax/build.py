@@ -221,6 +221,7 @@ def learner(
     inputs.crop_size,
     optimizer(learning, steps, learns=learns),
     teacher=learning.teacher,
+    teacher_mode=learning.teacher_mode,
     ema_decay=learning.ema_decay,
     ema_batch_stats=learning.ema_batch_stats,
     labels_first=learning.labels_first,

@@ -243,6 +243,12 @@ class Learning:
   teacher: str = _field(
     'student', 'Who teaches and predicts: the student or its moving average.', choices=TEACHERS
   )
+  teacher_mode: str = _field(
+    'eval',
+    'How the teacher makes targets: as in prediction, or with the statistics of its batch and with '
+    'dropout, as a student learns.',
+    choices=('eval', 'train'),
+  )
   ema_decay: float = _field(
     0.0, "Decay of the moving average of the student's weights; 0: none is kept.", 0.0, 1.0
   )

@@ -229,6 +229,33 @@ def test_who_teaches_is_who_predicts():
   assert np.abs(probs['student'] - 1 / 3).max() > 0.01
 
 
+@pytest.mark.parametrize('teacher', ['student', 'ema'])
+def test_a_teacher_in_training_mode_has_the_statistics_of_its_batch(teacher):
+  asked = {}
+
+  def ask(teach, views, key, step):
+    asked['images'], asked['probs'] = views['weak'].image, teach(views['weak'].image)
+    return {}, {}
+
+  kwargs = dict(teacher=teacher, ema_decay=0.99, teacher_mode='train')
+  made, state = _learner({'supervised': {}, 'ask': ask}, **kwargs)
+  # Running statistics that fit no image: in evaluation mode all would look alike.
+  far = jax.tree.map(lambda x: x + 50.0, state.student['batch_stats'])
+  state = state.replace(
+    student={**state.student, 'batch_stats': far}, ema={**state.ema, 'batch_stats': far}
+  )
+  made.update(state, _batch(), jax.random.key(1))
+  images = np.asarray(asked['images'])
+  axes = (0, 1, 2)
+  z = (images - images.mean(axes)) / np.sqrt(images.var(axes) + 1e-5)
+  kernel = np.asarray(state.student['params']['logits']['kernel'])[0, 0]
+  logits = z @ kernel + np.asarray(state.student['params']['logits']['bias'])
+  np.testing.assert_allclose(asked['probs'], jax.nn.softmax(logits), atol=1e-5)
+  # Those for prediction do not move by what the teacher saw, and predictions are made with them.
+  predicted = made.predict(state, jnp.asarray(images))
+  assert np.abs(np.asarray(predicted) - np.asarray(asked['probs'])).max() > 0.1
+
+
 def test_no_moving_average_is_kept_unless_asked_for():
   assert _learner({'supervised': {}})[1].ema is None
 

@@ -67,6 +67,11 @@ FLAX_INITIALIZERS = {
   ),
   'lecun_normal': (initializers.lecun_normal, nn.initializers.lecun_normal()),
   'normal': (initializers.normal(0.01), nn.initializers.normal(0.01)),
+  # A uniform draw of variance v reaches to the root of 3 v.
+  'torch_uniform': (
+    initializers.torch_uniform,
+    nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform'),
+  ),
 }
 
 

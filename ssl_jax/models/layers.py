@@ -180,12 +180,13 @@ class UpConv2(nn.Module):
   features: int
   dtype: Any = jnp.float32
   use_bias: bool = True
+  kernel_init: Initializer = he_normal
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b *space i']) -> Float[Array, 'b *twice o']:
     """Returns features of twice the size."""
     rank, space = x.ndim - 2, x.shape[1:-1]
-    kernel = self.param('kernel', he_normal, (2,) * rank + (x.shape[-1], self.features))
+    kernel = self.param('kernel', self.kernel_init, (2,) * rank + (x.shape[-1], self.features))
     # A matrix product makes all pixels of a block as channels; a transposition puts them in place.
     # [i, 2 * 2 * o]
     columns = jnp.moveaxis(kernel.astype(self.dtype), -2, 0).reshape(x.shape[-1], -1)
@@ -287,6 +288,7 @@ class ConvNormAct(nn.Module):
   dilation: int = 1
   norm: str = 'batch'
   dtype: Any = jnp.float32
+  kernel_init: Initializer = he_normal
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b *space i'], train: bool = False) -> Array:
@@ -304,6 +306,7 @@ class ConvNormAct(nn.Module):
       # A normalization would subtract the bias again.
       use_bias=self.norm == 'none',
       dtype=self.dtype,
+      kernel_init=self.kernel_init,
       name='conv',
     )(x)
     if self.norm == 'batch':

@@ -1,6 +1,7 @@
 """U-Net (Ronneberger et al. 2015, arXiv:1505.04597), for images and volumes."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ssl_jax.errors import UserError
-from ssl_jax.models.initializers import lecun_normal
+from ssl_jax.models.initializers import BY_NAME, lecun_normal
 from ssl_jax.models.layers import (
   Conv,
   ConvNormAct,
@@ -30,7 +31,8 @@ class Model(nn.Module):
   output has the size of the input. `norm='none'` is the network as first published (31,030,658
   parameters for one channel and two classes; 31,037,763 for three and three with `norm='batch'`).
   `dropout` acts at the end of the contracting path, as published; one number for each level acts
-  between the two convolutions of that level on this path.
+  between the two convolutions of that level on this path. `kernel_init` is one of
+  initializers.BY_NAME; recipes made for networks of torch want 'torch_uniform'.
   """
 
   num_classes: int
@@ -38,6 +40,7 @@ class Model(nn.Module):
   norm: str = 'batch'
   dtype: Any = jnp.float32
   dropout: float | Sequence[float] = 0.0
+  kernel_init: str = 'he_normal'
 
   def size_multiple(self) -> int:
     """Returns what the sides of images are multiples of inside the network."""
@@ -54,7 +57,8 @@ class Model(nn.Module):
     """Returns the logits of a batch; `feature_dropout` is explained in layers.DropChannels.
 
     Raises:
-      UserError: if `widths` is empty, `norm` unknown, or `dropout` has another number of levels.
+      UserError: if `widths` is empty, `norm` or `kernel_init` unknown, or `dropout` has another
+        number of levels.
     """
     if not self.widths:
       raise UserError('model.widths is empty; give one width for each level.')
@@ -70,13 +74,17 @@ class Model(nn.Module):
         f'model.dropout={tuple(within)} has {len(within)} numbers for {levels} levels; give one '
         f'for each of model.widths, or a single number.'
       )
+    if self.kernel_init not in BY_NAME:
+      raise UserError(f'model.kernel_init={self.kernel_init!r} is not one of {", ".join(BY_NAME)}.')
+    kernel_init = BY_NAME[self.kernel_init]
     dtype = jnp.dtype(self.dtype)
 
     def block(x: Array, width: int, name: str, dropout: float = 0.0) -> Array:
-      x = ConvNormAct(width, norm=self.norm, dtype=dtype, name=f'{name}_1')(x, train)
+      layer = partial(ConvNormAct, width, norm=self.norm, dtype=dtype, kernel_init=kernel_init)
+      x = layer(name=f'{name}_1')(x, train)
       if dropout:
         x = nn.Dropout(dropout, deterministic=not train, name=f'{name}_dropout')(x)
-      return ConvNormAct(width, norm=self.norm, dtype=dtype, name=f'{name}_2')(x, train)
+      return layer(name=f'{name}_2')(x, train)
 
     space = x.shape[1:-1]
     # Cut off again at the end.
@@ -94,7 +102,7 @@ class Model(nn.Module):
     x, *skips = (DropChannels()(features, feature_dropout) for features in (x, *skips))
     # From coarse to fine, with the skip of the same size at each level.
     for level in reversed(range(len(skips))):
-      x = UpConv2(self.widths[level], dtype=dtype, name=f'grow{level}')(x)
+      x = UpConv2(self.widths[level], dtype=dtype, kernel_init=kernel_init, name=f'grow{level}')(x)
       # [B, *space of the level, 2 * width] -> width
       x = block(jnp.concatenate([skips[level], x], axis=-1), self.widths[level], f'up{level}')
     # The logits are float32: so that the loss is, in half precision as well.

@@ -71,6 +71,7 @@ def make_learner(
   optimizer: optax.GradientTransformation,
   *,
   teacher: str = 'student',
+  teacher_mode: str = 'eval',
   ema_decay: float = 0.0,
   ema_batch_stats: bool = True,
   labels_first: int = 0,
@@ -88,6 +89,8 @@ def make_learner(
     size: sides of the views in pixels.
     optimizer: what turns gradients into updates.
     teacher: 'student', or 'ema' for its moving average, which then predicts as well.
+    teacher_mode: how the teacher makes targets: 'eval' as in prediction, with running statistics
+      and without dropout; 'train' with the statistics of its batch and with dropout.
     ema_decay: decay of that moving average; 0 keeps none.
     ema_batch_stats: whether batch statistics are averaged with the parameters; otherwise the
       average has the student's.
@@ -101,10 +104,13 @@ def make_learner(
 
   Raises:
     UserError: when tracing, if a method needs a view or a head that does not exist.
-    ValueError: if `teacher` is neither of the two, or is a moving average that is not kept.
+    ValueError: if `teacher` or `teacher_mode` is neither of the two, or the teacher is a moving
+      average that is not kept.
   """
   if teacher not in ('student', 'ema') or (teacher == 'ema' and not ema_decay):
     raise ValueError(f'make_learner: teacher={teacher!r} with ema_decay={ema_decay}')
+  if teacher_mode not in ('eval', 'train'):
+    raise ValueError(f'make_learner: teacher_mode={teacher_mode!r}')
 
   def init(key: Key, images: jax.Array, normalization: Normalization) -> TrainState:
     variables = network.init(key, normalization.standardize(images[:1]), train=False)
@@ -115,13 +121,22 @@ def make_learner(
     step = jnp.zeros((), jnp.int32)
     return TrainState(step, student, ema, optimizer.init(student['params']), normalization)
 
-  def probabilities(state: TrainState, images: jax.Array, head: str | None) -> Outputs:
+  def probabilities(
+    state: TrainState, images: jax.Array, head: str | None, dropout_key: Key | None = None
+  ) -> Outputs:
     # `state.ema` may exist and yet not teach: then it is only kept.
     averaged = teacher == 'ema' and state.ema is not None
     variables = state.ema if averaged else state.student
     shown = state.normalization.standardize(images)
-    # Without dropout and with running statistics, as in prediction.
-    outputs = _by_head(network.apply(variables, shown, train=False), heads)
+    if dropout_key is None:
+      # Without dropout and with running statistics, as in prediction.
+      outputs = network.apply(variables, shown, train=False)
+    else:
+      # The statistics that follow from these images are not kept.
+      outputs, _ = network.apply(
+        variables, shown, train=True, mutable=['batch_stats'], rngs={'dropout': dropout_key}
+      )
+    outputs = _by_head(outputs, heads)
     probs = {name: x if name in NUMBERS else jax.nn.softmax(x) for name, x in outputs.items()}
     return probs if head is None else probs[head]
 
@@ -133,11 +148,12 @@ def make_learner(
     key = jax.random.fold_in(key, state.step)
     view_key, method_key, dropout_key = jax.random.split(key, 3)
     views = _ByName('view', make_views.make_views(recipes, batch, size, view_key))
+    teacher_key = jax.random.fold_in(dropout_key, 2) if teacher_mode == 'train' else None
     targets = []  # the teacher's class probabilities, watched for a collapse
 
     # What methods call; it notes down the targets on the way, so that no method has to.
     def teach(images: jax.Array, head: str | None = 'class') -> Outputs:
-      probs = probabilities(state, images, head)
+      probs = probabilities(state, images, head, teacher_key)
       if head is None:
         targets.append(probs['class'])
       elif head == 'class':
