@@ -43,11 +43,11 @@ BCP = dict(weight=0.5, pretraining_steps=STEPS // 3, largest_component=False)
 CANDIDATES = {  # name: fields that it changes
   'fixmatch': {'methods.fixmatch': dict(ramp_up_steps=LABELS_FIRST), **ONE},
   'fixmatch-dice': {'methods.fixmatch': dict(dice=1.0), **ONE, **LATE},
-  'fixmatch-share': {'methods.fixmatch': dict(dice=1.0, class_share=0.5), **ONE, **LATE},
+  'fixmatch-held': {'methods.fixmatch': dict(dice=1.0, hold_back=True), **ONE, **LATE},
+  'fixmatch-soft': {'methods.fixmatch': dict(dice=1.0, weighting='soft'), **ONE, **LATE},
   'mean-teacher': {'methods.mean_teacher': dict(weight=1.0, **RISING), 'views.strong': STRONG},
   'mean-teacher-cutmix': {'methods.mean_teacher': dict(weight=3.0), **ONE, **LATE},
   'unimatch': {'methods.unimatch': dict(dice=1.0), **TWO, **LATE},
-  'pseudo-label': {'methods.pseudo_label': dict(class_share=0.5), **LATE},
   'bcp': {'methods': dict(bcp=BCP)},
 }
 

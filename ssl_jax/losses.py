@@ -78,21 +78,20 @@ def dice(
 def soft_dice(
   logits: Float[Array, 'b *space k'],
   target: Float[Array, 'b *space k'],
-  valid: Bool[Array, 'b *space'],
+  weight: Bool[Array, 'b *space'] | Float[Array, 'b *space'],
   smooth: float = 1.0,
   squared: bool = False,
   over: str = 'image',
 ) -> Float[Array, '']:
-  """Returns `dice` against probabilities, over valid pixels."""
-  # Invalid pixels are 0 in both, so they add nothing to the overlap or the sizes below.
-  truth = target * valid[..., None]
-  probs = jax.nn.softmax(logits) * valid[..., None]
+  """Returns `dice` against probabilities; each pixel counts by its weight in all sums."""
+  weight = weight[..., None]
+  probs = jax.nn.softmax(logits)
   # All axes between batch and classes: 2 for images, 3 for volumes; and that of the batch.
   axes = tuple(range(0 if over == 'batch' else 1, logits.ndim - 1))
   power = 2 if squared else 1
   # [B, classes], or [classes] over the batch.
-  overlap = 2 * (probs * truth).sum(axes) + smooth
-  size = (probs**power).sum(axes) + (truth**power).sum(axes) + smooth
+  overlap = 2 * (probs * target * weight).sum(axes) + smooth
+  size = (probs**power * weight).sum(axes) + (target**power * weight).sum(axes) + smooth
   # Without smoothing a class that is nowhere would be 0 / 0; it is counted as found.
   ratio = jnp.where(size > 0, overlap / jnp.where(size > 0, size, 1), 1)
   return (1 - ratio).mean()

@@ -4,7 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ssl_jax import confidence
+from ssl_jax import confidence, registry
+from ssl_jax.errors import UserError
 
 # [1 image, 1 row, 6 columns, 2 classes]: four pixels of class 0, two of class 1.
 SURE = jnp.array([0.99, 0.97, 0.8, 0.6, 0.3, 0.4])
@@ -32,6 +33,62 @@ def test_padding_is_not_counted():
   trusted = confidence.confident_pixels(PROBS, valid, 0.95, class_share=0.5)
   # The last pixel is all that class 1 has.
   assert bool(trusted[0, 0, 5])
+
+
+def _weights(**kwargs):
+  return np.asarray(confidence.pixel_weights(PROBS, VALID, 0.95, **kwargs))[0, 0]
+
+
+def test_soft_weights_fall_off_below_the_mean_confidence():
+  sure = np.array([0.99, 0.97, 0.8, 0.6, 0.7, 0.6])
+  mean, variance = sure.mean(), sure.var()
+  expected = np.where(sure < mean, np.exp(-((sure - mean) ** 2) / (2 * variance / 4)), 1.0)
+  np.testing.assert_allclose(_weights(weighting='soft'), expected, rtol=1e-4)
+  # Padding has no part in the mean: with the unsure pixels gone, the third is below it.
+  valid = VALID.at[0, 0, 3:].set(False)
+  weights = confidence.pixel_weights(PROBS, valid, 0.95, weighting='soft')
+  assert weights[0, 0, 2] < 0.2
+  assert expected[2] == 1
+
+
+def test_entropy_weights_are_1_for_the_certain_and_0_for_the_clueless():
+  probs = jnp.array([[[[1.0, 0.0], [0.5, 0.5], [0.9, 0.1]]]])
+  weights = confidence.pixel_weights(probs, VALID[..., :3], 0.95, weighting='entropy')
+  entropy = -(0.9 * np.log(0.9) + 0.1 * np.log(0.1)) / np.log(2)
+  np.testing.assert_allclose(weights[0, 0], [1, 0, 1 - entropy], atol=1e-5)
+
+
+@pytest.mark.parametrize('weighting', confidence.WEIGHTINGS)
+def test_nothing_teaches_while_a_predicted_class_has_no_confident_pixel(weighting):
+  # Class 1 is predicted twice, at 0.7 and 0.6.
+  assert not _weights(weighting=weighting, hold_back=True).any()
+  surer = PROBS.at[0, 0, 4].set(jnp.array([0.02, 0.98]))
+  weights = confidence.pixel_weights(surer, VALID, 0.95, 0.0, weighting, True)
+  plain = confidence.pixel_weights(surer, VALID, 0.95, 0.0, weighting)
+  np.testing.assert_array_equal(weights, plain)
+  # A class that is predicted in padding alone holds nothing back.
+  valid = VALID.at[0, 0, 4:].set(False)
+  assert np.asarray(confidence.pixel_weights(PROBS, valid, 0.95, 0.0, weighting, True)).any()
+
+
+@pytest.mark.parametrize('method', ['fixmatch', 'unimatch', 'pseudo_label'])
+def test_an_unknown_weighting_is_refused(method):
+  with pytest.raises(UserError, match=f'methods.{method}.weighting=.hard. is not one of thresh'):
+    registry.build('methods', method, {'weighting': 'hard'})
+
+
+def test_weights_count_in_both_losses():
+  logits = jnp.log(PROBS)
+  labels = jnp.array([[[0, 0, 0, 0, 1, 1]]])
+  trust = jnp.array([[[1.0, 0.5, 0.0, 0.25, 0.0, 0.0]]])
+  cross_entropy = -(np.log(0.99) + 0.5 * np.log(0.97) + 0.25 * np.log(0.6)) / 6
+  got = confidence.confident_loss(logits, labels, VALID, trust, 1.0, 0.0)
+  assert got == pytest.approx(cross_entropy, rel=1e-5)
+  p, w = np.array([0.99, 0.97, 0.6]), np.array([1.0, 0.5, 0.25])
+  first = 2 * (w * p).sum() / ((w * p**2).sum() + w.sum())
+  # Class 1 is nowhere the label, so it has no overlap.
+  got = confidence.confident_loss(logits, labels, VALID, trust, 0.0, 1.0)
+  assert got == pytest.approx(1 - first / 2, rel=1e-3)
 
 
 def test_rates_are_told_by_class():

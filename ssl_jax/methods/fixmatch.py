@@ -22,6 +22,8 @@ def method(
   dice: float = 0.0,
   own_statistics: bool = False,
   class_share: float = 0.0,
+  weighting: str = 'threshold',
+  hold_back: bool = False,
 ) -> LossTransform:
   """Returns a method that learns the teacher's class wherever the teacher is confident.
 
@@ -35,7 +37,14 @@ def method(
     own_statistics: whether strong views have statistics of their own in batch normalization, and
       leave those for prediction alone.
     class_share: part of the pixels of each class that teaches at least, however unsure the teacher.
+    weighting: how far each pixel is trusted, by confidence.WEIGHTINGS.
+    hold_back: whether nothing is learned while a class that the teacher predicts has no confident
+      pixel.
+
+  Raises:
+    UserError: if `weighting` is unknown.
   """
+  confidence.check_weighting('fixmatch', weighting)
 
   def ask(
     teacher: Teacher, views: Views, key: Key, step: Step
@@ -45,14 +54,16 @@ def method(
     probs = teacher(weak.image)
     # Pseudo-labels, brought to the pixels of the strong view. Probabilities are not interpolated:
     # each pixel takes the class and the confidence of one teacher pixel.
-    trusted = confidence.confident_pixels(probs, weak.valid, threshold, class_share)
+    trusted = confidence.pixel_weights(
+      probs, weak.valid, threshold, class_share, weighting, hold_back
+    )
     target, seen = geometry.warp(probs.argmax(-1), weak, strong)
-    confident, _ = geometry.warp(trusted, weak, strong)
+    confident, _ = geometry.warp(trusted, weak, strong, nearest=True)
     valid = seen & strong.valid
     if all_pixels:
       # What a cut-out removed from the strong view still teaches nothing: it is no padding.
       padding = ~weak.valid
-      confident = confident & (strong.valid | padding)
+      confident = confident * (strong.valid | padding)
       valid = jnp.ones_like(valid)
 
     def loss(logits: Outputs) -> Array:

@@ -12,7 +12,12 @@ from ssl_jax.types import Key, LossTransform, Metrics, Outputs, Step, Teacher, T
 
 
 def method(
-  threshold: float = 0.95, weight: float = 1.0, ramp_up_steps: int = 0, class_share: float = 0.0
+  threshold: float = 0.95,
+  weight: float = 1.0,
+  ramp_up_steps: int = 0,
+  class_share: float = 0.0,
+  weighting: str = 'threshold',
+  hold_back: bool = False,
 ) -> LossTransform:
   """Returns FixMatch without a strong view: the weak view is taught, and learned from.
 
@@ -21,7 +26,14 @@ def method(
     weight: weight of the cross-entropy, mean over all valid pixels (confident or not).
     ramp_up_steps: steps over which the weight rises; 0: it is there from the start.
     class_share: part of the pixels of each class that teaches at least, however unsure the teacher.
+    weighting: how far each pixel is trusted, by confidence.WEIGHTINGS.
+    hold_back: whether nothing is learned while a class that the teacher predicts has no confident
+      pixel.
+
+  Raises:
+    UserError: if `weighting` is unknown.
   """
+  confidence.check_weighting('pseudo_label', weighting)
 
   def ask(
     teacher: Teacher, views: Views, key: Key, step: Step
@@ -30,7 +42,9 @@ def method(
     probs = teacher(weak.image)
     # Teacher and student see the same pixels, so nothing has to be warped.
     target = probs.argmax(-1)
-    confident = confidence.confident_pixels(probs, weak.valid, threshold, class_share)
+    confident = confidence.pixel_weights(
+      probs, weak.valid, threshold, class_share, weighting, hold_back
+    )
 
     def loss(logits: Outputs) -> Array:
       return losses.cross_entropy(logits, target, weak.valid, weight=confident)

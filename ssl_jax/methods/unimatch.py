@@ -21,6 +21,8 @@ def method(
   dice: float = 0.0,
   own_statistics: bool = False,
   class_share: float = 0.0,
+  weighting: str = 'threshold',
+  hold_back: bool = False,
 ) -> LossTransform:
   """Returns a method that learns the teacher's confident classes in three ways.
 
@@ -37,15 +39,24 @@ def method(
     own_statistics: whether strong views have statistics of their own in batch normalization, and
       leave those for prediction alone.
     class_share: part of the pixels of each class that teaches at least, however unsure the teacher.
+    weighting: how far each pixel is trusted, by confidence.WEIGHTINGS.
+    hold_back: whether nothing is learned while a class that the teacher predicts has no confident
+      pixel.
+
+  Raises:
+    UserError: if `weighting` is unknown.
   """
+  confidence.check_weighting('unimatch', weighting)
 
   def ask(
     teacher: Teacher, views: Views, key: Key, step: Step
   ) -> tuple[Mapping[str, Term], Metrics]:
     weak = views['weak']
     probs = teacher(weak.image)
-    # Warped later as classes and flags, which are not interpolated.
-    confident = confidence.confident_pixels(probs, weak.valid, threshold, class_share)
+    # Warped later, each pixel from one of the teacher's: neither is interpolated.
+    confident = confidence.pixel_weights(
+      probs, weak.valid, threshold, class_share, weighting, hold_back
+    )
     target = probs.argmax(-1)
     ramped_weight = weight * losses.ramp_up(step, ramp_up_steps)
 
@@ -53,7 +64,7 @@ def method(
       view = views[name]
       # Each view has its own CutMix, and so its own targets.
       warped_target, seen = geometry.warp(target, weak, view)
-      warped_confident, _ = geometry.warp(confident, weak, view)
+      warped_confident, _ = geometry.warp(confident, weak, view, nearest=True)
       valid = seen & view.valid
 
       def loss(logits: Outputs) -> Array:
