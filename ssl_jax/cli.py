@@ -1,4 +1,4 @@
-"""The command line: `python main.py`, and `ssl-jax train|predict|table` of an installed copy.
+"""The command line: `python main.py`, and `ssl-jax COMMAND` of an installed copy.
 
 JAX is imported only once flags and page are right, so that a mistake is told at once.
 """
@@ -25,6 +25,7 @@ from ssl_jax.errors import INTERRUPTED, Stopped, UserError
 COMMANDS = {
   'train': 'trains what a page describes (the same as python main.py)',
   'predict': 'writes masks, or points, for a folder of images',
+  'report': 'writes a run as one HTML file',
   'table': 'prints the table of a run',
 }
 
@@ -59,6 +60,10 @@ def main() -> int:
       from ssl_jax import predict
 
       return predict.main(rest)
+    if command == 'report':
+      from ssl_jax import report
+
+      return report.main(rest)
     from ssl_jax import table
 
     return table.main(rest)

@@ -19,6 +19,7 @@ from ssl_jax import (
   parse_settings,
   provenance,
   registry,
+  report,
   run_folder,
   self_configuration,
   stage_list,
@@ -100,6 +101,8 @@ def run(
   done = _summary(workdir, [spec.name for spec in specs], page)
   write_done(workdir, done)
   _print_summary(done, workdir, specs)
+  if parallel.is_main():
+    print(f'Report, to send or to print: {report.write(workdir)}')
   return done
 
 

@@ -5,7 +5,6 @@ This file is the only place that knows a field's type, default, range and help. 
 `python -m ssl_jax.configuration` writes docs/configuration.md from it. Pages import it, so no JAX.
 """
 
-import ast
 import dataclasses
 import math
 import typing
@@ -16,6 +15,12 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from ssl_jax import registry
+from ssl_jax.placeholders import (
+  dataclass_defaults,
+  default_of,
+  or_placeholder,
+  part_placeholders,
+)
 
 Part = typing.TypeVar('Part')
 
@@ -317,11 +322,11 @@ def defaults() -> ConfigDict:
   config.update(configure=(), minutes=placeholder(float))
   hints = typing.get_type_hints(Settings)
   for field in dataclasses.fields(Settings):
-    value = _default(field)
+    value = default_of(field)
     if dataclasses.is_dataclass(value):
       # The fields of a part are at the level of ours in a config, with no `kwargs` between.
       value = {name: v for name, v in dataclasses.asdict(value).items() if name != 'kwargs'}
-    config[field.name] = _or_placeholder(value, hints[field.name])
+    config[field.name] = or_placeholder(value, hints[field.name])
   return config
 
 
@@ -340,14 +345,14 @@ def complete(config: ConfigDict) -> ConfigDict:
     # Fields of ours, and empty ones for each argument of the part that is named.
     part = config[name].get('name')
     # A network that is still to be decided has no arguments yet.
-    _fill(config[name], _dataclass_defaults(section))
-    _fill(config[name], _part_placeholders(kind, part) if part else {})
+    _fill(config[name], dataclass_defaults(section))
+    _fill(config[name], part_placeholders(kind, part) if part else {})
   for method in config.methods:
-    _fill(config.methods[method], _part_placeholders('methods', method))
+    _fill(config.methods[method], part_placeholders('methods', method))
   for name, section in (('optimizer', Optimizer), ('schedule', Schedule), ('gan', Gan)):
     # A page may have replaced the whole dict and so dropped the fields that it did not write.
     if config.get(name) is not None:
-      _fill(config[name], _dataclass_defaults(section))
+      _fill(config[name], dataclass_defaults(section))
   for view in config.views:
     _fill(config.views[view], {k: placeholder(kind) for k, kind in VIEW_PLACEHOLDERS.items()})
   return config.lock()
@@ -358,49 +363,3 @@ def _fill(config: ConfigDict, values: Mapping[str, Any]) -> None:
     # What the page has written stays.
     if key not in config:
       config[key] = value
-
-
-def _default(field: dataclasses.Field) -> Any:
-  if field.default is not dataclasses.MISSING:
-    return field.default
-  assert field.default_factory is not dataclasses.MISSING  # every field here has one of the two
-  return field.default_factory()
-
-
-def _or_placeholder(value: Any, hint: Any) -> Any:
-  """The value; for None a placeholder of its type, so that the shell can set it."""
-  if value is not None:
-    return value
-  # The first type of the union that the shell can read.
-  for scalar in (bool, int, float, str):
-    if scalar in typing.get_args(hint):
-      return placeholder(scalar)
-  return None
-
-
-def _dataclass_defaults(section: type) -> dict[str, Any]:
-  hints = typing.get_type_hints(section)
-  fields = [field for field in dataclasses.fields(section) if field.name != 'kwargs']
-  return {field.name: _or_placeholder(_default(field), hints[field.name]) for field in fields}
-
-
-def _part_placeholders(kind: str, name: str) -> dict[str, Any]:
-  """Empty fields for the keyword arguments of a part; empty means the part's own default."""
-  values = {}
-  for key, parameter in registry.parameters(kind, name).items():
-    scalar = _first_type(parameter.annotation)
-    values[key] = placeholder(scalar) if scalar else None
-  return values
-
-
-def _first_type(annotation: str) -> type | None:
-  """The type that an annotation names first: what the shell reads a value as."""
-  node = ast.parse(annotation, mode='eval').body
-  # `int | float | None` is parsed as (int | float) | None, so the first type is leftmost.
-  while isinstance(node, ast.BinOp):
-    node = node.left
-  # tuple[float, ...] -> tuple.
-  if isinstance(node, ast.Subscript):
-    node = node.value
-  types = {'bool': bool, 'int': int, 'float': float, 'str': str, 'Sequence': tuple, 'tuple': tuple}
-  return types.get(ast.unparse(node))

@@ -15,6 +15,7 @@ FILES = sorted(path for path in PACKAGE.rglob('*.py') if path.name != '__init__.
 FLOORS = (
   'errors open_fields',
   'types registry',
+  'placeholders',
   'settings parallel losses components',
   'parse_settings confidence',
   'stage_list io views',
@@ -25,7 +26,10 @@ FLOORS = (
   'evaluation',
   'stages step_time',
   'self_configuration configuration_report ledger',
-  'run predict table dry_run',
+  'table report_images',
+  'report_contents',
+  'report',
+  'run predict dry_run',
   'cli',
 )
 HEIGHT = {name: height for height, floor in enumerate(FLOORS) for name in floor.split()}

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Integer, Num, UInt8
+from jaxtyping import Bool, Float, Integer, Num, UInt8
 from PIL import Image
 
 from ssl_jax.errors import UserError
@@ -289,7 +289,7 @@ def overlay(
   # [H, W, 3]; IGNORE gets a colour from the line above as well, which is replaced here.
   colours = np.where((mask == IGNORE)[..., None], GREY, PALETTE[indices])
   # Outlines are opaque and interiors tinted. The background has weight 0; IGNORE has no outline.
-  weight = np.where(_outline(mask), 1.0, opacity) * (mask != 0)
+  weight = np.where(outline(mask), 1.0, opacity) * (mask != 0)
   weight = np.where(mask == IGNORE, opacity, weight)[..., None]
   return (rgb * (1 - weight) + colours * weight + 0.5).astype(np.uint8)
 
@@ -299,8 +299,8 @@ def colorize(mask: Integer[np.ndarray, 'h w']) -> UInt8[np.ndarray, 'h w 3']:
   return overlay(np.zeros((*mask.shape, 3), np.uint8), mask, opacity=1.0)
 
 
-def _outline(mask: np.ndarray) -> np.ndarray:
-  """Pixels with another class above, below, left or right of them."""
+def outline(mask: Integer[np.ndarray, 'h w']) -> Bool[np.ndarray, 'h w']:
+  """Returns which pixels have another class above, below, left or right of them."""
   # Repeated edge pixels: the border of the image is no outline.
   padded = np.pad(mask, 1, mode='edge')
   centre = padded[1:-1, 1:-1]

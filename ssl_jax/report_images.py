@@ -1,0 +1,113 @@
+"""Test images of a report, with masks that a reader can lay over them one by one."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Integer, UInt8
+from PIL import Image
+
+from ssl_jax.evaluation import confusion
+from ssl_jax.evaluation.figures import in_plane
+from ssl_jax.evaluation.repetitions import Repetition
+from ssl_jax.io import images
+from ssl_jax.types import Source
+
+LARGEST = 384
+"""Pixels of the longer side of an image in a report."""
+
+EACH = 2
+"""Images of each kind: the best, the worst, and those that changed most."""
+
+
+class Choice(NamedTuple):
+  """A test image that a report shows, and why."""
+
+  index: int  # in the test set
+  reason: str
+  scores: Mapping[str, float]  # mIoU in percent, by stage
+
+
+class Picture(NamedTuple):
+  """A test image as HTML shows it: data URIs of the image and of masks to lay over it."""
+
+  name: str
+  reason: str
+  image: str
+  masks: Mapping[str, str]  # by title: the truth, then each stage
+  scores: Mapping[str, float]
+
+
+def choose(sides: Mapping[str, Repetition]) -> list[Choice]:
+  """Chooses the test images to show: the best, the worst, and those that changed most.
+
+  Args:
+    sides: the first repetition of the control and, last, of the method.
+  """
+  scores = {}
+  for name, side in sides.items():
+    scores[name] = np.asarray(confusion.mean_iou(side.matrices), np.float64)
+  control, ours = next(iter(scores.values())), scores[next(reversed(scores))]
+  change = ours - control
+  orders = {
+    'best': np.argsort(-ours, kind='stable'),
+    'worst': np.argsort(ours, kind='stable'),
+    'improved most': np.argsort(-change, kind='stable'),
+    'got worse most': np.argsort(change, kind='stable'),
+  }
+  chosen: dict[int, Choice] = {}
+  for reason, order in orders.items():
+    # NaN (no class is there) sorts last and is nothing to show.
+    known = [int(i) for i in order if not np.isnan(change[i]) and int(i) not in chosen]
+    if reason == 'improved most':
+      known = [i for i in known if change[i] > 0]
+    if reason == 'got worse most':
+      known = [i for i in known if change[i] < 0]
+    for i in known[:EACH]:
+      chosen[i] = Choice(i, reason, {name: float(values[i]) for name, values in scores.items()})
+  return list(chosen.values())
+
+
+def picture(choice: Choice, source: Source, masks: Mapping[str, np.ndarray]) -> Picture:
+  """Makes the picture of a test image; of a volume, of the slice of which the truth marks most.
+
+  Args:
+    choice: which image.
+    source: the test images.
+    masks: class ids [*space] by stage, at the size of the image.
+  """
+  record = source[choice.index]
+  planes: Sequence[Any] = in_plane(record['image'], record['label'], *masks.values())
+  size = _shown_size(planes[0])
+  shown = images.to_channels(images.to_uint8(planes[0]), 3)
+  layers = {}
+  for title, mask in zip(('truth', *masks), planes[1:], strict=True):
+    layers[title] = _uri(_layer(np.asarray(mask), size), 'PNG')
+  jpeg = Image.fromarray(shown).resize(size[::-1], Image.Resampling.BILINEAR)
+  return Picture(record['name'], choice.reason, _uri(jpeg, 'JPEG'), layers, choice.scores)
+
+
+def _shown_size(image: np.ndarray) -> tuple[int, int]:
+  """Rows and columns, not more than the image has."""
+  height, width = image.shape[:2]
+  factor = min(LARGEST / max(height, width), 1.0)
+  return max(round(height * factor), 1), max(round(width * factor), 1)
+
+
+def _layer(mask: Integer[np.ndarray, 'h w'], size: tuple[int, int]) -> Image.Image:
+  """A mask in the colours of its classes, half transparent, and clear where there is none."""
+  resized = Image.fromarray(mask.astype(np.uint8)).resize(size[::-1], Image.Resampling.NEAREST)
+  ids = np.asarray(resized)
+  colours: UInt8[np.ndarray, 'h w 3'] = images.colorize(ids)
+  # The outline is opaque, so that objects that touch are told apart.
+  opacity = np.where(images.outline(ids), 255, 110) * (ids != 0)
+  return Image.fromarray(np.dstack([colours, opacity.astype(np.uint8)])).quantize(64)
+
+
+def _uri(image: Image.Image, form: str) -> str:
+  """An image as text that an HTML page can hold."""
+  data = io.BytesIO()
+  image.save(data, format=form, **({'quality': 85} if form == 'JPEG' else {'optimize': True}))
+  return f'data:image/{form.lower()};base64,{base64.b64encode(data.getvalue()).decode()}'
