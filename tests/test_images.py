@@ -63,7 +63,7 @@ def test_alpha_is_dropped_palette_becomes_rgb_and_one_bit_0_255(tmp_path):
   np.testing.assert_array_equal(
     images.read_image(tmp_path / 'p.png'), [[[10, 20, 30], [40, 50, 60]]]
   )
-  np.testing.assert_array_equal(images.read_mask(tmp_path / 'p.png'), [[0, 1]])
+  np.testing.assert_array_equal(masks.read_mask(tmp_path / 'p.png'), [[0, 1]])
   Image.fromarray(np.array([[True, False]])).save(tmp_path / 'b.png')
   np.testing.assert_array_equal(images.read_image(tmp_path / 'b.png')[..., 0], [[255, 0]])
 
@@ -149,11 +149,11 @@ def test_list_images_sorts_and_ignores_hidden_and_other_files(tmp_path):
 
 def test_masks_keep_raw_values(tmp_path):
   ids = np.array([[0, 1, 2], [2, 300, 0]], np.uint16)
-  np.testing.assert_array_equal(images.read_mask(save(tmp_path / 'a.tif', ids)), ids)
+  np.testing.assert_array_equal(masks.read_mask(save(tmp_path / 'a.tif', ids)), ids)
   grey = np.repeat(ids.astype(np.uint8)[..., None], 3, -1)
-  np.testing.assert_array_equal(images.read_mask(save(tmp_path / 'b.bmp', grey)), grey[..., 0])
+  np.testing.assert_array_equal(masks.read_mask(save(tmp_path / 'b.bmp', grey)), grey[..., 0])
   whole = save(tmp_path / 'c.tif', ids.astype(np.float32))
-  np.testing.assert_array_equal(images.read_mask(whole), ids)
+  np.testing.assert_array_equal(masks.read_mask(whole), ids)
 
 
 def test_two_bit_grey_masks_are_not_spread(tmp_path):
@@ -167,22 +167,22 @@ def test_two_bit_grey_masks_are_not_spread(tmp_path):
   rows = b'\0' + bytes([0b00011011])  # 0, 1, 2, 3
   png = b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', struct.pack('>IIBBBBB', 4, 1, 2, 0, 0, 0, 0))
   (tmp_path / 'm.png').write_bytes(png + chunk(b'IDAT', zlib.compress(rows)) + chunk(b'IEND', b''))
-  np.testing.assert_array_equal(images.read_mask(tmp_path / 'm.png'), [[0, 1, 2, 3]])
+  np.testing.assert_array_equal(masks.read_mask(tmp_path / 'm.png'), [[0, 1, 2, 3]])
 
 
 def test_masks_that_are_none_are_refused(tmp_path):
   with pytest.raises(UserError, match=r'c\.png is a coloured picture'):
-    images.read_mask(save(tmp_path / 'c.png', RGB))
+    masks.read_mask(save(tmp_path / 'c.png', RGB))
   with pytest.raises(UserError, match=r'j\.jpg is a JPEG, which alters'):
-    images.read_mask(save(tmp_path / 'j.jpg', GREY8))
+    masks.read_mask(save(tmp_path / 'j.jpg', GREY8))
   with pytest.raises(UserError, match=r'f\.tif holds fractions'):
-    images.read_mask(save(tmp_path / 'f.tif', np.array([[0.5, 1]], np.float32)))
+    masks.read_mask(save(tmp_path / 'f.tif', np.array([[0.5, 1]], np.float32)))
 
 
 def test_write_mask_round_trips_plain_ids(tmp_path):
   mask = np.array([[0, 1], [2, IGNORE]])
   images.write_mask(tmp_path / 'm.png', mask)
-  np.testing.assert_array_equal(images.read_mask(tmp_path / 'm.png'), mask)
+  np.testing.assert_array_equal(masks.read_mask(tmp_path / 'm.png'), mask)
   assert Image.open(tmp_path / 'm.png').mode == 'L'
   with pytest.raises(UserError, match=r'outside 0\.\.255'):
     images.write_mask(tmp_path / 'm.png', mask * 2)
