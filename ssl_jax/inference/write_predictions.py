@@ -57,7 +57,7 @@ def write_masks(
     mask = probs.argmax(-1).astype(np.uint8)
     # The ids themselves are nearly black to look at; the overlay is for people.
     images.write_mask(out / 'masks' / f'{name}.png', mask)
-    overlay = images.overlay(images.to_uint8(original), mask)
+    overlay = images.overlay(original, mask)
     images.write_image(out / 'overlays' / f'{name}.png', overlay)
   return readable.refused
 
