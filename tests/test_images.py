@@ -379,12 +379,14 @@ def test_white_is_zero_and_few_bits_are_read_as_brightness(tmp_path):
 def test_advice_on_a_stack_of_channels_works(tmp_path):
   planes = np.moveaxis(channels_of(3), -1, 0).copy()
   path = save(tmp_path / 'a.tif', planes, photometric='minisblack')
-  with pytest.raises(UserError, match=r"is a stack of 3 images whose meaning.*'axes': 'CYX'"):
+  with pytest.raises(
+    UserError, match=r"is a stack of 3 images of 7 x 5 pixels whose meaning.*'axes': 'CYX'"
+  ):
     images.read_image(path)
   tifffile.imwrite(path, planes, photometric='minisblack', metadata={'axes': 'CYX'})
   np.testing.assert_array_equal(images.read_image(path), np.moveaxis(planes, 0, -1))
   tifffile.imwrite(path, planes, imagej=True, metadata={'axes': 'ZYX'})
-  with pytest.raises(UserError, match='3 images along Z'):
+  with pytest.raises(UserError, match='3 images of 7 x 5 pixels along Z'):
     images.read_image(path)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from ssl_jax.data import held_out, image_source
+from ssl_jax.data import orientation as orientations
 from ssl_jax.data.draws import group_reader
 from ssl_jax.data.image_mask_pairs import ImageFile, list_pairs, list_unlabeled
 from ssl_jax.data.mask_encoding import count_connected_ids, find_encoding
@@ -30,6 +31,7 @@ def load(
   draw: int = 0,
   group: str = '',
   percentiles: Sequence[float | int] = (0.1, 99.9),
+  orientation: str = 'auto',
 ) -> Splits:
   """Loads your own images.
 
@@ -48,6 +50,8 @@ def load(
     group: regular expression whose first group, or match, in a file's name is the patient (animal,
       slide), so that no patient is in training and test; empty: images are independent.
     percentiles: of the raw values of training images deeper than 8 bits; they become 0 and 1.
+    orientation: how masks without an orientation tag lie on images with one: 'tag' (on the image as
+      viewers show it), 'stored' (on the pixels as stored), or 'auto' (as their sizes show).
 
   Raises:
     UserError: naming the file that is missing, broken or unclear.
@@ -59,9 +63,10 @@ def load(
       files[role] = list_pairs(path, role)
   if unlabeled:
     files['unlabeled'] = list_unlabeled(unlabeled)
+  files, turned = orientations.settle(files, orientation)
   # The encoding is found over all masks, those of the test included: one mask may hold few values.
   encoding = find_encoding(*_mask_values(files), classes)
-  notes = [encoding.note]
+  notes = [encoding.note, *turned]
   drawn = Draw(groups=_groups(files['test'], group))
   if not test:
     parts = held_out.hold_out(files['labeled'], test_fraction, seed, draw, group)
@@ -103,7 +108,7 @@ def _mask_values(
     if file.mask is None:
       continue
     mask = images.read_mask(file.mask)
-    if mask.shape != (file.header.height, file.header.width):
+    if file.upright(mask).shape != (file.header.height, file.header.width):
       raise UserError(
         f'{file.mask} is {mask.shape[0]} x {mask.shape[1]} pixels but its image '
         f'{file.image.name} is {file.header.height} x {file.header.width}; make the sizes equal.'

@@ -77,17 +77,20 @@ def decode_pixels(data: bytes, name: str) -> RawPixels:
   return RawPixels(stored_image.turn(samples, stored.header.orientation), stored.palette)
 
 
-def decode_colours(data: bytes, name: str) -> np.ndarray:
+def decode_colours(data: bytes, name: str) -> tuple[np.ndarray, Header]:
   """Decodes the samples [H, W, C] of an image: upright, without alpha, and as they are meant.
 
   Colours of a palette and of inks become RGB, or grey; high is bright, also where the file stores
-  white as 0.
+  white as 0. The header says what was changed, and names alpha only where it is not opaque.
 
   Raises:
     UserError: naming the file, if it is not one readable 2-D image.
   """
   stored = decode_stored(data, name)
-  return stored_image.turn(_colours(stored), stored.header.orientation)
+  header = stored.header
+  if _is_transparent(stored):
+    header = header._replace(changes=(*header.changes, stored_image.TRANSPARENT))
+  return stored_image.turn(_colours(stored), header.orientation), header
 
 
 def _colours(stored: StoredImage) -> np.ndarray:
@@ -114,7 +117,11 @@ def is_transparent(data: bytes, name: str) -> bool:
   Raises:
     UserError: naming the file, if it is not one readable 2-D image.
   """
-  alpha = decode_stored(data, name).alpha
+  return _is_transparent(decode_stored(data, name))
+
+
+def _is_transparent(stored: StoredImage) -> bool:
+  alpha = stored.alpha
   if alpha is None:
     return False
   opaque = 1 if alpha.dtype.kind == 'f' else np.iinfo(alpha.dtype).max

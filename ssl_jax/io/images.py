@@ -105,14 +105,23 @@ def decode_image(data: bytes, name: str) -> Num[np.ndarray, 'h w c']:
     UserError: naming the file, if it is corrupt, cut short, a stack, or of colours that are not
       read here.
   """
-  pixels = image_decoding.decode_colours(data, name)
+  return decode_image_and_header(data, name)[0]
+
+
+def decode_image_and_header(data: bytes, name: str) -> tuple[Num[np.ndarray, 'h w c'], Header]:
+  """Decodes an image as `decode_image` does; its header says what was changed.
+
+  Raises:
+    UserError: as `decode_image` does.
+  """
+  pixels, header = image_decoding.decode_colours(data, name)
   # [H, W, C]
   if pixels.dtype not in (np.uint8, np.uint16):
     pixels = pixels.astype(np.float32)
     # One NaN would spread through the loss into all weights.
     if not np.isfinite(pixels).all():
       raise UserError(f'{name} holds values that are not numbers (NaN or infinite); replace them.')
-  return np.ascontiguousarray(pixels)
+  return np.ascontiguousarray(pixels), header
 
 
 def read_mask(path: str | Path) -> Integer[np.ndarray, 'h w']:

@@ -111,7 +111,7 @@ def _contents(tif: tifffile.TiffFile, name: str) -> _Contents:
   length = dict(zip(series.axes, series.shape, strict=True))
   planes = int(np.prod([n for axis, n in length.items() if axis not in 'YXCS']))
   if planes > 1 or not {'Y', 'X'} <= set(series.axes):
-    raise UserError(_stack_message(name, planes, series.axes))
+    raise UserError(_stack_message(name, planes, length))
   if length.get('C', 1) > 1 and length.get('S', 1) > 1:
     raise UserError(
       f'{name} has {length["C"]} channels of {length["S"]} samples each (axes {series.axes}); '
@@ -141,12 +141,14 @@ def _contents(tif: tifffile.TiffFile, name: str) -> _Contents:
   return _Contents(series, page, channel_axis, kept, alpha, orientation)
 
 
-def _stack_message(name: str, planes: int, axes: str) -> str:
+def _stack_message(name: str, planes: int, length: dict[str, int]) -> str:
   """A stack may be slices, or channels whose file does not say so."""
+  axes = ''.join(length)
   named = [axis for axis in axes if axis in 'ZT']
+  size = f' of {length["Y"]} x {length["X"]} pixels' if {'Y', 'X'} <= set(axes) else ''
   what = f'along {" and ".join(named)}' if named else 'whose meaning the file does not say'
   return (
-    f'{name} is a stack of {planes} images {what} (axes {axes}), and this needs single 2-D images; '
+    f'{name} is a stack of {planes} images{size} {what} (axes {axes}), and this needs single 2-D images; '
     'save each slice as a file of its own, or, if they are channels, as a TIFF whose axes say so '
     '(in Fiji: Image > Hyperstacks > Stack to Hyperstack; in Python: tifffile.imwrite(..., '
     "photometric='minisblack', metadata={'axes': 'CYX'}))."
