@@ -169,7 +169,7 @@ class Record(TypedDict, total=False):
   of: str  # of a patch: the name of the image that it was cut from
   points: np.ndarray  # of an image of marked cells: [n, 2] row and column of each
   classes: np.ndarray  # and [n] their class ids
-  file: str  # of a volume: the file that it was read from
+  file: str | tuple[str, ...]  # of a volume: the file that it was read from, or files (channels)
   mask_file: str  # of a labeled volume: the file of its mask
   foreground: np.ndarray  # of a labeled volume: flat indices of its foreground voxels
   slice_size: Sequence[int] | None  # of a volume predicted by slices: see slice_source.py

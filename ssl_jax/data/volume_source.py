@@ -24,17 +24,22 @@ DIGESTS = 'known.json'
 
 
 class Case(NamedTuple):
-  """A volume's file, its mask's, and the folder of both as preprocessed arrays."""
+  """A volume's files, its mask's, and the folder of both as preprocessed arrays."""
 
   name: str
   image: Path
   mask: Path | None
-  sha256: str  # of the image's file
+  sha256: str  # of the image's file, or of its files
   prepared: Path | None = None  # None until prepare_cases has run
+  more: tuple[Path, ...] = ()  # files of further channels
+
+  def files(self) -> str | tuple[str, ...]:
+    """Returns the image's file, or its files, one for each channel."""
+    return (str(self.image), *map(str, self.more)) if self.more else str(self.image)
 
 
 class VolumeSource:
-  """A Source of preprocessed volumes: 'image' [z, y, x, 1], 'label' [z, y, x], and their files.
+  """A Source of preprocessed volumes: 'image' [z, y, x, C], 'label' [z, y, x], and their files.
 
   The arrays are mapped into memory: only what is cropped out of them is read.
   """
@@ -51,11 +56,11 @@ class VolumeSource:
     # Without masks for the unlabeled role, so that a hidden truth cannot reach training.
     if not self._labels or case.mask is None:
       arrays = read_prepared(case, exclude=('label', memmap_arrays.FOREGROUND))
-      return Record(name=case.name, file=str(case.image), image=arrays['image'])
+      return Record(name=case.name, file=case.files(), image=arrays['image'])
     arrays = read_prepared(case)
     return Record(
       name=case.name,
-      file=str(case.image),
+      file=case.files(),
       mask_file=str(case.mask),
       image=arrays['image'],
       label=arrays['label'],
@@ -129,7 +134,7 @@ def prepare_cases(
 
 def _preprocess(case: Case, preprocessing: VolumePreprocessing) -> dict[str, np.ndarray]:
   """The arrays of a case: its image, and where it has a mask, its label and foreground."""
-  volume = nifti.read_volume(case.image)
+  volume = nifti.read_channels(case.files())
   # The image decides on the box; the mask is cropped alike.
   placement = preprocessing.placement(volume)
   arrays: dict[str, np.ndarray] = {'image': preprocessing.image(volume, placement)}
@@ -137,9 +142,9 @@ def _preprocess(case: Case, preprocessing: VolumePreprocessing) -> dict[str, np.
     return arrays
   # Both are in RAS+ now, so files that store their axes in different orders still fit.
   ids, mask = nifti.read_labels(case.mask)
-  if ids.shape != volume.voxels.shape:
+  if ids.shape != volume.voxels.shape[:3]:
     raise UserError(
-      f'{case.mask} has {ids.shape} voxels but {case.image.name} has {volume.voxels.shape}; '
+      f'{case.mask} has {ids.shape} voxels but {case.image.name} has {volume.voxels.shape[:3]}; '
       'save the mask on the grid of its image.'
     )
   # Same shape, other position or orientation: training would go wrong without any error. The

@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ssl_jax.data import volume_channels
 from ssl_jax.data.held_out import drop_copies
 from ssl_jax.data.image_mask_pairs import subfolder
 from ssl_jax.data.mask_encoding import numbered_classes
@@ -27,6 +28,8 @@ HOW = 'put the volumes in images/ and their masks, under the same names, in mask
 def list_pairs(folder: Path, role: str, digests: FileDigests) -> list[Case]:
   """Returns volumes and their masks, in folders images/ and masks/.
 
+  Files NAME_0000, NAME_0001, ... are channels of one volume.
+
   Raises:
     UserError: if a folder or a mask is missing.
   """
@@ -35,11 +38,12 @@ def list_pairs(folder: Path, role: str, digests: FileDigests) -> list[Case]:
   # The mask of NAME.nii.gz may be NAME.nii.
   masks = {nifti.name_of(path): path for path in nifti.list_volumes(mask_folder)}
   cases = []
-  for path in image_paths:
-    name = nifti.name_of(path)
+  for path, files in volume_channels.group_files(image_paths, masks).items():
+    name = volume_channels.case_name(files)
     if name not in masks:
       raise UserError(f'{path} has no mask in {mask_folder}; {HOW}.')
-    cases.append(Case(name, path, masks[name], digests.sha256(path)))
+    case = Case(name, path, masks[name], digests.sha256(path))
+    cases.append(volume_channels.with_channels(case, files, digests))
   return cases
 
 
@@ -51,7 +55,7 @@ def prepare_roles(
   Training volumes that are, byte for byte, in val or test are dropped.
 
   Raises:
-    UserError: naming the file that is broken or does not fit its image.
+    UserError: naming the file that is broken, does not fit its image, or has other channels.
   """
   kept = dict(cases)
   # Before the preprocessing, so that no time is spent on volumes that are dropped.
@@ -59,7 +63,7 @@ def prepare_roles(
   prepared = {
     role: prepare_cases(of_role, preprocessing, digests, role) for role, of_role in kept.items()
   }
-  return prepared, notes
+  return prepared, [*notes, *volume_channels.check_channels(prepared)]
 
 
 def make_splits(

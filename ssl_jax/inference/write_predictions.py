@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Num
 from tqdm import tqdm
 
+from ssl_jax.data import volume_channels
 from ssl_jax.data.dataset_stats import DatasetStats
 from ssl_jax.data.image_kind import FileNotes
 from ssl_jax.data.volume_preprocessing import VolumePreprocessing
@@ -94,15 +95,18 @@ def write_volumes(
   preprocessing = VolumePreprocessing(**stats.preprocessing)
   # One file that cannot be read should not cost the predictions of the others.
   refused = []
-  for path in tqdm(nifti.list_volumes(folder), unit=' volumes', desc='predict'):
-    mask_path = out / 'masks' / f'{nifti.name_of(path)}.nii.gz'
+  cases = volume_channels.group_unlabeled(nifti.list_volumes(folder), stats.channels)
+  for path, files in tqdm(cases.items(), unit=' volumes', desc='predict'):
+    mask_path = out / 'masks' / f'{volume_channels.case_name(files)}.nii.gz'
     if resume and mask_path.exists():
       continue
     try:
-      volume = nifti.read_volume(path)
+      volume, doubts = volume_channels.read_new_volume(files, stats)
     except UserError as error:
       refused.append(str(error))
       continue
+    for doubt in doubts:
+      tqdm.write(f'Note: {doubt}.')
     segmentation = volumes.segment_volume(predict_fn, volume, preprocessing, windows)
     if segmentation.coarser:
       print(

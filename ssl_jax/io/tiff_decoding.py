@@ -148,9 +148,9 @@ def _stack_message(name: str, planes: int, length: dict[str, int]) -> str:
   size = f' of {length["Y"]} x {length["X"]} pixels' if {'Y', 'X'} <= set(axes) else ''
   what = f'along {" and ".join(named)}' if named else 'whose meaning the file does not say'
   return (
-    f'{name} is a stack of {planes} images{size} {what} (axes {axes}), and this needs single 2-D images; '
-    'save each slice as a file of its own, or, if they are channels, as a TIFF whose axes say so '
-    '(in Fiji: Image > Hyperstacks > Stack to Hyperstack; in Python: tifffile.imwrite(..., '
+    f'{name} is a stack of {planes} images{size} {what} (axes {axes}), and this needs single 2-D '
+    'images; save each slice as a file of its own, or, if they are channels, as a TIFF whose axes '
+    'say so (in Fiji: Image > Hyperstacks > Stack to Hyperstack; in Python: tifffile.imwrite(..., '
     "photometric='minisblack', metadata={'axes': 'CYX'}))."
   )
 
