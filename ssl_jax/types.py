@@ -169,7 +169,7 @@ class Record(TypedDict, total=False):
   of: str  # of a patch: the name of the image that it was cut from
   points: np.ndarray  # of an image of marked cells: [n, 2] row and column of each
   classes: np.ndarray  # and [n] their class ids
-  file: str  # of a volume: the file that it was read from
+  file: str | tuple[str, ...]  # of a volume: the file that it was read from, or files (channels)
   mask_file: str  # of a labeled volume: the file of its mask
   read_mask: Callable[[str], np.ndarray]  # and what reads class ids [x, y, z] from it
   foreground: np.ndarray  # of a labeled volume: flat indices of its foreground voxels
@@ -194,6 +194,15 @@ class Draw(NamedTuple):
   groups: Mapping[str, str] = NOTHING  # of test images, by name: those of one patient
 
 
+class ImageKind(NamedTuple):
+  """What the image files of a training hold, which those of a prediction have to match."""
+
+  dtypes: tuple[str, ...] = ()  # 'uint8', 'uint16' or 'float32'
+  layouts: tuple[str, ...] = ()  # 'grey', 'RGB', or 'channels' that are no colours
+  # Whether masks lie on the pixels as files store them; else upright, as orientation tags say.
+  masks_stored: bool = False
+
+
 class Splits(NamedTuple):
   """A data set, as its loader returns it.
 
@@ -207,7 +216,8 @@ class Splits(NamedTuple):
   test: Source | None
   classes: tuple[str, ...]  # names; the position is the class id
   notes: tuple[str, ...] = ()  # what the loader found and the user should know
-  intensity: tuple[float, float] | None = None  # the raw values that became 0 and 1; None for 8-bit
+  # The raw values that became 0 and 1, of all channels or of each; None for 8-bit.
+  intensity: tuple[float, float] | tuple[tuple[float, float], ...] | None = None
   truth: Source | None = None  # `unlabeled` with labels: to judge pseudo-labels, never to train
   digest: str = ''  # content hash; changes if images, masks or splits change
   task: str = MASKS
@@ -217,3 +227,4 @@ class Splits(NamedTuple):
   preprocessing: Mapping[str, Any] | None = None  # of volumes: fields of VolumePreprocessing
   synthetic: bool = False  # whether the images are made by a program, which a verdict must say
   draw: Draw = Draw()
+  kind: ImageKind | None = None  # None where images come from no files of the user's

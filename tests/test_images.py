@@ -7,7 +7,7 @@ import tifffile
 from PIL import Image
 
 from ssl_jax.errors import UserError
-from ssl_jax.io import image_decoding, images
+from ssl_jax.io import image_decoding, images, masks, stored_image
 from ssl_jax.types import IGNORE
 
 RNG = np.random.default_rng(0)
@@ -32,7 +32,7 @@ def test_lossless_formats_keep_every_value(tmp_path, suffix, array):
   image = images.read_image(path)
   np.testing.assert_array_equal(image, array.reshape(7, 5, -1))
   assert image.dtype == np.uint8
-  assert images.read_header(path) == (*image.shape, image.dtype)
+  assert images.read_header(path)[:4] == (*image.shape, image.dtype)
 
 
 @pytest.mark.parametrize('suffix', ['.png', '.tif'])
@@ -46,7 +46,7 @@ def test_16_bit_rgb_png_keeps_its_depth(tmp_path):
   deep = RNG.integers(0, 65536, (7, 5, 3), np.uint16)
   (tmp_path / 'a.png').write_bytes(imagecodecs.png_encode(deep))
   np.testing.assert_array_equal(images.read_image(tmp_path / 'a.png'), deep)
-  assert images.read_header(tmp_path / 'a.png') == (7, 5, 3, np.uint16)
+  assert images.read_header(tmp_path / 'a.png')[:4] == (7, 5, 3, np.uint16)
 
 
 def test_jpeg_reads_near_its_values(tmp_path):
@@ -74,7 +74,7 @@ def test_other_tiff_samples_become_float32(tmp_path, dtype):
   image = images.read_image(path)
   assert image.dtype == np.float32
   assert image.shape == (7, 5, 1)
-  assert images.read_header(path) == (7, 5, 1, np.float32)
+  assert images.read_header(path)[:4] == (7, 5, 1, np.float32)
 
 
 def test_compressed_tiled_and_planar_tiffs(tmp_path):
@@ -83,7 +83,7 @@ def test_compressed_tiled_and_planar_tiffs(tmp_path):
   planes = np.moveaxis(RGB, -1, 0).copy()
   planar = save(tmp_path / 'b.tif', planes, photometric='rgb', planarconfig='separate')
   np.testing.assert_array_equal(images.read_image(planar), RGB)
-  assert images.read_header(planar) == (7, 5, 3, np.uint8)
+  assert images.read_header(planar)[:4] == (7, 5, 3, np.uint8)
   white = save(tmp_path / 'c.tif', GREY8, photometric='miniswhite')
   np.testing.assert_array_equal(images.read_image(white)[..., 0], 255 - GREY8)
 
@@ -109,7 +109,8 @@ def test_a_stack_is_refused(tmp_path, shape):
   with pytest.raises(UserError, match=r'stack\.tif is a stack of .*each slice'):
     images.read_image(path)
   single_page = tmp_path / 'imagej.tif'
-  tifffile.imwrite(single_page, np.zeros(shape, np.uint8), imagej=True)
+  axes = {'axes': 'ZYX' if len(shape) == 3 else 'TZYX'}
+  tifffile.imwrite(single_page, np.zeros(shape, np.uint8), imagej=True, metadata=axes)
   with pytest.raises(UserError, match='is a stack of'):
     images.read_header(single_page)
 
@@ -243,3 +244,256 @@ def test_thirteen_organs_have_colours_of_their_own():
   shown = images.colorize(np.arange(16, dtype=np.uint8)[None])[0].tolist()
   assert len({tuple(colour) for colour in shown[:14]}) == 14
   assert shown[14:16] == shown[1:3]  # beyond them they begin again
+
+
+def channels_of(count, dtype=np.uint8):
+  return RNG.integers(0, 200, (7, 5, count)).astype(dtype)
+
+
+FIRST = dict(photometric='minisblack', metadata={'axes': 'CYX'})
+
+
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize('count', [2, 4, 5])
+@pytest.mark.parametrize(
+  'how', ['contiguous', 'planar', 'OME', 'OME with T and Z', 'ImageJ', 'axes']
+)
+def test_every_channel_of_a_tiff_is_read(tmp_path, how, count, dtype):
+  array = channels_of(count, dtype)
+  first = np.moveaxis(array, -1, 0).copy()
+  path = tmp_path / 'a.tif'
+  if how == 'contiguous':
+    tifffile.imwrite(path, array, photometric='minisblack', planarconfig='contig')
+  elif how == 'planar':
+    tifffile.imwrite(path, first, photometric='minisblack', planarconfig='separate')
+  elif how == 'OME':
+    tifffile.imwrite(path, first, ome=True, **FIRST)
+  elif how == 'OME with T and Z':
+    axes = dict(photometric='minisblack', metadata={'axes': 'TCZYX'})
+    tifffile.imwrite(path, first[None, :, None], ome=True, **axes)
+  elif how == 'ImageJ':
+    tifffile.imwrite(path, first, imagej=True, metadata={'axes': 'CYX', 'mode': 'composite'})
+  else:
+    tifffile.imwrite(path, first, compression='zlib', **FIRST)
+  np.testing.assert_array_equal(images.read_image(path), array)
+  header = images.read_header(path)
+  assert header[:4] == (7, 5, count, np.dtype(dtype))
+  assert header.layout == 'channels'
+  assert header.changes == ()
+
+
+@pytest.mark.parametrize('kind', ['unassalpha', 'assocalpha', 'unspecified'])
+@pytest.mark.parametrize('photometric', ['rgb', 'minisblack'])
+def test_only_samples_that_are_called_alpha_are_dropped(tmp_path, photometric, kind):
+  colours = 3 if photometric == 'rgb' else 1
+  array = channels_of(colours + 1)
+  path = save(
+    tmp_path / 'a.tif', array, photometric=photometric, extrasamples=[kind], planarconfig='contig'
+  )
+  kept = colours + (kind == 'unspecified')
+  np.testing.assert_array_equal(images.read_image(path), array[..., :kept])
+  header = images.read_header(path)
+  assert header.channels == kept
+  assert header.has_alpha == (kind != 'unspecified')
+  # With a further channel, red, green and blue are no colours of a picture any more.
+  assert header.layout == ('channels' if kind == 'unspecified' else {3: 'RGB', 1: 'grey'}[colours])
+  assert image_decoding.is_transparent(path.read_bytes(), 'a.tif') == header.has_alpha
+
+
+def test_transparency_is_found_in_alpha_and_palettes(tmp_path):
+  opaque = np.dstack([RGB, np.full((7, 5), 255, np.uint8)])
+  glass = opaque.copy()
+  glass[3, 3, 3] = 9
+  grey = np.dstack([GREY8, np.full((7, 5), 8, np.uint8)])
+  for number, (array, transparent) in enumerate(((opaque, False), (glass, True), (grey, True))):
+    path = save(tmp_path / f'{number}.png', array)
+    assert images.read_header(path).has_alpha
+    assert image_decoding.is_transparent(path.read_bytes(), path.name) == transparent
+    np.testing.assert_array_equal(images.read_image(path), array[..., :-1])
+  deep = RNG.integers(0, 65536, (7, 5, 4), np.uint16)
+  (tmp_path / 'd.png').write_bytes(imagecodecs.png_encode(deep))
+  np.testing.assert_array_equal(images.read_image(tmp_path / 'd.png'), deep[..., :3])
+  assert image_decoding.is_transparent((tmp_path / 'd.png').read_bytes(), 'd.png')
+  palette = Image.fromarray(np.array([[0, 1]], np.uint8)).convert('P')
+  palette.putpalette([10, 20, 30, 40, 50, 60])
+  palette.save(tmp_path / 'p.png', transparency=bytes([255, 0]))
+  assert image_decoding.is_transparent((tmp_path / 'p.png').read_bytes(), 'p.png')
+
+
+def test_a_grey_palette_becomes_grey(tmp_path):
+  palette = Image.fromarray(np.array([[0, 1]], np.uint8)).convert('P')
+  palette.putpalette([10, 10, 10, 40, 40, 40])
+  palette.save(tmp_path / 'p.png')
+  levels = np.repeat(np.arange(256, dtype=np.uint16)[None] * 257, 3, 0)
+  coloured = levels.copy()
+  coloured[0, 1] = 0
+  save(tmp_path / 'g.tif', np.array([[0, 1]], np.uint8), photometric='palette', colormap=levels)
+  save(tmp_path / 'c.tif', np.array([[0, 1]], np.uint8), photometric='palette', colormap=coloured)
+  expected = {'p.png': [[[10], [40]]], 'g.tif': [[[0], [1]]], 'c.tif': [[[0, 0, 0], [0, 1, 1]]]}
+  for name, pixels in expected.items():
+    np.testing.assert_array_equal(images.read_image(tmp_path / name), pixels)
+    header = images.read_header(tmp_path / name)
+    assert header.channels == np.shape(pixels)[-1]
+    assert header.changes == (f'palette became {header.layout}',)
+
+
+def test_cmyk_becomes_rgb(tmp_path):
+  inks = np.zeros((16, 16, 4), np.uint8)
+  inks[:, :, 0] = 255  # cyan
+  inks[8:, :, 3] = 255  # black
+  Image.fromarray(inks, 'CMYK').save(tmp_path / 'a.jpg', quality=100)
+  save(tmp_path / 'a.tif', inks, photometric='separated')
+  save(tmp_path / 'b.tif', inks.astype(np.uint16) * 257, photometric='separated')
+  for name, largest in (('a.jpg', 255), ('a.tif', 255), ('b.tif', 65535)):
+    image = images.read_image(tmp_path / name) / largest
+    np.testing.assert_allclose(image[2, 2], [0, 1, 1], atol=0.03)
+    np.testing.assert_allclose(image[12, 2], [0, 0, 0], atol=0.03)
+    header = images.read_header(tmp_path / name)
+    assert (header.channels, header.layout) == (3, 'RGB')
+    assert 'CMYK became RGB' in header.changes[0]
+
+
+def test_colour_spaces_that_are_not_read_are_named(tmp_path):
+  for colours, says in (('cielab', 'CIELAB'), ('ycbcr', 'YCbCr'), ('cfa', 'CFA')):
+    array = RGB if colours != 'cfa' else GREY8
+    path = save(tmp_path / f'{colours}.tif', array, photometric=colours)
+    with pytest.raises(UserError, match=rf'{colours}\.tif holds .*{says}.*save it as RGB'):
+      images.read_header(path)
+
+
+def test_white_is_zero_and_few_bits_are_read_as_brightness(tmp_path):
+  white = save(tmp_path / 'w.tif', GREY16, photometric='miniswhite')
+  np.testing.assert_array_equal(images.read_image(white)[..., 0], 65535 - GREY16)
+  assert 'inverted' in images.read_header(white).changes[0]
+  # A mask keeps the numbers of its file.
+  np.testing.assert_array_equal(masks.read_mask(white), GREY16)
+  bits = save(tmp_path / 'b.tif', np.array([[True, False]]), photometric='minisblack')
+  np.testing.assert_array_equal(images.read_image(bits)[0, :, 0], [255, 0])
+  four = save(tmp_path / 'f.tif', np.array([[0, 15]], np.uint8), bitspersample=4)
+  np.testing.assert_array_equal(images.read_image(four)[0, :, 0], [0, 255])
+  assert images.read_header(four).changes == ('4-bit samples stretched to 8 bits',)
+  twelve = save(tmp_path / 't.tif', np.array([[0, 4095]], np.uint16), bitspersample=12)
+  np.testing.assert_array_equal(images.read_image(twelve)[0, :, 0], [0, 4095])
+
+
+def test_advice_on_a_stack_of_channels_works(tmp_path):
+  planes = np.moveaxis(channels_of(3), -1, 0).copy()
+  path = save(tmp_path / 'a.tif', planes, photometric='minisblack')
+  with pytest.raises(
+    UserError, match=r"is a stack of 3 images of 7 x 5 pixels whose meaning.*'axes': 'CYX'"
+  ):
+    images.read_image(path)
+  tifffile.imwrite(path, planes, photometric='minisblack', metadata={'axes': 'CYX'})
+  np.testing.assert_array_equal(images.read_image(path), np.moveaxis(planes, 0, -1))
+  tifffile.imwrite(path, planes, imagej=True, metadata={'axes': 'ZYX'})
+  with pytest.raises(UserError, match='3 images of 7 x 5 pixels along Z'):
+    images.read_image(path)
+
+
+def test_a_large_image_is_read_up_to_a_limit_that_can_be_raised(tmp_path, monkeypatch):
+  side = 14_000  # 196 megapixels, more than Pillow would read
+  Image.new('1', (side, side)).save(tmp_path / 'large.png')
+  monkeypatch.setenv('SSL_JAX_MAX_MEGAPIXELS', '100')
+  with pytest.raises(
+    UserError, match=r'large\.png declares 14,000 x 14,000.*MEGAPIXELS=196,'
+  ) as error:
+    images.read_image(tmp_path / 'large.png')
+  assert 'corrupt' not in str(error.value)
+  monkeypatch.setenv('SSL_JAX_MAX_MEGAPIXELS', 'many')
+  with pytest.raises(UserError, match='MAX_MEGAPIXELS=many is no number'):
+    images.read_image(tmp_path / 'large.png')
+  monkeypatch.setenv('SSL_JAX_MAX_MEGAPIXELS', '196')
+  assert images.read_image(tmp_path / 'large.png').shape == (side, side, 1)
+
+
+def test_a_bomb_is_refused_before_memory_is_taken(tmp_path):
+  import struct
+  import zlib
+
+  def chunk(kind, data):
+    body = kind + data
+    return struct.pack('>I', len(data)) + body + struct.pack('>I', zlib.crc32(body))
+
+  header = struct.pack('>IIBBBBB', 200_000, 200_000, 8, 2, 0, 0, 0)
+  png = b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', header) + chunk(b'IDAT', b'') + chunk(b'IEND', b'')
+  (tmp_path / 'bomb.png').write_bytes(png)
+  path = save(tmp_path / 'bomb.tif', GREY8)
+  tiff = tifffile.TiffFile(path)
+  offsets = {name: tiff.pages[0].tags[name].valueoffset for name in ('ImageLength', 'ImageWidth')}
+  tiff.close()
+  data = bytearray(path.read_bytes())
+  for offset in offsets.values():
+    data[offset : offset + 4] = struct.pack('<I', 60_000)
+  path.write_bytes(data)
+  for name in ('bomb.png', 'bomb.tif'):
+    for read in (images.read_header, images.read_image):
+      with pytest.raises(UserError, match=rf'{name} declares .*more than the 1000 megapixels'):
+        read(tmp_path / name)
+
+
+def test_the_content_of_a_file_counts_not_its_name(tmp_path):
+  Image.fromarray(RGB).save(tmp_path / 'jpeg.png', format='JPEG')
+  assert images.read_image(tmp_path / 'jpeg.png').shape == RGB.shape
+  for kind, says in (('GIF', 'a GIF'), ('WEBP', 'a WebP')):
+    Image.fromarray(GREY8).save(tmp_path / 'other.png', format=kind)
+    with pytest.raises(UserError, match=rf'other\.png cannot be read: its content is {says}'):
+      images.read_image(tmp_path / 'other.png')
+
+
+@pytest.mark.parametrize('orientation', range(1, 9))
+def test_turning_back_undoes_a_turn(orientation):
+  upright = stored_image.turn(RGB, orientation)
+  assert upright.shape[:2] == stored_image.upright_size(7, 5, orientation)
+  np.testing.assert_array_equal(stored_image.turn_back(upright, orientation), RGB)
+
+
+def test_channels_that_are_no_colours_are_never_converted():
+  two = channels_of(2)
+  with pytest.raises(
+    UserError, match=r'x\.tif has 2 channels but the network was trained on 3; give'
+  ):
+    images.to_channels(two, 3, 'x.tif')
+  with pytest.raises(UserError, match=r'x\.tif has 1 channel but the network was trained on 2'):
+    images.to_channels(two[..., :1], 2, 'x.tif')
+  with pytest.raises(UserError, match='a PNG holds 1 or 3 channels, and this image has 2'):
+    images.write_image('a.png', two)
+
+
+def test_each_channel_may_have_its_own_range():
+  raw = np.array([[[0, 10], [100, 30]]], np.uint16)
+  scaled = images.rescale(raw, ((0, 200), (10, 20)))
+  np.testing.assert_allclose(scaled, [[[0, 0], [0.5, 1]]])
+  with pytest.raises(UserError, match='has 1 channel but'):
+    images.rescale(raw[..., :1], ((0, 200), (10, 20)))
+
+
+def test_resizing_mixes_no_channels():
+  # As Pillow's modes LA and RGBA, the last channel would weigh the others.
+  for count in (2, 4, 5):
+    array = channels_of(count)
+    array[..., -1] = 0
+    for smooth in (True, False):
+      resized = images.resize(array, (4, 3), smooth)
+      alone = images.resize(array[..., :1], (4, 3), smooth)
+      np.testing.assert_array_equal(resized[..., :1], alone)
+      assert resized.shape == (4, 3, count)
+
+
+def test_many_channels_are_shown_as_a_composite():
+  bright = np.zeros((4, 4, 5), np.uint8)
+  for c in range(5):
+    bright[c % 4, c // 4, c] = 10 * (c + 1)  # each has its own brightest value
+  np.testing.assert_array_equal(images.to_rgb(bright[..., :2])[0, 0], [255, 0, 255])
+  np.testing.assert_array_equal(images.to_rgb(bright[..., :2])[1, 0], [0, 255, 0])
+  for count in (4, 5):
+    shown = images.to_rgb(bright[..., :count])
+    np.testing.assert_array_equal(shown[:4, 0], [*255 * np.eye(3), [0, 0, 0]])
+  deep = (bright.astype(np.float32) * 7)[..., :4]
+  assert images.overlay(deep, np.zeros((4, 4), np.uint8)).shape == (4, 4, 3)
+
+
+def test_an_overlay_in_strips_is_the_whole_one(monkeypatch):
+  mask = RNG.integers(0, 4, (7, 5)).astype(np.uint8)
+  whole = images.overlay(RGB, mask)
+  monkeypatch.setattr(images, 'STRIP_PIXELS', 10)
+  np.testing.assert_array_equal(images.overlay(RGB, mask), whole)

@@ -102,3 +102,14 @@ def test_examples_draw_their_own_operations_and_p_0_draws_none():
   assert changed.min() >= 0
   assert changed.max() <= 1
   np.testing.assert_allclose(changed * 255, np.round(changed * 255), atol=1e-4)
+
+
+def test_contrast_of_stains_is_about_the_level_of_each():
+  levels = RNG.integers(0, 256, (2, 8, 8, 2)) // np.array([1, 9])
+  valid = np.ones((2, 8, 8), bool)
+  which = np.full(2, randaugment.OPERATIONS.index('contrast'))
+  magnitude = np.full(2, 5)
+  both = randaugment.operate(jnp.asarray(levels), valid, which, magnitude)
+  for c in range(2):
+    alone = randaugment.operate(jnp.asarray(levels[..., c : c + 1]), valid, which, magnitude)
+    np.testing.assert_array_equal(both[..., c : c + 1], alone)

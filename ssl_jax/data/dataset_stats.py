@@ -7,8 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Num
 
+from ssl_jax.data import image_kind
 from ssl_jax.io import images
-from ssl_jax.types import IGNORE, MASKS, Normalization, Source, Splits
+from ssl_jax.io.stored_image import Header
+from ssl_jax.types import IGNORE, MASKS, ImageKind, Normalization, Source, Splits
 
 SAMPLED = 256
 """Images from which intensities, class fractions and the canvas are found; all of a small set."""
@@ -28,7 +30,8 @@ class DatasetStats(NamedTuple):
 
   classes: tuple[str, ...]
   channels: int
-  intensity: tuple[float, float] | None  # raw values that became 0 and 1; None for 8 bits
+  # Raw values that became 0 and 1, of all channels or of each; None for 8 bits.
+  intensity: tuple[float, float] | tuple[tuple[float, float], ...] | None
   mean: tuple[float, ...]  # of the training images in [0, 1], per channel
   std: tuple[float, ...]
   counts: Mapping[str, int]  # images per split
@@ -36,6 +39,11 @@ class DatasetStats(NamedTuple):
   task: str = MASKS
   scale: float = 1.0  # size of the images relative to their files
   preprocessing: Mapping[str, Any] | None = None  # of volumes: fields of VolumePreprocessing
+  kind: Mapping[str, Any] | None = None  # of image files: fields of ImageKind
+
+  def image_kind(self) -> ImageKind:
+    """Returns what the training's files hold; of a run that does not say, nothing is known."""
+    return ImageKind() if self.kind is None else ImageKind(**self.kind)
 
   def normalization(self) -> Normalization:
     """Returns mean and standard deviation as a network's state holds them, [C] float32 each."""
@@ -100,6 +108,7 @@ def compute_stats(splits: Splits, normalize: str = 'data') -> DatasetStats:
     task=splits.task,
     scale=splits.scale,
     preprocessing=splits.preprocessing,
+    kind=None if splits.kind is None else splits.kind._asdict(),
   )
 
 
@@ -155,6 +164,18 @@ def class_fractions(source: Source, classes: Sequence[str]) -> dict[str, float]:
   return dict(zip(classes, fractions.tolist(), strict=True))
 
 
+def check_image(
+  image: Num[np.ndarray, 'h w c'], header: Header, stats: DatasetStats, name: str
+) -> list[str]:
+  """Returns what a new image has that those of the training had not, and is converted or doubtful.
+
+  Raises:
+    UserError: naming the image, if it holds another kind of numbers.
+  """
+  converted = image_kind.check_kind(header, stats.image_kind(), stats.intensity, name)
+  return [*header.changes, *converted, *image_kind.check_range(image, stats.intensity)]
+
+
 def preprocess_image(
   image: Num[np.ndarray, 'h w c'], stats: DatasetStats, name: str
 ) -> Float[np.ndarray, 'new_h new_w new_c']:
@@ -163,8 +184,8 @@ def preprocess_image(
   Raises:
     UserError: naming the image, if it is in colour or deep where the training images were not.
   """
-  scaled = images.rescale(image, stats.intensity, name)
-  ready = images.to_channels(scaled, stats.channels, name)
+  # The number of channels first, because it decides on the ranges.
+  ready = images.rescale(images.to_channels(image, stats.channels, name), stats.intensity, name)
   # `data.scale` made the training images smaller, so a new one has to shrink alike.
   if stats.scale == 1:
     return ready

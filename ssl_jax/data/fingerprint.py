@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 from scipy import ndimage
 
 from ssl_jax.data import dataset_stats
+from ssl_jax.io import stored_image
 from ssl_jax.types import BACKGROUND, CELLS, IGNORE, MASKS, Source, Splits
 
 SAMPLED = 64
@@ -74,7 +75,9 @@ def compute_fingerprint(splits: Splits) -> Fingerprint:
   sizes = np.array([image.shape[:-1] for image in images])
   # [n, C]: a few pixels of each image, so that a large one counts no more than a small one.
   pixels = np.concatenate([_some_pixels(image) for image in images])
-  saturation = _saturation(pixels)
+  # Channels that are no colours have no saturation, also where there are three.
+  no_colours = splits.kind is not None and stored_image.RGB not in splits.kind.layouts
+  saturation = 0.0 if no_colours else _saturation(pixels)
   brightness = float(np.median(pixels.mean(-1)))
   channels = pixels.shape[-1]
   return Fingerprint(
@@ -87,7 +90,7 @@ def compute_fingerprint(splits: Splits) -> Fingerprint:
     median=_whole(np.median(sizes, 0)),
     largest=_whole(sizes.max(0)),
     modality=_modality(saturation, brightness),
-    gray_as_color=channels == 3 and saturation < COLOR,
+    gray_as_color=channels == 3 and _saturation(pixels) < COLOR,
     saturation=round(saturation, 4),
     brightness=round(brightness, 4),
     mean=tuple(round(float(value), 4) for value in pixels.mean(0)),

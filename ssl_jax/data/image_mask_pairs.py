@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from ssl_jax.errors import UserError
-from ssl_jax.io import file_names, images
+from ssl_jax.io import file_names, images, stored_image
 
 SUFFIX = re.compile(r'[ ._-]+(cp[ ._-]masks?|masks?|seg|segmentation|labels?|gt)$', re.IGNORECASE)
 """What the name of a mask file may have after the name of its image."""
@@ -32,6 +34,28 @@ class ImageFile(NamedTuple):
   mask: Path | None
   header: images.Header
   sha256: str  # of the image file
+  # How the mask lies (see data/orientation.py): its orientation tag, and whether it was drawn on
+  # the pixels as the image's file stores them.
+  mask_orientation: int = 1
+  mask_stored: bool = False
+
+  def is_turned(self) -> bool:
+    """Returns whether the image, or its mask, is turned by an orientation tag."""
+    return self.header.orientation != 1 or self.mask_orientation != 1
+
+  def upright(self, mask: np.ndarray) -> np.ndarray:
+    """Returns a mask, as it is read (turned by its own tag), as it lies on the upright image."""
+    if not self.mask_stored:
+      return mask
+    stored = stored_image.turn_back(mask, self.mask_orientation)
+    return stored_image.turn(stored, self.header.orientation)
+
+  def upright_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Returns the shape that `upright` gives a mask of a shape."""
+    if not self.mask_stored:
+      return shape
+    stored = stored_image.upright_size(*shape, self.mask_orientation)
+    return tuple(stored_image.upright_size(*stored, self.header.orientation))
 
 
 def list_pairs(folder: str | Path, role: str) -> list[ImageFile]:

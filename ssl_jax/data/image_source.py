@@ -8,10 +8,12 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
+from ssl_jax.data import image_kind
 from ssl_jax.data.image_mask_pairs import ImageFile
 from ssl_jax.errors import UserError
-from ssl_jax.io import images
-from ssl_jax.types import Record, Splits
+from ssl_jax.io import images, stored_image
+from ssl_jax.io.images import Intensity
+from ssl_jax.types import ImageKind, Record, Splits
 
 CACHE_BYTES = 1 << 30
 """Decoded images kept in memory, of all splits together."""
@@ -64,7 +66,8 @@ class ImageSplits(NamedTuple):
   val: ImageSource | None
   test: ImageSource | None
   truth: ImageSource | None
-  intensity: tuple[float, float] | None
+  intensity: Intensity | None
+  kind: ImageKind
   digest: str
   notes: list[str]
 
@@ -73,6 +76,8 @@ def make_sources(
   roles: Roles, read_mask: ReadMask, percentiles: Sequence[float | int] = PERCENTILES
 ) -> ImageSplits:
   """Makes sources of files, whose images all have the same channels and kind of numbers.
+
+  What reading changes of the images is among the notes.
 
   Unlabeled images have no mask, so that a hidden truth cannot reach training; `truth` has it where
   there is one for each.
@@ -84,8 +89,8 @@ def make_sources(
       (0, 100) are their minimum and maximum.
 
   Raises:
-    UserError: if images of 16 bits and floating point are mixed, or only those are deep that no
-      network is trained on.
+    UserError: if images differ in their channels, if images of 16 bits and floating point are
+      mixed, or only those are deep that no network is trained on.
   """
   reader, notes = _make_reader(roles, read_mask, percentiles)
 
@@ -102,6 +107,7 @@ def make_sources(
     test=source(roles['test']),
     truth=source(unlabeled) if has_truth else None,
     intensity=reader.intensity,
+    kind=image_kind.kind_of([*roles['labeled'], *unlabeled], _masks_stored(roles)),
     digest=_digest(roles),
     notes=notes,
   )
@@ -115,7 +121,7 @@ class _RecordReader:
     self._channels = channels
     self._floats = floats
     self._free_bytes = CACHE_BYTES
-    self.intensity: tuple[float, float] | None = None
+    self.intensity: Intensity | None = None
 
   def reserve(self, size: int) -> bool:
     """Takes bytes of the cache; False if so many are not left."""
@@ -134,7 +140,7 @@ class _RecordReader:
     record = Record(image=image, name=file.name)
     if file.mask is not None:
       # [H, W] class ids
-      record['label'] = self._read_mask(file.mask)
+      record['label'] = file.upright(self._read_mask(file.mask))
     for value in record.values():
       if isinstance(value, np.ndarray):
         value.flags.writeable = False  # one copy serves every epoch
@@ -147,12 +153,9 @@ def _make_reader(
   """Decides on the channels and the range of intensities; returns notes on them."""
   files = [file for role in roles.values() for file in role]
   dtypes = {str(file.header.dtype) for file in files}
-  # 1 or 3 of each image, so the largest is RGB if any image is.
-  channels = {file.header.channels for file in files}
-  reader = _RecordReader(read_mask, max(channels), floats=dtypes != {'uint8'})
-  notes = []
-  if len(channels) > 1:
-    notes.append('grey and RGB images are mixed: grey ones are repeated to RGB')
+  channels, notes = image_kind.common_channels(files)
+  notes += image_kind.changes(files)
+  reader = _RecordReader(read_mask, channels, floats=dtypes != {'uint8'})
   if {'uint16', 'float32'} <= dtypes:
     raise UserError(
       f'{_first_of(files, "uint16")} is 16-bit and {_first_of(files, "float32")} is floating '
@@ -167,9 +170,14 @@ def _make_reader(
   if not deep:
     odd = next(file.image for file in files if file.header.dtype != np.uint8)
     raise UserError(f'{odd} is not 8-bit but the training images are; convert it to 8-bit.')
-  low, high = _fit_range(deep, percentiles)
-  reader.intensity = (low, high)
-  notes.append(f'raw intensities {low:g}..{high:g} of the training images became 0..1')
+  # Red, green and blue share a range, or white would get a tint. Stains differ in brightness: in
+  # the range of the brightest the others would be dark.
+  apart = channels > 1 and all(file.header.layout == stored_image.CHANNELS for file in deep)
+  ranges = _fit_ranges(deep, percentiles, channels if apart else 1)
+  reader.intensity = ranges if apart else ranges[0]
+  spoken = ', '.join(f'{low:g}..{high:g}' for low, high in ranges)
+  each = ' (of each channel)' if apart else ''
+  notes.append(f'raw intensities {spoken}{each} of the training images became 0..1')
   if 'uint8' in dtypes:
     notes.append('8-bit and deeper images are mixed: 8-bit ones were divided by 255')
   return reader, notes
@@ -179,31 +187,44 @@ def _first_of(files: Sequence[ImageFile], dtype: str) -> Path:
   return next(file.image for file in files if str(file.header.dtype) == dtype)
 
 
-def _fit_range(
-  files: Sequence[ImageFile], percentiles: Sequence[float | int]
-) -> tuple[float, float]:
-  """Low and high percentile of a bounded sample of raw pixels; of all for minimum and maximum."""
+def _fit_ranges(
+  files: Sequence[ImageFile], percentiles: Sequence[float | int], channels: int
+) -> tuple[tuple[float, float], ...]:
+  """Low and high percentile of a bounded sample of raw pixels; of all for minimum and maximum.
+
+  With one channel a single range is found over all channels of the files.
+  """
+
+  def flat(file: ImageFile) -> np.ndarray:
+    return images.read_image(file.image).reshape(-1, channels)
+
+  # [2, C] low and high
   if tuple(percentiles) == (0, 100):
     # A sample would miss the extremes.
-    ranges = [(pixels.min(), pixels.max()) for pixels in map(_flat_pixels, files)]
-    low = min(low for low, _ in ranges)
-    high = max(high for _, high in ranges)
+    extremes = [(pixels.min(0), pixels.max(0)) for pixels in map(flat, files)]
+    lows, highs = zip(*extremes, strict=True)
+    ends = np.stack([np.min(lows, 0), np.max(highs, 0)])
   else:
     # Evenly spaced over the files. Few pixels of many images say more than many pixels of a few.
     chosen = np.linspace(0, len(files) - 1, min(len(files), SAMPLED_IMAGES)).astype(int)
     sample = []
     for index in chosen:
-      pixels = _flat_pixels(files[index])
+      pixels = flat(files[index])
       # An odd stride does not fall on the same column or channel every time.
       stride = max(1, len(pixels) // SAMPLED_PIXELS) | 1
       sample.append(pixels[::stride])
-    low, high = np.percentile(np.concatenate(sample), percentiles)
+    ends = np.percentile(np.concatenate(sample), percentiles, axis=0)
   # If all pixels have one value there is no range; 1 avoids a division by 0.
-  return float(low), float(high) if high > low else float(low) + 1
+  return tuple(
+    (float(low), float(high) if high > low else float(low) + 1)
+    for low, high in zip(*ends, strict=True)
+  )
 
 
-def _flat_pixels(file: ImageFile) -> np.ndarray:
-  return images.read_image(file.image).reshape(-1)
+def _masks_stored(roles: Roles) -> bool:
+  """Whether masks of turned images were drawn on the pixels as stored, all of them."""
+  turned = [file for role in roles.values() for file in role if file.mask and file.is_turned()]
+  return bool(turned) and all(file.mask_stored for file in turned)
 
 
 def _digest(roles: Roles) -> str:
@@ -228,5 +249,6 @@ def make_splits(sources: ImageSplits, classes: Sequence[str], notes: Sequence[st
     classes=tuple(classes),
     notes=(*notes, *sources.notes),
     intensity=sources.intensity,
+    kind=sources.kind,
     digest=sources.digest,
   )

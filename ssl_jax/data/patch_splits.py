@@ -162,6 +162,7 @@ def make_splits(
     classes=(BACKGROUND_NAME, *names),
     notes=tuple(notes),
     intensity=images.intensity,
+    kind=images.kind,
     digest=hashlib.sha256(digest.encode()).hexdigest(),
     task=CELLS,
     draw=drawn,

@@ -33,7 +33,8 @@ class VolumePreprocessing(NamedTuple):
   """Settings of the preprocessing, which a run keeps for prediction."""
 
   spacing: tuple[float, ...] | None = None  # mm along x, y and z; None: as each volume is
-  window: tuple[float, ...] | None = None  # raw values that become 0 and 1 (CT: Hounsfield units)
+  # Raw values that become 0 and 1 (CT: Hounsfield units): of all channels, or a pair for each.
+  window: tuple[float, ...] | tuple[tuple[float, ...], ...] | None = None
   clip: bool = False  # whether values outside become 0 or 1, the nearer one; else all become 0
   foreground_threshold: float | None = None  # values above are foreground; None: no cropping
   percentiles: tuple[float, ...] = (0.5, 99.5)  # of each volume's part, where there is no window
@@ -49,13 +50,22 @@ class VolumePreprocessing(NamedTuple):
     """
     if self.spacing is not None and (len(self.spacing) != 3 or min(self.spacing) <= 0):
       raise UserError(f'data.spacing={self.spacing} is not three lengths in mm above 0.')
-    for name, pair in (('window', self.window), ('percentiles', self.percentiles)):
-      if pair is not None and (len(pair) != 2 or pair[0] >= pair[1]):
+    windows = [('window', pair) for pair in self.window_pairs()]
+    for name, pair in (*windows, ('percentiles', self.percentiles)):
+      if len(pair) != 2 or pair[0] >= pair[1]:
         raise UserError(f'data.{name}={pair} is not a pair of numbers, the smaller one first.')
     if self.size is not None and not self.slices:
       raise UserError('data.size is the size of slices; set data.slices=True as well.')
     if self.size is not None and (len(self.size) != 2 or min(self.size) < 1):
       raise UserError(f'data.size={self.size} is not two numbers of pixels, rows and columns.')
+
+  def window_pairs(self) -> list[tuple[float, ...]]:
+    """Returns one pair for all channels, or one for each; none where there is no window."""
+    if not self.window:
+      return []
+    first: Any = self.window[0]
+    pairs: Any = self.window if isinstance(first, Sequence) else [self.window]
+    return [tuple(pair) for pair in pairs]
 
   def of_arrays(self) -> tuple:
     """Returns the settings that decide the prepared arrays, by which a cache knows them."""
@@ -70,31 +80,50 @@ class VolumePreprocessing(NamedTuple):
 
   def placement(self, volume: Volume) -> Placement:
     """Finds the part of a volume to preprocess: the box around its foreground, or all of it."""
-    x, y, z = volume.voxels.shape
+    x, y, z = volume.voxels.shape[:3]
     box = ((0, x), (0, y), (0, z))
     if self.foreground_threshold is not None:
-      sides = foreground_box(volume.voxels, self.foreground_threshold)
+      # A voxel is foreground where any channel is.
+      brightest = volume.voxels if volume.voxels.ndim == 3 else volume.voxels.max(-1)
+      sides = foreground_box(brightest, self.foreground_threshold)
       box = tuple((side.start, side.stop) for side in sides)
     return Placement((x, y, z), box)
 
   def image(
     self, volume: Volume, placement: Placement, coarser: float = 1.0
-  ) -> Float[np.ndarray, 'z y x 1']:
+  ) -> Float[np.ndarray, 'z y x c']:
     """Returns the preprocessed image.
 
     Args:
       volume: raw values.
       placement: the part of it.
       coarser: factor on the voxels' sides, above 1 where memory does not suffice.
+
+    Raises:
+      UserError: if there are windows for another number of channels.
     """
     # Cropped first, so that percentiles are those of the body and not of the air around it.
     part = volume.voxels[placement.slices()]
-    low, high = self.window or np.percentile(part, self.percentiles)
-    # A volume of one value would be divided by 0.
-    high = max(high, low + 1e-6)
-    resampled = resample(part, self._size(part.shape, volume.spacing, coarser))
-    # [x, y, z] -> [z, y, x, 1]
-    return np.ascontiguousarray(scale_window(resampled, low, high, self.clip).T)[..., None]
+    size = self._size(part.shape[:3], volume.spacing, coarser)
+    channels = [part[..., c] for c in range(part.shape[3])] if part.ndim == 4 else [part]
+    windows = self.window_pairs()
+    if len(windows) not in (0, 1, len(channels)):
+      raise UserError(
+        f'data.window has {len(windows)} pairs but the volumes have {len(channels)} channels; give '
+        'one pair for all, or one for each.'
+      )
+    scaled = []
+    # Channels differ in scale (T1, T2, CT and PET), so each has its own window or percentiles.
+    for index, channel in enumerate(channels):
+      if windows:
+        low, high = windows[index % len(windows)]
+      else:
+        low, high = np.percentile(channel, self.percentiles)
+      # A volume of one value would be divided by 0.
+      high = max(high, low + 1e-6)
+      scaled.append(scale_window(resample(channel, size), low, high, self.clip).T)
+    # [x, y, z] of each channel -> [z, y, x, C]
+    return np.ascontiguousarray(np.stack(scaled, -1))
 
   def labels(
     self, ids: Integer[np.ndarray, 'i j k'], volume: Volume, placement: Placement

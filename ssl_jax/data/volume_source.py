@@ -26,18 +26,23 @@ DIGESTS = 'known.json'
 
 
 class Case(NamedTuple):
-  """A volume's file, its mask's, and the folder of both as preprocessed arrays."""
+  """A volume's files, its mask's, and the folder of both as preprocessed arrays."""
 
   name: str
   image: Path
   mask: Path | None
-  sha256: str  # of the image's file
+  sha256: str  # of the image's file, or of its files
   prepared: Path | None = None  # None until prepare_cases has run
   encoding: Encoding | None = None  # how its mask is read; None until then
+  more: tuple[Path, ...] = ()  # files of further channels
+
+  def files(self) -> str | tuple[str, ...]:
+    """Returns the image's file, or its files, one for each channel."""
+    return (str(self.image), *map(str, self.more)) if self.more else str(self.image)
 
 
 class VolumeSource:
-  """A Source of preprocessed volumes: 'image' [z, y, x, 1], 'label' [z, y, x], and their files.
+  """A Source of preprocessed volumes: 'image' [z, y, x, C], 'label' [z, y, x], and their files.
 
   The arrays are mapped into memory: only what is cropped out of them is read.
   """
@@ -54,11 +59,11 @@ class VolumeSource:
     # Without masks for the unlabeled role, so that a hidden truth cannot reach training.
     if not self._labels or case.mask is None:
       arrays = read_prepared(case, exclude=('label', memmap_arrays.FOREGROUND))
-      return Record(name=case.name, file=str(case.image), image=arrays['image'])
+      return Record(name=case.name, file=case.files(), image=arrays['image'])
     arrays = read_prepared(case)
     return Record(
       name=case.name,
-      file=str(case.image),
+      file=case.files(),
       mask_file=str(case.mask),
       read_mask=case.encoding.read if case.encoding else masks.read_mask,
       image=arrays['image'],
@@ -142,7 +147,7 @@ def _preprocess(
   case: Case, preprocessing: VolumePreprocessing, encoding: Encoding
 ) -> dict[str, np.ndarray]:
   """The arrays of a case: its image, and where it has a mask, its label and foreground."""
-  volume = nifti.read_volume(case.image)
+  volume = nifti.read_channels(case.files())
   # The image decides on the box; the mask is cropped alike.
   placement = preprocessing.placement(volume)
   arrays: dict[str, np.ndarray] = {'image': preprocessing.image(volume, placement)}
@@ -151,7 +156,7 @@ def _preprocess(
   # Both are in RAS+ now, so files that store their axes in different orders still fit.
   mask = masks.read_stored(case.mask)
   ids = encoding(mask, case.mask)
-  shape = volume.voxels.shape
+  shape = volume.voxels.shape[:3]
   if ids.shape != shape:
     raise UserError(
       f'{case.mask} has {ids.shape} voxels but {case.image.name} has {shape}'

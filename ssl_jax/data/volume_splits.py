@@ -8,6 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ssl_jax import parallel
+from ssl_jax.data import volume_channels
 from ssl_jax.data.held_out import drop_copies
 from ssl_jax.data.image_mask_pairs import check_names, match_masks, subfolder
 from ssl_jax.data.mask_encoding import Encoding
@@ -32,17 +33,24 @@ MASK_FACTS = 'mask-facts'
 def list_pairs(folder: Path, role: str, digests: FileDigests) -> list[Case]:
   """Returns volumes and their masks, in folders images/ and masks/.
 
+  Files NAME_0000, NAME_0001, ... are channels of one volume.
+
   Raises:
     UserError: if a folder is missing, or a volume or a mask has no partner.
   """
   image_paths = nifti.list_volumes(subfolder(folder, 'images', role, HOW))
-  check_names(image_paths)
   mask_folder = subfolder(folder, 'masks', role, HOW)
-  masks = match_masks(image_paths, nifti.list_volumes(mask_folder), mask_folder)
-  return [
-    Case(nifti.name_of(path), path, mask, digests.sha256(path))
-    for path, mask in zip(image_paths, masks, strict=True)
-  ]
+  mask_paths = nifti.list_volumes(mask_folder)
+  files_of = volume_channels.group_files(image_paths, {nifti.name_of(path) for path in mask_paths})
+  # The first file of a case stands for it.
+  first_files = list(files_of)
+  check_names(first_files)
+  masks = match_masks(first_files, mask_paths, mask_folder)
+  cases = []
+  for path, mask in zip(first_files, masks, strict=True):
+    case = Case(volume_channels.case_name(files_of[path]), path, mask, digests.sha256(path))
+    cases.append(volume_channels.with_channels(case, files_of[path], digests))
+  return cases
 
 
 def read_mask_facts(cases: Sequence[Case], digests: FileDigests) -> list[MaskFacts]:
@@ -70,7 +78,7 @@ def prepare_roles(
   read.
 
   Raises:
-    UserError: naming the file that is broken or does not fit its image.
+    UserError: naming the file that is broken, does not fit its image, or has other channels.
   """
   kept = dict(cases)
   # Before the preprocessing, so that no time is spent on volumes that are dropped.
@@ -79,7 +87,7 @@ def prepare_roles(
     role: prepare_cases(of_role, preprocessing, digests, role, encoding)
     for role, of_role in kept.items()
   }
-  return prepared, notes
+  return prepared, [*notes, *volume_channels.check_channels(prepared)]
 
 
 def make_splits(

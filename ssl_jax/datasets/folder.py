@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_jax.data import held_out, image_source
+from ssl_jax.data import orientation as orientations
 from ssl_jax.data.groups import group_reader, grouped_names_note
 from ssl_jax.data.image_mask_pairs import ImageFile, list_pairs, list_unlabeled, size_hint
 from ssl_jax.data.mask_encoding import find_encoding
@@ -26,6 +27,7 @@ def load(
   draw: int = 0,
   group: str = '',
   percentiles: Sequence[float | int] = (0.1, 99.9),
+  orientation: str = 'auto',
 ) -> Splits:
   """Loads your own images.
 
@@ -47,6 +49,8 @@ def load(
       slide, movie), or a CSV file (name, group), so that no patient is in training and test;
       empty: images are independent.
     percentiles: of the raw values of training images deeper than 8 bits; they become 0 and 1.
+    orientation: how masks without an orientation tag lie on images with one: 'tag' (on the image as
+      viewers show it), 'stored' (on the pixels as stored), or 'auto' (as their sizes show).
 
   Raises:
     UserError: naming the file that is missing, broken or unclear.
@@ -58,10 +62,11 @@ def load(
       files[role] = list_pairs(path, role)
   if unlabeled:
     files['unlabeled'] = list_unlabeled(unlabeled)
+  files, turned = orientations.settle(files, orientation)
   # The encoding is found over all masks, those of the test included: one mask may hold few values.
   # Ids of instances (data.instances) have none.
   encoding = find_encoding(_mask_facts(files), classes, values)
-  notes = [*encoding.notes]
+  notes = [*encoding.notes, *turned]
   if not group and (note := grouped_names_note([file.name for file in files['labeled']])):
     notes.append(note)
   drawn = Draw(groups=_groups(files['test'], group))
@@ -94,7 +99,7 @@ def _mask_facts(files: Mapping[str, Sequence[ImageFile]]) -> list[MaskFacts]:
       continue
     mask = read_facts(file.mask)
     size = (file.header.height, file.header.width)
-    if mask.shape != size:
+    if file.upright_shape(mask.shape) != size:
       raise UserError(
         f'{file.mask} is {mask.shape[0]} x {mask.shape[1]} pixels but its image {file.image.name} '
         f'is {size[0]} x {size[1]}{size_hint(size, mask.shape)}; make the sizes equal.'

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ssl_jax.data import draws, held_out
+from ssl_jax.data import draws, held_out, volume_channels
 from ssl_jax.data.groups import group_reader, grouped_names_note
 from ssl_jax.data.image_mask_pairs import check_names
 from ssl_jax.data.mask_encoding import find_encoding
@@ -30,7 +30,7 @@ def load(
   draw: int = 0,
   group: str = '',
   spacing: Sequence[float | int] | None = None,
-  window: Sequence[float | int] | None = None,
+  window: Sequence[float | int] | Sequence[Sequence[float | int]] | None = None,
   clip: bool = False,
   foreground_threshold: float | int | None = None,
   percentiles: Sequence[float | int] = (0.5, 99.5),
@@ -63,8 +63,8 @@ def load(
       independent.
     seed: of the draws.
     spacing: mm of a voxel along x, y and z; None: as it is in each file.
-    window: raw values that become 0 and 1 (of CT: Hounsfield units); None: percentiles of each
-      volume.
+    window: raw values that become 0 and 1 (of CT: Hounsfield units), or such a pair for each
+      channel; None: percentiles of each volume, and of each of its channels.
     clip: whether values outside of these become 0 and 1; otherwise all of them become 0.
     foreground_threshold: voxels above it are foreground, to which a volume is cropped; None: no
       cropping.
@@ -79,7 +79,7 @@ def load(
   """
   preprocessing = VolumePreprocessing(
     spacing=None if spacing is None else _floats(spacing),
-    window=None if window is None else _floats(window),
+    window=_window(window),
     clip=clip,
     foreground_threshold=None if foreground_threshold is None else float(foreground_threshold),
     percentiles=_floats(percentiles),
@@ -132,7 +132,8 @@ def load(
       drawn = drawn._replace(overlap=draws.pool_overlap(num_labeled, len(patients)))
     # Their masks are known but not used for training.
     hidden = [case for case in training if read_group(case.name) not in chosen]
-    more = _list_unlabeled(Path(unlabeled), digests) if unlabeled else []
+    channels = volume_channels.files_per_case(listed)
+    more = _list_unlabeled(Path(unlabeled), digests, channels) if unlabeled else []
     cases['unlabeled'] = _join(hidden, more)
     notes += held_out.drop_groups(cases, group)
     if classes is None and values is None:
@@ -150,6 +151,15 @@ def load(
     notes=[*notes, *dropped],
     draw=drawn,
   )
+
+
+def _window(window: Any) -> Any:
+  """One pair of floats, or one for each channel; None stays."""
+  if window is None:
+    return None
+  if any(isinstance(pair, Sequence) for pair in window):
+    return tuple(_floats(pair) for pair in window)
+  return _floats(window)
 
 
 def _floats(values: Sequence[float | int]) -> tuple[float, ...]:
@@ -183,10 +193,15 @@ def _join(hidden: Sequence[Case], more: Sequence[Case]) -> list[Case]:
   return cases
 
 
-def _list_unlabeled(folder: Path, digests: FileDigests) -> list[Case]:
-  """Volumes of a folder, or of the images/ in it."""
+def _list_unlabeled(folder: Path, digests: FileDigests, channels: int) -> list[Case]:
+  """Volumes of a folder, or of the images/ in it, of so many files each."""
   # A folder with images/ and masks/ may be given as well; its masks are not read.
   inner = folder / 'images'
   paths = nifti.list_volumes(inner if inner.is_dir() else folder)
-  check_names(paths)
-  return [Case(nifti.name_of(path), path, None, digests.sha256(path)) for path in paths]
+  files_of = volume_channels.group_unlabeled(paths, channels)
+  check_names(list(files_of))
+  cases = []
+  for path, files in files_of.items():
+    case = Case(volume_channels.case_name(files), path, None, digests.sha256(path))
+    cases.append(volume_channels.with_channels(case, files, digests))
+  return cases

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Integer, Num, UInt8
 
 from ssl_jax.evaluation.image_grid import DPI, Colour, Mark, Panel, draw_grid
-from ssl_jax.io.images import PALETTE, to_channels, to_uint8
+from ssl_jax.io.images import PALETTE, to_rgb
 from ssl_jax.io.overlays import class_colour
 from ssl_jax.types import BACKGROUND, IGNORE
 
@@ -72,7 +72,7 @@ def picture(
     if names and image.ndim == 4:
       names[i] += f', slice {marked_slice(image, *masks)}'
     image, *masks = in_plane(image, *masks)
-    rgb = to_channels(to_uint8(image), 3)
+    rgb = to_rgb(image)
     panels.append([Panel(rgb), *(None if mask is None else Panel(rgb, mask) for mask in masks)])
     # Only then the legend has a colour for it.
     unknown = unknown or any(mask is not None and (mask == IGNORE).any() for mask in masks)
@@ -185,7 +185,7 @@ def patches(path: Path, rows: Mapping[str, Sequence[Patch]]) -> None:
       # Patches of background show no cell, so there is no position to mark.
       points = (('+', patch.truth), ('o', patch.predicted))
       marks = [Mark(*point, sign) for sign, point in points if point is not None]
-      panels[-1].append(Panel(to_channels(to_uint8(patch.image), 3), marks=marks))
+      panels[-1].append(Panel(to_rgb(patch.image), marks=marks))
   titles = [[patch.title for patch in row] for row in rows.values()]
   signs = {'truth': '+', 'predicted': 'o'}
   draw_grid(path, panels, (), list(rows), titles, signs, SMALL)

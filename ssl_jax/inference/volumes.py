@@ -71,7 +71,7 @@ def _segment_at(
     native = preprocessing.restore(ids, placement)
     return largest_components(native) if windows.largest else native
   # Raised before the network runs; the coarser attempt is not refused a second time.
-  if windows.max_voxels and image.size > windows.max_voxels and coarser == 1:
+  if windows.max_voxels and image[..., 0].size > windows.max_voxels and coarser == 1:
     raise MemoryError
   ids = sliding_window.predict_volume(
     predict_fn, image, windows.size, windows.overlap, windows.blend, windows.batch

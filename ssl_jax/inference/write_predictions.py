@@ -7,12 +7,14 @@ import numpy as np
 from jaxtyping import Num
 from tqdm import tqdm
 
-from ssl_jax.data import dataset_stats
+from ssl_jax.data import volume_channels
 from ssl_jax.data.dataset_stats import DatasetStats
+from ssl_jax.data.image_kind import FileNotes
 from ssl_jax.data.volume_preprocessing import VolumePreprocessing
 from ssl_jax.errors import UserError
 from ssl_jax.inference import detection, volumes
 from ssl_jax.inference.images import BUDGET, predict_many
+from ssl_jax.inference.new_image import NewImage, read_new_image
 from ssl_jax.inference.volumes import WindowSettings
 from ssl_jax.io import images, nifti, overlays
 from ssl_jax.io.run_log import replace_text
@@ -50,14 +52,15 @@ def write_masks(
   bar = tqdm(predictions, total=len(readable.paths), unit=' images', desc='predict')
   for position, probs in bar:
     # Not always in order: images of equal shape are predicted together.
-    name, original = readable.take(position)
+    name, image = readable.take(position)
+    original = image.pixels
     if probs.shape[:2] != original.shape[:2]:  # training saw its images at another scale
       probs = images.resize(probs, original.shape[:2], smooth=True)
     # Resized as probabilities and only then decided, which gives smoother borders than resized ids.
     mask = probs.argmax(-1).astype(np.uint8)
     # The ids themselves are nearly black to look at; the overlay is for people.
-    images.write_mask(out / 'masks' / f'{name}.png', mask)
-    overlay = images.overlay(images.to_uint8(original), mask)
+    images.write_mask(out / 'masks' / f'{name}.png', image.mask_as_drawn(mask))
+    overlay = images.overlay(original, mask)
     images.write_image(out / 'overlays' / f'{name}.png', overlay)
   return readable.refused
 
@@ -92,15 +95,18 @@ def write_volumes(
   preprocessing = VolumePreprocessing(**stats.preprocessing)
   # One file that cannot be read should not cost the predictions of the others.
   refused = []
-  for path in tqdm(nifti.list_volumes(folder), unit=' volumes', desc='predict'):
-    mask_path = out / 'masks' / f'{nifti.name_of(path)}.nii.gz'
+  cases = volume_channels.group_unlabeled(nifti.list_volumes(folder), stats.channels)
+  for path, files in tqdm(cases.items(), unit=' volumes', desc='predict'):
+    mask_path = out / 'masks' / f'{volume_channels.case_name(files)}.nii.gz'
     if resume and mask_path.exists():
       continue
     try:
-      volume = nifti.read_volume(path)
+      volume, doubts = volume_channels.read_new_volume(files, stats)
     except UserError as error:
       refused.append(str(error))
       continue
+    for doubt in doubts:
+      tqdm.write(f'Note: {doubt}.')
     segmentation = volumes.segment_volume(predict_fn, volume, preprocessing, windows)
     if segmentation.coarser:
       print(
@@ -147,10 +153,10 @@ def write_cells(
   for position, image in bar:
     # Points need no scaling back to the original: `data.scale` is for masks only.
     cells = detection.detect_cells(predict_fn, image, size, stride, score, radius)
-    name, original = readable.take(position)
+    name, new_image = readable.take(position)
     csv_path = out / 'points' / f'{name}.csv'
     replace_text(csv_path, detection.cells_to_csv(cells, stats.classes))
-    overlay = overlays.draw_cells(original, cells.points, cells.classes)
+    overlay = overlays.draw_cells(new_image.pixels, cells.points, cells.classes)
     images.write_image(out / 'overlays' / f'{name}.png', overlay)
   return readable.refused
 
@@ -171,8 +177,9 @@ class _ReadableImages:
     self.paths: list[Path] = []
     self._names: list[str] = []
     self._stats = stats
-    # Position -> name and pixels of images that were yielded and not yet taken.
-    self._originals: dict[int, tuple[str, np.ndarray]] = {}
+    self._notes = FileNotes()
+    # Position -> name and image of those that were yielded and not yet taken.
+    self._waiting: dict[int, tuple[str, NewImage]] = {}
     paths = images.list_images(folder)
     # Names come from all files, also those that are skipped: they must not change with `resume`.
     for name, path in zip(output_names(paths), paths, strict=True):
@@ -185,20 +192,20 @@ class _ReadableImages:
     position = 0
     for name, path in zip(self._names, self.paths, strict=True):
       try:
-        # Kept beside the prepared image for the overlay.
-        original = images.read_image(path)
-        prepared = dataset_stats.preprocess_image(original, self._stats, str(path))
+        image, prepared = read_new_image(path, self._stats, self._notes)
       except UserError as error:
         self.refused.append(str(error))
         continue
-      self._originals[position] = name, original
+      self._waiting[position] = name, image
       yield position, prepared
       position += 1
+    for sentence in self._notes.sentences():
+      tqdm.write(f'Note: {sentence}.')
 
-  def take(self, position: int) -> tuple[str, Num[np.ndarray, 'h w c']]:
-    """Returns the name and the pixels of the image yielded at a position, and forgets them."""
+  def take(self, position: int) -> tuple[str, NewImage]:
+    """Returns the name and the image yielded at a position, and forgets them."""
     # Forgotten at once, so that a folder of large images does not fill the memory.
-    return self._originals.pop(position)
+    return self._waiting.pop(position)
 
 
 def output_names(paths: list[Path]) -> list[str]:

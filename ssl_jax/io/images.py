@@ -95,38 +95,33 @@ def read_image(path: str | Path) -> Num[np.ndarray, 'h w c']:
 
 
 def decode_image(data: bytes, name: str) -> Num[np.ndarray, 'h w c']:
-  """Decodes an image file's bytes to 1 or 3 channels of uint8, uint16 or float32.
+  """Decodes an image file's bytes to any number of channels of uint8, uint16 or float32.
 
-  The image is upright (EXIF is obeyed). Alpha is dropped, palettes become RGB, 1-bit images 0 and
-  255; signed, 32-bit and floating-point samples become float32.
+  The image is upright (orientation tags are obeyed) and bright is high. Alpha is dropped, palettes
+  and CMYK become RGB or grey, 1-bit images 0 and 255; signed, 32-bit and floating-point samples
+  become float32.
 
   Raises:
-    UserError: naming the file, if it is corrupt, cut short, a stack, or has another number of
-      channels.
+    UserError: naming the file, if it is corrupt, cut short, a stack, or of colours that are not
+      read here.
   """
-  pixels, palette = image_decoding.decode_pixels(data, name)
-  if palette is not None:
-    # An index beyond the end of its palette takes the last colour.
-    pixels = palette[np.minimum(pixels, len(palette) - 1)]
-  if pixels.ndim == 2:
-    pixels = pixels[..., None]
-  # [H, W, C] from here on.
-  if pixels.shape[-1] not in (1, 2, 3, 4):
-    raise UserError(
-      f'{name} has {pixels.shape[-1]} channels and this needs grey or RGB; save it as one of them.'
-    )
-  pixels = pixels[..., : _channels_without_alpha(pixels)]
+  return decode_image_and_header(data, name)[0]
+
+
+def decode_image_and_header(data: bytes, name: str) -> tuple[Num[np.ndarray, 'h w c'], Header]:
+  """Decodes an image as `decode_image` does; its header says what was changed.
+
+  Raises:
+    UserError: as `decode_image` does.
+  """
+  pixels, header = image_decoding.decode_colours(data, name)
+  # [H, W, C]
   if pixels.dtype not in (np.uint8, np.uint16):
     pixels = pixels.astype(np.float32)
     # One NaN would spread through the loss into all weights.
     if not np.isfinite(pixels).all():
       raise UserError(f'{name} holds values that are not numbers (NaN or infinite); replace them.')
-  return np.ascontiguousarray(pixels)
-
-
-def _channels_without_alpha(pixels: np.ndarray) -> int:
-  """1 of grey and 3 of RGB; where there are two or four channels, the last is alpha."""
-  return 1 if pixels.shape[-1] <= 2 else 3
+  return np.ascontiguousarray(pixels), header
 
 
 def write_mask(path: str | Path, mask: Integer[np.ndarray, 'h w']) -> None:
@@ -143,7 +138,16 @@ def write_mask(path: str | Path, mask: Integer[np.ndarray, 'h w']) -> None:
 
 
 def write_image(path: str | Path, image: UInt8[np.ndarray, 'h w c']) -> None:
-  """Writes a grey or RGB image as PNG."""
+  """Writes a grey or RGB image as PNG.
+
+  Raises:
+    UserError: if it has another number of channels, which a PNG cannot hold as data.
+  """
+  if image.shape[-1] not in (1, 3):
+    raise UserError(
+      f'{path} cannot be written: a PNG holds 1 or 3 channels, and this image has '
+      f'{image.shape[-1]}; stages that write images need grey or RGB.'
+    )
   pixels = image[..., 0] if image.shape[-1] == 1 else image
   with atomic.replacing(path) as temporary:
     Image.fromarray(pixels).save(temporary, format='PNG')
@@ -155,32 +159,43 @@ def to_channels(
   """Makes a grey image RGB by repeating it, or an RGB image of equal channels grey.
 
   Raises:
-    UserError: if colour would be lost; `name` says whose.
+    UserError: if colour would be lost, or the channels are others than a network saw; `name` says
+      whose.
   """
-  if image.shape[-1] == channels:
+  count = image.shape[-1]
+  if count == channels:
     return image
-  if image.shape[-1] == 1:
+  # Grey is equal red, green and blue; it says nothing of two stains.
+  if count == 1 and channels == 3:
     return np.repeat(image, channels, axis=-1)
+  if count != 3 or channels != 1:
+    raise UserError(
+      f'{name} has {count} channel{"s" * (count > 1)} but the network was trained on {channels}; '
+      f'give it images with the same {channels} channel{"s" * (channels > 1)}, in the same order.'
+    )
   # How to weigh the channels is for the user to choose.
   if (image != image[..., :1]).any():
     raise UserError(f'{name} is in colour but the network was trained on grey; convert it to grey.')
   return image[..., :1]
 
 
+Intensity = tuple[float | int, float | int] | tuple[tuple[float | int, float | int], ...]
+"""The raw values that become 0 and 1: of all channels, or of each."""
+
+
 def rescale(
-  image: Num[np.ndarray, 'h w c'],
-  intensity: tuple[float | int, float | int] | None,
-  name: str = 'an image',
+  image: Num[np.ndarray, 'h w c'], intensity: Intensity | None, name: str = 'an image'
 ) -> Float[np.ndarray, 'h w c']:
   """Maps raw values to float32 in [0, 1]: of 8 bits by 255, others by an intensity range.
 
   Args:
     image: raw values.
-    intensity: the values that become 0 and 1; None where the training images had 8 bits.
+    intensity: the values that become 0 and 1, of all channels or a pair for each; None where the
+      training images had 8 bits.
     name: of the image, for the message.
 
   Raises:
-    UserError: if an image of more than 8 bits has no intensity range.
+    UserError: if an image of more than 8 bits has no intensity range, or not a pair a channel.
   """
   if image.dtype == np.uint8:
     return image.astype(np.float32) / 255
@@ -189,8 +204,13 @@ def rescale(
       f'{name} is not 8-bit but the training images were, so its brightness range is unknown; '
       'convert it to 8-bit as they were.'
     )
+  # [1, 2] or [C, 2]
+  ranges = np.asarray(intensity, np.float32).reshape(-1, 2)
+  if len(ranges) not in (1, image.shape[-1]):
+    # Says what is wrong with the number of channels.
+    to_channels(image, len(ranges), name)
+  low, high = ranges.T
   # The range is that of the training images; a new image may exceed it, hence the clip.
-  low, high = intensity
   return np.clip((image.astype(np.float32) - low) / (high - low), 0, 1)
 
 
@@ -214,8 +234,9 @@ def resize(
     # Pillow gives sizes as (width, height), NumPy as (height, width).
     return np.asarray(Image.fromarray(pixels).resize((width, height), method))
 
-  # Pillow knows 8-bit RGB as one image; all else goes through it channel by channel.
-  if image.ndim == 3 and (image.dtype != np.uint8 or image.shape[-1] == 1):
+  # Pillow knows 8-bit RGB as one image; all else goes through it channel by channel. It would take
+  # the last of two or four channels for alpha, and weigh the others by it.
+  if image.ndim == 3 and (image.dtype != np.uint8 or image.shape[-1] != 3):
     planes = [np.ascontiguousarray(image[..., c]) for c in range(image.shape[-1])]
     return np.stack([resize_one(plane) for plane in planes], -1)
   return resize_one(image)
@@ -226,33 +247,63 @@ def to_uint8(
 ) -> UInt8[np.ndarray, 'h w c']:
   """Stretches low..high to 0..255 to look at; by default the 0.1 and 99.9 percentiles.
 
-  An 8-bit image stays as it is, if no range is given.
+  An 8-bit image of 1 or 3 channels stays as it is, if no range is given. Of any other number of
+  channels each is stretched by itself, because stains differ in brightness.
   """
-  if image.dtype == np.uint8 and low is None and high is None:
+  by_itself = image.shape[-1] not in (1, 3)
+  if image.dtype == np.uint8 and not by_itself and low is None and high is None:
     return image
   # Percentiles by default: a few very bright pixels would make the rest of the picture dark.
-  low = float(np.percentile(image, 0.1)) if low is None else low
-  high = float(np.percentile(image, 99.9)) if high is None else high
+  axes = (0, 1) if by_itself else None
+  darkest = np.percentile(image, 0.1, axes) if low is None else low
+  brightest = np.percentile(image, 99.9, axes) if high is None else high
   # The floor avoids 0 / 0 in an image of one value.
-  scaled = (image.astype(np.float32) - low) / max(high - low, 1e-12)
+  span = np.maximum(np.subtract(brightest, darkest), 1e-12)
+  scaled = (image.astype(np.float32) - darkest) / span
   return (np.clip(scaled, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def to_rgb(image: Num[np.ndarray, 'h w c']) -> UInt8[np.ndarray, 'h w 3']:
+  """Returns an image to look at: grey and RGB as they are, of others a composite.
+
+  Two channels are magenta and green, which people with any colour vision tell apart; of more the
+  first three are red, green and blue.
+  """
+  shown = to_uint8(image)
+  channels = shown.shape[-1]
+  if channels in (1, 3):
+    return to_channels(shown, 3)
+  if channels == 2:
+    return np.stack([shown[..., 0], shown[..., 1], shown[..., 0]], -1)
+  return np.ascontiguousarray(shown[..., :3])
+
+
+STRIP_PIXELS = 1 << 24
+"""Pixels of an overlay that are drawn at a time, so that a slide's fits into memory."""
 
 
 def overlay(
   image: Num[np.ndarray, 'h w c'], mask: Integer[np.ndarray, 'h w'], opacity: float = 0.4
 ) -> UInt8[np.ndarray, 'h w 3']:
   """Tints each class with its colour and outlines it; IGNORE is grey, background untouched."""
-  # [H, W, 3] in 0..255.
-  rgb = to_channels(to_uint8(image), 3).astype(np.float32)
   mask = np.asarray(mask)
+  rgb = to_rgb(image)
+  outlined = outline(mask)
+  rows = max(STRIP_PIXELS // mask.shape[1], 1)
+  strips = [slice(start, start + rows) for start in range(0, len(mask), rows)]
+  return np.concatenate([_tint(rgb[s], mask[s], outlined[s], opacity) for s in strips])
+
+
+def _tint(rgb: np.ndarray, mask: np.ndarray, outlined: np.ndarray, opacity: float) -> np.ndarray:
+  """RGB with the colours of the classes over it."""
   # Beyond the last colour they begin again, with the first after the background's.
   indices = np.where(mask == 0, 0, (mask - 1) % (len(PALETTE) - 1) + 1)
   # [H, W, 3]; IGNORE gets a colour from the line above as well, which is replaced here.
   colours = np.where((mask == IGNORE)[..., None], GREY, PALETTE[indices])
   # Outlines are opaque and interiors tinted. The background has weight 0; IGNORE has no outline.
-  weight = np.where(outline(mask), 1.0, opacity) * (mask != 0)
+  weight = np.where(outlined, 1.0, opacity) * (mask != 0)
   weight = np.where(mask == IGNORE, opacity, weight)[..., None]
-  return (rgb * (1 - weight) + colours * weight + 0.5).astype(np.uint8)
+  return (rgb.astype(np.float32) * (1 - weight) + colours * weight + 0.5).astype(np.uint8)
 
 
 def colorize(mask: Integer[np.ndarray, 'h w']) -> UInt8[np.ndarray, 'h w 3']:

@@ -1,16 +1,14 @@
 """Mask files as the numbers that they store, of images and volumes alike."""
 
-import io
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import tifffile
 from jaxtyping import Integer, Num
-from PIL import Image
 
 from ssl_jax.errors import UserError
-from ssl_jax.io import image_decoding, images, nifti
+from ssl_jax.io import image_decoding, images, nifti, stored_image
+from ssl_jax.io.stored_image import StoredImage
 
 TOLERANCE = 0.01
 """Numbers that are as near to a whole one are it: programs that scale values lose digits."""
@@ -83,8 +81,7 @@ def read_stored(path: str | Path) -> StoredMask:
       f'{path} is a JPEG, which alters mask values; save masks as PNG or TIFF (not this file, but '
       'the drawing that it was made of).'
     )
-  decode = _tiff if data[:4] in image_decoding.TIFF_MAGIC else _pillow
-  return image_decoding._guard(decode, data, str(path))
+  return _read_image(data, str(path))
 
 
 def read_mask(path: str | Path) -> Integer[np.ndarray, '*space']:
@@ -152,57 +149,36 @@ def count_text(count: int, mask: np.ndarray) -> str:
   return f'{count} {unit}{"s" * (count != 1)}'
 
 
-def _pillow(data: bytes, name: str) -> StoredMask:
-  """A PNG or BMP."""
-  with Image.open(io.BytesIO(data), formats=('PNG', 'BMP')) as image:
-    image.load()
-    orientation = image.getexif().get(image_decoding.ORIENTATION_TAG, 1)
-    depth, colour_type = image_decoding._png_depth(data)
-    palette: tuple[int, ...] = ()
-    notes: tuple[str, ...] = ()
-    if image.mode == 'P':
-      colours = np.asarray(image.getpalette('RGB'), np.uint8).reshape(-1, 3)
-      palette = tuple(pack(colours).tolist())
-      notes = ('of masks with a palette the indices are read, not the colours',)
-    if depth == 16 and colour_type != 0:
-      import imagecodecs  # Pillow would silently halve the depth of 16-bit RGB
-
-      pixels = imagecodecs.png_decode(data)
-    else:
-      pixels = np.asarray(image)
-    if pixels.dtype == np.int32:
-      pixels = pixels.astype(np.uint16)  # Pillow's mode I is a 16-bit PNG
-    # Pillow stretches 2- and 4-bit grey to 0..255, by these factors; ids must stay as they are.
-    stretch = {2: 85, 4: 17}
-    if data[:4] == image_decoding.PNG_MAGIC and colour_type == 0 and depth in stretch:
-      pixels = pixels // stretch[depth]
-    bits = 1 if image.mode == '1' else pixels.dtype.itemsize * 8
-    pixels = image_decoding._upright(pixels, orientation)
-  return _one_channel(StoredMask(pixels, False, palette, bits, notes), name, len(image.getbands()))
+def _read_image(data: bytes, name: str) -> StoredMask:
+  """A PNG, BMP or TIFF."""
+  stored = image_decoding.decode_stored(data, name)
+  palette: tuple[int, ...] = ()
+  notes: tuple[str, ...] = ()
+  if stored.palette is not None:
+    palette = tuple(pack(stored.palette).tolist())
+    notes = ('of masks with a palette the indices are read, not the colours',)
+  if stored.white_is_zero:
+    notes = (
+      'masks of which a tag says that white is zero are read as they are stored (1, or True, is '
+      'foreground), though viewers show them inverted',
+    )
+  if stored.alpha is not None:
+    notes = (*notes, 'transparency (alpha) of masks is left out')
+    _check_alpha(stored, name)
+  pixels = stored_image.turn(stored.samples, stored.header.orientation)
+  bits = stored.bits if stored.bits < 8 else pixels.dtype.itemsize * 8
+  return _one_channel(StoredMask(pixels, False, palette, bits, notes), name)
 
 
-def _tiff(data: bytes, name: str) -> StoredMask:
-  """A TIFF; tifffile returns samples as they are stored."""
-  with tifffile.TiffFile(io.BytesIO(data)) as tif:
-    page = image_decoding._tiff_page(tif, name)
-    pixels = page.asarray()
-    if page.axes.startswith('S'):  # planes of colour one after the other
-      pixels = np.moveaxis(pixels, 0, -1)
-    pixels = image_decoding._upright(pixels, image_decoding._tiff_orientation(page))
-    palette: tuple[int, ...] = ()
-    notes: tuple[str, ...] = ()
-    if page.photometric == tifffile.PHOTOMETRIC.PALETTE:
-      # The palette of a TIFF has 16 bits per colour; the upper 8 are kept.
-      palette = tuple(pack(np.asarray(page.colormap).T >> 8).tolist())
-      notes = ('of masks with a palette the indices are read, not the colours',)
-    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
-      notes = (
-        'masks of which a tag says that white is zero are read as they are stored (1, or True, is '
-        'foreground), though viewers show them inverted',
-      )
-    mask = StoredMask(pixels, False, palette, int(page.bitspersample), notes)
-    samples = page.samplesperpixel
-  return _one_channel(mask, name, samples)
+def _check_alpha(stored: StoredImage, name: str) -> None:
+  """Raises UserError for a picture whose shapes are all in its transparency."""
+  samples, alpha = stored.samples, stored.alpha
+  assert alpha is not None
+  if (samples == samples[:1, :1]).all() and (alpha != alpha[0, 0]).any():
+    raise UserError(
+      f'{name} has one colour everywhere and its shapes in the alpha channel; save it as one '
+      'channel of class ids (0 = background).'
+    )
 
 
 def _read_volume(path: Path) -> StoredMask:
@@ -211,38 +187,29 @@ def _read_volume(path: Path) -> StoredMask:
   # Colours are records of R, G and B (and A).
   if voxels.dtype.names:
     colours = np.stack([voxels[name] for name in voxels.dtype.names[:3]], -1)
-    return _one_channel(StoredMask(colours, like=image), str(path), 3)
+    return _one_channel(StoredMask(colours, like=image), str(path))
   slope, intercept = image.header.get_slope_inter()
   scaled = slope not in (None, 1.0) or intercept not in (None, 0.0)
   notes = ('values of masks are scaled as their headers say (scl_slope, scl_inter)',) * scaled
   return StoredMask(voxels, False, (), voxels.dtype.itemsize * 8, notes, image)
 
 
-def _one_channel(mask: StoredMask, name: str, channels: int) -> StoredMask:
+def _one_channel(mask: StoredMask, name: str) -> StoredMask:
   """A mask [*space, C] with one number for each pixel."""
   pixels = mask.values
   if pixels.dtype.kind == 'b':
     pixels = pixels.astype(np.uint8)
-    mask = mask._replace(values=pixels)
-  if channels == 1 or mask.palette:
-    return mask
-  if channels not in (2, 3, 4):
+  channels = pixels.shape[-1]
+  if channels == 1:
+    return mask._replace(values=np.ascontiguousarray(pixels[..., 0]))
+  # Some programs save masks as RGB; with equal channels the ids are still clear.
+  if (pixels == pixels[..., :1]).all():
+    return mask._replace(values=np.ascontiguousarray(pixels[..., 0]))
+  if channels != 3:
     raise UserError(
       f'{name} has {channels} channels and a mask has one; save one channel of class ids (where '
       'structures overlap, a pixel belongs to the upper one).'
     )
-  colours = pixels[..., : 1 if channels == 2 else 3]
-  if channels in (2, 4):
-    mask = mask._replace(notes=(*mask.notes, 'transparency (alpha) of masks is left out'))
-    alpha = pixels[..., -1]
-    if (colours == colours.ravel()[0]).all() and (alpha != alpha.ravel()[0]).any():
-      raise UserError(
-        f'{name} has one colour everywhere and its shapes in the alpha channel; save it as one '
-        'channel of class ids (0 = background).'
-      )
-  # Some programs save masks as RGB; with equal channels the ids are still clear.
-  if (colours == colours[..., :1]).all():
-    return mask._replace(values=np.ascontiguousarray(colours[..., 0]))
-  if colours.dtype.kind not in 'iu':
+  if pixels.dtype.kind not in 'iu':
     raise UserError(f'{name} has three channels of fractions; save one channel of class ids.')
-  return mask._replace(values=pack(colours), coloured=True)
+  return mask._replace(values=pack(pixels), coloured=True)

@@ -4,6 +4,7 @@ Arrays are [x, y, z] in RAS+ order (to the right, to the front, up), whatever or
 what is written goes back to the file's own grid and header.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,9 +24,13 @@ RAS = orientations.axcodes2ornt('RAS')
 class Volume(NamedTuple):
   """A volume, and the image of its file, on whose grid a mask of it is written."""
 
-  voxels: Num[np.ndarray, 'x y z']  # in RAS+
+  voxels: Num[np.ndarray, 'x y z *c']  # in RAS+; with a fourth axis where there are channels
   spacing: tuple[float, float, float]  # mm along x, y and z
   like: Any  # nibabel image: affine, header and order of axes of the file
+
+  def channels(self) -> int:
+    """Returns the number of channels."""
+    return self.voxels.shape[3] if self.voxels.ndim == 4 else 1
 
 
 def list_volumes(folder: str | Path) -> list[Path]:
@@ -50,21 +55,67 @@ def name_of(path: Path) -> str:
 
 
 def read_volume(path: str | Path) -> Volume:
-  """Reads a volume as float32.
+  """Reads a volume of one channel as float32.
 
   Raises:
     UserError: if the file is broken, is not three-dimensional, or holds values that are no numbers.
   """
+  volume = _read(path)
+  if volume.voxels.ndim != 3:
+    raise UserError(
+      f'{path} has the shape {volume.voxels.shape}, and a volume of one channel has three axes; '
+      'split it.'
+    )
+  return volume
+
+
+def read_channels(paths: str | Path | Sequence[str | Path]) -> Volume:
+  """Reads a volume of any number of channels as float32: of one file, or a file a channel.
+
+  The fourth axis of a file is channels, as it is in a NIfTI file of several MRI sequences.
+
+  Raises:
+    UserError: as `read_volume` does, or if files lie on different grids.
+  """
+  first, *others = [paths] if isinstance(paths, str | Path) else paths
+  volume = _read(first)
+  parts = [_with_channel_axis(volume.voxels)]
+  for path in others:
+    other = _read(path)
+    same_grid = other.voxels.shape[:3] == volume.voxels.shape[:3]
+    if not same_grid or not np.allclose(other.like.affine, volume.like.affine, rtol=0, atol=1e-2):
+      raise UserError(
+        f'{path} ({other.voxels.shape[:3]} voxels) does not lie on the grid of {Path(first).name} '
+        f'({volume.voxels.shape[:3]} voxels), of which it is another channel; resample it to that.'
+      )
+    parts.append(_with_channel_axis(other.voxels))
+  voxels = np.concatenate(parts, -1) if others else parts[0]
+  return volume._replace(voxels=voxels[..., 0] if voxels.shape[-1] == 1 else voxels)
+
+
+def _with_channel_axis(voxels: np.ndarray) -> np.ndarray:
+  return voxels if voxels.ndim == 4 else voxels[..., None]
+
+
+def _read(path: str | Path) -> Volume:
+  """A file of three or four axes."""
   try:
     image: Any = nibabel.load(path)
     # `dataobj` applies the file's slope and intercept.
     raw = np.asanyarray(image.dataobj)
   except (OSError, EOFError, ValueError, ImageFileError) as error:
     raise UserError(f'{path} cannot be read as NIfTI ({error}); get the file again.') from error
+  if raw.dtype.names:  # colours: records of R, G and B
+    raw = np.stack([raw[name] for name in raw.dtype.names[:3]], -1)
   while raw.ndim > 3 and raw.shape[-1] == 1:  # many tools write a fourth axis of length 1
     raw = raw[..., 0]
-  if raw.ndim != 3 or min(raw.shape) < 1:
-    raise UserError(f'{path} has the shape {raw.shape}, and a volume has three axes; split it.')
+  if raw.ndim == 5 and raw.shape[3] == 1:  # ITK writes channels along the fifth axis
+    raw = raw[:, :, :, 0]
+  if raw.ndim not in (3, 4) or min(raw.shape) < 1:
+    raise UserError(
+      f'{path} has the shape {raw.shape}, and a volume has three axes, or four with channels; '
+      'split it.'
+    )
   # Lengths in mm, in the order of the file's axes.
   spacing = np.abs(image.header.get_zooms()[:3])
   if not (np.isfinite(image.affine).all() and (spacing > 0).all()):

@@ -37,7 +37,7 @@ def draw_cells(
   `points` are rows and columns, as indices of pixels; a ring is grey where the class is IGNORE.
   """
   # Deep images are stretched to 8 bits, and grey ones become RGB so that rings can be coloured.
-  drawing = Image.fromarray(images.to_channels(images.to_uint8(image), 3))
+  drawing = Image.fromarray(images.to_rgb(image))
   pen = ImageDraw.Draw(drawing)
   # Pillow counts x (column) first.
   for (row, column), class_id in zip(points, classes, strict=True):

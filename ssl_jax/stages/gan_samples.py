@@ -71,7 +71,7 @@ def _tiled(samples: Float[np.ndarray, 'n h w c']) -> UInt8[np.ndarray, 'H W 3']:
   rows = [np.concatenate([*edged[i : i + COLUMNS]], 1) for i in range(0, len(edged), COLUMNS)]
   # A last row that is not full is left out.
   grid = np.concatenate([row for row in rows if row.shape == rows[0].shape])
-  return images.to_channels((np.clip(grid, 0, 1) * 255 + 0.5).astype(np.uint8), 3)
+  return images.to_rgb((np.clip(grid, 0, 1) * 255 + 0.5).astype(np.uint8))
 
 
 def variety(samples: Float[np.ndarray, 'n h w c']) -> float:

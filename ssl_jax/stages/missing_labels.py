@@ -108,7 +108,7 @@ def draw(folder: Path, done: Mapping[int, Figures], splits: Splits, first: Path)
     predicted = mask_store.read_mask(first / 'train', record['name'])
     label = np.asarray(record['label'])
     image, label, mask = figures.in_plane(record['image'], label, predicted)
-    rgb = images.to_channels(images.to_uint8(image), 3)
+    rgb = images.to_rgb(image)
     rows.append([rgb, images.colorize(label), images.colorize(mask), Panel(rgb, mask)])
     names.append(record['name'])
     # One caption for each of the four columns.

@@ -152,7 +152,7 @@ def _segment_case(
   name = record['name']
   # Reading and writing are part of the cost, as a user would see it.
   with ResourceMeter() as meter:
-    volume = nifti.read_volume(record['file'])
+    volume = nifti.read_channels(record['file'])
     segmentation = volumes.segment_volume(predict_fn, volume, preprocessing, windows)
     if parallel.is_main():
       nifti.write_labels(folder / 'masks' / f'{name}.nii.gz', segmentation.ids, volume.like)

@@ -141,6 +141,9 @@ def keep_stats(folder: Path, stats: DatasetStats) -> None:
     return
   then = json.loads(path.read_text())
   for key, value in now.items():
+    # A run of an earlier version does not say of what kind its images were.
+    if key == 'kind' and key not in then:
+      continue
     # Runs of earlier versions lack fields that were added since; those have their defaults.
     before = then.get(key, DatasetStats._field_defaults.get(key))
     if before != value:

@@ -156,8 +156,10 @@ def operate(
   grey_image = grey(image)
   # The mean grey level, rounded to the nearest in whole numbers.
   count = valid.sum(tuple(range(1, valid.ndim)))
-  total = jnp.where(valid, grey_image, 0).sum(tuple(range(1, grey_image.ndim)))
-  mean = (2 * total + count) // jnp.maximum(2 * count, 1)
+  # [B, 1] of RGB, which has one grey level; [B, C] of others, whose stains differ in level.
+  levels = grey_image[..., None] if image.shape[-1] == 3 else image
+  total = jnp.where(valid[..., None], levels, 0).sum(tuple(range(1, levels.ndim - 1)))
+  mean = (2 * total + count[:, None]) // jnp.maximum(2 * count[:, None], 1)
   # [B, 1, 1], beside the tables [B, C, 256].
   m = magnitude[:, None, None]
 
@@ -175,7 +177,7 @@ def operate(
     'invert': 255 - level,
     'equalize': equalize(image, valid),
     'solarize': jnp.where(level < threshold, level, 255 - level),
-    'contrast': blend(mean[:, None, None], level, m),
+    'contrast': blend(mean[..., None], level, m),
     'brightness': blend(jnp.zeros_like(m), level, m),
   }
   # The identity, for examples that drew none of these.

@@ -1,0 +1,47 @@
+"""A new image, checked against the images of the training and prepared as they were."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Integer, Num
+
+from ssl_jax.data import dataset_stats
+from ssl_jax.data.dataset_stats import DatasetStats
+from ssl_jax.data.image_kind import FileNotes
+from ssl_jax.io import images, stored_image
+from ssl_jax.types import CELLS
+
+
+class NewImage(NamedTuple):
+  """An image to predict, as a user sees it."""
+
+  pixels: Num[np.ndarray, 'h w c']  # upright
+  orientation: int  # of its file, by which it was turned
+  masks_stored: bool  # whether the training's masks lay on the pixels as stored
+
+  def mask_as_drawn(self, mask: Integer[np.ndarray, 'h w']) -> Integer[np.ndarray, 'i j']:
+    """Returns a mask of the upright image in the position in which the training's were drawn."""
+    return stored_image.turn_back(mask, self.orientation) if self.masks_stored else mask
+
+
+def read_new_image(
+  path: Path, stats: DatasetStats, notes: FileNotes
+) -> tuple[NewImage, Float[np.ndarray, 'h w c']]:
+  """Returns an image, and what of it the network sees; adds conversions and doubts to the notes.
+
+  Raises:
+    UserError: naming the image, if it cannot be read, or is of another kind than those of the
+      training.
+  """
+  name = str(path)
+  pixels, header = images.decode_image_and_header(images.read_bytes(path), name)
+  changes = dataset_stats.check_image(pixels, header, stats, name)
+  prepared = dataset_stats.preprocess_image(pixels, stats, name)
+  masks_stored = stats.image_kind().masks_stored
+  for change in changes:
+    if change == stored_image.TURNED and stats.task != CELLS:
+      lies = 'the pixels as stored, like the training masks' if masks_stored else 'the turned image'
+      change = f'{change}; its mask lies on {lies}'
+    notes.add(change, path.name)
+  return NewImage(pixels, header.orientation, masks_stored), prepared

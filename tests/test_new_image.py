@@ -1,0 +1,156 @@
+"""New images against what a run learnt from: other kinds are refused or converted with a word."""
+
+import json
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+from test_orientation import _save
+
+from ssl_jax import parse_settings
+from ssl_jax.data import dataset_stats, image_kind
+from ssl_jax.data.dataset_stats import DatasetStats
+from ssl_jax.datasets import folder
+from ssl_jax.errors import UserError
+from ssl_jax.inference import write_predictions
+from ssl_jax.inference.new_image import read_new_image
+from ssl_jax.io import stored_image
+
+RNG = np.random.default_rng(0)
+
+
+def write(path, array):
+  path.parent.mkdir(parents=True, exist_ok=True)
+  if path.suffix == '.png':
+    Image.fromarray(array).save(path)
+  else:
+    colours = 'rgb' if array.ndim == 3 and array.shape[-1] == 3 else 'minisblack'
+    tifffile.imwrite(path, array, photometric=colours, planarconfig='contig')
+  return path
+
+
+def cells(kind, channels=1, size=16):
+  shape = (size, size, channels) if channels > 1 else (size, size)
+  top = {'uint8': 255, 'uint16': 4000, 'float32': 3.0}[kind]
+  array = RNG.uniform(0.1 * top, top, shape)
+  return array.astype(kind)
+
+
+def trained_on(tmp_path, *arrays):
+  """The statistics of a run on these images, as its folder keeps them."""
+  for number, array in enumerate(arrays):
+    write(tmp_path / 'labeled/images' / f'{number}.tif', array)
+    mask = np.zeros(array.shape[:2], np.uint8)
+    mask[3:9, 3:9] = 1
+    write(tmp_path / 'labeled/masks' / f'{number}.png', mask)
+  stats = dataset_stats.compute_stats(folder.load(labeled=tmp_path / 'labeled', test_fraction=0))
+  return DatasetStats(**parse_settings.tuples(json.loads(json.dumps(stats._asdict()))))
+
+
+def read(path, stats):
+  notes = image_kind.FileNotes()
+  _, prepared = read_new_image(path, stats, notes)
+  assert prepared.shape[-1] == stats.channels
+  assert prepared.dtype == np.float32
+  return notes.sentences()
+
+
+@pytest.mark.parametrize('kind', ['uint8', 'uint16', 'float32'])
+@pytest.mark.parametrize('other', ['uint8', 'uint16', 'float32'])
+def test_other_numbers_are_refused_in_a_sentence(tmp_path, kind, other):
+  stats = trained_on(tmp_path, cells(kind), cells(kind))
+  assert stats.image_kind().dtypes == (kind,)
+  path = write(tmp_path / 'new' / 'x.tif', cells(other))
+  if kind == other:
+    assert read(path, stats) == []
+    return
+  says = (
+    rf'x\.tif is {image_kind.NUMBERS[other]} but the run learnt from {image_kind.NUMBERS[kind]}'
+  )
+  with pytest.raises(UserError, match=says):
+    read(path, stats)
+
+
+def test_both_kinds_of_a_mixed_training_are_taken(tmp_path):
+  stats = trained_on(tmp_path, cells('uint8'), cells('uint16'))
+  for kind in ('uint8', 'uint16'):
+    assert read(write(tmp_path / 'new' / 'x.tif', cells(kind)), stats) == []
+
+
+def test_a_range_that_cannot_be_that_of_the_training_is_doubted(tmp_path):
+  stats = trained_on(tmp_path, cells('float32') * 1000, cells('float32') * 1000)
+  small = write(tmp_path / 'new' / 'small.tif', cells('float32') / 3)
+  (sentence,) = read(small, stats)
+  assert sentence.startswith('small.tif: its values')
+  assert 'do not trust its prediction' in sentence
+  large = write(tmp_path / 'new' / 'large.tif', cells('float32') * 10_000)
+  assert 'do not trust' in read(large, stats)[0]
+  # A picture that is somewhat brighter is ordinary.
+  assert read(write(tmp_path / 'new' / 'a.tif', cells('float32') * 1200), stats) == []
+
+
+def test_grey_and_colour_are_converted_with_a_word(tmp_path):
+  colour = trained_on(tmp_path / 'rgb', cells('uint8', 3), cells('uint8', 3))
+  grey = trained_on(tmp_path / 'grey', cells('uint8'), cells('uint8'))
+  grey_file = write(tmp_path / 'new' / 'g.png', cells('uint8'))
+  equal = write(tmp_path / 'new' / 'e.png', np.repeat(cells('uint8')[..., None], 3, -1))
+  assert read(grey_file, colour) == ['g.png: grey, repeated to the RGB from which the run learnt']
+  assert read(equal, grey) == ['e.png: RGB, taken as the grey from which the run learnt']
+  with pytest.raises(UserError, match=r'c\.png is in colour'):
+    read(write(tmp_path / 'new' / 'c.png', cells('uint8', 3)), grey)
+
+
+@pytest.mark.parametrize('channels', [2, 4, 5])
+def test_another_number_of_channels_is_refused(tmp_path, channels):
+  stats = trained_on(tmp_path, cells('uint16', channels), cells('uint16', channels))
+  assert stats.channels == channels
+  assert len(stats.intensity) == channels
+  assert read(write(tmp_path / 'new' / 'x.tif', cells('uint16', channels)), stats) == []
+  for other in {1, 2, 3, 4, 5} - {channels}:
+    path = write(tmp_path / 'new' / 'x.tif', cells('uint16', other))
+    with pytest.raises(UserError, match=rf'has {other} channels? but .* trained on {channels}'):
+      read(path, stats)
+
+
+def test_a_run_of_an_earlier_version_still_predicts(tmp_path):
+  stats = trained_on(tmp_path, cells('uint16'), cells('uint16'))
+  kept = json.loads(json.dumps(stats._asdict()))
+  del kept['kind']
+  old = DatasetStats(**parse_settings.tuples(kept))
+  assert read(write(tmp_path / 'new' / 'x.tif', cells('uint16')), old) == []
+  # Not known to be another kind, but known to be out of range.
+  assert 'do not trust' in read(write(tmp_path / 'new' / 'f.tif', cells('float32') / 3), old)[0]
+
+
+def bright(images):
+  """A network that calls the bright pixels class 1."""
+  dark = (np.asarray(images)[..., :1] < 0.5).astype(np.float32)
+  return np.concatenate([dark, 1 - dark], -1)
+
+
+@pytest.mark.parametrize('drawn', ['tag', 'stored'])
+def test_predicted_masks_lie_as_those_of_the_training_did(tmp_path, drawn, capsys):
+  stats = trained_on(tmp_path, cells('uint8'), cells('uint8'))
+  stats = stats._replace(kind={**stats.kind, 'masks_stored': drawn == 'stored'})
+  (tmp_path / 'new').mkdir()
+  stored = np.zeros((16, 24), np.uint8)
+  stored[2:7, 3:20] = 255
+  _save(tmp_path / 'new' / 'a.png', stored, 6)
+  assert write_predictions.write_masks(bright, stats, tmp_path / 'new', tmp_path / 'out') == []
+  with Image.open(tmp_path / 'out/masks/a.png') as mask:
+    expected = stored if drawn == 'stored' else stored_image.turn(stored, 6)
+    np.testing.assert_array_equal(np.asarray(mask) * 255, expected)
+  says = 'the pixels as stored' if drawn == 'stored' else 'the turned image'
+  assert f'its mask lies on {says}' in capsys.readouterr().out
+
+
+def test_images_with_many_channels_are_predicted_and_shown(tmp_path):
+  stats = trained_on(tmp_path, cells('uint16', 4), cells('uint16', 4))
+  write(tmp_path / 'new' / 'a.tif', cells('uint16', 4))
+  write(tmp_path / 'new' / 'f.tif', cells('float32', 4))
+  refused = write_predictions.write_masks(bright, stats, tmp_path / 'new', tmp_path / 'out')
+  assert len(refused) == 1
+  assert 'f.tif is floating point' in refused[0]
+  with Image.open(tmp_path / 'out/overlays/a.png') as overlay:
+    assert overlay.mode == 'RGB'
