@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ssl_jax.errors import UserError
-from ssl_jax.io import images
+from ssl_jax.io import images, listing
 
 SUFFIX = re.compile(r'[ ._-](masks?|seg|segmentation|labels?|gt)$', re.IGNORECASE)
 """What the name of a mask file may have after the name of its image."""
@@ -39,7 +39,7 @@ def list_pairs(folder: str | Path, role: str) -> list[ImageFile]:
   image_folder = subfolder(Path(folder), 'images', role, how)
   mask_folder = subfolder(Path(folder), 'masks', role, how)
   files = list_files(image_folder)
-  masks = _match(files, images.list_images(mask_folder))
+  masks = _match(files, listing.list_images(mask_folder))
   for file in files:
     if file.name not in masks:
       raise UserError(
@@ -53,12 +53,19 @@ def list_pairs(folder: str | Path, role: str) -> list[ImageFile]:
 def list_unlabeled(folder: str | Path) -> list[ImageFile]:
   """Lists the images of a folder, or of the images/ in it; looks for no masks.
 
+  Links to files that are not there are left out.
+
   Raises:
     UserError: if the folder is missing or holds no images.
   """
   # So the same folder may be used with and without its masks.
+  return list_files(unlabeled_folder(folder), partial=True)
+
+
+def unlabeled_folder(folder: str | Path) -> Path:
+  """Returns the folder of unlabeled images: the one given, or the images/ in it."""
   inner = Path(folder) / 'images'
-  return list_files(inner if inner.is_dir() else Path(folder))
+  return inner if inner.is_dir() else Path(folder)
 
 
 def subfolder(folder: Path, name: str, role: str, how: str) -> Path:
@@ -77,15 +84,19 @@ def subfolder(folder: Path, name: str, role: str, how: str) -> Path:
   raise UserError(f'{folder} ({role}) has no folder {name}/ in it; {how}.')
 
 
-def list_files(folder: Path) -> list[ImageFile]:
+def list_files(folder: Path, partial: bool = False) -> list[ImageFile]:
   """Lists the images of a folder, sorted by name, without masks.
+
+  Args:
+    folder: with images in it.
+    partial: whether links to files that are not there are left out; otherwise they are refused.
 
   Raises:
     UserError: if the folder is missing, holds no images, or two that differ only in their endings.
   """
   files: dict[str, ImageFile] = {}
-  for path in images.list_images(folder):
-    name = path.stem
+  for path in listing.list_images(folder, partial):
+    name = listing.text_of(path.stem)
     # cell.png and cell.tif would share one mask, and later one file of predictions.
     if name in files:
       raise UserError(
@@ -104,8 +115,9 @@ def _match(files: Sequence[ImageFile], masks: Sequence[Path]) -> dict[str, Path]
   names = {file.name for file in files}
   matched: dict[str, Path] = {}
   for path in masks:
+    stem = listing.text_of(path.stem)
     # An image may itself be called cell_mask: the whole name goes first.
-    name = path.stem if path.stem in names else SUFFIX.sub('', path.stem)
+    name = stem if stem in names else SUFFIX.sub('', stem)
     if name not in names:
       raise UserError(f'{path} has no image of that name in images/; add the image or remove it.')
     # For example cell.png and cell_mask.png.

@@ -11,7 +11,7 @@ import numpy as np
 
 from ssl_jax.data.image_mask_pairs import ImageFile, list_files, subfolder
 from ssl_jax.errors import UserError
-from ssl_jax.io import images
+from ssl_jax.io import images, listing
 from ssl_jax.types import IGNORE
 
 COLUMNS = ('x', 'y', 'class')
@@ -64,7 +64,7 @@ def read_folder(folder: str | Path, role: str) -> list[AnnotatedFile]:
   point_folder = subfolder(Path(folder), 'points', role, how)
   # Checked both ways: each CSV must have its image, and each image its CSV.
   files = list_files(image_folder)
-  tables = {path.stem: path for path in sorted(point_folder.glob('*.csv'))}
+  tables = {listing.text_of(path.stem): path for path in listing.list_tables(point_folder)}
   names = {file.name for file in files}
   for name, path in tables.items():
     if name not in names:

@@ -18,7 +18,7 @@ from ssl_jax.data.volume_source import (
   prepare_cases,
 )
 from ssl_jax.errors import UserError
-from ssl_jax.io import nifti
+from ssl_jax.io import listing, nifti
 from ssl_jax.types import Draw, Source, Splits
 
 HOW = 'put the volumes in images/ and their masks, under the same names, in masks/'
@@ -30,10 +30,10 @@ def list_pairs(folder: Path, role: str, digests: FileDigests) -> list[Case]:
   Raises:
     UserError: if a folder or a mask is missing.
   """
-  image_paths = nifti.list_volumes(subfolder(folder, 'images', role, HOW))
+  image_paths = listing.list_volumes(subfolder(folder, 'images', role, HOW))
   mask_folder = subfolder(folder, 'masks', role, HOW)
   # The mask of NAME.nii.gz may be NAME.nii.
-  masks = {nifti.name_of(path): path for path in nifti.list_volumes(mask_folder)}
+  masks = {nifti.name_of(path): path for path in listing.list_volumes(mask_folder)}
   cases = []
   for path in image_paths:
     name = nifti.name_of(path)

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from ssl_jax.data import held_out, image_source
+from ssl_jax.data import folder_notes, held_out, image_source
 from ssl_jax.data.draws import group_reader
 from ssl_jax.data.image_mask_pairs import ImageFile, list_pairs, list_unlabeled
 from ssl_jax.data.mask_encoding import count_connected_ids, find_encoding
 from ssl_jax.errors import UserError
-from ssl_jax.io import images
+from ssl_jax.io import images, listing
 from ssl_jax.types import Draw, Splits
 
 COUNTED_IDS = 1000
@@ -61,7 +61,8 @@ def load(
     files['unlabeled'] = list_unlabeled(unlabeled)
   # The encoding is found over all masks, those of the test included: one mask may hold few values.
   encoding = find_encoding(*_mask_values(files), classes)
-  notes = [encoding.note]
+  kinds = {'images': listing.IMAGES, 'masks': listing.IMAGES}
+  notes = [*folder_notes.left_out((labeled, val, test), unlabeled, kinds), encoding.note]
   drawn = Draw(groups=_groups(files['test'], group))
   if not test:
     parts = held_out.hold_out(files['labeled'], test_fraction, seed, draw, group)

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from ssl_jax.data import draws
+from ssl_jax.data import draws, folder_notes
+from ssl_jax.data.image_mask_pairs import unlabeled_folder
 from ssl_jax.data.volume_preprocessing import VolumePreprocessing
 from ssl_jax.data.volume_source import Case, FileDigests, default_cache
 from ssl_jax.data.volume_splits import list_pairs, make_splits, prepare_roles
 from ssl_jax.errors import UserError
-from ssl_jax.io import nifti
+from ssl_jax.io import listing, nifti
 from ssl_jax.types import Draw, Splits
 
 
@@ -89,7 +90,8 @@ def load(
     training = [listed[i] for i in draws.draw_order(len(listed), seed, draw)]
     read_group = draws.group_reader(group)
     drawn = Draw(groups={case.name: read_group(case.name) for case in cases['test']})
-    notes = []
+    kinds = {'images': listing.VOLUMES, 'masks': listing.VOLUMES}
+    notes = folder_notes.left_out((labeled, val, test), unlabeled, kinds)
     # Whole volumes are drawn: slices of one volume are nearly equal.
     if not test and test_fraction:
       groups = list(dict.fromkeys(read_group(case.name) for case in listed))
@@ -166,6 +168,5 @@ def _join(hidden: Sequence[Case], more: Sequence[Case]) -> list[Case]:
 def _list_unlabeled(folder: Path, digests: FileDigests) -> list[Case]:
   """Volumes of a folder, or of the images/ in it."""
   # A folder with images/ and masks/ may be given as well; its masks are not read.
-  inner = folder / 'images'
-  paths = nifti.list_volumes(inner if inner.is_dir() else folder)
+  paths = listing.list_volumes(unlabeled_folder(folder), partial=True)
   return [Case(nifti.name_of(path), path, None, digests.sha256(path)) for path in paths]

@@ -11,12 +11,10 @@ import nibabel
 import numpy as np
 from jaxtyping import Integer, Num, UInt8
 from nibabel import orientations
-from nibabel.filebasedimages import ImageFileError
 
 from ssl_jax.errors import UserError
-from ssl_jax.io import atomic
+from ssl_jax.io import atomic, gzip_files, listing
 
-ENDINGS = ('.nii.gz', '.nii')
 RAS = orientations.axcodes2ornt('RAS')
 
 
@@ -28,28 +26,9 @@ class Volume(NamedTuple):
   like: Any  # nibabel image: affine, header and order of axes of the file
 
 
-def list_volumes(folder: str | Path) -> list[Path]:
-  """Returns a folder's NIfTI files, sorted by name, without hidden ones.
-
-  Raises:
-    UserError: if the folder does not exist or holds none.
-  """
-  folder = Path(folder)
-  if not folder.is_dir():
-    raise UserError(f'The folder {folder} does not exist; check the path.')
-  paths = [path for path in folder.iterdir() if path.name.endswith(ENDINGS)]
-  paths = sorted(path for path in paths if not path.name.startswith('.'))
-  if not paths:
-    raise UserError(f'{folder} holds no volumes; put .nii.gz or .nii files in it.')
-  return paths
-
-
 def name_of(path: Path) -> str:
-  """Returns a file's name without .nii.gz or .nii."""
-  for ending in ENDINGS:
-    if path.name.endswith(ending):
-      return path.name.removesuffix(ending)
-  return path.name
+  """Returns a file's name, as text, without .nii.gz or .nii (or .NII.GZ)."""
+  return listing.text_of(listing.stem_of(path, listing.VOLUMES))
 
 
 def read_volume(path: str | Path) -> Volume:
@@ -59,11 +38,14 @@ def read_volume(path: str | Path) -> Volume:
     UserError: if the file is broken, is not three-dimensional, or holds values that are no numbers.
   """
   try:
+    gzip_files.check(path)
     image: Any = nibabel.load(path)
     # `dataobj` applies the file's slope and intercept.
     raw = np.asanyarray(image.dataobj)
-  except (OSError, EOFError, ValueError, ImageFileError) as error:
-    raise UserError(f'{path} cannot be read as NIfTI ({error}); get the file again.') from error
+  # Readers raise any kind of error for broken bytes (OSError, zlib.error, HeaderDataError, ...).
+  except Exception as error:
+    reason = ' '.join(str(error).split())[:120] or type(error).__name__
+    raise UserError(f'{path} cannot be read as NIfTI ({reason}); get the file again.') from error
   while raw.ndim > 3 and raw.shape[-1] == 1:  # many tools write a fourth axis of length 1
     raw = raw[..., 0]
   if raw.ndim != 3 or min(raw.shape) < 1:
