@@ -15,7 +15,7 @@ FILES = sorted(path for path in PACKAGE.rglob('*.py') if path.name != '__init__.
 FLOORS = (
   'errors open_fields',
   'types registry',
-  'settings parallel losses components',
+  'settings parallel losses components data_locations',
   'parse_settings confidence',
   'stage_list io views',
   'data methods models configuration',
@@ -24,7 +24,7 @@ FLOORS = (
   'inference validate',
   'evaluation',
   'stages step_time',
-  'self_configuration configuration_report ledger',
+  'self_configuration configuration_report ledger run_identity',
   'run predict table dry_run',
   'cli',
 )

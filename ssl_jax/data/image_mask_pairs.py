@@ -96,7 +96,7 @@ def list_files(folder: Path, partial: bool = False) -> list[ImageFile]:
   """
   files: dict[str, ImageFile] = {}
   for path in listing.list_images(folder, partial):
-    name = listing.text_of(path.stem)
+    name = listing.name_for_outputs(path, listing.IMAGES)
     # cell.png and cell.tif would share one mask, and later one file of predictions.
     if name in files:
       raise UserError(

@@ -1,7 +1,9 @@
 """Writes predictions for a folder of images into another one: masks, volumes, or cells."""
 
-from collections.abc import Iterator
+import errno
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Num
@@ -13,53 +15,58 @@ from ssl_jax.data.volume_preprocessing import VolumePreprocessing
 from ssl_jax.errors import UserError
 from ssl_jax.inference import detection, volumes
 from ssl_jax.inference.images import BUDGET, predict_many
+from ssl_jax.inference.output_names import output_names
+from ssl_jax.inference.prediction_folder import PredictionFolder, Source, read_source
 from ssl_jax.inference.volumes import WindowSettings
-from ssl_jax.io import images, nifti, overlays
+from ssl_jax.io import images, listing, nifti, overlays
+from ssl_jax.io.listing import Kind
 from ssl_jax.io.run_log import replace_text
 from ssl_jax.types import PredictFn
+
+HOPELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""Errors of writing that the next image would meet as well."""
 
 
 def write_masks(
   predict_fn: PredictFn,
   stats: DatasetStats,
   folder: Path,
-  out: Path,
-  resume: bool = False,
+  out: PredictionFolder,
   budget: int = BUDGET,
 ) -> list[str]:
   """Writes out/masks/NAME.png (class ids at native size) and out/overlays/NAME.png.
 
-  Returns one sentence for each image that could not be read; the others are done all the same.
+  Returns one sentence for each image that could not be done; the others are done all the same.
 
   Args:
     predict_fn: gives class probabilities.
     stats: of the training data, as which the images are prepared.
     folder: images to predict.
     out: folder to write to.
-    resume: whether images that have an overlay already are skipped.
     budget: pixels; larger images are cut into tiles.
 
   Raises:
     UserError: if the folder is missing or holds no image.
   """
-  _make_folders(out, 'masks', 'overlays')
-  # The overlay is written last, so an image that has one is complete.
-  readable = _ReadableImages(folder, stats, out / 'overlays' if resume else None)
-  # Images are read as the predictions ask for them, not all in advance.
-  predictions = predict_many(predict_fn, (image for _, image in readable), budget=budget)
-  bar = tqdm(predictions, total=len(readable.paths), unit=' images', desc='predict')
-  for position, probs in bar:
-    # Not always in order: images of equal shape are predicted together.
-    name, original = readable.take(position)
+  files = _Files(folder, listing.IMAGES, out, ('masks/{}.png', 'overlays/{}.png'))
+  readable = _ReadableImages(files, stats)
+
+  def write(image: _Image, probs: np.ndarray) -> None:
+    mask_file, overlay_file = image.job.files
+    original = image.original
     if probs.shape[:2] != original.shape[:2]:  # training saw its images at another scale
       probs = images.resize(probs, original.shape[:2], smooth=True)
     # Resized as probabilities and only then decided, which gives smoother borders than resized ids.
     mask = probs.argmax(-1).astype(np.uint8)
     # The ids themselves are nearly black to look at; the overlay is for people.
-    images.write_mask(out / 'masks' / f'{name}.png', mask)
-    overlay = images.overlay(images.to_uint8(original), mask)
-    images.write_image(out / 'overlays' / f'{name}.png', overlay)
-  return readable.refused
+    with out.writing(mask_file, image.job.source) as path:
+      images.write_mask(path, mask)
+    with out.writing(overlay_file, image.job.source) as path:
+      images.write_image(path, images.overlay(images.to_uint8(original), mask))
+
+  for image, probs in _predictions(predict_fn, readable, budget):
+    files.attempt(image.job.source.path, lambda i=image, p=probs: write(i, p))
+  return files.refused
 
 
 def write_volumes(
@@ -67,12 +74,11 @@ def write_volumes(
   stats: DatasetStats,
   windows: WindowSettings,
   folder: Path,
-  out: Path,
-  resume: bool = False,
+  out: PredictionFolder,
 ) -> list[str]:
   """Writes out/masks/NAME.nii.gz: class ids on each volume's own grid, with its header.
 
-  Returns one sentence for each volume that could not be read; the others are done all the same.
+  Returns one sentence for each volume that could not be done; the others are done all the same.
 
   Args:
     predict_fn: gives class probabilities of windows.
@@ -80,36 +86,31 @@ def write_volumes(
     windows: how a volume goes through the network.
     folder: volumes to predict.
     out: folder to write to.
-    resume: whether volumes that have a mask already are skipped.
 
   Raises:
     UserError: if the folder is missing or holds no volume, or the network was trained on images.
   """
   if stats.preprocessing is None:
     raise UserError('This network was trained on images, not on volumes; give it images.')
-  _make_folders(out, 'masks')
   # The spacing and the range of intensities of the training.
   preprocessing = VolumePreprocessing(**stats.preprocessing)
-  # One file that cannot be read should not cost the predictions of the others.
-  refused = []
-  for path in tqdm(nifti.list_volumes(folder), unit=' volumes', desc='predict'):
-    mask_path = out / 'masks' / f'{nifti.name_of(path)}.nii.gz'
-    if resume and mask_path.exists():
-      continue
-    try:
-      volume = nifti.read_volume(path)
-    except UserError as error:
-      refused.append(str(error))
-      continue
+  files = _Files(folder, listing.VOLUMES, out, ('masks/{}.nii.gz',))
+
+  def write(job: _Job) -> None:
+    volume = nifti.read_volume(job.source.path)
     segmentation = volumes.segment_volume(predict_fn, volume, preprocessing, windows)
     if segmentation.coarser:
       print(
-        f'{path} does not fit into memory (or --budget): it was predicted with voxels '
+        f'{job.source.path} does not fit into memory (or --budget): it was predicted with voxels '
         f'{volumes.COARSER:g} times as long.'
       )
     # The header of the volume, so that viewers lay the mask onto it.
-    nifti.write_labels(mask_path, segmentation.ids, volume.like)
-  return refused
+    with out.writing(job.files[0], job.source) as path:
+      nifti.write_labels(path, segmentation.ids, volume.like)
+
+  for job in files:
+    files.attempt(job.source.path, lambda j=job: write(j))
+  return files.refused
 
 
 def write_cells(
@@ -117,15 +118,14 @@ def write_cells(
   stats: DatasetStats,
   size: int,
   folder: Path,
-  out: Path,
-  resume: bool = False,
+  out: PredictionFolder,
   stride: int = 8,
   score: float | int = 0.5,
   radius: float | int = 12.0,
 ) -> list[str]:
   """Writes out/points/NAME.csv (x, y, class, score), and out/overlays/NAME.png with rings.
 
-  Returns one sentence for each image that could not be read; the others are done all the same.
+  Returns one sentence for each image that could not be done; the others are done all the same.
 
   Args:
     predict_fn: gives the class of patches, and where in them their cell is.
@@ -133,7 +133,6 @@ def write_cells(
     size: side of the patches in pixels.
     folder: images to predict.
     out: folder to write to.
-    resume: whether images that have an overlay already are skipped.
     stride: see detection.detect_cells.
     score: see detection.detect_cells.
     radius: see detection.detect_cells.
@@ -141,68 +140,154 @@ def write_cells(
   Raises:
     UserError: if the folder is missing or holds no image.
   """
-  _make_folders(out, 'points', 'overlays')
-  readable = _ReadableImages(folder, stats, out / 'overlays' if resume else None)
-  bar = tqdm(readable, total=len(readable.paths), unit=' images', desc='predict')
-  for position, image in bar:
+  files = _Files(folder, listing.IMAGES, out, ('points/{}.csv', 'overlays/{}.png'))
+
+  def write(image: _Image) -> None:
+    points_file, overlay_file = image.job.files
     # Points need no scaling back to the original: `data.scale` is for masks only.
-    cells = detection.detect_cells(predict_fn, image, size, stride, score, radius)
-    name, original = readable.take(position)
-    csv_path = out / 'points' / f'{name}.csv'
-    replace_text(csv_path, detection.cells_to_csv(cells, stats.classes))
-    overlay = overlays.draw_cells(original, cells.points, cells.classes)
-    images.write_image(out / 'overlays' / f'{name}.png', overlay)
-  return readable.refused
+    cells = detection.detect_cells(predict_fn, image.prepared, size, stride, score, radius)
+    with out.writing(points_file, image.job.source) as path:
+      replace_text(path, detection.cells_to_csv(cells, stats.classes))
+    with out.writing(overlay_file, image.job.source) as path:
+      images.write_image(path, overlays.draw_cells(image.original, cells.points, cells.classes))
+
+  for image in _ReadableImages(files, stats):
+    files.attempt(image.job.source.path, lambda i=image: write(i))
+  return files.refused
 
 
-def _make_folders(out: Path, *names: str) -> None:
-  for name in names:
-    (out / name).mkdir(parents=True, exist_ok=True)
+class _Job(NamedTuple):
+  """A file to predict, and the names of what is written for it."""
+
+  source: Source
+  files: Sequence[str]  # inside the folder of predictions
+
+
+class _Image(NamedTuple):
+  """An image to predict."""
+
+  job: _Job
+  original: Num[np.ndarray, 'h w c']  # for the overlay
+  prepared: Num[np.ndarray, 'new_h new_w new_c']  # as training saw its own
+
+
+class _Files:
+  """The files of a folder that are still to do; all that cannot be done is refused by a sentence.
+
+  Args:
+    folder: to predict.
+    kind: images or volumes.
+    out: where predictions go.
+    outputs: files for each input, with {} for its name.
+
+  Raises:
+    UserError: if the folder is missing or holds nothing of the kind.
+  """
+
+  def __init__(self, folder: Path, kind: Kind, out: PredictionFolder, outputs: Sequence[str]):
+    found = listing.read_folder(folder, kind)
+    if found.others:
+      print(f'{found._replace(missing=[]).note()}.')
+    self.refused = [f'{path} {listing.NOT_FETCHED}.' for path in found.missing]
+    # An empty folder is a mistake; one of broken links is told link by link.
+    self._paths = found.paths if found.missing else listing.files_of(found)
+    self._out = out
+    # Names come from all files, also those that are left out: they must not change with --resume.
+    names = output_names(self._paths, kind)
+    self._outputs = [[output.format(name) for output in outputs] for name in names]
+    longer = [path.name for path, name in zip(self._paths, names, strict=True) if name == path.name]
+    if longer:
+      print(
+        f'{len(longer)} files share their name with another one but for the ending: their outputs '
+        f'keep it ({", ".join(map(listing.text_of, longer[:3]))}, ...).'
+      )
+
+  def __iter__(self) -> Iterator[_Job]:
+    pairs = zip(self._paths, self._outputs, strict=True)
+    for path, outputs in tqdm(pairs, total=len(self._paths), unit=' files', desc='predict'):
+      try:
+        source = read_source(path)
+      except OSError as error:
+        self.refused.append(f'{path} cannot be read ({error.strerror}).')
+        continue
+      if self._out.is_done(outputs, source):
+        continue
+      if problem := self._out.problem(outputs, source):
+        self.refused.append(problem)
+        continue
+      yield _Job(source, outputs)
+
+  def attempt(self, path: Path, action: Callable[[], object]) -> bool:
+    """Does something for a file, which is refused if that fails; returns whether it did not.
+
+    Raises:
+      OSError: if no other file could be written either.
+    """
+    # One file that cannot be done should not cost the predictions of the others, whatever it is
+    # that readers and the network raise.
+    try:
+      action()
+    except UserError as error:
+      self.refused.append(str(error))
+      return False
+    except Exception as error:
+      if isinstance(error, OSError) and error.errno in HOPELESS:
+        raise
+      reason = (str(error).splitlines() or [''])[0][:200] or type(error).__name__
+      self.refused.append(f'{path} could not be predicted ({type(error).__name__}: {reason}).')
+      return False
+    return True
 
 
 class _ReadableImages:
-  """The readable images of a folder, prepared as in training; the others are refused.
+  """The readable images of a folder, prepared as in training; the others are refused."""
 
-  Skips images of which there is a picture in the folder `done`.
-  """
-
-  def __init__(self, folder: Path, stats: DatasetStats, done: Path | None):
-    self.refused: list[str] = []  # a sentence for each image that cannot be read
-    self.paths: list[Path] = []
-    self._names: list[str] = []
+  def __init__(self, files: _Files, stats: DatasetStats):
+    self.files = files
     self._stats = stats
-    # Position -> name and pixels of images that were yielded and not yet taken.
-    self._originals: dict[int, tuple[str, np.ndarray]] = {}
-    paths = images.list_images(folder)
-    # Names come from all files, also those that are skipped: they must not change with `resume`.
-    for name, path in zip(output_names(paths), paths, strict=True):
-      if done is None or not (done / f'{name}.png').exists():
-        self._names.append(name)
-        self.paths.append(path)
 
-  def __iter__(self) -> Iterator[tuple[int, Num[np.ndarray, 'h w c']]]:
-    # Positions count readable images only, as `predict_many` does.
-    position = 0
-    for name, path in zip(self._names, self.paths, strict=True):
-      try:
-        # Kept beside the prepared image for the overlay.
-        original = images.read_image(path)
-        prepared = dataset_stats.preprocess_image(original, self._stats, str(path))
-      except UserError as error:
-        self.refused.append(str(error))
-        continue
-      self._originals[position] = name, original
-      yield position, prepared
-      position += 1
+  def __iter__(self) -> Iterator[_Image]:
+    for job in self.files:
+      read: list[_Image] = []
+      if self.files.attempt(job.source.path, lambda j=job, r=read: r.append(self._read(j))):
+        yield read[0]
 
-  def take(self, position: int) -> tuple[str, Num[np.ndarray, 'h w c']]:
-    """Returns the name and the pixels of the image yielded at a position, and forgets them."""
-    # Forgotten at once, so that a folder of large images does not fill the memory.
-    return self._originals.pop(position)
+  def _read(self, job: _Job) -> _Image:
+    path = job.source.path
+    original = images.read_image(path)
+    return _Image(job, original, dataset_stats.preprocess_image(original, self._stats, str(path)))
 
 
-def output_names(paths: list[Path]) -> list[str]:
-  """Returns stems, or whole file names where two images share a stem (a.png and a.jpg)."""
-  # Without this, a.png and a.jpg would write the same output.
-  stems = [path.stem for path in paths]
-  return [path.stem if stems.count(path.stem) == 1 else path.name for path in paths]
+def _predictions(
+  predict_fn: PredictFn, readable: _ReadableImages, budget: int
+) -> Iterator[tuple[_Image, np.ndarray]]:
+  """Yields images and their class probabilities, not always in order.
+
+  Images of a batch that fails are predicted one by one; those that fail alone are refused.
+  """
+  remaining = iter(readable)
+  finished = False
+  while not finished:
+    # Read and not yet predicted, by position. Forgotten at once, so that a folder of large images
+    # does not fill the memory.
+    waiting: dict[int, _Image] = {}
+
+    def feed(waiting: dict[int, _Image] = waiting) -> Iterator[np.ndarray]:
+      for position, image in enumerate(remaining):
+        waiting[position] = image
+        yield image.prepared
+
+    try:
+      for position, probs in predict_many(predict_fn, feed(), budget=budget):
+        yield waiting.pop(position), probs
+      finished = True
+    except Exception:
+      for image in waiting.values():
+        alone: list[np.ndarray] = []
+
+        def predict(image: _Image = image, alone: list[np.ndarray] = alone) -> None:
+          [(_, probs)] = predict_many(predict_fn, [image.prepared], batch=1, budget=budget)
+          alone.append(probs)
+
+        if readable.files.attempt(image.job.source.path, predict):
+          yield image, alone[0]

@@ -25,6 +25,10 @@ def replacing(path: str | Path) -> Generator[Path, None, None]:
   try:
     yield temporary
     os.replace(temporary, path)
+  except OSError as error:
+    # Errors of writing, such as that of a full disk, come without the name of the file.
+    error.filename = str(path)
+    raise
   finally:
     # Does nothing after the rename; after an error it removes what was written so far.
     temporary.unlink(missing_ok=True)

@@ -14,11 +14,12 @@ class Kind(NamedTuple):
 
   name: str  # for messages, in the plural
   endings: tuple[str, ...]  # in lower case; upper case is read as well
+  output: str  # ending of what a run or predict writes for such a file
 
 
-IMAGES = Kind('images', ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff'))
-VOLUMES = Kind('volumes', ('.nii.gz', '.nii'))
-TABLES = Kind('CSV files', ('.csv',))
+IMAGES = Kind('images', ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff'), '.png')
+VOLUMES = Kind('volumes', ('.nii.gz', '.nii'), '.nii.gz')
+TABLES = Kind('CSV files', ('.csv',), '.csv')
 
 HIDDEN = 'hidden or system files'
 
@@ -38,6 +39,9 @@ NOT_FETCHED = (
   'is a link to a file that is not there (not fetched?); get it (datalad get, git annex get, '
   'git lfs pull) or remove it'
 )
+
+LONGEST_NAME = 255
+"""Bytes of a file's name on nearly all disks."""
 
 MOST_NAMES = 5
 """So many names are given in a note; of more the number."""
@@ -149,11 +153,21 @@ def _files(folder: str | Path, kind: Kind, partial: bool) -> list[Path]:
   if listing.missing and not (partial and listing.paths):
     more = f' ({len(listing.missing)} such links in all)' if len(listing.missing) > 1 else ''
     raise UserError(f'{listing.missing[0]} {NOT_FETCHED}{more}.')
+  return files_of(listing)
+
+
+def files_of(listing: Listing) -> list[Path]:
+  """Returns the files of a folder.
+
+  Raises:
+    UserError: if there is none.
+  """
   if not listing.paths:
     left_out = listing.left_out()
     holds = f' It holds {left_out}.' if left_out else ' It is empty.'
     raise UserError(
-      f'{listing.folder} holds no {kind.name}; put {", ".join(kind.endings)} files in it.{holds}'
+      f'{listing.folder} holds no {listing.kind.name}; put '
+      f'{", ".join(listing.kind.endings)} files in it.{holds}'
     )
   return listing.paths
 
@@ -199,7 +213,7 @@ def notes(folders: Mapping[Path, Kind]) -> list[str]:
 
 
 def stem_of(path: Path, kind: Kind) -> str:
-  """Returns a file's name without its ending, as the file system has it; of .nii.gz without both."""
+  """Returns a file's name, as the file system has it, without its ending (of .nii.gz both)."""
   for ending in kind.endings:
     if path.name.lower().endswith(ending):
       return path.name[: -len(ending)]
@@ -215,6 +229,22 @@ def text_of(name: str) -> str:
   # Python keeps such bytes as lone surrogates U+DC80 to U+DCFF, which nothing can print.
   characters = [chr(ord(c) - 0xDC00) if '\udc80' <= c <= '\udcff' else c for c in name]
   return unicodedata.normalize('NFC', ''.join(characters))
+
+
+def name_for_outputs(path: Path, kind: Kind) -> str:
+  """Returns a file's name as text, after which outputs of a run are called.
+
+  Raises:
+    UserError: if an output's name would be too long, so that it is found before the training.
+  """
+  name = text_of(stem_of(path, kind))
+  # Longer than that of the file: .nii becomes .nii.gz, .a becomes .png, Latin-1 becomes UTF-8.
+  if len((name + kind.output).encode()) > LONGEST_NAME:
+    raise UserError(
+      f'The name of {path} is too long: files of a run are called after it, and {kind.output} with '
+      f'it would be more than {LONGEST_NAME} bytes; give it a shorter name.'
+    )
+  return name
 
 
 def expand(path: str | Path) -> Path:

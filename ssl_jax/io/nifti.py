@@ -27,8 +27,12 @@ class Volume(NamedTuple):
 
 
 def name_of(path: Path) -> str:
-  """Returns a file's name, as text, without .nii.gz or .nii (or .NII.GZ)."""
-  return listing.text_of(listing.stem_of(path, listing.VOLUMES))
+  """Returns a file's name, as text, without .nii.gz or .nii (or .NII.GZ).
+
+  Raises:
+    UserError: if it is too long for the files that a run writes.
+  """
+  return listing.name_for_outputs(path, listing.VOLUMES)
 
 
 def read_volume(path: str | Path) -> Volume:
