@@ -36,9 +36,14 @@ def test_a_name_that_is_no_text_is_kept(tmp_path):
 def test_an_error_names_the_file_and_leaves_the_old_one(tmp_path):
   path = tmp_path / 'a.json'
   path.write_text('old')
-  with pytest.raises(OSError, match=r'a\.json') as caught, atomic.replacing(path) as temporary:
-    temporary.write_text('ne')
-    raise OSError(errno.ENOSPC, 'No space left on device')
+
+  def write_until_full():
+    with atomic.replacing(path) as temporary:
+      temporary.write_text('ne')
+      raise OSError(errno.ENOSPC, 'No space left on device')
+
+  with pytest.raises(OSError, match=r'a\.json') as caught:
+    write_until_full()
   assert caught.value.filename == str(path)
   assert path.read_text() == 'old'
   assert os.listdir(tmp_path) == ['a.json']

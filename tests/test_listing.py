@@ -90,12 +90,14 @@ def test_a_folder_that_may_not_be_read_is_named(tmp_path, monkeypatch):
     listing.list_images(tmp_path)
 
 
-@pytest.mark.parametrize('how', ['link', 'annex', 'lfs', 'icloud'])
+@pytest.mark.parametrize('how', ['link', 'path', 'annex', 'lfs', 'icloud'])
 def test_a_file_that_was_not_fetched_is_named(tmp_path, how):
   _image(tmp_path / 'a.png')
   path = tmp_path / 'b.png'
   if how == 'link':
     path.symlink_to('.git/annex/objects/b.png')
+  elif how == 'path':
+    path.write_text('../.git/annex/objects/b.png')
   elif how == 'annex':
     path.write_text('/annex/objects/MD5E-s874--0123.png\n')
   elif how == 'lfs':
@@ -108,6 +110,12 @@ def test_a_file_that_was_not_fetched_is_named(tmp_path, how):
   (tmp_path / 'a.png').unlink()
   with pytest.raises(UserError, match='not fetched'):
     listing.list_images(tmp_path, partial=True)
+
+
+def test_a_file_in_the_place_of_the_labeled_folder_is_named(tmp_path):
+  _image(tmp_path / 'a.png')
+  with pytest.raises(UserError, match=r'a\.png \(labeled\) is a file, not a folder'):
+    own_images.load(labeled=tmp_path / 'a.png')
 
 
 def test_volumes_in_upper_case_are_volumes(tmp_path):

@@ -145,7 +145,7 @@ def test_others_that_cannot_be_joined_are_said(joined, monkeypatch):
   with pytest.raises(UserError, match=r'cannot be joined \(coordinator_address.*unset'):
     parallel.start()
   monkeypatch.setenv('SLURM_STEP_NUM_TASKS', 'two')
-  with pytest.raises(UserError, match="SLURM_STEP_NUM_TASKS='two' .* is no whole number"):
+  with pytest.raises(UserError, match=r"SLURM_STEP_NUM_TASKS='two' .* is no whole number"):
     parallel.start()
 
 

@@ -100,7 +100,7 @@ def test_another_folder_is_another_run(copied, page):
 def test_whether_there_is_a_folder_still_counts(copied, page):
   page = _page(page, copied / 'data')
   page.data.test = str(copied / 'data' / 'labeled')
-  with pytest.raises(UserError, match='data.test was None'):
+  with pytest.raises(UserError, match=r'data\.test was None'):
     run(page, copied / 'run')
 
 

@@ -74,6 +74,8 @@ def subfolder(folder: Path, name: str, role: str, how: str) -> Path:
   Raises:
     UserError: if there is none; the message names the role and ends with `how` it should be.
   """
+  if folder.is_file():
+    raise UserError(f'{folder} ({role}) is a file, not a folder; give the folder that it lies in.')
   if not folder.is_dir():
     raise UserError(f'The folder {folder} ({role}) does not exist; check the path.')
   # Published sets write Images/ as well as images/. Sorted, because the order of a folder's entries

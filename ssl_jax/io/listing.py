@@ -122,20 +122,26 @@ def _what(path: Path, kind: Kind) -> str:
     # Reading from a pipe would wait for ever.
     return 'pipes or devices'
   if of_kind:
-    return 'missing' if _is_pointer(path) else 'file'
+    return 'missing' if _is_pointer(path, kind) else 'file'
   ending = path.suffix[1:]
   if not ending:
     return 'DICOM' if _is_dicom(path) else 'without an ending'
   return FORMATS.get(ending.lower(), ending.upper())
 
 
-def _is_pointer(path: Path) -> bool:
+def _is_pointer(path: Path, kind: Kind) -> bool:
+  """Whether a small text file stands where the file itself has not been fetched."""
   try:
-    if path.stat().st_size >= POINTER_BYTES:
+    if not 0 < path.stat().st_size < POINTER_BYTES:
       return False
-    return path.read_bytes().startswith(POINTERS)
+    text = path.read_bytes().rstrip(b'\r\n')
   except OSError:
     return False  # it is said when it is read
+  if text.startswith(POINTERS):
+    return True
+  # Where a disk or an archive knows no links, a link becomes a file that holds its path.
+  target = os.fsdecode(text)
+  return '/' in target and target.isprintable() and target.lower().endswith(kind.endings)
 
 
 def _is_dicom(path: Path) -> bool:

@@ -35,9 +35,11 @@ def write_arrays(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
     temporary.rename(folder)
   # The rename fails if another process was faster. Its arrays come from the same input.
   except OSError:
-    shutil.rmtree(temporary, ignore_errors=True)
     if not folder.is_dir():
       raise
+  finally:
+    # Does nothing after the rename.
+    shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _save(path: Path, array: np.ndarray) -> None:
