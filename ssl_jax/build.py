@@ -11,7 +11,7 @@ import jax
 import optax
 from flax import linen as nn
 
-from ssl_jax import parse_settings, registry, types
+from ssl_jax import data_locations, parse_settings, registry, types
 from ssl_jax.data import modifiers, replay_buffer, stream
 from ssl_jax.data.dataset_stats import DatasetStats
 from ssl_jax.io import user_cache
@@ -65,7 +65,9 @@ def splits_of_seed(settings: Settings, seed: int) -> types.Splits:
 @functools.lru_cache(2)  # the stages of a run share their images
 def _splits(data: str) -> types.Splits:
   tree = parse_settings.tuples(json.loads(data))
-  loaded = registry.build('datasets', tree['name'], tree['kwargs'])
+  loaded = registry.build(
+    'datasets', tree['name'], data_locations.expand(tree['name'], tree['kwargs'])
+  )
   # The scale comes first, so `min_pixels` below counts pixels of the scaled masks.
   if tree['scale'] != 1:
     loaded = modifiers.downscale(loaded, tree['scale'])

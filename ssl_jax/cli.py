@@ -21,6 +21,7 @@ from ml_collections import ConfigDict, config_flags
 
 from ssl_jax import parse_settings, registry
 from ssl_jax.errors import INTERRUPTED, Stopped, UserError
+from ssl_jax.io import listing, terminal
 
 COMMANDS = {
   'train': 'trains what a page describes (the same as python main.py)',
@@ -92,6 +93,7 @@ def train(words: Sequence[str] | None = None, program: str = 'python main.py') -
 @contextlib.contextmanager
 def _sentences(after_interrupt: str) -> Iterator[None]:
   """Mistakes and interruptions end in a sentence, never in a traceback."""
+  terminal.print_any_name()
   with contextlib.suppress(ValueError):  # not the main thread
     signal.signal(signal.SIGTERM, _interrupt)
   try:
@@ -107,6 +109,9 @@ def _sentences(after_interrupt: str) -> Iterator[None]:
     else:
       listed = '\n'.join(f'  - {sentence}' for sentence in sentences)
       print(f'ssl_jax: {len(sentences)} things are wrong:\n{listed}', file=sys.stderr)
+    sys.exit(1)
+  except OSError as error:
+    print(f'ssl_jax: {terminal.sentence_of(error)}', file=sys.stderr)
     sys.exit(1)
   except KeyboardInterrupt:
     print(f'\nssl_jax: interrupted; {after_interrupt}.', file=sys.stderr)
@@ -154,11 +159,13 @@ def _train(words: list[str], program: str) -> int:
 
     from ssl_jax.run import run
 
-  logging.set_verbosity(logging.ERROR)  # checkpointing tells a page of news at every save
+  # Checkpointing tells a page of news at every save, and of each error a traceback for each of its
+  # threads, though it raises it as well.
+  logging.set_verbosity(logging.FATAL)
   # The recorded command is the one for the whole run; table.py adds an --only of its own.
   kept = [word for word in words if not word.startswith('--only')]
   command = shlex.join([*program.split(), *kept])
-  workdir = request.workdir or Path('runs') / request.page.stem
+  workdir = listing.expand(request.workdir or Path('runs') / request.page.stem)
   run(request.config, workdir, request.only, command, request.overridden)
   return 0
 
@@ -238,7 +245,7 @@ def _with_page(word: str) -> str:
     return word
   name, argument = match.groups()
   # A path from here, a path from the folder that holds configs/, or a page's bare name.
-  for path in (Path(name), pages_root() / name, pages_root() / 'configs' / f'{name}.py'):
+  for path in (listing.expand(name), pages_root() / name, pages_root() / 'configs' / f'{name}.py'):
     if path.is_file():
       return f'--config={path}{argument}'
   pages = [path.stem for path in page_files()]

@@ -19,29 +19,84 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from ssl_jax.errors import UserError
 
+TIMEOUT = 300
+"""Seconds that a process waits for the others of its run; then JAX ends it."""
+
 
 def start() -> None:
   """Joins the other processes of a run, if the environment announces any.
 
-  It does so with JAX_COORDINATOR_ADDRESS (and JAX_NUM_PROCESSES and JAX_PROCESS_ID), in a Slurm job
-  of several tasks, and on a TPU pod. Must come before anything else that uses JAX.
+  It does so with JAX_COORDINATOR_ADDRESS (and JAX_NUM_PROCESSES and JAX_PROCESS_ID), in a step of
+  several tasks that Slurm's srun started, and on a TPU pod. Must come before anything else that
+  uses JAX.
+
+  Raises:
+    UserError: if the others cannot be reached, or there is no device of the kind that was asked
+      for.
   """
   # A notebook or a test may call this several times in one process.
-  if jax.distributed.is_initialized():
-    return
-  slurm_tasks = int(os.environ.get('SLURM_NTASKS', 1))
+  if not jax.distributed.is_initialized():
+    _join_others()
+  check_devices()
+
+
+def _join_others() -> None:
+  slurm_tasks = _int_from_environment('SLURM_STEP_NUM_TASKS') or 1
   # A single host names only itself; a comma means that there are several.
   tpu_pod = ',' in os.environ.get('TPU_WORKER_HOSTNAMES', '')
   if slurm_tasks > 1 or tpu_pod or 'JAX_COORDINATOR_ADDRESS' in os.environ:
-    # What the environment does not say, JAX finds out itself (Slurm, TPU).
-    jax.distributed.initialize(
-      num_processes=_int_from_environment('JAX_NUM_PROCESSES'),
-      process_id=_int_from_environment('JAX_PROCESS_ID'),
+    print(f'Waits up to {TIMEOUT} s for the other processes of this run.', flush=True)
+    try:
+      # What the environment does not say, JAX finds out itself (Slurm, TPU).
+      jax.distributed.initialize(
+        num_processes=_int_from_environment('JAX_NUM_PROCESSES'),
+        process_id=_int_from_environment('JAX_PROCESS_ID'),
+        initialization_timeout=TIMEOUT,
+      )
+    except (ValueError, RuntimeError, KeyError, OSError) as error:
+      raise UserError(
+        f'The other processes of this run cannot be joined ({_first_line(error)}); start one '
+        f'process for each task (srun), or unset JAX_COORDINATOR_ADDRESS and the variables of '
+        f'Slurm to run as one process.'
+      ) from error
+    return
+  # The job has several tasks, but nobody started them: to wait for the others would be for ever.
+  tasks = os.environ.get('SLURM_NTASKS', '1')
+  if tasks != '1' and 'SLURM_STEP_NUM_TASKS' not in os.environ:
+    print(
+      f'Slurm gave this job {tasks} tasks, but without srun only this process was started: it runs '
+      f'alone. `srun python ...` uses all of them.'
     )
 
 
+def check_devices() -> None:
+  """Checks that there are devices to compute with.
+
+  Raises:
+    UserError: if JAX_PLATFORMS asks for a kind that is not there.
+  """
+  try:
+    jax.devices()
+  # Of CUDA without its package, JAX 0.10 says nothing but that an assertion failed.
+  except (RuntimeError, AssertionError) as error:
+    asked = os.environ.get('JAX_PLATFORMS') or jax.config.jax_platforms or 'the default'
+    raise UserError(
+      f'JAX finds no device of the kind that JAX_PLATFORMS={asked} asks for '
+      f'({_first_line(error)}); install JAX for it, or unset JAX_PLATFORMS to use the CPU.'
+    ) from error
+
+
+def _first_line(error: Exception) -> str:
+  return (str(error).splitlines() or [type(error).__name__])[0][:200].rstrip('.')
+
+
 def _int_from_environment(name: str) -> int | None:
-  return int(os.environ[name]) if name in os.environ else None
+  text = os.environ.get(name)
+  if text is None:
+    return None
+  if not text.strip().isdigit():
+    raise UserError(f'{name}={text!r} in the environment is no whole number; correct or unset it.')
+  return int(text)
 
 
 def barrier(name: str) -> None:

@@ -4,20 +4,29 @@ Writes masks of images or volumes, or the detected cells, whichever the run was 
 """
 
 import argparse
+import hashlib
+import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from absl import logging
 
-from ssl_jax import build, registry, run_folder
+from ssl_jax import build, parallel, parse_settings, registry, run_folder
 from ssl_jax.data.dataset_stats import DatasetStats
 from ssl_jax.errors import INTERRUPTED, UserError
 from ssl_jax.inference import sliding_window, write_predictions
 from ssl_jax.inference.images import BUDGET
+from ssl_jax.inference.prediction_folder import Origin, open_folder
 from ssl_jax.inference.trained_networks import Ensemble, TrainedNetwork
 from ssl_jax.inference.volumes import WindowSettings
+from ssl_jax.io import listing, terminal
 from ssl_jax.settings import Settings
+from ssl_jax.training.checkpoint import Checkpoints
 from ssl_jax.types import CELLS, PredictFn
+
+MATTERS = ('budget', 'stride', 'score', 'radius', 'overlap', 'blend', 'largest')
+"""Options on which predictions depend: a resumed call must have the same."""
 
 
 def load(run: Path) -> tuple[PredictFn, DatasetStats, Settings]:
@@ -56,10 +65,15 @@ def _parser() -> argparse.ArgumentParser:
     'python -m ssl_jax.predict', description='Writes masks, or points, for a folder of images.'
   )
   add = parser.add_argument
-  add('--run', type=Path, required=True, help='run, stage or seed folder')
-  add('--images', type=Path, required=True, help='folder of images')
-  add('--out', type=Path, required=True, help='folder to write to')
-  add('--resume', action='store_true', help='skip existing outputs')
+  add('--run', type=listing.expand, required=True, help='run, stage or seed folder')
+  add('--images', type=listing.expand, required=True, help='folder of images')
+  add('--out', type=listing.expand, required=True, help='folder to write to, new or empty')
+  add('--resume', action='store_true', help='leave out what an interrupted call has done')
+  add(
+    '--overwrite',
+    action='store_true',
+    help='replace files in --out that predict did not write, or wrote with another run',
+  )
   add(
     '--budget',
     type=float,
@@ -99,54 +113,101 @@ def _check(options: argparse.Namespace) -> None:
     raise UserError('--stride and --radius must be above 0, and --score in the range 0 to 1.')
 
 
-def _write(options: argparse.Namespace, budget_given: bool) -> tuple[DatasetStats, list[str]]:
-  """Writes all predictions; the statistics of the run's data, and what could not be read."""
+def _write(options: argparse.Namespace, budget_given: bool) -> tuple[DatasetStats, list[str], bool]:
+  """Writes all predictions.
+
+  Returns the statistics of the run's data, a sentence for each file that could not be done, and
+  whether that was all of them.
+  """
   predict_fn, stats, settings = load(options.run)
-  where = options.images, options.out, options.resume
-  # Megapixels for the user, pixels for the program.
-  budget = int(options.budget * 1e6)
-  # The task of the data set decides what is written: volumes, cells or masks.
-  if stats.preprocessing is not None:
-    windows = WindowSettings(
-      settings.crop_size,
-      options.overlap,
-      options.blend,
-      options.batch,
-      # The default is for images. A volume is made coarser only on request or if memory runs out.
-      budget if budget_given else 0,
-      options.largest,
-    )
-    return stats, write_predictions.write_volumes(predict_fn, stats, windows, *where)
-  if stats.task == CELLS:
-    # Patches are square, so one side is enough.
-    window = settings.crop_size[0]
-    detection = dict(stride=options.stride, score=options.score, radius=options.radius)
-    return stats, write_predictions.write_cells(predict_fn, stats, window, *where, **detection)
-  return stats, write_predictions.write_masks(predict_fn, stats, *where, budget)
+  kind = listing.IMAGES if stats.preprocessing is None else listing.VOLUMES
+  # A wrong folder of images is found before another one is made.
+  found = listing.read_folder(options.images, kind)
+  if not found.missing:
+    listing.files_of(found)
+  given = {name: getattr(options, name) for name in MATTERS}
+  origin = Origin(str(options.run.resolve()), network_hash(options.run), given)
+  with open_folder(options.out, options.images, origin, options.resume, options.overwrite) as out:
+    where = options.images, out
+    # Megapixels for the user, pixels for the program.
+    budget = int(options.budget * 1e6)
+    # The task of the data set decides what is written: volumes, cells or masks.
+    if stats.preprocessing is not None:
+      windows = WindowSettings(
+        settings.crop_size,
+        options.overlap,
+        options.blend,
+        options.batch,
+        # The default is for images. A volume is made coarser only on request or if memory runs out.
+        budget if budget_given else 0,
+        options.largest,
+      )
+      skipped = write_predictions.write_volumes(predict_fn, stats, windows, *where)
+    elif stats.task == CELLS:
+      # Patches are square, so one side is enough.
+      window = settings.crop_size[0]
+      detection = dict(stride=options.stride, score=options.score, radius=options.radius)
+      skipped = write_predictions.write_cells(predict_fn, stats, window, *where, **detection)
+    else:
+      skipped = write_predictions.write_masks(predict_fn, stats, *where, budget)
+    return stats, skipped, out.is_untouched()
+
+
+def _say(stats: DatasetStats, out: Path, nothing: bool) -> None:
+  """Prints where the predictions are, and what they mean."""
+  if nothing:
+    print('ssl_jax: No file could be predicted.', file=sys.stderr)
+  elif stats.task == CELLS:
+    print(f'Cells (x, y, class, score): {out / "points"}')
+    print('Classes: ' + ', '.join(stats.classes[1:]))
+  else:
+    print(f'Masks (pixel = class id): {out / "masks"}')
+    print('Classes: ' + ', '.join(f'{i} {name}' for i, name in enumerate(stats.classes)))
+
+
+def network_hash(run: Path) -> str:
+  """Returns what two runs have in common only if their networks predict the same.
+
+  It follows from settings, data and steps, not from where the run lies.
+  """
+  if (entry := run_folder.stage_entry(run)).get('run') == 'score':
+    ensemble = Ensemble(run.parent, entry['of'])
+    folders = ensemble.members(ensemble.seeds()[0])
+  else:
+    folders = [run_folder.network_folder(run)]
+  known: list[Any] = []
+  for folder in folders:
+    tree = parse_settings.to_dict(run_folder.read_settings(folder))
+    # Where the data lie does not matter; what they are is among the statistics.
+    del tree['data']
+    steps = Checkpoints(folder / 'checkpoints', read_only=True).steps()
+    known.append([folder.name, tree, run_folder.read_stats(folder)._asdict(), sorted(steps)])
+  return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
 
 def main(arguments: list[str] | None = None) -> int:
-  """The program; returns its exit code, 1 if any image could not be read."""
+  """The program; returns its exit code, 1 if any image could not be done."""
   # Also run by `ssl-jax predict`, which passes the words on.
   parser = _parser()
   options = parser.parse_args(arguments)
-  logging.set_verbosity(logging.ERROR)  # checkpointing warns that it may not write
+  logging.set_verbosity(logging.FATAL)  # checkpointing warns that it may not write
+  terminal.print_any_name()
   try:
     _check(options)
     build.keep_compiled()
-    stats, skipped = _write(options, options.budget != parser.get_default('budget'))
-  except (UserError, OSError) as error:
+    parallel.check_devices()
+    stats, skipped, nothing = _write(options, options.budget != parser.get_default('budget'))
+  except UserError as error:
     print(f'ssl_jax: {error}', file=sys.stderr)
+    return 1
+  except OSError as error:
+    more = ' --resume leaves out what is done.' if options.out.is_dir() else ''
+    print(f'ssl_jax: {terminal.sentence_of(error)}{more}', file=sys.stderr)
     return 1
   except KeyboardInterrupt:
     print('ssl_jax: interrupted; the same command with --resume continues.', file=sys.stderr)
     return INTERRUPTED
-  if stats.task == CELLS:
-    print(f'Cells (x, y, class, score): {options.out / "points"}')
-    print('Classes: ' + ', '.join(stats.classes[1:]))
-  else:
-    print(f'Masks (pixel = class id): {options.out / "masks"}')
-    print('Classes: ' + ', '.join(f'{i} {name}' for i, name in enumerate(stats.classes)))
+  _say(stats, options.out, nothing)
   # At the end, where they are not lost among the lines of a long run.
   for sentence in skipped:
     print(f'Skipped: {sentence}', file=sys.stderr)

@@ -3,7 +3,6 @@
 import contextlib
 import fnmatch
 import json
-import shutil
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,17 +15,18 @@ from ssl_jax import (
   build,
   configuration_report,
   parallel,
-  parse_settings,
   provenance,
   registry,
   report,
   run_folder,
+  run_identity,
   self_configuration,
   stage_list,
 )
 from ssl_jax.errors import UserError
 from ssl_jax.evaluation import confusion
-from ssl_jax.io.run_log import DONE, has_begun, read_done, replace_text, write_done
+from ssl_jax.io import listing, lock
+from ssl_jax.io.run_log import read_done, replace_text, write_done
 from ssl_jax.self_configuration import Configuration
 from ssl_jax.stage_list import StageSpec
 from ssl_jax.stages import initial_weights, page_verdicts
@@ -67,10 +67,10 @@ def run(
   page = stage_list.plain(config)
   if page.get('plugins'):
     # The run folder must find them from wherever it is asked later.
-    page['plugins'] = str(Path(page['plugins']).expanduser().resolve())
+    page['plugins'] = str(listing.expand(page['plugins']).resolve())
   registry.add_plugins(page.get('plugins'))
   with _asked_to_stop() as stop:
-    workdir = Path(workdir)
+    workdir = listing.expand(workdir)
     # Everything is checked before the folder is touched, so that a mistake leaves no trace in it.
     configuration = self_configuration.configure(page, workdir, stop)
     page = configuration.page
@@ -86,8 +86,12 @@ def run(
     notes += _data_notes(asked)
     for note in dict.fromkeys(notes):
       print(f'{note}.')
+    # Another process may be at it, whose folders must not be taken for those of a killed one.
+    if parallel.is_main():
+      for spec in asked:
+        lock.check(workdir / spec.name)
     # In this order: the folder's old config is compared before `_claim` replaces it.
-    _refuse_other(workdir, specs)
+    run_identity.refuse_other(workdir, specs, asked)
     _claim(workdir, page, command)
     provenance.keep(workdir)
     _keep_decisions(workdir, configuration)
@@ -123,17 +127,19 @@ def _data_notes(specs: Sequence[StageSpec]) -> list[str]:
 def _do(spec: StageSpec, workdir: Path, stop: Callable[[], bool]) -> None:
   """Does a stage, unless it is done already."""
   folder = workdir / spec.name
-  if read_done(folder) is not None:
-    print(f'{folder} is done.')
-    return
+  done = read_done(folder) is not None
   # A run without `stages` is one stage without a name: its folder is the run folder, whose
   # config.json `_claim` has written.
   if spec.name:
-    tree = parse_settings.to_dict(spec.settings)
-    replace_text(folder / run_folder.CONFIG, json.dumps(tree, indent=1))
+    run_identity.keep_settings(spec, folder, done)
+  if done:
+    print(f'{folder} is done.')
+    return
   stage = registry.find('stages', spec.run).stage
-  # done.json is written last: a stage that was killed has none and is begun or resumed again.
-  write_done(folder, stage(spec.settings, folder, stop, **spec.stage_kwargs))
+  # Of several processes of one run the main one holds the folder for all.
+  with lock.locked(folder) if parallel.is_main() else contextlib.nullcontext():
+    # done.json is written last: a stage that was killed has none and is begun or resumed again.
+    write_done(folder, stage(spec.settings, folder, stop, **spec.stage_kwargs))
 
 
 def _asked(specs: Sequence[StageSpec], only: str, workdir: Path) -> list[StageSpec]:
@@ -184,72 +190,6 @@ def _asked_to_stop() -> Iterator[Callable[[], bool]]:
   finally:
     for number, handler in before.items():
       signal.signal(number, handler)
-
-
-def _refuse_other(workdir: Path, specs: Sequence[StageSpec]) -> None:
-  """Clears away what a kill left of stages that came to nothing and are to be others now.
-
-  Raises:
-    UserError: if a stage in the folder has come to anything under another config.
-  """
-  page = run_folder.read_page(workdir)
-  if page is None:
-    return
-  # The stored page is resolved anew, because only resolved stages can be compared: a changed field
-  # of the page may reach some stages and not others.
-  try:
-    before = stage_list.resolve(page)
-  except UserError as error:
-    raise UserError(
-      f'{workdir} holds a run of another version ({str(error).splitlines()[0]}); '
-      f'use another --workdir, or delete the folder.'
-    ) from error
-  # Stages that are new in the config need no check: there is nothing of theirs in the folder.
-  now = {spec.name: spec for spec in specs}
-  grown = []
-  for spec in before:
-    folder = workdir / spec.name
-    if spec.name in now and _has_more_seeds(spec, now[spec.name]):
-      grown.append(folder)
-      continue
-    if spec.name in now:
-      different = parse_settings.first_difference(
-        _content(spec), _content(now[spec.name]), spec.name
-      )
-    else:
-      different = f'its stage {spec.name!r} is there no more'
-    # Results made under different configs must not end up in one folder, or in one table.
-    if different and has_begun(folder):
-      raise UserError(
-        f'{workdir} holds a run of another config: {different}; '
-        f'use another --workdir, or delete the folder.'
-      )
-    # Deleted only if no step was logged and no checkpoint saved, and never the run folder itself,
-    # whose stage is called ''.
-    if different and spec.name and parallel.is_main():
-      shutil.rmtree(folder, ignore_errors=True)
-  if grown and parallel.is_main():
-    # Seeds that are done stay done; the stage and the run are not.
-    for folder in [workdir, *grown]:
-      (folder / DONE).unlink(missing_ok=True)
-
-
-def _has_more_seeds(before: StageSpec, now: StageSpec) -> bool:
-  """Whether a stage is the same but for seeds that were added at the end.
-
-  Of a single seed, whose files lie in the folder of the stage itself, it is not.
-  """
-  old = before.settings.num_seeds
-  if not 1 < old < now.settings.num_seeds:
-    return False
-  return _content(before) == _content(now) | {'num_seeds': old}
-
-
-def _content(spec: StageSpec) -> dict[str, Any]:
-  """All that a stage's result depends on."""
-  tree = parse_settings.to_dict(spec.settings) | {'run': spec.run, **spec.stage_kwargs}
-  # Tuples become lists, so that equal configs compare equal.
-  return json.loads(json.dumps(tree))
 
 
 def _claim(workdir: Path, page: Mapping[str, Any], command: str) -> None:

@@ -32,6 +32,11 @@ def read_page(run: Path) -> dict[str, Any] | None:
   return parse_settings.tuples(json.loads(path.read_text())) if path.exists() else None
 
 
+def write_page(folder: Path, tree: Mapping[str, Any]) -> None:
+  """Writes a config into the folder of a run or stage."""
+  run_log.replace_text(folder / CONFIG, json.dumps(tree, indent=1))
+
+
 def read_settings(folder: Path) -> Settings:
   """The settings of a stage, from its folder or that of one of its seeds.
 

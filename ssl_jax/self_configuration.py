@@ -12,7 +12,16 @@ from typing import Any, NamedTuple
 
 import jax
 
-from ssl_jax import build, open_fields, parallel, parse_settings, registry, stage_list, step_time
+from ssl_jax import (
+  build,
+  data_locations,
+  open_fields,
+  parallel,
+  parse_settings,
+  registry,
+  stage_list,
+  step_time,
+)
 from ssl_jax import configuration_rules as rules
 from ssl_jax.data import dataset_stats
 from ssl_jax.data.fingerprint import Fingerprint, compute_fingerprint
@@ -214,6 +223,10 @@ def _asked(page: Tree) -> Tree:
   return {'minutes': page['minutes'], 'data': page['data'], **fields}
 
 
+def _placeless(asked: Tree) -> Tree:
+  return _json({**asked, 'data': data_locations.without(asked['data'])})
+
+
 def _json(tree: Any) -> Any:
   # Tuples become lists, so that what is read equals what was written.
   return json.loads(json.dumps(tree))
@@ -229,7 +242,10 @@ def _resume(page: Tree, workdir: Path) -> Configuration | None:
   if not path.exists():
     return None
   stored = json.loads(path.read_text())
-  difference = parse_settings.first_difference(stored['asked'], _json(_asked(page)))
+  # Where the data lie does not matter; what they are is compared below.
+  difference = parse_settings.first_difference(
+    _placeless(stored['asked']), _placeless(_asked(page))
+  )
   decided = page
   decisions = {}
   if not difference:

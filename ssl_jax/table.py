@@ -29,6 +29,7 @@ from ssl_jax.errors import UserError
 from ssl_jax.evaluation import confusion, figures, repetitions, statistics
 from ssl_jax.evaluation.evaluate import MATRICES_FILE
 from ssl_jax.evaluation.repetitions import Compared
+from ssl_jax.io import listing
 from ssl_jax.io.run_log import read_done, replace_text
 
 SPLITS = ('test', 'val', 'train', 'complete', 'removed', 'kept')
@@ -355,7 +356,7 @@ def _listed(stages: str | Sequence[str]) -> str:
 def main(arguments: list[str] | None = None) -> int:
   """The program; prints the Markdown table and writes table.csv into the run."""
   parser = argparse.ArgumentParser('python -m ssl_jax.table', description=__doc__.splitlines()[0])
-  parser.add_argument('run', type=Path, help='folder of a run, or a ledger (.jsonl)')
+  parser.add_argument('run', type=listing.expand, help='folder of a run, or a ledger (.jsonl)')
   parser.add_argument('--ledger', type=Path, help='file to which the cells are written, as JSON')
   parsed = parser.parse_args(arguments)
   try:

@@ -1,5 +1,6 @@
 """The command line: help, wrong flags, dry runs, interruptions; what a shell shows."""
 
+import errno
 import json
 import os
 import signal
@@ -123,3 +124,14 @@ def test_an_interrupted_import_ends_in_a_sentence():
 def test_an_old_page_name_is_not_a_page():
   with pytest.raises(UserError, match='there is no config nothing'):
     cli._with_page('--config=nothing')
+
+
+def test_an_error_of_the_system_is_a_sentence(capsys):
+  with pytest.raises(SystemExit) as ended, cli._sentences('again'):
+    raise OSError(errno.ENOSPC, 'No space left on device', 'runs/a/config.json')
+  assert ended.value.code == 1
+  said = capsys.readouterr().err
+  assert said == (
+    'ssl_jax: runs/a/config.json cannot be written: the disk is full; free some space and start '
+    'again.\n'
+  )

@@ -137,17 +137,6 @@ def test_not_an_image_and_not_a_file_are_named(tmp_path):
     images.read_image(path)
 
 
-def test_list_images_sorts_and_ignores_hidden_and_other_files(tmp_path):
-  for name in ('b.PNG', 'a.tif', '.hidden.png', 'notes.txt', 'c.Jpeg'):
-    (tmp_path / name).touch()
-  assert [p.name for p in images.list_images(tmp_path)] == ['a.tif', 'b.PNG', 'c.Jpeg']
-  with pytest.raises(UserError, match='does not exist; check the path'):
-    images.list_images(tmp_path / 'no')
-  (tmp_path / 'empty').mkdir()
-  with pytest.raises(UserError, match='holds no images'):
-    images.list_images(tmp_path / 'empty')
-
-
 def test_masks_keep_raw_values(tmp_path):
   ids = np.array([[0, 1, 2], [2, 300, 0]], np.uint16)
   np.testing.assert_array_equal(masks.read_mask(save(tmp_path / 'a.tif', ids)), ids)

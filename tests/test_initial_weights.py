@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,15 @@ def test_the_cache_is_where_other_programs_have_theirs(monkeypatch, tmp_path):
   assert user_cache.folder() == Path('/home/somebody/.cache/ssl_jax')
   monkeypatch.delenv('XDG_CACHE_HOME')
   assert user_cache.folder() == Path('/home/somebody/.cache/ssl_jax')
+
+
+def test_without_a_home_the_cache_is_among_temporary_files(monkeypatch):
+  def nowhere():
+    raise RuntimeError('Could not determine home directory.')
+
+  monkeypatch.delenv('XDG_CACHE_HOME', raising=False)
+  monkeypatch.setattr(Path, 'home', nowhere)
+  assert user_cache.folder().parent == Path(tempfile.gettempdir())
 
 
 def test_a_file_is_downloaded_once_and_kept(cache, published):

@@ -79,3 +79,24 @@ def test_labels_are_whole_numbers(tmp_path):
   _save(tmp_path / 'x.nii', np.full((2, 2, 2), 0.5), np.eye(4), np.float32)
   with pytest.raises(UserError, match='not class ids'):
     nifti.read_labels(tmp_path / 'x.nii')
+
+
+@pytest.mark.parametrize('where', ['checksum', 'length', 'voxels', 'end'])
+def test_a_damaged_file_is_never_read_in_silence(tmp_path, where):
+  rng = np.random.default_rng(0)
+  array = rng.integers(0, 999, (20, 20, 20)).astype(np.int16)
+  path = tmp_path / 'a.nii.gz'
+  nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), path)
+  data = bytearray(path.read_bytes())
+  place = {'checksum': -8, 'length': -4, 'voxels': len(data) // 2, 'end': -1}[where]
+  data[place] ^= 8
+  path.write_bytes(data[:-3] if where == 'end' else data)
+  for read in (nifti.read_volume, nifti.read_labels):
+    with pytest.raises(UserError, match=r'a\.nii\.gz cannot be read as NIfTI'):
+      read(path)
+
+
+def test_a_name_without_room_for_outputs_is_found_early(tmp_path):
+  assert nifti.name_of(tmp_path / ('n' * 248 + '.nii')) == 'n' * 248
+  with pytest.raises(UserError, match='more than 255 bytes; give it a shorter name'):
+    nifti.name_of(tmp_path / ('n' * 250 + '.nii'))

@@ -1,5 +1,6 @@
 """Arrays of which a piece is read without the rest, and where pieces are drawn."""
 
+import errno
 import os
 import time
 from concurrent import futures
@@ -130,3 +131,19 @@ def test_masks_of_images_are_taught_as_they_are(tmp_path):
   mask_store.write_training_mask(tmp_path, 'a', mask)
   assert mask_store.read_training_mask(tmp_path, 'a').keys() == {'label'}
   np.testing.assert_array_equal(mask_store.read_training_mask(tmp_path, 'a')['label'], mask)
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(tmp_path, monkeypatch):
+  def full(path, array):
+    raise OSError('100 requested and 12 written')  # as NumPy puts it
+
+  monkeypatch.setattr(np, 'save', full)
+  with pytest.raises(OSError, match='No space left') as caught:
+    memmap_arrays.write_arrays(tmp_path / 'a', {'image': np.zeros(100)})
+  assert caught.value.errno == errno.ENOSPC
+  assert [*tmp_path.iterdir()] == []
+
+
+def test_a_folder_may_have_the_longest_name(tmp_path):
+  memmap_arrays.write_arrays(tmp_path / ('n' * 255), {'image': np.arange(3)})
+  assert memmap_arrays.read_arrays(tmp_path / ('n' * 255))['image'].tolist() == [0, 1, 2]

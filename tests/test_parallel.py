@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from conftest import write_discs, write_volumes
@@ -107,3 +108,55 @@ def test_a_batch_that_does_not_split_is_refused(monkeypatch):
   monkeypatch.setattr(parallel.jax, 'device_count', lambda: 8)
   with pytest.raises(UserError, match=r'batch.labeled=12 cannot be split over 8 devices'):
     parallel.check_batch('labeled', 12)
+
+
+@pytest.fixture
+def joined(monkeypatch):
+  """What the environment makes the process join; it has no word of Slurm or JAX at first."""
+  for name in list(os.environ):
+    if name.startswith('SLURM') or name in ('JAX_COORDINATOR_ADDRESS', 'JAX_NUM_PROCESSES'):
+      monkeypatch.delenv(name)
+  calls = []
+  monkeypatch.setattr(jax.distributed, 'initialize', lambda **kwargs: calls.append(kwargs))
+  return calls
+
+
+def test_slurm_without_srun_is_one_process(joined, monkeypatch, capsys):
+  monkeypatch.setenv('SLURM_JOB_ID', '7')
+  monkeypatch.setenv('SLURM_NTASKS', '4')
+  parallel.start()
+  assert joined == []
+  assert 'without srun only this process was started: it runs alone' in capsys.readouterr().out
+
+
+def test_a_step_of_srun_joins_its_tasks(joined, monkeypatch):
+  monkeypatch.setenv('SLURM_NTASKS', '4')
+  monkeypatch.setenv('SLURM_STEP_NUM_TASKS', '4')
+  parallel.start()
+  assert len(joined) == 1
+
+
+def test_others_that_cannot_be_joined_are_said(joined, monkeypatch):
+  def fail(**kwargs):
+    raise ValueError('coordinator_address should be defined')
+
+  monkeypatch.setattr(jax.distributed, 'initialize', fail)
+  monkeypatch.setenv('SLURM_STEP_NUM_TASKS', '2')
+  with pytest.raises(UserError, match=r'cannot be joined \(coordinator_address.*unset'):
+    parallel.start()
+  monkeypatch.setenv('SLURM_STEP_NUM_TASKS', 'two')
+  with pytest.raises(UserError, match=r"SLURM_STEP_NUM_TASKS='two' .* is no whole number"):
+    parallel.start()
+
+
+@pytest.mark.parametrize(
+  'error', [RuntimeError("Unable to initialize backend 'cuda'"), AssertionError()]
+)
+def test_a_device_that_is_not_there_is_said(joined, monkeypatch, error):
+  def fail():
+    raise error
+
+  monkeypatch.setenv('JAX_PLATFORMS', 'cuda')
+  monkeypatch.setattr(jax, 'devices', fail)
+  with pytest.raises(UserError, match=r'JAX_PLATFORMS=cuda asks for.*unset JAX_PLATFORMS'):
+    parallel.start()

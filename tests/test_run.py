@@ -361,6 +361,20 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path):
     Checkpoints(tmp_path).restore(other)
 
 
+def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch):
+  checkpoints = Checkpoints(tmp_path)
+  checkpoints.save(_state(1))
+  checkpoints.manager.wait_until_finished()
+
+  def full(*args, **kwargs):
+    raise ValueError("RESOURCE_EXHAUSTED: ... No space left on device [os_error_code='28']")
+
+  monkeypatch.setattr(checkpoints.manager, 'save', full)
+  with pytest.raises(UserError, match='the disk is full; the checkpoints before are whole'):
+    checkpoints.save(_state(2))
+  assert Checkpoints(tmp_path).restore(_state(0)).step == 1
+
+
 def test_a_line_that_a_kill_cut_short_is_dropped(tmp_path):
   text = '{"step": 1, "loss": 2.0}\n{"step": 2, "loss": 1.0}\n{"step": 3, "lo'
   (tmp_path / 'metrics.jsonl').write_text(text)

@@ -167,7 +167,7 @@ def test_new_volumes_have_the_masks_that_were_scored(finished, tmp_path, capsys)
   four = nibabel.Nifti1Image(np.zeros((4, 4, 4, 3), np.int16), np.eye(4))
   nibabel.save(four, images / 'series.nii.gz')
   windows = ['--overlap=0.5', '--blend=gaussian']
-  asked = [f'--run={finished / "run" / "tuned2"}', f'--images={images}', f'--out={tmp_path}']
+  asked = [f'--run={finished / "run" / "tuned2"}', f'--images={images}', f'--out={tmp_path}/out']
   assert predict.main([*asked, *windows]) == 1
   said = capsys.readouterr()
   assert 'broken.nii.gz' in said.err
@@ -175,18 +175,21 @@ def test_new_volumes_have_the_masks_that_were_scored(finished, tmp_path, capsys)
   assert 'Traceback' not in said.err
   assert '1 bright, 2 dark' in said.out
   for name in names:
-    ours, _ = nifti.read_labels(tmp_path / 'masks' / f'{name}.nii.gz')
+    ours, _ = nifti.read_labels(tmp_path / 'out' / 'masks' / f'{name}.nii.gz')
     scored, _ = nifti.read_labels(finished / 'run' / 'tuned2-organs' / 'masks' / f'{name}.nii.gz')
     np.testing.assert_array_equal(ours, scored)
   for path in ('broken.nii.gz', 'series.nii.gz'):
     (images / path).unlink()
-  first, second = (tmp_path / 'masks' / f'{name}.nii.gz' for name in names)
+  first, second = (tmp_path / 'out' / 'masks' / f'{name}.nii.gz' for name in names)
   first.write_bytes(b'of an earlier call')
   second.unlink()
   assert predict.main([*asked, *windows, '--resume']) == 0
   assert first.read_bytes() == b'of an earlier call'
   assert second.exists()
-  assert predict.main([*asked, *windows, '--budget=0.004', '--largest']) == 0
+  # It has been changed since it was written, so it is replaced only on request.
+  assert predict.main([*asked, *windows, '--budget=0.004', '--largest']) == 1
+  assert first.read_bytes() == b'of an earlier call'
+  assert predict.main([*asked, *windows, '--budget=0.004', '--largest', '--overwrite']) == 0
   assert 'predicted with voxels 2 times as long' in capsys.readouterr().out
 
 

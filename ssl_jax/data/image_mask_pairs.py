@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ssl_jax.errors import UserError
-from ssl_jax.io import file_names, images, stored_image
+from ssl_jax.io import file_names, images, listing, stored_image
 
 SUFFIX = re.compile(r'[ ._-]+(cp[ ._-]masks?|masks?|seg|segmentation|labels?|gt)$', re.IGNORECASE)
 """What the name of a mask file may have after the name of its image."""
@@ -74,19 +74,26 @@ def list_pairs(folder: str | Path, role: str) -> list[ImageFile]:
   image_folder = subfolder(Path(folder), 'images', role, how)
   mask_folder = subfolder(Path(folder), 'masks', role, how)
   files = list_files(image_folder)
-  masks = match_masks([file.image for file in files], images.list_images(mask_folder), mask_folder)
+  masks = match_masks([file.image for file in files], listing.list_images(mask_folder), mask_folder)
   return [file._replace(mask=mask) for file, mask in zip(files, masks, strict=True)]
 
 
 def list_unlabeled(folder: str | Path) -> list[ImageFile]:
   """Lists the images of a folder, or of the images/ in it; looks for no masks.
 
+  Links to files that are not there are left out.
+
   Raises:
     UserError: if the folder is missing or holds no images.
   """
   # So the same folder may be used with and without its masks.
+  return list_files(unlabeled_folder(folder), partial=True)
+
+
+def unlabeled_folder(folder: str | Path) -> Path:
+  """Returns the folder of unlabeled images: the one given, or the images/ in it."""
   inner = Path(folder) / 'images'
-  return list_files(inner if inner.is_dir() else Path(folder))
+  return inner if inner.is_dir() else Path(folder)
 
 
 def subfolder(folder: Path, name: str, role: str, how: str) -> Path:
@@ -95,6 +102,8 @@ def subfolder(folder: Path, name: str, role: str, how: str) -> Path:
   Raises:
     UserError: if there is none; the message names the role and ends with `how` it should be.
   """
+  if folder.is_file():
+    raise UserError(f'{folder} ({role}) is a file, not a folder; give the folder that it lies in.')
   if not folder.is_dir():
     raise UserError(f'The folder {folder} ({role}) does not exist; check the path.')
   # Published sets write Images/ as well as images/. Sorted, because the order of a folder's entries
@@ -105,13 +114,17 @@ def subfolder(folder: Path, name: str, role: str, how: str) -> Path:
   raise UserError(f'{folder} ({role}) has no folder {name}/ in it; {how}.')
 
 
-def list_files(folder: Path) -> list[ImageFile]:
+def list_files(folder: Path, partial: bool = False) -> list[ImageFile]:
   """Lists the images of a folder, sorted by name, without masks.
+
+  Args:
+    folder: with images in it.
+    partial: whether links to files that are not there are left out; otherwise they are refused.
 
   Raises:
     UserError: if the folder is missing, holds no images, or two that differ only in their endings.
   """
-  paths = images.list_images(folder)
+  paths = listing.list_images(folder, partial)
   check_names(paths)
   files = []
   for path in paths:
@@ -120,7 +133,8 @@ def list_files(folder: Path) -> list[ImageFile]:
     data = images.read_bytes(path)
     header = images.decode_header(data, str(path))
     sha256 = hashlib.sha256(data).hexdigest()
-    files.append(ImageFile(file_names.stem(path), path, None, header, sha256))
+    name = listing.name_for_outputs(path, listing.IMAGES)
+    files.append(ImageFile(name, path, None, header, sha256))
   return files
 
 

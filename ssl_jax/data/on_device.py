@@ -4,7 +4,6 @@ The host only says which images a step takes, and where it crops them; batches a
 those of `stream.batches`.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from concurrent import futures
 from typing import Any, NamedTuple
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import psutil
 from jax import lax
 
 from ssl_jax.data import dataset_stats
@@ -62,7 +62,7 @@ def _device_memory() -> float:
   statistics = jax.local_devices()[0].memory_stats()
   if statistics and 'bytes_limit' in statistics:
     return float(statistics['bytes_limit'])
-  return float(os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES'))
+  return float(psutil.virtual_memory().total)
 
 
 def _size_estimate(source: Source) -> float:

@@ -8,7 +8,7 @@ from typing import NamedTuple, NoReturn
 
 import numpy as np
 
-from ssl_jax.data import draws, groups, held_out, image_source, patches, stream
+from ssl_jax.data import draws, folder_notes, groups, held_out, image_source, patches, stream
 from ssl_jax.data.image_mask_pairs import ImageFile, list_unlabeled
 from ssl_jax.data.patches import Patches, Window
 from ssl_jax.data.point_annotations import (
@@ -19,6 +19,7 @@ from ssl_jax.data.point_annotations import (
   to_class_ids,
 )
 from ssl_jax.errors import UserError
+from ssl_jax.io import listing
 from ssl_jax.types import CELLS, IGNORE, Draw, Record, Source, Splits
 
 ROLES = ('labeled', 'val', 'test')
@@ -115,7 +116,8 @@ def make_splits(
   files = {role: [image.file for image in of_role] for role, of_role in annotated.items()}
   files['unlabeled'] = list_unlabeled(unlabeled) if unlabeled else []
   # Split by image, never by patch: patches of one image overlap and share its staining.
-  notes = []
+  kinds = {'images': listing.IMAGES, 'points': listing.TABLES}
+  notes = folder_notes.left_out(folders.values(), unlabeled, kinds)
   if not group and (note := groups.grouped_names_note([file.name for file in files['labeled']])):
     notes.append(note)
   read_group = groups.group_reader(group)

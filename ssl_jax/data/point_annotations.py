@@ -11,7 +11,7 @@ import numpy as np
 
 from ssl_jax.data.image_mask_pairs import ImageFile, list_files, short_name, subfolder
 from ssl_jax.errors import UserError
-from ssl_jax.io import file_names, images
+from ssl_jax.io import file_names, images, listing
 from ssl_jax.types import IGNORE
 
 COLUMNS = ('x', 'y', 'class')
@@ -78,10 +78,7 @@ def _match_tables(files: Sequence[ImageFile], folder: Path) -> dict[str, Path]:
   # The points of cell.ome.tif may be in cell.csv.
   short_names = {short_name(name): image for name, image in names.items()}
   tables: dict[str, Path] = {}
-  # macOS writes a hidden ._NAME.csv beside NAME.csv on some disks, which is no table.
-  for path in sorted(folder.iterdir()):
-    if path.suffix.lower() != '.csv' or path.name.startswith('.'):
-      continue
+  for path in listing.list_tables(folder):
     stem = file_names.normal(file_names.stem(path))
     name = names.get(stem) or short_names.get(stem)
     if name is None:

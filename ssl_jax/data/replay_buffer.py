@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl_jax.io import images, masks
+from ssl_jax.io import images, listing, masks
 from ssl_jax.types import Record, Source
 
 CANDIDATES = 'candidates.csv'
@@ -26,7 +26,7 @@ class StoredPairs:
         names = [row['candidate'] for row in csv.DictReader(file) if row['accepted'] == '1']
       self._files = [folder / 'images' / f'{name}.png' for name in names]
     else:
-      self._files = images.list_images(folder / 'images')
+      self._files = listing.list_images(folder / 'images')
 
   def __len__(self) -> int:
     return len(self._files)

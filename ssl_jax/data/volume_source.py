@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,11 +14,14 @@ from ssl_jax.data.image_mask_pairs import size_hint
 from ssl_jax.data.mask_encoding import Encoding
 from ssl_jax.data.volume_preprocessing import VolumePreprocessing
 from ssl_jax.errors import UserError
-from ssl_jax.io import atomic, masks, memmap_arrays, nifti
+from ssl_jax.io import atomic, masks, memmap_arrays, nifti, user_cache
 from ssl_jax.types import Record
 
 VERSION = 2
 """Version of what is in the cache; increase it when preprocessing changes."""
+
+LONGEST_NAME = 150
+"""Bytes of a volume's name in the cache, where a hash follows it; files may have longer ones."""
 
 DIGESTS = 'known.json'
 """File of the cache with content hashes, so that a volume is not read again to be recognised."""
@@ -135,7 +137,8 @@ def prepare_cases(
       if not encoding.is_plain:
         digest.update(repr(encoding.ids).encode())
     # The name in front is for people; 20 hex digits (80 bits) never collide in practice.
-    folder = digests.cache / f'{case.name}-{digest.hexdigest()[:20]}'
+    name = case.name.encode()[:LONGEST_NAME].decode(errors='ignore')
+    folder = digests.cache / f'{name}-{digest.hexdigest()[:20]}'
     # Complete if it exists, because `write_arrays` writes all arrays or none.
     if not folder.exists():
       memmap_arrays.write_arrays(folder, _preprocess(case, preprocessing, encoding))
@@ -183,6 +186,4 @@ def read_prepared(case: Case, exclude: Sequence[str] = ()) -> dict[str, np.ndarr
 
 def default_cache() -> Path:
   """Returns the folder where preprocessed volumes are kept by default."""
-  # The convention of the XDG base directories for caches.
-  cache = os.environ.get('XDG_CACHE_HOME', Path.home() / '.cache')
-  return Path(cache) / 'ssl_jax' / 'volumes'
+  return user_cache.folder() / 'volumes'

@@ -21,7 +21,7 @@ from ssl_jax.data.volume_source import (
   VolumeSource,
   prepare_cases,
 )
-from ssl_jax.io import nifti
+from ssl_jax.io import listing, nifti
 from ssl_jax.types import Draw, Source, Splits
 
 HOW = 'put the volumes in images/ and their masks, under the same names, in masks/'
@@ -38,9 +38,9 @@ def list_pairs(folder: Path, role: str, digests: FileDigests) -> list[Case]:
   Raises:
     UserError: if a folder is missing, or a volume or a mask has no partner.
   """
-  image_paths = nifti.list_volumes(subfolder(folder, 'images', role, HOW))
+  image_paths = listing.list_volumes(subfolder(folder, 'images', role, HOW))
   mask_folder = subfolder(folder, 'masks', role, HOW)
-  mask_paths = nifti.list_volumes(mask_folder)
+  mask_paths = listing.list_volumes(mask_folder)
   files_of = volume_channels.group_files(image_paths, {nifti.name_of(path) for path in mask_paths})
   # The first file of a case stands for it.
   first_files = list(files_of)

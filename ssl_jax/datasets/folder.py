@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ssl_jax.data import held_out, image_source
+from ssl_jax.data import folder_notes, held_out, image_source
 from ssl_jax.data import orientation as orientations
 from ssl_jax.data.groups import group_reader, grouped_names_note
 from ssl_jax.data.image_mask_pairs import ImageFile, list_pairs, list_unlabeled, size_hint
 from ssl_jax.data.mask_encoding import find_encoding
 from ssl_jax.data.mask_facts import MaskFacts, read_facts
 from ssl_jax.errors import UserError
+from ssl_jax.io import listing
 from ssl_jax.types import Draw, Splits
 
 
@@ -66,7 +67,9 @@ def load(
   # The encoding is found over all masks, those of the test included: one mask may hold few values.
   # Ids of instances (data.instances) have none.
   encoding = find_encoding(_mask_facts(files), classes, values)
-  notes = [*encoding.notes, *turned]
+  kinds = {'images': listing.IMAGES, 'masks': listing.IMAGES}
+  notes = folder_notes.left_out((labeled, val, test), unlabeled, kinds)
+  notes += [*encoding.notes, *turned]
   if not group and (note := grouped_names_note([file.name for file in files['labeled']])):
     notes.append(note)
   drawn = Draw(groups=_groups(files['test'], group))

@@ -11,7 +11,7 @@ from ssl_jax.data import held_out, image_source
 from ssl_jax.data.draws import draw_order, pool_overlap
 from ssl_jax.data.image_mask_pairs import ImageFile, list_files
 from ssl_jax.errors import UserError
-from ssl_jax.io import images
+from ssl_jax.io import images, listing
 from ssl_jax.types import IGNORE, Draw, Splits
 
 Amount = float | int
@@ -185,7 +185,7 @@ def match_masks(
   """
   masks = {}
   if folder.is_dir():
-    masks = {name_of(path): path for path in images.list_images(folder)}
+    masks = {name_of(path): path for path in listing.list_images(folder)}
   return [file._replace(mask=masks.get(file.name)) for file in files]
 
 

@@ -4,15 +4,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ssl_jax.data import draws, held_out, volume_channels
+from ssl_jax.data import draws, folder_notes, held_out, volume_channels
 from ssl_jax.data.groups import group_reader, grouped_names_note
-from ssl_jax.data.image_mask_pairs import check_names
+from ssl_jax.data.image_mask_pairs import check_names, unlabeled_folder
 from ssl_jax.data.mask_encoding import find_encoding
 from ssl_jax.data.volume_preprocessing import VolumePreprocessing
 from ssl_jax.data.volume_source import Case, FileDigests, default_cache
 from ssl_jax.data.volume_splits import list_pairs, make_splits, prepare_roles, read_mask_facts
 from ssl_jax.errors import UserError
-from ssl_jax.io import nifti
+from ssl_jax.io import listing
 from ssl_jax.types import Draw, Splits
 
 
@@ -102,7 +102,9 @@ def load(
     # What values mean follows from all masks. Ids of instances (data.instances) have no encoding.
     facts = read_mask_facts([*listed, *cases['val'], *cases['test']], digests)
     encoding = find_encoding(facts, classes, values)
-    notes = [*encoding.notes]
+    kinds = {'images': listing.VOLUMES, 'masks': listing.VOLUMES}
+    notes = folder_notes.left_out((labeled, val, test), unlabeled, kinds)
+    notes += encoding.notes
     if not group and (note := grouped_names_note([case.name for case in listed])):
       notes.append(note)
     # Whole volumes are drawn: slices of one volume are nearly equal.
@@ -196,8 +198,7 @@ def _join(hidden: Sequence[Case], more: Sequence[Case]) -> list[Case]:
 def _list_unlabeled(folder: Path, digests: FileDigests, channels: int) -> list[Case]:
   """Volumes of a folder, or of the images/ in it, of so many files each."""
   # A folder with images/ and masks/ may be given as well; its masks are not read.
-  inner = folder / 'images'
-  paths = nifti.list_volumes(inner if inner.is_dir() else folder)
+  paths = listing.list_volumes(unlabeled_folder(folder), partial=True)
   files_of = volume_channels.group_unlabeled(paths, channels)
   check_names(list(files_of))
   cases = []

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +18,10 @@ predicted several times over, for the sake of one compiled program for each size
 
 TILE_MULTIPLE = 32
 """Sides of tiles are multiples of this."""
+
+WAITING_PIXELS = 16 * 1024 * 1024
+"""Pixels of images that wait for others of their shape. Where all have other sizes, none would ever
+fill a batch, and the folder would fill the memory."""
 
 BUDGET = 1024 * 1024
 """Pixels that go through the network at once; larger images are cut into tiles."""
@@ -101,9 +105,17 @@ def predict_many(
     group.append((index, image.shape[:-1], padded))
     if len(group) == _batch_size(padded, batch, budget):
       yield from run(waiting.pop(padded.shape))
+    while _pixels(waiting) > max(WAITING_PIXELS, budget):
+      # The shape that has waited longest.
+      yield from run(waiting.pop(next(iter(waiting))))
   # What is left has no full batch.
   for group in waiting.values():
     yield from run(group)
+
+
+def _pixels(waiting: Mapping[tuple[int, ...], Sequence]) -> int:
+  """Pixels of groups of images, by the shape [H, W, C] of each group."""
+  return sum(shape[0] * shape[1] * len(group) for shape, group in waiting.items())
 
 
 def predict_labels(

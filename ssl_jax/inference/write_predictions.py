@@ -1,7 +1,9 @@
 """Writes predictions for a folder of images into another one: masks, volumes, or cells."""
 
-from collections.abc import Iterator
+import errno
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Num
@@ -15,54 +17,58 @@ from ssl_jax.errors import UserError
 from ssl_jax.inference import detection, volumes
 from ssl_jax.inference.images import BUDGET, predict_many
 from ssl_jax.inference.new_image import NewImage, read_new_image
+from ssl_jax.inference.output_names import output_names
+from ssl_jax.inference.prediction_folder import PredictionFolder, Source, read_source
 from ssl_jax.inference.volumes import WindowSettings
-from ssl_jax.io import images, nifti, overlays
+from ssl_jax.io import file_names, images, listing, nifti, overlays
+from ssl_jax.io.listing import Kind
 from ssl_jax.io.run_log import replace_text
 from ssl_jax.types import PredictFn
+
+HOPELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""Errors of writing that the next image would meet as well."""
 
 
 def write_masks(
   predict_fn: PredictFn,
   stats: DatasetStats,
   folder: Path,
-  out: Path,
-  resume: bool = False,
+  out: PredictionFolder,
   budget: int = BUDGET,
 ) -> list[str]:
   """Writes out/masks/NAME.png (class ids at native size) and out/overlays/NAME.png.
 
-  Returns one sentence for each image that could not be read; the others are done all the same.
+  Returns one sentence for each image that could not be done; the others are done all the same.
 
   Args:
     predict_fn: gives class probabilities.
     stats: of the training data, as which the images are prepared.
     folder: images to predict.
     out: folder to write to.
-    resume: whether images that have an overlay already are skipped.
     budget: pixels; larger images are cut into tiles.
 
   Raises:
     UserError: if the folder is missing or holds no image.
   """
-  _make_folders(out, 'masks', 'overlays')
-  # The overlay is written last, so an image that has one is complete.
-  readable = _ReadableImages(folder, stats, out / 'overlays' if resume else None)
-  # Images are read as the predictions ask for them, not all in advance.
-  predictions = predict_many(predict_fn, (image for _, image in readable), budget=budget)
-  bar = tqdm(predictions, total=len(readable.paths), unit=' images', desc='predict')
-  for position, probs in bar:
-    # Not always in order: images of equal shape are predicted together.
-    name, image = readable.take(position)
-    original = image.pixels
+  files = _Files(folder, listing.IMAGES, out, ('masks/{}.png', 'overlays/{}.png'))
+  readable = _ReadableImages(files, stats)
+
+  def write(image: _Image, probs: np.ndarray) -> None:
+    mask_file, overlay_file = image.job.files
+    original = image.original.pixels
     if probs.shape[:2] != original.shape[:2]:  # training saw its images at another scale
       probs = images.resize(probs, original.shape[:2], smooth=True)
     # Resized as probabilities and only then decided, which gives smoother borders than resized ids.
     mask = probs.argmax(-1).astype(np.uint8)
     # The ids themselves are nearly black to look at; the overlay is for people.
-    images.write_mask(out / 'masks' / f'{name}.png', image.mask_as_drawn(mask))
-    overlay = images.overlay(original, mask)
-    images.write_image(out / 'overlays' / f'{name}.png', overlay)
-  return readable.refused
+    with out.writing(mask_file, image.job.source) as path:
+      images.write_mask(path, image.original.mask_as_drawn(mask))
+    with out.writing(overlay_file, image.job.source) as path:
+      images.write_image(path, images.overlay(original, mask))
+
+  for image, probs in _predictions(predict_fn, readable, budget):
+    files.attempt(image.job.source.path, lambda i=image, p=probs: write(i, p))
+  return files.refused
 
 
 def write_volumes(
@@ -70,12 +76,11 @@ def write_volumes(
   stats: DatasetStats,
   windows: WindowSettings,
   folder: Path,
-  out: Path,
-  resume: bool = False,
+  out: PredictionFolder,
 ) -> list[str]:
   """Writes out/masks/NAME.nii.gz: class ids on each volume's own grid, with its header.
 
-  Returns one sentence for each volume that could not be read; the others are done all the same.
+  Returns one sentence for each volume that could not be done; the others are done all the same.
 
   Args:
     predict_fn: gives class probabilities of windows.
@@ -83,39 +88,33 @@ def write_volumes(
     windows: how a volume goes through the network.
     folder: volumes to predict.
     out: folder to write to.
-    resume: whether volumes that have a mask already are skipped.
 
   Raises:
     UserError: if the folder is missing or holds no volume, or the network was trained on images.
   """
   if stats.preprocessing is None:
     raise UserError('This network was trained on images, not on volumes; give it images.')
-  _make_folders(out, 'masks')
   # The spacing and the range of intensities of the training.
   preprocessing = VolumePreprocessing(**stats.preprocessing)
-  # One file that cannot be read should not cost the predictions of the others.
-  refused = []
-  cases = volume_channels.group_unlabeled(nifti.list_volumes(folder), stats.channels)
-  for path, files in tqdm(cases.items(), unit=' volumes', desc='predict'):
-    mask_path = out / 'masks' / f'{volume_channels.case_name(files)}.nii.gz'
-    if resume and mask_path.exists():
-      continue
-    try:
-      volume, doubts = volume_channels.read_new_volume(files, stats)
-    except UserError as error:
-      refused.append(str(error))
-      continue
+  files = _Files(folder, listing.VOLUMES, out, ('masks/{}.nii.gz',), stats.channels)
+
+  def write(job: _Job) -> None:
+    volume, doubts = volume_channels.read_new_volume(job.paths, stats)
     for doubt in doubts:
       tqdm.write(f'Note: {doubt}.')
     segmentation = volumes.segment_volume(predict_fn, volume, preprocessing, windows)
     if segmentation.coarser:
       print(
-        f'{path} does not fit into memory (or --budget): it was predicted with voxels '
+        f'{job.source.path} does not fit into memory (or --budget): it was predicted with voxels '
         f'{volumes.COARSER:g} times as long.'
       )
     # The header of the volume, so that viewers lay the mask onto it.
-    nifti.write_labels(mask_path, segmentation.ids, volume.like)
-  return refused
+    with out.writing(job.files[0], job.source) as path:
+      nifti.write_labels(path, segmentation.ids, volume.like)
+
+  for job in files:
+    files.attempt(job.source.path, lambda j=job: write(j))
+  return files.refused
 
 
 def write_cells(
@@ -123,15 +122,14 @@ def write_cells(
   stats: DatasetStats,
   size: int,
   folder: Path,
-  out: Path,
-  resume: bool = False,
+  out: PredictionFolder,
   stride: int = 8,
   score: float | int = 0.5,
   radius: float | int = 12.0,
 ) -> list[str]:
   """Writes out/points/NAME.csv (x, y, class, score), and out/overlays/NAME.png with rings.
 
-  Returns one sentence for each image that could not be read; the others are done all the same.
+  Returns one sentence for each image that could not be done; the others are done all the same.
 
   Args:
     predict_fn: gives the class of patches, and where in them their cell is.
@@ -139,7 +137,6 @@ def write_cells(
     size: side of the patches in pixels.
     folder: images to predict.
     out: folder to write to.
-    resume: whether images that have an overlay already are skipped.
     stride: see detection.detect_cells.
     score: see detection.detect_cells.
     radius: see detection.detect_cells.
@@ -147,69 +144,175 @@ def write_cells(
   Raises:
     UserError: if the folder is missing or holds no image.
   """
-  _make_folders(out, 'points', 'overlays')
-  readable = _ReadableImages(folder, stats, out / 'overlays' if resume else None)
-  bar = tqdm(readable, total=len(readable.paths), unit=' images', desc='predict')
-  for position, image in bar:
+  files = _Files(folder, listing.IMAGES, out, ('points/{}.csv', 'overlays/{}.png'))
+
+  def write(image: _Image) -> None:
+    points_file, overlay_file = image.job.files
     # Points need no scaling back to the original: `data.scale` is for masks only.
-    cells = detection.detect_cells(predict_fn, image, size, stride, score, radius)
-    name, new_image = readable.take(position)
-    csv_path = out / 'points' / f'{name}.csv'
-    replace_text(csv_path, detection.cells_to_csv(cells, stats.classes))
-    overlay = overlays.draw_cells(new_image.pixels, cells.points, cells.classes)
-    images.write_image(out / 'overlays' / f'{name}.png', overlay)
-  return readable.refused
+    cells = detection.detect_cells(predict_fn, image.prepared, size, stride, score, radius)
+    with out.writing(points_file, image.job.source) as path:
+      replace_text(path, detection.cells_to_csv(cells, stats.classes))
+    with out.writing(overlay_file, image.job.source) as path:
+      original = image.original.pixels
+      images.write_image(path, overlays.draw_cells(original, cells.points, cells.classes))
+
+  for image in _ReadableImages(files, stats):
+    files.attempt(image.job.source.path, lambda i=image: write(i))
+  return files.refused
 
 
-def _make_folders(out: Path, *names: str) -> None:
-  for name in names:
-    (out / name).mkdir(parents=True, exist_ok=True)
+class _Job(NamedTuple):
+  """A file to predict, and the names of what is written for it."""
+
+  source: Source
+  files: Sequence[str]  # inside the folder of predictions
+  paths: Sequence[Path]  # of the source: several where channels of a volume are files
+
+
+class _Image(NamedTuple):
+  """An image to predict."""
+
+  job: _Job
+  original: NewImage  # for the overlay
+  prepared: Num[np.ndarray, 'new_h new_w new_c']  # as training saw its own
+
+
+class _Files:
+  """The files of a folder that are still to do; all that cannot be done is refused by a sentence.
+
+  Args:
+    folder: to predict.
+    kind: images or volumes.
+    out: where predictions go.
+    outputs: files for each input, with {} for its name.
+    channels: that the network takes; of volumes, each may be a file.
+
+  Raises:
+    UserError: if the folder is missing or holds nothing of the kind.
+  """
+
+  def __init__(
+    self,
+    folder: Path,
+    kind: Kind,
+    out: PredictionFolder,
+    outputs: Sequence[str],
+    channels: int = 1,
+  ):
+    found = listing.read_folder(folder, kind)
+    if found.others:
+      print(f'{found._replace(missing=[]).note()}.')
+    self.refused = [f'{path} {listing.NOT_FETCHED}.' for path in found.missing]
+    # An empty folder is a mistake; one of broken links is told link by link.
+    paths = found.paths if found.missing else listing.files_of(found)
+    self._files_of = {path: (path,) for path in paths}
+    if kind == listing.VOLUMES:
+      self._files_of = volume_channels.group_unlabeled(paths, channels)
+    self._paths = list(self._files_of)
+    self._out = out
+    # Names come from all files, also those that are left out: they must not change with --resume.
+    names = output_names([self._named(path) for path in self._paths], kind)
+    self._outputs = [[output.format(name) for output in outputs] for name in names]
+    longer = [path.name for path, name in zip(self._paths, names, strict=True) if name == path.name]
+    if longer:
+      print(
+        f'{len(longer)} files share their name with another one but for the ending: their outputs '
+        f'keep it ({", ".join(map(file_names.normal, longer[:3]))}, ...).'
+      )
+
+  def _named(self, path: Path) -> Path:
+    """A path with the name after which outputs are called: of channels, that of the case."""
+    files = self._files_of[path]
+    return path if len(files) == 1 else path.with_name(volume_channels.case_name(files) + '.nii.gz')
+
+  def __iter__(self) -> Iterator[_Job]:
+    pairs = zip(self._paths, self._outputs, strict=True)
+    for path, outputs in tqdm(pairs, total=len(self._paths), unit=' files', desc='predict'):
+      try:
+        source = read_source(*self._files_of[path])
+      except OSError as error:
+        self.refused.append(f'{path} cannot be read ({error.strerror}).')
+        continue
+      if self._out.is_done(outputs, source):
+        continue
+      if problem := self._out.problem(outputs, source):
+        self.refused.append(problem)
+        continue
+      yield _Job(source, outputs, self._files_of[path])
+
+  def attempt(self, path: Path, action: Callable[[], object]) -> bool:
+    """Does something for a file, which is refused if that fails; returns whether it did not.
+
+    Raises:
+      OSError: if no other file could be written either.
+    """
+    # One file that cannot be done should not cost the predictions of the others, whatever it is
+    # that readers and the network raise.
+    try:
+      action()
+    except UserError as error:
+      self.refused.append(str(error))
+      return False
+    except Exception as error:
+      if isinstance(error, OSError) and error.errno in HOPELESS:
+        raise
+      reason = (str(error).splitlines() or [''])[0][:200] or type(error).__name__
+      self.refused.append(f'{path} could not be predicted ({type(error).__name__}: {reason}).')
+      return False
+    return True
 
 
 class _ReadableImages:
-  """The readable images of a folder, prepared as in training; the others are refused.
+  """The readable images of a folder, prepared as in training; the others are refused."""
 
-  Skips images of which there is a picture in the folder `done`.
-  """
-
-  def __init__(self, folder: Path, stats: DatasetStats, done: Path | None):
-    self.refused: list[str] = []  # a sentence for each image that cannot be read
-    self.paths: list[Path] = []
-    self._names: list[str] = []
+  def __init__(self, files: _Files, stats: DatasetStats):
+    self.files = files
     self._stats = stats
     self._notes = FileNotes()
-    # Position -> name and image of those that were yielded and not yet taken.
-    self._waiting: dict[int, tuple[str, NewImage]] = {}
-    paths = images.list_images(folder)
-    # Names come from all files, also those that are skipped: they must not change with `resume`.
-    for name, path in zip(output_names(paths), paths, strict=True):
-      if done is None or not (done / f'{name}.png').exists():
-        self._names.append(name)
-        self.paths.append(path)
 
-  def __iter__(self) -> Iterator[tuple[int, Num[np.ndarray, 'h w c']]]:
-    # Positions count readable images only, as `predict_many` does.
-    position = 0
-    for name, path in zip(self._names, self.paths, strict=True):
-      try:
-        image, prepared = read_new_image(path, self._stats, self._notes)
-      except UserError as error:
-        self.refused.append(str(error))
-        continue
-      self._waiting[position] = name, image
-      yield position, prepared
-      position += 1
+  def __iter__(self) -> Iterator[_Image]:
+    for job in self.files:
+      read: list[_Image] = []
+      if self.files.attempt(job.source.path, lambda j=job, r=read: r.append(self._read(j))):
+        yield read[0]
     for sentence in self._notes.sentences():
       tqdm.write(f'Note: {sentence}.')
 
-  def take(self, position: int) -> tuple[str, NewImage]:
-    """Returns the name and the image yielded at a position, and forgets them."""
-    # Forgotten at once, so that a folder of large images does not fill the memory.
-    return self._waiting.pop(position)
+  def _read(self, job: _Job) -> _Image:
+    image, prepared = read_new_image(job.source.path, self._stats, self._notes)
+    return _Image(job, image, prepared)
 
 
-def output_names(paths: list[Path]) -> list[str]:
-  """Returns stems, or whole file names where two images share a stem (a.png and a.jpg)."""
-  # Without this, a.png and a.jpg would write the same output.
-  stems = [path.stem for path in paths]
-  return [path.stem if stems.count(path.stem) == 1 else path.name for path in paths]
+def _predictions(
+  predict_fn: PredictFn, readable: _ReadableImages, budget: int
+) -> Iterator[tuple[_Image, np.ndarray]]:
+  """Yields images and their class probabilities, not always in order.
+
+  Images of a batch that fails are predicted one by one; those that fail alone are refused.
+  """
+  remaining = iter(readable)
+  finished = False
+  while not finished:
+    # Read and not yet predicted, by position. Forgotten at once, so that a folder of large images
+    # does not fill the memory.
+    waiting: dict[int, _Image] = {}
+
+    def feed(waiting: dict[int, _Image] = waiting) -> Iterator[np.ndarray]:
+      for position, image in enumerate(remaining):
+        waiting[position] = image
+        yield image.prepared
+
+    try:
+      for position, probs in predict_many(predict_fn, feed(), budget=budget):
+        yield waiting.pop(position), probs
+      finished = True
+    except Exception:
+      for image in waiting.values():
+        alone: list[np.ndarray] = []
+
+        def predict(image: _Image = image, alone: list[np.ndarray] = alone) -> None:
+          [(_, probs)] = predict_many(predict_fn, [image.prepared], batch=1, budget=budget)
+          alone.append(probs)
+
+        if readable.files.attempt(image.job.source.path, predict):
+          yield image, alone[0]

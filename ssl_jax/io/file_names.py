@@ -1,6 +1,5 @@
 """Names of files: without their endings, in one normal form, and as text that can be printed."""
 
-import os
 import unicodedata
 from pathlib import Path
 
@@ -22,16 +21,15 @@ def raw_stem(path: Path) -> str:
 
 
 def readable(name: str) -> str:
-  """Returns a name as text; bytes that are not UTF-8 (names of an old zip file) are Latin-1."""
-  try:
-    name.encode()
-  except UnicodeEncodeError:
-    # Python keeps such bytes as surrogates, which can be neither printed nor written to a file.
-    return os.fsencode(name).decode('latin-1')
-  return name
+  """Returns a name as text that can be printed and written.
+
+  Bytes that are no UTF-8, as archives from Windows bring them, are read as Latin-1.
+  """
+  # Python keeps such bytes as lone surrogates U+DC80 to U+DCFF, which nothing can print.
+  return ''.join(chr(ord(c) - 0xDC00) if '\udc80' <= c <= '\udcff' else c for c in name)
 
 
 def normal(name: str) -> str:
-  """Returns a name in the form in which names are compared: one code for each letter (NFC)."""
+  """Returns a name as text in the form in which names are compared: one code a letter (NFC)."""
   # macOS writes an e with an accent as two codes, other systems as one.
   return unicodedata.normalize('NFC', readable(name))

@@ -12,8 +12,6 @@ from ssl_jax.io import atomic, image_decoding
 from ssl_jax.io.image_decoding import Header
 from ssl_jax.types import IGNORE
 
-EXTENSIONS = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff')
-
 # The colours of Okabe and Ito, which people with any colour vision tell apart, then six of Tol's
 # muted ones, so that thirteen organs differ. The first is that of the background.
 PALETTE = np.array(
@@ -36,23 +34,6 @@ PALETTE = np.array(
   np.uint8,
 )
 GREY = np.array((128, 128, 128), np.uint8)
-
-
-def list_images(folder: str | Path) -> list[Path]:
-  """Returns a folder's image files, sorted by name, without hidden ones.
-
-  Raises:
-    UserError: if the folder does not exist or holds no image.
-  """
-  folder = Path(folder)
-  if not folder.is_dir():
-    raise UserError(f'The folder {folder} does not exist; check the path.')
-  paths = [path for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS]
-  # macOS writes a hidden ._NAME.png beside NAME.png on some disks, which is no image.
-  paths = [path for path in paths if not path.name.startswith('.')]
-  if not paths:
-    raise UserError(f'{folder} holds no images; put {", ".join(EXTENSIONS)} files in it.')
-  return sorted(path for path in paths if path.is_file())
 
 
 def read_bytes(path: str | Path) -> bytes:

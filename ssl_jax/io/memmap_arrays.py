@@ -5,10 +5,11 @@ thousand volumes take no more memory than one.
 """
 
 import bisect
+import errno
 import functools
-import os
 import shutil
 import threading
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -24,20 +25,31 @@ FOREGROUND: Final = 'foreground'
 
 def write_arrays(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
   """Writes all of the arrays or none; if another process has written the folder, its stays."""
-  # A folder is renamed in one step, so others see all arrays or no folder. The process id keeps two
-  # writers apart.
-  temporary = folder.with_name(f'{folder.name}.{os.getpid()}.part')
-  shutil.rmtree(temporary, ignore_errors=True)
+  # A folder is renamed in one step, so others see all arrays or no folder. A random name keeps two
+  # writers apart; it does not hold that of the folder, which may be as long as names can be.
+  temporary = folder.with_name(f'.{uuid.uuid4().hex[:12]}.part')
   temporary.mkdir(parents=True)
-  for name, array in arrays.items():
-    np.save(temporary / f'{name}.npy', array)
   try:
+    for name, array in arrays.items():
+      _save(temporary / f'{name}.npy', array)
     temporary.rename(folder)
   # The rename fails if another process was faster. Its arrays come from the same input.
   except OSError:
     if not folder.is_dir():
       raise
-    shutil.rmtree(temporary)
+  finally:
+    # Does nothing after the rename.
+    shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+  try:
+    np.save(path, array)
+  except OSError as error:
+    # NumPy says how many bytes it could not write, but not why.
+    if error.errno is None:
+      raise OSError(errno.ENOSPC, 'No space left on device', str(path)) from error
+    raise
 
 
 def read_arrays(folder: Path, exclude: Sequence[str] = ()) -> dict[str, np.ndarray]:

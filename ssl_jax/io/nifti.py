@@ -12,12 +12,11 @@ import nibabel
 import numpy as np
 from jaxtyping import Integer, Num, UInt8
 from nibabel import orientations
-from nibabel.filebasedimages import ImageFileError
 
 from ssl_jax.errors import UserError
-from ssl_jax.io import atomic, file_names
+from ssl_jax.io import atomic, gzip_files, listing
 
-ENDINGS = file_names.ENDINGS
+ENDINGS = listing.VOLUMES.endings
 RAS = orientations.axcodes2ornt('RAS')
 
 
@@ -33,25 +32,13 @@ class Volume(NamedTuple):
     return self.voxels.shape[3] if self.voxels.ndim == 4 else 1
 
 
-def list_volumes(folder: str | Path) -> list[Path]:
-  """Returns a folder's NIfTI files, sorted by name, without hidden ones.
+def name_of(path: Path) -> str:
+  """Returns a file's name, as text, without .nii.gz or .nii (or .NII.GZ).
 
   Raises:
-    UserError: if the folder does not exist or holds none.
+    UserError: if it is too long for the files that a run writes.
   """
-  folder = Path(folder)
-  if not folder.is_dir():
-    raise UserError(f'The folder {folder} does not exist; check the path.')
-  paths = [path for path in folder.iterdir() if path.name.lower().endswith(ENDINGS)]
-  paths = sorted(path for path in paths if not path.name.startswith('.'))
-  if not paths:
-    raise UserError(f'{folder} holds no volumes; put .nii.gz or .nii files in it.')
-  return paths
-
-
-def name_of(path: Path) -> str:
-  """Returns a file's name without .nii.gz or .nii."""
-  return file_names.stem(path)
+  return listing.name_for_outputs(path, listing.VOLUMES)
 
 
 def read_volume(path: str | Path) -> Volume:
@@ -97,14 +84,22 @@ def _with_channel_axis(voxels: np.ndarray) -> np.ndarray:
   return voxels if voxels.ndim == 4 else voxels[..., None]
 
 
+def _load(path: str | Path) -> tuple[Any, np.ndarray]:
+  """The nibabel image of a file, and its numbers with the slope and intercept of its header."""
+  try:
+    # To the end, so that damaged bytes are noticed by their checksum.
+    gzip_files.check(path)
+    image: Any = nibabel.load(path)
+    return image, np.asanyarray(image.dataobj)
+  # Readers raise any kind of error for broken bytes (OSError, zlib.error, HeaderDataError, ...).
+  except Exception as error:
+    reason = ' '.join(str(error).split())[:120] or type(error).__name__
+    raise UserError(f'{path} cannot be read as NIfTI ({reason}); get the file again.') from error
+
+
 def _read(path: str | Path) -> Volume:
   """A file of three or four axes."""
-  try:
-    image: Any = nibabel.load(path)
-    # `dataobj` applies the file's slope and intercept.
-    raw = np.asanyarray(image.dataobj)
-  except (OSError, EOFError, ValueError, ImageFileError) as error:
-    raise UserError(f'{path} cannot be read as NIfTI ({error}); get the file again.') from error
+  image, raw = _load(path)
   if raw.dtype.names:  # colours: records of R, G and B
     raw = np.stack([raw[name] for name in raw.dtype.names[:3]], -1)
   while raw.ndim > 3 and raw.shape[-1] == 1:  # many tools write a fourth axis of length 1
@@ -136,12 +131,8 @@ def read_stored(path: str | Path) -> tuple[np.ndarray, Any]:
   Raises:
     UserError: if the file is broken or is not three-dimensional.
   """
-  try:
-    image: Any = nibabel.load(path)
-    # Whole numbers stay whole numbers, unless the header has a slope: `dataobj` applies it.
-    raw = np.asanyarray(image.dataobj)
-  except (OSError, EOFError, ValueError, ImageFileError) as error:
-    raise UserError(f'{path} cannot be read as NIfTI ({error}); get the file again.') from error
+  # Whole numbers stay whole numbers, unless the header has a slope.
+  image, raw = _load(path)
   while raw.ndim > 3 and raw.shape[-1] == 1:  # many tools write a fourth axis of length 1
     raw = raw[..., 0]
   if raw.ndim != 3 or min(raw.shape) < 1:

@@ -47,7 +47,7 @@ class RunLog:
     if not parallel.is_main():
       return
     # Opened for each line and closed again: a kill loses at most the line being written.
-    with self.path.open('a') as file:
+    with self.path.open('a', encoding='utf-8') as file:
       file.write(json.dumps({'step': step, **metrics}) + '\n')
     if self._tensorboard is not None:
       for name, value in metrics.items():
@@ -70,7 +70,8 @@ def replace_text(path: Path, text: str) -> None:
     return
   path.parent.mkdir(parents=True, exist_ok=True)
   with atomic.replacing(path) as temporary:
-    temporary.write_text(text)
+    # One encoding on all systems; names of files that are no text go back to the bytes they were.
+    temporary.write_text(text, encoding='utf-8', errors='surrogateescape')
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:

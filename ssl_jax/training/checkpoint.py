@@ -1,6 +1,7 @@
 """Everything that knows Orbax: what a checkpoint holds, which are kept, and how one is restored."""
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
 from ssl_jax.errors import UserError
+from ssl_jax.io import terminal
 from ssl_jax.types import TrainState
 
 SELECTABLE = {
@@ -69,7 +71,8 @@ class Checkpoints:
     if step not in self.manager.all_steps():
       # The next update donates the buffers of its state, so the writer gets a copy of its own.
       copy = jax.tree.map(jnp.copy, _saved(state))
-      self.manager.save(step, args=ocp.args.StandardSave(copy), metrics=metrics, force=True)
+      with self._full_disk_in_a_sentence():
+        self.manager.save(step, args=ocp.args.StandardSave(copy), metrics=metrics, force=True)
 
   def find(self, step: int | str) -> int | None:
     """Returns the step that a number, 'last' or one of SELECTABLE means; None if it is not kept."""
@@ -123,8 +126,22 @@ class Checkpoints:
   def close(self) -> None:
     """Waits until everything is on disk."""
     # Saving is asynchronous: without waiting, the process could end in the middle of the last save.
-    self.manager.wait_until_finished()
-    self.manager.close()
+    with self._full_disk_in_a_sentence():
+      self.manager.wait_until_finished()
+      self.manager.close()
+
+  @contextlib.contextmanager
+  def _full_disk_in_a_sentence(self) -> Iterator[None]:
+    """Turns what a full disk raises, here or in a save that was under way, into a UserError."""
+    try:
+      yield
+    except Exception as error:
+      if not terminal.is_disk_full(error):
+        raise
+      raise UserError(
+        f'{self.manager.directory} cannot be written: the disk is full; the checkpoints before are '
+        f'whole: free some space, and the same command resumes from the last one.'
+      ) from error
 
 
 def _saved(state: TrainState) -> dict[str, Any]:

@@ -1,0 +1,37 @@
+"""What a person at the keyboard reads."""
+
+import errno
+import sys
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Errors of a disk, or of a person's share of it, that is full."""
+
+FULL_TEXTS = ('No space left on device', 'Disk quota exceeded')
+"""How libraries name these where they raise errors of their own."""
+
+
+def print_any_name() -> None:
+  """Lets names of files be printed that are no text in the terminal's encoding."""
+  # sys.stderr does so by default; a notebook's or a test's stream may be of another kind.
+  if hasattr(sys.stdout, 'reconfigure'):
+    sys.stdout.reconfigure(errors='backslashreplace')
+
+
+def is_disk_full(error: BaseException) -> bool:
+  """Whether an error, or one that it follows from, is that a disk is full."""
+  current: BaseException | None = error
+  while current is not None:
+    if isinstance(current, OSError) and current.errno in FULL:
+      return True
+    if any(text in str(current) for text in FULL_TEXTS):
+      return True
+    current = current.__cause__ or current.__context__
+  return False
+
+
+def sentence_of(error: OSError) -> str:
+  """Returns an error of the system as a sentence: which file, what is wrong, what to do."""
+  if is_disk_full(error):
+    what = f'{error.filename} cannot be written: ' if error.filename else ''
+    return f'{what}the disk is full; free some space and start again.'
+  return f'{error.filename}: {error.strerror}.' if error.filename else f'{error}.'

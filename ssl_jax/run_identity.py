@@ -1,0 +1,122 @@
+"""Whether a run folder holds the run that is asked for: the same settings, and the same data."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ssl_jax import build, data_locations, parallel, parse_settings, run_folder, stage_list
+from ssl_jax.data import dataset_stats
+from ssl_jax.errors import UserError
+from ssl_jax.io.run_log import DONE, has_begun
+from ssl_jax.settings import Seeds
+from ssl_jax.stage_list import StageSpec
+
+
+def refuse_other(workdir: Path, specs: Sequence[StageSpec], asked: Sequence[StageSpec]) -> None:
+  """Clears away what a kill left of stages that came to nothing and are to be others now.
+
+  Args:
+    workdir: the run folder.
+    specs: all stages.
+    asked: those to be done now, whose data are there.
+
+  Raises:
+    UserError: if a stage in the folder has come to anything under another config, or with other
+      images or masks.
+  """
+  page = run_folder.read_page(workdir)
+  if page is None:
+    return
+  # The stored page is resolved anew, because only resolved stages can be compared: a changed field
+  # of the page may reach some stages and not others.
+  try:
+    before = stage_list.resolve(page)
+  except UserError as error:
+    raise UserError(
+      f'{workdir} holds a run of another version ({str(error).splitlines()[0]}); '
+      f'use another --workdir, or delete the folder.'
+    ) from error
+  # Stages that are new in the config need no check: there is nothing of theirs in the folder.
+  now = {spec.name: spec for spec in specs}
+  grown = []
+  for spec in before:
+    folder = workdir / spec.name
+    if spec.name in now and _has_more_seeds(spec, now[spec.name]):
+      grown.append(folder)
+      continue
+    if spec.name in now:
+      different = parse_settings.first_difference(
+        _content(spec), _content(now[spec.name]), spec.name
+      )
+    else:
+      different = f'its stage {spec.name!r} is there no more'
+    # Results made under different configs must not end up in one folder, or in one table.
+    if different and has_begun(folder):
+      raise UserError(
+        f'{workdir} holds a run of another config: {different}; '
+        f'use another --workdir, or delete the folder.'
+      )
+    # Deleted only if no step was logged and no checkpoint saved, and never the run folder itself,
+    # whose stage is called ''.
+    if different and spec.name and parallel.is_main():
+      shutil.rmtree(folder, ignore_errors=True)
+  for spec in asked:
+    _refuse_other_data(spec, workdir / spec.name)
+  if grown and parallel.is_main():
+    # Seeds that are done stay done; the stage and the run are not.
+    for folder in [workdir, *grown]:
+      (folder / DONE).unlink(missing_ok=True)
+
+
+def _refuse_other_data(spec: StageSpec, folder: Path) -> None:
+  """Raises UserError if a stage was trained on other images, masks or splits.
+
+  Where they lie is no part of a config's identity, so it is their content that is compared.
+  """
+  for seed, seed_folder in run_folder.folders_of_seeds(spec.settings.part(Seeds), folder).items():
+    if not (seed_folder / run_folder.STATS).exists() or not has_begun(seed_folder):
+      continue
+    then = run_folder.read_stats(seed_folder).fingerprint
+    now = dataset_stats.data_checksum(build.splits_of_seed(spec.settings, seed))
+    if then != now:
+      raise UserError(
+        f'The data of {seed_folder} have changed since its training began: fingerprint was {then}, '
+        f'now it is {now}; restore the images and masks, or start in a new --workdir.'
+      )
+    # The other seeds draw from the same files.
+    return
+
+
+def keep_settings(spec: StageSpec, folder: Path, done: bool) -> None:
+  """Writes a stage's settings into its folder; of one that is done, only where its data lie now.
+
+  Stages that read it would look for them where they were.
+  """
+  tree: dict[str, Any] = parse_settings.to_dict(spec.settings)
+  stored = run_folder.read_page(folder)
+  if done and stored is not None:
+    if json.dumps(stored.get('data')) == json.dumps(tree['data']):
+      return
+    tree = {**stored, 'data': tree['data']}
+  run_folder.write_page(folder, tree)
+
+
+def _has_more_seeds(before: StageSpec, now: StageSpec) -> bool:
+  """Whether a stage is the same but for seeds that were added at the end.
+
+  Of a single seed, whose files lie in the folder of the stage itself, it is not.
+  """
+  old = before.settings.num_seeds
+  if not 1 < old < now.settings.num_seeds:
+    return False
+  return _content(before) == _content(now) | {'num_seeds': old}
+
+
+def _content(spec: StageSpec) -> dict[str, Any]:
+  """All that a stage's result depends on, but for what its data are."""
+  tree = parse_settings.to_dict(spec.settings) | {'run': spec.run, **spec.stage_kwargs}
+  tree['data'] = data_locations.without(tree['data'])
+  # Tuples become lists, so that equal configs compare equal.
+  return json.loads(json.dumps(tree))

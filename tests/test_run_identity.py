@@ -1,0 +1,136 @@
+"""A run is known by its settings and by what its data are, not by where they lie."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+from PIL import Image
+
+from ssl_jax import data_locations, run_folder
+from ssl_jax.data.volume_source import FileDigests
+from ssl_jax.errors import UserError
+from ssl_jax.io import lock
+from ssl_jax.run import run
+
+
+def _write_images(folder):
+  rng = np.random.default_rng(0)
+  for kind in ('labeled/images', 'labeled/masks', 'unlabeled'):
+    (folder / kind).mkdir(parents=True)
+  for number in range(6):
+    mask = np.zeros((40, 40), np.uint8)
+    mask[8:20, number : number + 12] = 1
+    image = (rng.normal(60, 8, (40, 40)) + 90 * mask).astype(np.uint8)
+    if number < 4:
+      Image.fromarray(image).save(folder / 'labeled' / 'images' / f'c{number}.png')
+      Image.fromarray(mask).save(folder / 'labeled' / 'masks' / f'c{number}.png')
+    else:
+      Image.fromarray(image).save(folder / 'unlabeled' / f'u{number}.png')
+
+
+def _page(page, folder):
+  page.unlock()
+  data = dict(labeled=f'{folder}/labeled', unlabeled=f'{folder}/unlabeled')
+  page.data = ConfigDict(dict(name='folder', scale=1.0, drop_instances=None, **data))
+  page.stages = (dict(name='control', control_of='fixmatch'), dict(name='fixmatch'))
+  page.steps, page.eval_every = 2, 2
+  return page
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+  """A folder with images in data/ and a finished run in run/."""
+  from conftest import tiny_page
+
+  folder = tmp_path_factory.mktemp('identity')
+  _write_images(folder / 'data')
+  run(_page(tiny_page(), folder / 'data'), folder / 'run')
+  return folder
+
+
+@pytest.fixture
+def copied(trained, tmp_path):
+  shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+  return tmp_path
+
+
+def test_moved_data_are_the_same_run(copied, page, capsys, monkeypatch):
+  (copied / 'data').rename(copied / 'elsewhere')
+  # The first stage is done; the second was killed before its end.
+  (copied / 'run' / 'done.json').unlink()
+  (copied / 'run' / 'fixmatch' / 'done.json').unlink()
+  monkeypatch.chdir(copied)
+  done = run(_page(page, 'elsewhere'), copied / 'run')  # a relative path as well
+  assert done['fixmatch/steps'] == 2
+  assert 'control is done' in capsys.readouterr().out
+  # Stages that read a finished one look for the images where they are now.
+  for stage in ('control', 'fixmatch'):
+    settings = run_folder.read_settings(copied / 'run' / stage)
+    assert settings.data.kwargs['labeled'] == 'elsewhere/labeled'
+
+
+def test_home_is_expanded_in_the_config(copied, page, monkeypatch, capsys):
+  monkeypatch.setenv('HOME', str(copied))
+  run(_page(page, '~/data'), '~/run')
+  assert 'fixmatch is done' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('kind', ['images', 'masks'])
+def test_other_bytes_in_the_same_place_are_another_run(copied, page, kind):
+  path = copied / 'data' / 'labeled' / kind / 'c1.png'
+  pixels = np.asarray(Image.open(path)).copy()
+  pixels[30:35, 30:35] = pixels.max()
+  Image.fromarray(pixels).save(path)
+  before = (copied / 'run' / 'done.json').read_bytes()
+  with pytest.raises(UserError, match=r'data of .*control have changed.*start in a new --workdir'):
+    run(_page(page, copied / 'data'), copied / 'run')
+  assert (copied / 'run' / 'done.json').read_bytes() == before
+
+
+def test_another_folder_is_another_run(copied, page):
+  _write_images(copied / 'other')
+  Image.new('L', (40, 40), 9).save(copied / 'other' / 'unlabeled' / 'u4.png')
+  with pytest.raises(UserError, match='have changed since its training began'):
+    run(_page(page, copied / 'other'), copied / 'run')
+  run(_page(page, copied / 'other'), copied / 'new')
+
+
+def test_whether_there_is_a_folder_still_counts(copied, page):
+  page = _page(page, copied / 'data')
+  page.data.test = str(copied / 'data' / 'labeled')
+  with pytest.raises(UserError, match=r'data\.test was None'):
+    run(page, copied / 'run')
+
+
+def test_two_processes_do_not_share_a_stage(copied, page):
+  stage = copied / 'run' / 'fixmatch'
+  for folder in (copied / 'run', stage):
+    (folder / 'done.json').unlink()
+  elsewhere = lock._mine()._replace(host='elsewhere', pid=77)
+  (stage / lock.FILE).write_text(json.dumps(elsewhere._asdict()))
+  before = {path: path.stat().st_mtime_ns for path in copied.rglob('*') if path.is_file()}
+  page = _page(page, copied / 'data')
+  page.optimizer.lr = 0.5  # it does not even get so far as to compare the config
+  with pytest.raises(UserError, match=r'fixmatch is in use by process 77 on elsewhere \(since 2'):
+    run(page, copied / 'run')
+  assert before == {p: p.stat().st_mtime_ns for p in copied.rglob('*') if p.is_file()}
+
+
+def test_fields_of_paths_are_known_by_their_annotation():
+  data = dict(name='folder', labeled='a', unlabeled=None, test_fraction=0.5)
+  assert data_locations.without(data) == data | {'labeled': 'given'}
+  counts = dict(name='synthetic', labeled=3, unlabeled=4)
+  assert data_locations.without(counts) == counts
+  volumes = dict(name='nifti', labeled='a', cache='b')
+  assert data_locations.without(volumes) == {'name': 'nifti', 'labeled': 'given'}
+
+
+def test_moved_volumes_are_known_by_their_content(tmp_path):
+  (tmp_path / 'a.nii').write_bytes(b'voxels')
+  with FileDigests(tmp_path / 'cache') as digests:
+    before = digests.sha256(tmp_path / 'a.nii')
+  (tmp_path / 'a.nii').rename(tmp_path / 'b.nii')
+  with FileDigests(tmp_path / 'cache') as digests:
+    assert digests.sha256(tmp_path / 'b.nii') == before
