@@ -198,7 +198,7 @@ CHECKPOINTS = ('last', 'best', 'best_supervised', 'best_total')
 
 @dataclasses.dataclass(frozen=True)
 class Selection:
-  """Which checkpoint of a training is used afterwards."""
+  """Which checkpoint of a training is used afterwards, and how it is scored."""
 
   checkpoint: str = _field(
     'last',
@@ -207,6 +207,12 @@ class Selection:
     choices=CHECKPOINTS,
   )
   watch_losses: bool = _field(False, 'Whether losses on validation images are computed, too.')
+  # As in challenges, FLARE22 for one; it raises scores where many images lack a class.
+  count_absent: bool = _field(
+    False,
+    'Whether a class that neither truth nor prediction of an image holds scores 100 there; '
+    'otherwise the image is in no mean of the class. The same holds for volumes and organs.',
+  )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,9 +6,11 @@ from pathlib import Path
 from ssl_jax.data import draws
 from ssl_jax.data.volume_preprocessing import VolumePreprocessing
 from ssl_jax.data.volume_source import Case, FileDigests, default_cache
+from ssl_jax.data.volume_spacing import header_notes, median_spacing, size_note
 from ssl_jax.data.volume_splits import list_pairs, make_splits, prepare_roles
 from ssl_jax.errors import UserError
-from ssl_jax.io import nifti
+from ssl_jax.io import nifti, nifti_geometry
+from ssl_jax.io.nifti_geometry import text_of
 from ssl_jax.types import Draw, Splits
 
 
@@ -32,6 +34,7 @@ def load(
   cache: str | Path | None = None,
   slices: bool = False,
   size: Sequence[int] | None = None,
+  ignore_affine: bool = False,
 ) -> Splits:
   """Loads volumes, which are preprocessed once and kept in a cache.
 
@@ -52,7 +55,8 @@ def load(
     group: regular expression whose first group, or match, in a file's name is the patient, so that
       no patient is in training and test; empty: volumes are independent.
     seed: of the draws.
-    spacing: mm of a voxel along x, y and z; None: as it is in each file.
+    spacing: mm of a voxel along x, y and z; None: the median of the volumes in `labeled` and
+      `unlabeled`, of slices as it is in each file; (): as it is in each file.
     window: raw values that become 0 and 1 (of CT: Hounsfield units); None: percentiles of each
       volume.
     clip: whether values outside of these become 0 and 1; otherwise all of them become 0.
@@ -63,18 +67,20 @@ def load(
     slices: whether a network of two dimensions learns from the slices (along z). Volumes of val and
       test are predicted slice by slice and scored whole.
     size: rows and columns that each slice is resized to for the network; None: as it is.
+    ignore_affine: whether a mask lies on its image voxel by voxel, whatever its header says.
 
   Raises:
     UserError: naming the file that is missing, broken, or of another shape than its mask.
   """
   preprocessing = VolumePreprocessing(
-    spacing=None if spacing is None else _floats(spacing),
+    spacing=_floats(spacing) if spacing else None,
     window=None if window is None else _floats(window),
     clip=clip,
     foreground_threshold=None if foreground_threshold is None else float(foreground_threshold),
     percentiles=_floats(percentiles),
     slices=slices,
     size=None if size is None else tuple(size),
+    ignore_affine=ignore_affine,
   )
   preprocessing.check()
   # Hashes are saved when the block ends, also after an error.
@@ -119,7 +125,21 @@ def load(
     hidden = [case for case in training if read_group(case.name) not in chosen]
     more = _list_unlabeled(Path(unlabeled), digests) if unlabeled else []
     cases['unlabeled'] = _join(hidden, more)
+    geometries = {
+      case.image: nifti_geometry.geometry_of(case.image)
+      for case in [*listed, *more, *cases['val'], *cases['test']]
+    }
+    if spacing is None and not slices:
+      # Of all volumes of these folders, so that it is the same for every draw.
+      chosen_spacing = median_spacing([geometries[case.image] for case in [*listed, *more]])
+      preprocessing = preprocessing._replace(spacing=chosen_spacing)
+      notes.append(
+        f'data.spacing is {text_of(chosen_spacing)} mm, the median of {len(listed) + len(more)} '
+        f'volumes'
+      )
     prepared, dropped = prepare_roles(cases, preprocessing, digests)
+    notes += header_notes(geometries)
+    notes.append(size_note(prepared['labeled'], geometries, preprocessing))
   return make_splits(
     prepared,
     preprocessing,

@@ -14,7 +14,7 @@ from nibabel import orientations
 from nibabel.filebasedimages import ImageFileError
 
 from ssl_jax.errors import UserError
-from ssl_jax.io import atomic
+from ssl_jax.io import atomic, nifti_geometry
 
 ENDINGS = ('.nii.gz', '.nii')
 RAS = orientations.axcodes2ornt('RAS')
@@ -68,18 +68,12 @@ def read_volume(path: str | Path) -> Volume:
     raw = raw[..., 0]
   if raw.ndim != 3 or min(raw.shape) < 1:
     raise UserError(f'{path} has the shape {raw.shape}, and a volume has three axes; split it.')
-  # Lengths in mm, in the order of the file's axes.
-  spacing = np.abs(image.header.get_zooms()[:3])
-  if not (np.isfinite(image.affine).all() and (spacing > 0).all()):
-    raise UserError(f'{path} does not say how large its voxels are; correct its header.')
+  geometry = nifti_geometry.read_geometry(image, path)
   # Axes are permuted and flipped only, never resampled, so masks can be written back exactly.
-  to_ras = orientations.ornt_transform(orientations.io_orientation(image.affine), RAS)
-  voxels = orientations.apply_orientation(raw, to_ras).astype(np.float32)
+  voxels = orientations.apply_orientation(raw, geometry.to_ras).astype(np.float32)
   if not np.isfinite(voxels).all():
     raise UserError(f'{path} holds values that are not numbers (NaN or infinite); replace them.')
-  # The first column of `to_ras` says to which axis each axis of the file goes.
-  x, y, z = (float(length) for length in spacing[np.argsort(to_ras[:, 0])])
-  return Volume(voxels, (x, y, z), image)
+  return Volume(voxels, geometry.spacing, image)
 
 
 def read_labels(path: str | Path) -> tuple[UInt8[np.ndarray, 'x y z'], Volume]:
