@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from ssl_jax import (
   build,
   configuration_report,
+  continuation,
   parallel,
   parse_settings,
   provenance,
@@ -28,7 +29,7 @@ from ssl_jax.evaluation import confusion
 from ssl_jax.io.run_log import DONE, has_begun, read_done, replace_text, write_done
 from ssl_jax.self_configuration import Configuration
 from ssl_jax.stage_list import StageSpec
-from ssl_jax.stages import initial_weights, page_verdicts
+from ssl_jax.stages import initial_weights, page_verdicts, unfound_classes
 from ssl_jax.stages.compare import no_verdict
 from ssl_jax.validate import stages_read, validate
 
@@ -71,7 +72,8 @@ def run(
   with _asked_to_stop() as stop:
     workdir = Path(workdir)
     # Everything is checked before the folder is touched, so that a mistake leaves no trace in it.
-    configuration = self_configuration.configure(page, workdir, stop)
+    page = continuation.adopt(page, workdir)
+    configuration = self_configuration.configure(page, workdir, stop, command=command)
     page = configuration.page
     specs = stage_list.resolve(page)
     notes = stage_list.reach(page, overrides)
@@ -86,9 +88,10 @@ def run(
     for note in dict.fromkeys(notes):
       print(f'{note}.')
     # In this order: the folder's old config is compared before `_claim` replaces it.
-    _refuse_other(workdir, specs)
+    _refuse_other(workdir, specs, command)
+    continuation.refuse_changed_data(workdir, specs, command)
     _claim(workdir, page, command)
-    provenance.keep(workdir)
+    provenance.keep(workdir, page.get('init_from'))
     _keep_decisions(workdir, configuration)
     for spec in asked:
       _do(spec, workdir, stop)
@@ -183,7 +186,7 @@ def _asked_to_stop() -> Iterator[Callable[[], bool]]:
       signal.signal(number, handler)
 
 
-def _refuse_other(workdir: Path, specs: Sequence[StageSpec]) -> None:
+def _refuse_other(workdir: Path, specs: Sequence[StageSpec], command: str) -> None:
   """Clears away what a kill left of stages that came to nothing and are to be others now.
 
   Raises:
@@ -217,10 +220,7 @@ def _refuse_other(workdir: Path, specs: Sequence[StageSpec]) -> None:
       different = f'its stage {spec.name!r} is there no more'
     # Results made under different configs must not end up in one folder, or in one table.
     if different and has_begun(folder):
-      raise UserError(
-        f'{workdir} holds a run of another config: {different}; '
-        f'use another --workdir, or delete the folder.'
-      )
+      raise UserError(continuation.refusal(workdir, different, command))
     # Deleted only if no step was logged and no checkpoint saved, and never the run folder itself,
     # whose stage is called ''.
     if different and spec.name and parallel.is_main():
@@ -310,6 +310,10 @@ def _print_summary(done: Mapping[str, Any], workdir: Path, specs: Sequence[Stage
             f'{spec.name or "network"}: {split} {display_name} {value:.2f} % '
             f'(its {spec.settings.checkpoint} checkpoint{over})'
           )
+    # A verdict says the same of the stages that it compares.
+    if not any(other.run == 'compare' for other in specs):
+      for sentence in unfound_classes.sentences(workdir / spec.name, spec.name or 'The network'):
+        print(sentence)
   print(f'All figures: {workdir / "done.json"}')
   for spec in specs:
     verdict = workdir / spec.name / run_folder.VERDICT

@@ -13,7 +13,7 @@ from ssl_jax.evaluation.statistics import MIN_REPETITIONS, MIN_UNITS, Difference
 from ssl_jax.io.run_log import read_done, read_log, replace_text
 from ssl_jax.settings import Learning, Seeds, Settings
 from ssl_jax.stage_list import StageSpec, differences
-from ssl_jax.stages import comparison_figures, looks, unfound_classes
+from ssl_jax.stages import comparison_figures, initial_weights, looks, unfound_classes
 from ssl_jax.stages.ensembles import names_of, same_seeds, trained_stages
 from ssl_jax.stages.equal_minutes import seconds_per_step
 from ssl_jax.stages.seed_scores import learns_from_labels_alone, shares_to_expect
@@ -158,6 +158,8 @@ def stage(
       text += ''.join(f' {sentence}' for sentence in _collapsed_seeds(trained))
     # Its mean holds a 0 for a reason that no interval tells.
     text += ''.join(f' {line}' for line in unfound_classes.sentences(run / side, side))
+    if seen := initial_weights.seen_tests(run / side):
+      text += f' {side} started from a network that had learned from {seen} of its test images.'
   text += _starved(run / of, run / against)
   # Nobody should take a number from generated images for a result on real cells.
   if splits.synthetic:
