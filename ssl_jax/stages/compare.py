@@ -139,7 +139,9 @@ def stage(
   run = folder.parent
   splits = build.splits_of_seed(settings, settings.seed)
   metric, read = confusion.PRIMARY_METRIC[splits.task]
-  ours, control = (_repetitions(run / name) for name in (of, against))
+  ours, control, unscored = _scored_pairs(
+    *(_repetitions(run / name) for name in (of, against)), read
+  )
   compared = repetitions.compare(ours, control, read)
   difference = compared.difference
   look = 1
@@ -160,7 +162,7 @@ def stage(
     text += ''.join(f' {line}' for line in unfound_classes.sentences(run / side, side))
     if seen := initial_weights.seen_tests(run / side):
       text += f' {side} started from a network that had learned from {seen} of its test images.'
-  text += _starved(run / of, run / against)
+  text += _starved(run / of, run / against) + unscored + _unseen_classes(control, splits)
   # Nobody should take a number from generated images for a result on real cells.
   if splits.synthetic:
     text += ' These are synthetic images.'
@@ -195,6 +197,38 @@ def stage(
     sides = {against: control, of: ours}
     draw(folder, splits, {name: [r.matrices for r in side] for name, side in sides.items()})
   return figures
+
+
+def _scored_pairs(
+  ours: list[Repetition], control: list[Repetition], read: statistics.Score
+) -> tuple[list[Repetition], list[Repetition], str]:
+  """The repetitions that both sides have a score of, and a sentence on those left out.
+
+  Raises:
+    UserError: if none is left.
+  """
+  if len(ours) != len(control):
+    return ours, control, ''  # which `repetitions.compare` refuses
+  pairs = [
+    (one, other)
+    for one, other in zip(ours, control, strict=True)
+    # Every pixel of the test masks may be unknown in one draw.
+    if not np.isnan([float(read(side.matrices.sum(0))) for side in (one, other)]).any()
+  ]
+  if not pairs:
+    raise UserError('No test image has a known pixel, so there is nothing to compare.')
+  missing = len(ours) - len(pairs)
+  sentence = ''
+  if missing:
+    sentence = f' {missing} repetitions whose test masks have no known pixel were left out.'
+  return [one for one, _ in pairs], [other for _, other in pairs], sentence
+
+
+def _unseen_classes(control: Sequence[Repetition], splits: Splits) -> str:
+  """A sentence on the classes that no test image of any repetition shows; else nothing."""
+  total = np.sum([repetition.matrices.sum(0) for repetition in control], 0)
+  names = confusion.classes_without_truth(total, splits.classes)
+  return f' No test image shows {", ".join(names)}.' if names else ''
 
 
 def _by_class(

@@ -58,6 +58,7 @@ def check(spec: StageSpec, earlier: Mapping[str, StageSpec], splits: Splits) -> 
   _check_selection(settings.part(Selection), splits)
   training_sources.check_streams(spec)
   training_sources.check_images(inputs, splits)
+  training_sources.check_truth(splits)
   if len(spec.stage_kwargs.get('equal_minutes', ())) not in (0, 2):
     raise UserError(f"{where}: equal_minutes names two stages, as in ('fixmatch', 'control').")
   # Validation images have true labels; no stream of pseudo-labels could be made of them.
