@@ -1,7 +1,8 @@
 r"""Mean teacher on your own volumes (CT, MRI, ...): NIfTI in, masks, a table and a verdict out.
 
 Data: a folder with images/ and masks/ (.nii.gz, class ids) and a folder with images alone. A
-volume is resampled to `data.spacing` (mm along x, y, z) and scaled by `data.window` (raw values
+volume is resampled to `data.spacing` (mm along x, y, z; by default the median of your volumes,
+--config.data.spacing='(1,1,1)' sets another) and scaled by `data.window` (raw values
 that become 0 and 1; for CT --config.data.window='(-300,300)'), or without a window by its own
 percentiles. `data.foreground_threshold` crops it to what is brighter. What the page leaves open is
 chosen for your volumes; configuration.md in the run folder says why.
@@ -20,9 +21,7 @@ def get_config():
   config = volumes.page()
 
   # Data: --config.data.labeled and .unlabeled name your folders; .val, .test and .classes may.
-  config.data = dict(
-    name='nifti', spacing=(1.0, 1.0, 1.0), clip=True, percentiles=(0.5, 99.5), test_fraction=0.25
-  )
+  config.data = dict(name='nifti', clip=True, percentiles=(0.5, 99.5), test_fraction=0.25)
 
   # Views: teacher and student see the same crop, the student with changed intensities.
   config.views = dict(

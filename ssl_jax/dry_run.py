@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from ssl_jax import (
   build,
   configuration_report,
+  continuation,
   open_fields,
   parallel,
   parse_settings,
@@ -46,6 +47,7 @@ def describe(
   # The same steps as run.run, so that a dry run refuses whatever a run would refuse.
   page = stage_list.plain(config)
   registry.add_plugins(page.get('plugins'))
+  page = continuation.adopt(page)
   # Only what needs no measurement is decided.
   configuration = self_configuration.configure(page, timing=False)
   page = configuration.page

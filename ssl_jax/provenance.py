@@ -38,10 +38,13 @@ def now() -> dict[str, Any]:
   }
 
 
-def keep(run: Path) -> None:
-  """Adds this process to a run's provenance.json, unless one like it is there."""
+def keep(run: Path, init_from: str | None = None) -> None:
+  """Adds this process to a run's provenance.json, unless one like it is there.
+
+  `init_from` is the run whose networks its trainings start from.
+  """
   entries = read(run)
-  entry = now()
+  entry = now() | ({'init_from': init_from} if init_from else {})
   if entry not in entries:
     replace_text(run / FILE, json.dumps([*entries, entry], indent=1))
 

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from ssl_jax import (
   build,
   configuration_report,
+  continuation,
   parallel,
   provenance,
   registry,
@@ -29,7 +30,7 @@ from ssl_jax.io import listing, lock
 from ssl_jax.io.run_log import read_done, replace_text, write_done
 from ssl_jax.self_configuration import Configuration
 from ssl_jax.stage_list import StageSpec
-from ssl_jax.stages import initial_weights, page_verdicts
+from ssl_jax.stages import initial_weights, page_verdicts, unfound_classes
 from ssl_jax.stages.compare import no_verdict
 from ssl_jax.validate import stages_read, validate
 
@@ -72,7 +73,8 @@ def run(
   with _asked_to_stop() as stop:
     workdir = listing.expand(workdir)
     # Everything is checked before the folder is touched, so that a mistake leaves no trace in it.
-    configuration = self_configuration.configure(page, workdir, stop)
+    page = continuation.adopt(page, workdir)
+    configuration = self_configuration.configure(page, workdir, stop, command=command)
     page = configuration.page
     specs = stage_list.resolve(page)
     notes = stage_list.reach(page, overrides)
@@ -91,9 +93,9 @@ def run(
       for spec in asked:
         lock.check(workdir / spec.name)
     # In this order: the folder's old config is compared before `_claim` replaces it.
-    run_identity.refuse_other(workdir, specs, asked)
+    run_identity.refuse_other(workdir, specs, asked, command)
     _claim(workdir, page, command)
-    provenance.keep(workdir)
+    provenance.keep(workdir, page.get('init_from'))
     _keep_decisions(workdir, configuration)
     for spec in asked:
       _do(spec, workdir, stop)
@@ -253,6 +255,10 @@ def _print_summary(done: Mapping[str, Any], workdir: Path, specs: Sequence[Stage
             f'{spec.name or "network"}: {split} {display_name} {value:.2f} % '
             f'(its {spec.settings.checkpoint} checkpoint{over})'
           )
+    # A verdict says the same of the stages that it compares.
+    if not any(other.run == 'compare' for other in specs):
+      for sentence in unfound_classes.sentences(workdir / spec.name, spec.name or 'The network'):
+        print(sentence)
   print(f'All figures: {workdir / "done.json"}')
   for spec in specs:
     verdict = workdir / spec.name / run_folder.VERDICT

@@ -6,21 +6,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ssl_jax import build, data_locations, parallel, parse_settings, run_folder, stage_list
-from ssl_jax.data import dataset_stats
+from ssl_jax import continuation, data_locations, parallel, parse_settings, run_folder, stage_list
 from ssl_jax.errors import UserError
 from ssl_jax.io.run_log import DONE, has_begun
-from ssl_jax.settings import Seeds
 from ssl_jax.stage_list import StageSpec
 
 
-def refuse_other(workdir: Path, specs: Sequence[StageSpec], asked: Sequence[StageSpec]) -> None:
+def refuse_other(
+  workdir: Path, specs: Sequence[StageSpec], asked: Sequence[StageSpec], command: str = ''
+) -> None:
   """Clears away what a kill left of stages that came to nothing and are to be others now.
 
   Args:
     workdir: the run folder.
     specs: all stages.
     asked: those to be done now, whose data are there.
+    command: what a shell was asked to do, for the advice in messages; empty: it was no shell.
 
   Raises:
     UserError: if a stage in the folder has come to anything under another config, or with other
@@ -54,39 +55,17 @@ def refuse_other(workdir: Path, specs: Sequence[StageSpec], asked: Sequence[Stag
       different = f'its stage {spec.name!r} is there no more'
     # Results made under different configs must not end up in one folder, or in one table.
     if different and has_begun(folder):
-      raise UserError(
-        f'{workdir} holds a run of another config: {different}; '
-        f'use another --workdir, or delete the folder.'
-      )
+      raise UserError(continuation.refusal(workdir, different, command))
     # Deleted only if no step was logged and no checkpoint saved, and never the run folder itself,
     # whose stage is called ''.
     if different and spec.name and parallel.is_main():
       shutil.rmtree(folder, ignore_errors=True)
-  for spec in asked:
-    _refuse_other_data(spec, workdir / spec.name)
+  # Where data lie is no part of a config's identity, so it is their content that is compared.
+  continuation.refuse_changed_data(workdir, asked, command)
   if grown and parallel.is_main():
     # Seeds that are done stay done; the stage and the run are not.
     for folder in [workdir, *grown]:
       (folder / DONE).unlink(missing_ok=True)
-
-
-def _refuse_other_data(spec: StageSpec, folder: Path) -> None:
-  """Raises UserError if a stage was trained on other images, masks or splits.
-
-  Where they lie is no part of a config's identity, so it is their content that is compared.
-  """
-  for seed, seed_folder in run_folder.folders_of_seeds(spec.settings.part(Seeds), folder).items():
-    if not (seed_folder / run_folder.STATS).exists() or not has_begun(seed_folder):
-      continue
-    then = run_folder.read_stats(seed_folder).fingerprint
-    now = dataset_stats.data_checksum(build.splits_of_seed(spec.settings, seed))
-    if then != now:
-      raise UserError(
-        f'The data of {seed_folder} have changed since its training began: fingerprint was {then}, '
-        f'now it is {now}; restore the images and masks, or start in a new --workdir.'
-      )
-    # The other seeds draw from the same files.
-    return
 
 
 def keep_settings(spec: StageSpec, folder: Path, done: bool) -> None:

@@ -14,6 +14,7 @@ import jax
 
 from ssl_jax import (
   build,
+  continuation,
   data_locations,
   open_fields,
   parallel,
@@ -55,6 +56,7 @@ def configure(
   workdir: Path | None = None,
   stop: Callable[[], bool] = lambda: False,
   timing: bool = True,
+  command: str = '',
 ) -> Configuration:
   """Returns a page, as nested dicts, in which nothing is open.
 
@@ -63,6 +65,7 @@ def configure(
     workdir: run folder, whose decisions are taken over if it has any.
     stop: asked while updates are timed.
     timing: False leaves open what follows from the time of a step.
+    command: what a shell would call, for messages.
 
   Raises:
     UserError: if page or data are wrong, or the run folder's trainings began with others.
@@ -71,7 +74,7 @@ def configure(
   _check(page)
   if not page.get('configure'):
     return Configuration(page)
-  resumed = _resume(page, workdir) if workdir is not None else None
+  resumed = _resume(page, workdir, command) if workdir is not None else None
   if resumed is not None:
     return resumed
   splits = _splits(page)
@@ -232,7 +235,7 @@ def _json(tree: Any) -> Any:
   return json.loads(json.dumps(tree))
 
 
-def _resume(page: Tree, workdir: Path) -> Configuration | None:
+def _resume(page: Tree, workdir: Path, command: str) -> Configuration | None:
   """The page with the decisions of a run folder; None if it has none, or for something else.
 
   Raises:
@@ -263,8 +266,5 @@ def _resume(page: Tree, workdir: Path) -> Configuration | None:
   if not difference:
     return Configuration(decided, decisions, stored, resumed=True)
   if has_begun(workdir):
-    raise UserError(
-      f'{workdir} holds a run of another config: {difference}; '
-      f'use another --workdir, or delete the folder.'
-    )
+    raise UserError(continuation.refusal(workdir, difference, command))
   return None

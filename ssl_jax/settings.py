@@ -73,7 +73,6 @@ class Data:
 
   name: str = _field('folder', 'Data set: a file of datasets/.')
   scale: float = _field(1.0, 'Images and masks are made smaller by this factor.', 1e-3, 1.0)
-  # None and fraction 0 mean the same.
   drop_instances: DropInstances | None = _field(
     None, 'Takes instances out of the training masks (fraction, seed, min_pixels).'
   )
@@ -93,7 +92,6 @@ class Model:
   kwargs: Mapping[str, Any] = _field({}, 'Fields of the network itself.')
 
 
-# Choices stand above the class that has them, for tests and other files that list them.
 OPTIMIZERS = ('sgd', 'adam', 'rmsprop')
 SCHEDULES = ('constant', 'poly', 'cosine', 'step')
 
@@ -203,7 +201,7 @@ CHECKPOINTS = ('last', 'best', 'best_supervised', 'best_total')
 
 @dataclasses.dataclass(frozen=True)
 class Selection:
-  """Which checkpoint of a training is used afterwards."""
+  """Which checkpoint of a training is used afterwards, and how it is scored."""
 
   checkpoint: str = _field(
     'last',
@@ -212,6 +210,9 @@ class Selection:
     choices=CHECKPOINTS,
   )
   watch_losses: bool = _field(False, 'Whether losses on validation images are computed, too.')
+  count_absent: bool = _field(
+    False, 'Whether an image scores 100 for a class that neither its mask nor its prediction has.'
+  )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -299,6 +300,7 @@ class Settings(Seeds, Loop, Selection, Inputs, Learning):
 PAGE_FIELDS = {
   'stages': 'What the run does in turn: a tuple of dicts with a name, `run`, and changed fields.',
   'table': 'Cells of the table that `python -m ssl_jax.table` prints.',
+  'init_from': 'Run, stage or seed folder whose networks the trainings start from.',
   'plugins': 'Folder with methods/, models/, datasets/ or stages/ of your own.',
   'configure': 'Fields that are decided from the data where they are empty (see open_fields.py).',
   'minutes': 'Minutes that one training may take on this machine; open `steps` follow from it.',
@@ -319,7 +321,7 @@ def defaults() -> ConfigDict:
   """The ConfigDict that a page starts from: every field with its default, one stage, no table."""
   # A ConfigDict reads a value of the shell by the type of its default; None gets a placeholder.
   config = ConfigDict({'stages': (), 'table': (), 'plugins': placeholder(str)})
-  config.update(configure=(), minutes=placeholder(float))
+  config.update(configure=(), minutes=placeholder(float), init_from=placeholder(str))
   hints = typing.get_type_hints(Settings)
   for field in dataclasses.fields(Settings):
     value = default_of(field)
@@ -338,7 +340,6 @@ def complete(config: ConfigDict) -> ConfigDict:
   Raises:
     UserError: if it names a part that there is not.
   """
-  # A locked ConfigDict refuses new keys.
   config.unlock()
   registry.add_plugins(config.get('plugins'))
   for name, (kind, section) in NESTED.items():
@@ -360,6 +361,5 @@ def complete(config: ConfigDict) -> ConfigDict:
 
 def _fill(config: ConfigDict, values: Mapping[str, Any]) -> None:
   for key, value in values.items():
-    # What the page has written stays.
     if key not in config:
       config[key] = value

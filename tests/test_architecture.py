@@ -22,7 +22,7 @@ FLOORS = (
   'data methods models configuration',
   'datasets training run_folder configuration_rules',
   'build provenance',
-  'inference validate',
+  'inference validate continuation',
   'evaluation',
   'stages step_time',
   'self_configuration configuration_report ledger run_identity',

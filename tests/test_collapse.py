@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ssl_jax.io.run_log import read_log
 from ssl_jax.run import run
 from ssl_jax.training import collapse
 
@@ -29,6 +30,33 @@ def test_a_lost_class_is_named_with_both_shares():
   assert (
     collapse.find_collapse(_seen(0.0), {'background': 1.0, 'cell': 0.0}) == []
   )  # nobody drew any
+
+
+def test_a_supervised_network_that_sees_one_class_is_named():
+  """Its mean probabilities would look healthy: they are near the fractions of the labels."""
+  logits = jnp.log(jnp.array([[[0.8, 0.2], [0.8, 0.2]]]))
+  figures = collapse.predicted_metrics([logits])
+  assert [float(value) for value in figures.values()] == [1.0, 0.0]
+  names = collapse.prediction_names(('background', 'cell'))
+  named = {names[name]: float(value) for name, value in figures.items()}
+  assert collapse.find_collapse(named, SHARES) == [
+    'its predictions hold 0.0% cell, the labels 20.0%'
+  ]
+  assert collapse.find_collapse(named | {'predictions/cell': 0.03}, SHARES) == []
+  lines = [{'step': step, 'loss': 1.0, **named} for step in range(1, 101)]
+  assert collapse.collapse_at_end(lines, SHARES) == [
+    'its predictions hold 0.0% cell, the labels 20.0%'
+  ]
+  # Of patches, whose fractions nobody knows.
+  assert collapse.find_collapse(named, None) == ['nearly all pixels (100.0%) are background']
+
+
+def test_a_loss_far_above_that_of_the_control_is_starved():
+  assert collapse.is_starved(0.30, 0.14)
+  assert not collapse.is_starved(0.20, 0.14)
+  # Both fit their labels.
+  assert not collapse.is_starved(0.02, 0.01)
+  assert not collapse.is_starved(0.0, 0.0)
 
 
 def test_clusters_that_became_one_are_named():
@@ -91,6 +119,11 @@ def test_a_collapsed_run_says_so_in_its_log_its_figures_and_its_verdict(page, tm
   done = run(page, tmp_path)
   assert done['fixmatch/collapsed'] == 1.0
   assert 'control/collapsed' not in done or done['control/collapsed'] == 0.0
+  last = read_log(tmp_path / 'control')[-2]
+  assert sum(value for name, value in last.items() if name.startswith('predictions/')) == (
+    pytest.approx(1.0)
+  )
+  assert not any(name.startswith('predictions/') for name in read_log(tmp_path / 'fixmatch')[-2])
   assert 'is confident in 0.0% of the pixels' in capfd.readouterr().out
   assert 'fixmatch collapsed with seed 0' in (tmp_path / 'verdict' / 'verdict.txt').read_text()
 

@@ -7,7 +7,9 @@ import pytest
 from conftest import tiny_page
 
 from ssl_jax.errors import UserError
+from ssl_jax.evaluation import confusion, verdicts
 from ssl_jax.evaluation.calibration import Calibration
+from ssl_jax.evaluation.repetitions import Repetition
 from ssl_jax.io.run_log import read_log
 from ssl_jax.run import run
 from ssl_jax.stages import compare
@@ -112,6 +114,47 @@ def test_a_method_that_starves_its_labels_is_named(tmp_path):
   (tmp_path / 'other').mkdir()
   (tmp_path / 'other' / 'metrics.jsonl').write_text('{"step": 10, "loss": 1.0}\n')
   assert compare._starved(tmp_path / 'other', tmp_path / 'control') == ''
+
+
+def test_only_losses_that_both_have_are_compared(tmp_path):
+  """A network that also learns from pseudo-labels has one more supervised loss."""
+
+  def write(folder, **losses):
+    folder.mkdir(parents=True)
+    named = {f'loss/supervised/{view}': value for view, value in losses.items()}
+    rows = [{'step': step, 'loss': 1.0, **named} for step in range(10, 110, 10)]
+    (folder / 'metrics.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows))
+
+  write(tmp_path / 'control', labeled=0.2)
+  write(tmp_path / 'tuned', labeled=0.2, pseudo=0.9)
+  assert compare._starved(tmp_path / 'tuned', tmp_path / 'control') == ''
+  write(tmp_path / 'other', pseudo=0.9)
+  assert compare._starved(tmp_path / 'other', tmp_path / 'control') == ''
+
+
+def _repetition(*matrices):
+  names = tuple(f'im{i}' for i in range(len(matrices)))
+  return Repetition(np.stack(matrices), names, names)
+
+
+def test_repetitions_without_a_known_pixel_are_left_out():
+  known, unknown = np.array([[9, 1], [2, 8]]), np.zeros((2, 2), int)
+  pairs = [_repetition(known), _repetition(unknown), _repetition(known)]
+  ours, control, sentence = compare._scored_pairs(pairs, pairs, confusion.mean_iou)
+  assert len(ours) == len(control) == 2
+  assert sentence == ' 1 repetitions whose test masks have no known pixel were left out.'
+  with pytest.raises(UserError, match='No test image has a known pixel'):
+    compare._scored_pairs(pairs[1:2], pairs[1:2], confusion.mean_iou)
+
+
+def test_one_test_image_has_no_interval():
+  """The spread over test images cannot be known from one."""
+  one = [_repetition(np.array([[9, 1], [2, 8]]))] * 3
+  other = [_repetition(np.array([[9, 1], [4, 6]]))] * 3
+  text = verdicts.verdict('fixmatch', compare.repetitions.compare(one, other, confusion.mean_iou))
+  assert text.startswith('Too little to say whether fixmatch helps: +')
+  assert '1 test images (or groups) are too few' in text
+  assert 'interval' not in text
 
 
 def test_calibration_by_hand():

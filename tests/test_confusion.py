@@ -40,6 +40,35 @@ def test_scores_leave_out_a_class_seen_nowhere():
   assert confusion.absent_classes(matrix, NAMES) == ['nucleus']
 
 
+def test_an_image_without_a_class_is_in_no_mean_of_it():
+  one = np.array([[5, 1, 0], [2, 4, 0], [0, 0, 0]])  # truth in rows: TP 4, FN 2, FP 1
+  neither = np.diag([9, 0, 0])
+  only_predicted = np.array([[8, 1, 0], [0, 0, 0], [0, 0, 0]])
+  unknown = np.zeros((3, 3), int)
+  matrices = np.stack([one, neither, only_predicted, unknown])
+  figures = confusion.per_image(matrices, NAMES)
+  # Of two images: that which has the class in the prediction alone is 0, as everywhere.
+  assert figures == pytest.approx(
+    {
+      'dice_per_image/cytoplasm': 100 * (8 / 11 + 0) / 2,
+      'jaccard_per_image/cytoplasm': 100 * (4 / 7 + 0) / 2,
+      'precision_per_image/cytoplasm': 100 * (4 / 5 + 0) / 2,
+      'recall_per_image/cytoplasm': 100 * (4 / 6 + 0) / 2,
+    }
+  )
+  # As some challenges count; an image without a known pixel is still in no mean.
+  counted = confusion.per_image(matrices, NAMES, count_absent=True)
+  assert counted['dice_per_image/cytoplasm'] == pytest.approx(100 * (8 / 11 + 1 + 0) / 3)
+  assert counted['dice_per_image/nucleus'] == 100
+
+
+def test_classes_that_are_not_shown_or_not_found_are_named():
+  matrix = np.array([[8, 0, 1], [2, 0, 0], [0, 0, 0]])
+  assert confusion.never_predicted(matrix, NAMES) == ['cytoplasm']
+  assert confusion.classes_without_truth(matrix, NAMES) == ['nucleus']
+  assert confusion.absent_classes(matrix, NAMES) == []
+
+
 def test_a_class_only_predicted_scores_zero():
   matrix = confusion.confusion_matrix(np.zeros((2, 2), int), np.array([[0, 0], [0, 2]]), 3)
   assert confusion.scores(matrix, NAMES)['iou/nucleus'] == 0

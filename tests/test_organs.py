@@ -84,8 +84,26 @@ def test_scores_by_hand():
   assert scores['nsd/a'] == 100
   assert scores['hd95/a'] == pytest.approx(1)
   assert (scores['dsc/b'], scores['nsd/b'], scores['hd95/b']) == (0, 0, np.inf)
+  assert not [name for name in scores if name.endswith('/c')]
+  assert scores['dsc'] == pytest.approx((75 + 0) / 2)
+  # As challenges score an organ that is in neither.
+  scores = organs.organ_scores(
+    truth, predicted, (1.0, 1.0, 1.0), ('none', 'a', 'b', 'c'), tolerance=1.0, count_absent=True
+  )
   assert (scores['dsc/c'], scores['nsd/c'], scores['hd95/c']) == (100, 100, 0)
   assert scores['dsc'] == pytest.approx((75 + 0 + 100) / 3)
+
+
+def test_a_case_without_organs_has_no_scores():
+  nothing = np.zeros((4, 4, 4), np.uint8)
+  assert organs.organ_scores(nothing, nothing, (1.0, 1.0, 1.0), ('none', 'a')) == {}
+
+
+def test_what_is_unknown_is_not_scored():
+  truth, predicted = np.zeros((2, 4, 4, 4), np.uint8)
+  truth[:2] = predicted[:2] = 1
+  truth[2], predicted[2] = 255, 1
+  assert organs.organ_scores(truth, predicted, (1.0, 1.0, 1.0), ('none', 'a'))['dsc/a'] == 100
 
 
 def test_each_organ_has_its_tolerance():
@@ -137,6 +155,39 @@ def test_the_table_has_a_line_for_each_organ():
   assert lines[2] == '| a | 70.00 ± 10.00 | 80.00 ± 10.00 | 2.0 (n=1) |'
   assert lines[3].startswith('| mean | 70.00')
   assert lines[7] == '| running time, s | 2.5 | 4.0 |'
+
+
+def test_an_organ_that_no_case_has_is_no_line_of_the_table():
+  costs = dict.fromkeys(organs.COSTS, 1.0)
+  with_a = {'dsc/a': 80.0, 'nsd/a': 90.0, 'hd95/a': 0.0123, 'dsc': 80.0, 'nsd': 90.0}
+  rows = [
+    with_a | costs | {'voxels_true/a': 5, 'voxels_predicted/a': 4},
+    costs | {'voxels_true/a': 0, 'voxels_predicted/a': 0, 'voxels_true/b': 0},
+  ]
+  table = organs.organ_table(rows, ('none', 'a', 'b'))
+  # HD95 of micro-CT keeps its digits.
+  assert '| a | 80.00 ± 0.00 (n=1) | 90.00 ± 0.00 (n=1) | 0.0123 (n=1) |' in table
+  assert '| mean | 80.00 ± 0.00 (n=1) |' in table
+  assert '| b |' not in table
+  assert 'No test volume has b, and none was found; left out of the means.' in table
+  # Without any organ there is still a table of costs.
+  assert '| mean |' not in organs.organ_table([costs], ('none', 'a')).split('| of ')[0]
+
+
+def test_an_organ_that_is_found_nowhere_is_named():
+  truth, predicted = np.zeros((2, 4, 4, 4), np.uint8)
+  truth[0], truth[1], predicted[0] = 1, 2, 1
+  counts = organs.voxel_counts(truth, predicted, ('none', 'a', 'b'))
+  assert counts == {
+    'voxels_true/a': 16,
+    'voxels_predicted/a': 16,
+    'voxels_true/b': 16,
+    'voxels_predicted/b': 0,
+  }
+  rows = [counts | organs.organ_scores(truth, predicted, (1.0, 1.0, 1.0), ('none', 'a', 'b'))]
+  assert organs.table_notes(rows, ('none', 'a', 'b')) == [
+    'The network never predicts b on the test volumes.'
+  ]
 
 
 def test_the_meter_sees_what_is_used():

@@ -272,7 +272,10 @@ def test_what_was_found_of_what_is_gone_by_hand():
 def test_scores_of_single_images_by_hand():
   one = np.array([[5, 1], [2, 4]])  # truth in rows: TP 4, FN 2, FP 1
   empty, missed = np.array([[9, 0], [0, 0]]), np.array([[7, 0], [3, 0]])
-  found = confusion.per_image(np.stack([one, empty, missed]), ('background', 'cell'))
+  # As the paper counts: an image without cells in which none are found is right.
+  found = confusion.per_image(
+    np.stack([one, empty, missed]), ('background', 'cell'), count_absent=True
+  )
   assert found == pytest.approx(
     {
       'dice_per_image/cell': 100 * (8 / 11 + 1 + 0) / 3,

@@ -103,7 +103,7 @@ def compute_stats(splits: Splits, normalize: str = 'data') -> DatasetStats:
     intensity=splits.intensity,
     mean=tuple(round(float(value), 6) for value in mean),
     std=tuple(round(float(value), 6) for value in std),
-    counts=_counts(splits),
+    counts=count_images(splits),
     fingerprint=data_checksum(splits),
     task=splits.task,
     scale=splits.scale,
@@ -115,11 +115,11 @@ def compute_stats(splits: Splits, normalize: str = 'data') -> DatasetStats:
 def data_checksum(splits: Splits) -> int:
   """Returns a number that changes if images, masks or splits do."""
   # Not `hash`, whose result for text is another one in every process.
-  return zlib.crc32(repr((*_counts(splits).items(), splits.digest)).encode())
+  return zlib.crc32(repr((*count_images(splits).items(), splits.digest)).encode())
 
 
-def _counts(splits: Splits) -> dict[str, int]:
-  """Images of each split that there is."""
+def count_images(splits: Splits) -> dict[str, int]:
+  """Returns the number of images of each split that there is."""
   sources = {name: getattr(splits, name) for name in ('labeled', 'unlabeled', 'val', 'test')}
   return {name: len(source) for name, source in sources.items() if source is not None}
 

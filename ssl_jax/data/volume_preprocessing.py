@@ -13,8 +13,15 @@ from jaxtyping import Float, Integer, Num, UInt8
 from ssl_jax.errors import UserError
 from ssl_jax.io.interpolation import interpolation_matrix
 from ssl_jax.io.nifti import Volume
+from ssl_jax.io.nifti_geometry import text_of
 
 Box = tuple[slice, slice, slice]
+
+FEWEST = 4
+"""Voxels along an axis that a volume must keep when it is resampled, if it had as many."""
+
+MOST = 2**31
+"""Voxels that a volume may have when it is resampled."""
 
 
 class Placement(NamedTuple):
@@ -41,6 +48,8 @@ class VolumePreprocessing(NamedTuple):
   # What follows changes no prepared array: slices are taken out of these (see slice_source.py).
   slices: bool = False  # whether a network of two dimensions sees the slices one by one
   size: Sequence[int] | None = None  # rows and columns that slices are resized to; None: as it is
+  # Of masks alone, and so of no array of most runs (see of_arrays).
+  ignore_affine: bool = False  # whether masks lie on their images whatever their headers say
 
   def check(self) -> None:
     """Checks the settings.
@@ -69,11 +78,14 @@ class VolumePreprocessing(NamedTuple):
 
   def of_arrays(self) -> tuple:
     """Returns the settings that decide the prepared arrays, by which a cache knows them."""
-    return tuple(self)[: self._fields.index('slices')]
+    arrays = tuple(self)[: self._fields.index('slices')]
+    return (*arrays, 'ignore_affine') if self.ignore_affine else arrays
 
   def to_dict(self) -> dict[str, Any]:
-    """Returns the settings as a run keeps them; without slices as before there were any."""
+    """Returns the settings as a run keeps them; those that are off as before there were any."""
     fields = self._asdict()
+    if not self.ignore_affine:
+      del fields['ignore_affine']
     if not self.slices:
       del fields['slices'], fields['size']
     return fields
@@ -100,10 +112,13 @@ class VolumePreprocessing(NamedTuple):
       coarser: factor on the voxels' sides, above 1 where memory does not suffice.
 
     Raises:
-      UserError: if there are windows for another number of channels.
+      UserError: if there are windows for another number of channels, or the volume would become
+        too small, or too large, at the spacing.
     """
     # Cropped first, so that percentiles are those of the body and not of the air around it.
     part = volume.voxels[placement.slices()]
+    if coarser == 1:
+      self._check_size(volume, part.shape[:3])
     size = self._size(part.shape[:3], volume.spacing, coarser)
     channels = [part[..., c] for c in range(part.shape[3])] if part.ndim == 4 else [part]
     windows = self.window_pairs()
@@ -142,6 +157,20 @@ class VolumePreprocessing(NamedTuple):
     part = placement.slices()
     volume[part] = resample(ids.T, volume[part].shape, nearest=True)
     return volume
+
+  def _check_size(self, volume: Volume, shape: Sequence[int]) -> None:
+    """Raises UserError where nothing, or more than fits anywhere, would be left of a volume."""
+    size = self._size(shape, volume.spacing, 1.0)
+    few = any(new < min(FEWEST, old) for old, new in zip(shape, size, strict=True))
+    if not few and np.prod(size, dtype=float) <= MOST:
+      return
+    own = ','.join(f'{mm:.4g}' for mm in volume.spacing)
+    raise UserError(
+      f'{volume.like.get_filename()}: {text_of(shape)} voxels of {text_of(volume.spacing)} mm '
+      f'would become {text_of(size)} of {text_of(self.spacing or volume.spacing)} mm, too '
+      f'{"few" if few else "many"}; if its header is right, choose a data.spacing for such volumes '
+      f"(its own is --config.data.spacing='({own})'), or take it away."
+    )
 
   def _size(self, shape: Sequence[int], spacing: Sequence[float], coarser: float) -> list[int]:
     wanted = [mm * coarser for mm in (self.spacing or spacing)]

@@ -7,17 +7,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Integer
 from tqdm import tqdm
 
 from ssl_jax import parallel
-from ssl_jax.data.image_mask_pairs import size_hint
 from ssl_jax.data.mask_encoding import Encoding
 from ssl_jax.data.volume_preprocessing import VolumePreprocessing
 from ssl_jax.errors import UserError
-from ssl_jax.io import atomic, masks, memmap_arrays, nifti, user_cache
-from ssl_jax.types import Record
+from ssl_jax.io import atomic, masks, memmap_arrays, nifti, nifti_geometry, user_cache
+from ssl_jax.io.nifti_geometry import text_of
+from ssl_jax.types import BACKGROUND, IGNORE, Record
 
-VERSION = 2
+VERSION = 3
 """Version of what is in the cache; increase it when preprocessing changes."""
 
 LONGEST_NAME = 150
@@ -156,24 +157,45 @@ def _preprocess(
   arrays: dict[str, np.ndarray] = {'image': preprocessing.image(volume, placement)}
   if case.mask is None:
     return arrays
-  # Both are in RAS+ now, so files that store their axes in different orders still fit.
   mask = masks.read_stored(case.mask)
   ids = encoding(mask, case.mask)
-  shape = volume.voxels.shape[:3]
-  if ids.shape != shape:
-    raise UserError(
-      f'{case.mask} has {ids.shape} voxels but {case.image.name} has {shape}'
-      f'{size_hint(shape, ids.shape)}; save the mask on the grid of its image.'
-    )
-  # Same shape, other position or orientation: training would go wrong without any error. The
-  # tolerance leaves room for rounding in headers.
-  if not np.allclose(mask.like.affine, volume.like.affine, atol=1e-2):
-    raise UserError(
-      f'{case.mask} does not lie where {case.image.name} does: their headers (affines) differ; '
-      'save the mask on the grid of its image.'
-    )
+  # Both are in RAS+ now, so files that store their axes in different orders still fit. Of the same
+  # shape, at another place: training would go wrong without any error.
+  ids = nifti_geometry.on_grid_of(
+    ids, (mask.like, case.mask), (volume.like, case.image), preprocessing.ignore_affine
+  )
   label = preprocessing.labels(ids, volume, placement)
+  _check_classes(case.mask, ids, ids[placement.slices()], label, preprocessing)
   return arrays | memmap_arrays.with_foreground(label)
+
+
+def _check_classes(
+  mask: Path,
+  ids: Integer[np.ndarray, 'x y z'],
+  part: Integer[np.ndarray, 'i j k'],
+  label: Integer[np.ndarray, 'c b a'],
+  preprocessing: VolumePreprocessing,
+) -> None:
+  """Checks that no class of a mask is lost on the way to its prepared label.
+
+  Raises:
+    UserError: naming the first that is.
+  """
+  left = np.unique(label)
+  for class_id in np.unique(ids):
+    if class_id in (BACKGROUND, IGNORE) or class_id in left:
+      continue
+    voxels = int((ids == class_id).sum())
+    if not (part == class_id).any():
+      raise UserError(
+        f'{mask}: class {class_id} ({voxels} voxels) lies outside of what is brighter than '
+        f'data.foreground_threshold={preprocessing.foreground_threshold}; lower it or leave it out.'
+      )
+    raise UserError(
+      f'{mask}: class {class_id} ({voxels} voxels) is lost when the volume is resampled from '
+      f'{text_of(part.shape)} to {text_of(label.shape[::-1])} voxels; choose a smaller '
+      f'data.spacing, or take these voxels out of the mask.'
+    )
 
 
 def read_prepared(case: Case, exclude: Sequence[str] = ()) -> dict[str, np.ndarray]:

@@ -10,9 +10,11 @@ from ssl_jax.data.image_mask_pairs import check_names, unlabeled_folder
 from ssl_jax.data.mask_encoding import find_encoding
 from ssl_jax.data.volume_preprocessing import VolumePreprocessing
 from ssl_jax.data.volume_source import Case, FileDigests, default_cache
+from ssl_jax.data.volume_spacing import header_notes, median_spacing, size_note
 from ssl_jax.data.volume_splits import list_pairs, make_splits, prepare_roles, read_mask_facts
 from ssl_jax.errors import UserError
-from ssl_jax.io import listing
+from ssl_jax.io import listing, nifti_geometry
+from ssl_jax.io.nifti_geometry import text_of
 from ssl_jax.types import Draw, Splits
 
 
@@ -37,6 +39,7 @@ def load(
   cache: str | Path | None = None,
   slices: bool = False,
   size: Sequence[int] | None = None,
+  ignore_affine: bool = False,
 ) -> Splits:
   """Loads volumes, which are preprocessed once and kept in a cache.
 
@@ -62,7 +65,8 @@ def load(
       CSV file (name, group), so that no patient is in training and test; empty: volumes are
       independent.
     seed: of the draws.
-    spacing: mm of a voxel along x, y and z; None: as it is in each file.
+    spacing: mm of a voxel along x, y and z; None: the median of the volumes in `labeled` and
+      `unlabeled`, of slices as it is in each file; (): as it is in each file.
     window: raw values that become 0 and 1 (of CT: Hounsfield units), or such a pair for each
       channel; None: percentiles of each volume, and of each of its channels.
     clip: whether values outside of these become 0 and 1; otherwise all of them become 0.
@@ -73,18 +77,20 @@ def load(
     slices: whether a network of two dimensions learns from the slices (along z). Volumes of val and
       test are predicted slice by slice and scored whole.
     size: rows and columns that each slice is resized to for the network; None: as it is.
+    ignore_affine: whether a mask lies on its image voxel by voxel, whatever its header says.
 
   Raises:
     UserError: naming the file that is missing, broken, or of another shape than its mask.
   """
   preprocessing = VolumePreprocessing(
-    spacing=None if spacing is None else _floats(spacing),
+    spacing=_floats(spacing) if spacing else None,
     window=_window(window),
     clip=clip,
     foreground_threshold=None if foreground_threshold is None else float(foreground_threshold),
     percentiles=_floats(percentiles),
     slices=slices,
     size=None if size is None else tuple(size),
+    ignore_affine=ignore_affine,
   )
   preprocessing.check()
   # Hashes are saved when the block ends, also after an error.
@@ -142,7 +148,21 @@ def load(
       # Hidden masks must not influence the training, not even its number of classes.
       shown = {case.mask for role in ('labeled', 'val', 'test') for case in cases[role]}
       encoding = encoding.limited_to([mask for mask in facts if mask.path in shown])
+    geometries = {
+      case.image: nifti_geometry.geometry_of(case.image)
+      for case in [*listed, *more, *cases['val'], *cases['test']]
+    }
+    if spacing is None and not slices:
+      # Of all volumes of these folders, so that it is the same for every draw.
+      chosen_spacing = median_spacing([geometries[case.image] for case in [*listed, *more]])
+      preprocessing = preprocessing._replace(spacing=chosen_spacing)
+      notes.append(
+        f'data.spacing is {text_of(chosen_spacing)} mm, the median of {len(listed) + len(more)} '
+        f'volumes'
+      )
     prepared, dropped = prepare_roles(cases, preprocessing, digests, encoding)
+    notes += header_notes(geometries)
+    notes.append(size_note(prepared['labeled'], geometries, preprocessing))
   return make_splits(
     prepared,
     preprocessing,

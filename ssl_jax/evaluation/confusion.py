@@ -105,17 +105,31 @@ def _by_class(
   return figures
 
 
-def per_image(matrices: Num[np.ndarray, 'n k k'], names: Sequence[str]) -> dict[str, float]:
+def per_image(
+  matrices: Num[np.ndarray, 'n k k'], names: Sequence[str], count_absent: bool = False
+) -> dict[str, float]:
   """Returns means over images in percent: <score>_per_image/<class>, without the background.
 
-  The scores are dice, jaccard, precision and recall. Where neither truth nor prediction of an image
-  holds the class, its score is 100.
+  The scores are dice, jaccard, precision and recall. An image counts for a class only if its truth
+  or its prediction holds the class; a class that no image holds has no figure.
+
+  Args:
+    matrices: one of each image.
+    names: of the classes, the background first.
+    count_absent: whether an image that has a class in neither counts as 100 for it instead.
   """
+  # [n, k]: whether truth or prediction of the image holds the class.
+  counted = (matrices.sum(-1) + matrices.sum(-2)) > 0
+  if count_absent:
+    # An image of which no pixel is known still has no score.
+    counted = np.broadcast_to(counted.any(-1, keepdims=True), counted.shape)
   figures = {}
   for score, values in _overlaps(matrices).items():
     # Over images, not over pixels: each image counts the same however large its cells are.
-    for name, value in zip(names[1:], values.mean(0)[1:], strict=True):
-      figures[f'{score}_per_image/{name}'] = float(100 * value)
+    for class_id, name in enumerate(names[1:], start=1):
+      if counted[:, class_id].any():
+        mean = values[counted[:, class_id], class_id].mean()
+        figures[f'{score}_per_image/{name}'] = float(100 * mean)
   return figures
 
 
@@ -201,3 +215,14 @@ def absent_classes(matrix: Num[np.ndarray, 'k k'], names: Sequence[str]) -> list
   """Returns the classes that neither truth nor prediction holds, which no mean can count."""
   # The IoU is NaN exactly where the union is empty.
   return [name for name, value in zip(names, iou(matrix), strict=True) if np.isnan(value)]
+
+
+def classes_without_truth(matrix: Num[np.ndarray, 'k k'], names: Sequence[str]) -> list[str]:
+  """Returns the classes that the truth holds nowhere."""
+  return [name for name, total in zip(names, matrix.sum(1), strict=True) if not total]
+
+
+def never_predicted(matrix: Num[np.ndarray, 'k k'], names: Sequence[str]) -> list[str]:
+  """Returns the classes that the truth holds and the prediction nowhere."""
+  totals = zip(names, matrix.sum(1), matrix.sum(0), strict=True)
+  return [name for name, true, predicted in totals if true and not predicted]

@@ -73,15 +73,24 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(
-  predict_fn: PredictFn, source: Source, classes: Sequence[str], task: str = MASKS
+  predict_fn: PredictFn,
+  source: Source,
+  classes: Sequence[str],
+  task: str = MASKS,
+  count_absent: bool = False,
 ) -> Evaluation:
-  """Returns the evaluation of a labeled split: every image at its native size, or every patch."""
+  """Returns the evaluation of a labeled split: every image at its native size, or every patch.
+
+  `count_absent` is that of confusion.per_image.
+  """
   if task == CELLS:
     return _evaluate_cells(predict_fn, source, classes)
-  return _evaluate_masks(predict_fn, source, classes)
+  return _evaluate_masks(predict_fn, source, classes, count_absent)
 
 
-def _evaluate_masks(predict_fn: PredictFn, source: Source, classes: Sequence[str]) -> Evaluation:
+def _evaluate_masks(
+  predict_fn: PredictFn, source: Source, classes: Sequence[str], count_absent: bool
+) -> Evaluation:
   records = [source[i] for i in range(len(source))]
   # By index, because predictions do not come in order.
   predictions: dict[int, np.ndarray] = {}
@@ -104,7 +113,8 @@ def _evaluate_masks(predict_fn: PredictFn, source: Source, classes: Sequence[str
   # One matrix for each image, [n, k, k]: the bootstrap over test images needs them apart.
   matrices = np.stack(matrices)
   # Pooled over the set, and as means over images.
-  scores = confusion.scores(matrices.sum(0), classes) | confusion.per_image(matrices, classes)
+  scores = confusion.scores(matrices.sum(0), classes)
+  scores |= confusion.per_image(matrices, classes, count_absent)
   scores['ece'] = calibration.error()
   return Evaluation(scores, matrices, list(masks), MASKS, masks)
 

@@ -33,7 +33,9 @@ def verdict(
   over = _over(compared)
   missing = _missing(compared)
   if missing:
-    shown = '' if np.isnan(difference.low) else f', {interval}'
+    # Nothing can be said of other test images where there is one.
+    known = difference.units > 1 and not np.isnan(difference.low)
+    shown = f', {interval}' if known else ''
     return f'Too little to say whether {name} helps: {points}{shown}, {over}. {missing}'
   p = difference.p
   allowed = statistics.look_error(look)

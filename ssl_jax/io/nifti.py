@@ -14,7 +14,7 @@ from jaxtyping import Integer, Num, UInt8
 from nibabel import orientations
 
 from ssl_jax.errors import UserError
-from ssl_jax.io import atomic, gzip_files, listing
+from ssl_jax.io import atomic, gzip_files, listing, nifti_geometry
 
 ENDINGS = listing.VOLUMES.endings
 RAS = orientations.axcodes2ornt('RAS')
@@ -111,18 +111,12 @@ def _read(path: str | Path) -> Volume:
       f'{path} has the shape {raw.shape}, and a volume has three axes, or four with channels; '
       'split it.'
     )
-  # Lengths in mm, in the order of the file's axes.
-  spacing = np.abs(image.header.get_zooms()[:3])
-  if not (np.isfinite(image.affine).all() and (spacing > 0).all()):
-    raise UserError(f'{path} does not say how large its voxels are; correct its header.')
+  geometry = nifti_geometry.read_geometry(image, path)
   # Axes are permuted and flipped only, never resampled, so masks can be written back exactly.
-  to_ras = orientations.ornt_transform(orientations.io_orientation(image.affine), RAS)
-  voxels = orientations.apply_orientation(raw, to_ras).astype(np.float32)
+  voxels = orientations.apply_orientation(raw, geometry.to_ras).astype(np.float32)
   if not np.isfinite(voxels).all():
     raise UserError(f'{path} holds values that are not numbers (NaN or infinite); replace them.')
-  # The first column of `to_ras` says to which axis each axis of the file goes.
-  x, y, z = (float(length) for length in spacing[np.argsort(to_ras[:, 0])])
-  return Volume(voxels, (x, y, z), image)
+  return Volume(voxels, geometry.spacing, image)
 
 
 def read_stored(path: str | Path) -> tuple[np.ndarray, Any]:

@@ -13,7 +13,7 @@ from ssl_jax.evaluation.statistics import MIN_REPETITIONS, MIN_UNITS, Difference
 from ssl_jax.io.run_log import read_done, read_log, replace_text
 from ssl_jax.settings import Learning, Seeds, Settings
 from ssl_jax.stage_list import StageSpec, differences
-from ssl_jax.stages import comparison_figures, looks
+from ssl_jax.stages import comparison_figures, initial_weights, looks, unfound_classes
 from ssl_jax.stages.ensembles import names_of, same_seeds, trained_stages
 from ssl_jax.stages.equal_minutes import seconds_per_step
 from ssl_jax.stages.seed_scores import learns_from_labels_alone, shares_to_expect
@@ -139,7 +139,9 @@ def stage(
   run = folder.parent
   splits = build.splits_of_seed(settings, settings.seed)
   metric, read = confusion.PRIMARY_METRIC[splits.task]
-  ours, control = (_repetitions(run / name) for name in (of, against))
+  ours, control, unscored = _scored_pairs(
+    *(_repetitions(run / name) for name in (of, against)), read
+  )
   compared = repetitions.compare(ours, control, read)
   difference = compared.difference
   look = 1
@@ -153,9 +155,14 @@ def stage(
     words = {'against': f'{against}, a control of equal minutes'}
   text = verdicts.verdict(of, compared, confusion.DISPLAY_NAME[metric], look=look, **words)
   # A collapsed seed lowers the mean for a reason of its own, which the verdict must tell.
-  for trained in trained_stages(run / of):
-    text += ''.join(f' {sentence}' for sentence in _collapsed_seeds(trained))
-  text += _starved(run / of, run / against)
+  for side in (of, against):
+    for trained in trained_stages(run / side):
+      text += ''.join(f' {sentence}' for sentence in _collapsed_seeds(trained))
+    # Its mean holds a 0 for a reason that no interval tells.
+    text += ''.join(f' {line}' for line in unfound_classes.sentences(run / side, side))
+    if seen := initial_weights.seen_tests(run / side):
+      text += f' {side} started from a network that had learned from {seen} of its test images.'
+  text += _starved(run / of, run / against) + unscored + _unseen_classes(control, splits)
   # Nobody should take a number from generated images for a result on real cells.
   if splits.synthetic:
     text += ' These are synthetic images.'
@@ -190,6 +197,38 @@ def stage(
     sides = {against: control, of: ours}
     draw(folder, splits, {name: [r.matrices for r in side] for name, side in sides.items()})
   return figures
+
+
+def _scored_pairs(
+  ours: list[Repetition], control: list[Repetition], read: statistics.Score
+) -> tuple[list[Repetition], list[Repetition], str]:
+  """The repetitions that both sides have a score of, and a sentence on those left out.
+
+  Raises:
+    UserError: if none is left.
+  """
+  if len(ours) != len(control):
+    return ours, control, ''  # which `repetitions.compare` refuses
+  pairs = [
+    (one, other)
+    for one, other in zip(ours, control, strict=True)
+    # Every pixel of the test masks may be unknown in one draw.
+    if not np.isnan([float(read(side.matrices.sum(0))) for side in (one, other)]).any()
+  ]
+  if not pairs:
+    raise UserError('No test image has a known pixel, so there is nothing to compare.')
+  missing = len(ours) - len(pairs)
+  sentence = ''
+  if missing:
+    sentence = f' {missing} repetitions whose test masks have no known pixel were left out.'
+  return [one for one, _ in pairs], [other for _, other in pairs], sentence
+
+
+def _unseen_classes(control: Sequence[Repetition], splits: Splits) -> str:
+  """A sentence on the classes that no test image of any repetition shows; else nothing."""
+  total = np.sum([repetition.matrices.sum(0) for repetition in control], 0)
+  names = confusion.classes_without_truth(total, splits.classes)
+  return f' No test image shows {", ".join(names)}.' if names else ''
 
 
 def _by_class(
@@ -270,16 +309,22 @@ def _collapsed_seeds(stage: Path) -> list[str]:
 
 def _starved(ours: Path, control: Path) -> str:
   """A sentence where unlabeled images kept the network from fitting its labels; else nothing."""
-  ends = []
+  sides = []
   for stage in (ours, control):
     # A `score` stage of several networks has no log of its own.
     logs = [read_log(folder) for folder in run_folder.seed_folders(stage)]
-    losses = [collapse.supervised_loss_at_end(log) for log in logs]
-    known = [loss for loss in losses if loss is not None]
-    if not known:
-      return ''
-    ends.append(sum(known) / len(known))
-  if ends[0] < collapse.STARVED * ends[1]:
+    sides.append([log for log in logs if collapse.supervised_losses(log)])
+  if not all(sides):
+    return ''
+  # Those of all: a network that also learns from pseudo-labels has more of them than its control.
+  shared = set.intersection(*(collapse.supervised_losses(log) for side in sides for log in side))
+  if not shared:
+    return ''
+  ends = []
+  for side in sides:
+    losses = [collapse.supervised_loss_at_end(log, shared) or 0.0 for log in side]
+    ends.append(sum(losses) / len(losses))
+  if not collapse.is_starved(*ends):
     return ''
   return (
     f' {ours.name} fits its labels worse (supervised loss {ends[0]:.2f} at the end, {control.name} '

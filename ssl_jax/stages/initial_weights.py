@@ -5,15 +5,19 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from ssl_jax import build, run_folder
+import jax
+import numpy as np
+from flax import traverse_util
+
+from ssl_jax import build, continuation, run_folder
 from ssl_jax.data.dataset_stats import DatasetStats
 from ssl_jax.errors import UserError
-from ssl_jax.inference.trained_networks import TrainedNetwork
+from ssl_jax.inference.trained_networks import TrainedNetwork, build_network
 from ssl_jax.io.run_log import replace_text
 from ssl_jax.settings import Learning, Model, Seeds, Settings
 from ssl_jax.stages import ensembles
 from ssl_jax.training import pretrained, published_weights
-from ssl_jax.types import TrainState
+from ssl_jax.types import Record, TrainState
 
 RECORD = 'weights.json'
 """File of a stage that tells what its weights began as."""
@@ -90,7 +94,7 @@ def initializer(
   if path is None:
     return lambda seed: lambda state: state
   if path.is_dir():
-    return lambda seed: _from_run(path, seed, folder)
+    return lambda seed: _from_run(path, seed, folder, settings, stats)
   # Read once here, not once per seed.
   arrays = pretrained.read_arrays(path)
   record = {'file': path.name, 'sha256': hashlib.sha256(path.read_bytes()).hexdigest()}
@@ -116,24 +120,93 @@ def _from_stage(settings: Settings, stage: Path, stats: DatasetStats) -> Callabl
   return of_seed
 
 
-def _from_run(run: Path, seed: int, folder: Path) -> Load:
-  """What fits of the network of another run, of the same seed where it has that."""
-  network_folder = run_folder.network_folder(run)
+def _from_run(run: Path, seed: int, folder: Path, settings: Settings, stats: DatasetStats) -> Load:
+  """What fits of the network of another run, of the same stage and seed where it has those."""
+  network_folder = continuation.network_of(run, folder.name)
   same_seed = network_folder.with_name(f'seed_{seed}')
-  if network_folder.name.startswith('seed_') and same_seed.is_dir():
+  if network_folder.name.startswith('seed_') and run != network_folder and same_seed.is_dir():
     network_folder = same_seed
   before = run_folder.read_settings(network_folder)
-  network = TrainedNetwork(before, run_folder.read_stats(network_folder))
+  stats_before = run_folder.read_stats(network_folder)
+  network = TrainedNetwork(before, stats_before)
+  seed_folder = run_folder.folders_of_seeds(settings.part(Seeds), folder)[seed]
 
   def load(fresh: TrainState) -> TrainState:
     state = network.state(network_folder, before.checkpoint)
     weights = ensembles.predicting_weights(before.part(Learning), state)
-    started, rest = pretrained.with_network(fresh, weights, str(network_folder))
+    said = ''
+    anew: set[tuple[str, ...]] = set()
+    if stats_before.classes != stats.classes:
+      # Outputs of as many classes would fit, and mean something else.
+      anew = _head_paths(settings, stats)
+      said = (
+        f'; its classes are {", ".join(stats_before.classes)}, here {", ".join(stats.classes)}, so '
+        f'the head starts anew'
+      )
+    started, rest = pretrained.with_network(fresh, weights, str(network_folder), anew)
     # What is not taken over matters to whoever reads the result.
     record = {'run': str(network_folder), 'step': int(state.step), 'random': list(rest)}
-    replace_text(folder / RECORD, json.dumps(record, indent=1))
-    kept = f'; {len(rest)} arrays stay random ({", ".join(rest[:3])})' if rest else ''
-    print(f'Starts from {network_folder}, step {int(state.step)}{kept}.')
+    if rest:
+      said += f'; {len(rest)} arrays stay random ({", ".join(rest[:3])})'
+    print(
+      f'Starts from {network_folder}, step {int(state.step)}{said}; steps, optimizer and schedule '
+      f'begin anew.'
+    )
+    if seen := _seen_tests(before, settings, seed, _seed_of(network_folder, before)):
+      record['test_images_seen'] = seen
+      print(
+        f'Scores will be too good: that network learned from {len(seen)} of the test images of '
+        f'seed {seed} ({", ".join(seen[:5])}); give test images that it has not seen (data.test).'
+      )
+    replace_text(seed_folder / RECORD, json.dumps(record, indent=1))
     return started
 
   return load
+
+
+def _seed_of(network_folder: Path, settings: Settings) -> int:
+  """The number of the seed whose folder this is."""
+  name = network_folder.name
+  return int(name.removeprefix('seed_')) if name.startswith('seed_') else settings.seed
+
+
+def _head_paths(settings: Settings, stats: DatasetStats) -> set[tuple[str, ...]]:
+  """The arrays of a network whose shape depends on the number of classes."""
+  example = np.zeros((1, *settings.crop_size, stats.channels), np.float32)
+  shapes = []
+  for classes in (stats.classes, (*stats.classes, 'one more')):
+    learner = build_network(settings, stats._replace(classes=classes))
+    fresh = jax.eval_shape(learner.init, jax.random.key(0), example, stats.normalization())
+    flat = traverse_util.flatten_dict(dict(fresh.student))
+    shapes.append({path: array.shape for path, array in flat.items()})
+  return {path for path, shape in shapes[0].items() if shapes[1].get(path) != shape}
+
+
+def _seen_tests(before: Settings, now: Settings, seed: int, seed_before: int) -> list[str]:
+  """Names of the test images of a seed that are among the labeled ones of an earlier training.
+
+  None where the images of the earlier training are no longer there.
+  """
+  test = build.splits_of_seed(now, seed).test
+  if test is None:
+    return []
+  try:
+    learned = build.splits_of_seed(before, seed_before).labeled
+  except (UserError, OSError):
+    return []
+  known = {_content_hash(learned[i]) for i in range(len(learned))}
+  records = [test[i] for i in range(len(test))]
+  return [record['name'] for record in records if _content_hash(record) in known]
+
+
+def _content_hash(record: Record) -> str:
+  return hashlib.sha256(np.ascontiguousarray(record['image']).tobytes()).hexdigest()
+
+
+def seen_tests(stage: Path) -> int:
+  """Returns how many test images, over all seeds, a stage's initial network has learned from."""
+  total = 0
+  for folder in run_folder.seed_folders(stage):
+    if (folder / RECORD).exists():
+      total += len(json.loads((folder / RECORD).read_text()).get('test_images_seen', ()))
+  return total

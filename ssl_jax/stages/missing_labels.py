@@ -24,19 +24,26 @@ COVERED = 0.5
 """Fraction of an instance's pixels from which on it counts as found."""
 
 
-def score(predict_fn: PredictFn, splits: Splits, stats: DatasetStats, folder: Path) -> Figures:
+def score(
+  predict_fn: PredictFn,
+  splits: Splits,
+  stats: DatasetStats,
+  folder: Path,
+  count_absent: bool = False,
+) -> Figures:
   """Returns scores on training images in percent: train/..., complete/... and removed/...
 
   `train` is against the masks that the network learnt from, `complete` against those with all
-  instances, where the data set has them.
+  instances, where the data set has them. `count_absent` is that of confusion.per_image.
   """
+  absent = dict(count_absent=count_absent)
   # Against these masks a network that finds removed instances looks worse than it is.
-  by_given_masks = evaluate(predict_fn, splits.labeled, stats.classes)
+  by_given_masks = evaluate(predict_fn, splits.labeled, stats.classes, **absent)
   scores = write_evaluation(by_given_masks, folder, 'train', splits)
   # Real data: nobody knows which instances the masks lack.
   if splits.complete is None:
     return scores
-  by_complete_masks = evaluate(predict_fn, splits.complete, stats.classes)
+  by_complete_masks = evaluate(predict_fn, splits.complete, stats.classes, **absent)
   scores |= write_evaluation(by_complete_masks, folder, 'complete', splits)
   return scores | recovered(by_complete_masks, splits.complete)
 
@@ -124,4 +131,5 @@ def _mean_score(done: Mapping[int, Figures], split: str, bar: str) -> float:
   values = []
   for of_seed in done.values():
     values += [value for name, value in of_seed.items() if name.startswith(start)]
-  return float(np.mean(values))
+  # No image holds a class: nothing to draw.
+  return float(np.mean(values)) if values else 0.0

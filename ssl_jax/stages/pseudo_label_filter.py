@@ -39,10 +39,11 @@ class Filter(NamedTuple):
     return self._dice(earlier, mask) >= self.agreement
 
   def _dice(self, earlier: UInt8[np.ndarray, '*space'], mask: UInt8[np.ndarray, '*space']) -> float:
-    """The Dice in 0..1 of two masks, mean over the classes but the background."""
+    """The Dice in 0..1 of two masks, mean over the classes but the background that either holds."""
     # Pixels below the threshold count as background here, which may lower the agreement.
     known = np.where(mask == IGNORE, 0, mask)
     matrix = confusion.confusion_matrix(earlier, known, len(self.classes))
     scores = confusion.per_image(matrix[None], self.classes)
-    dice = [scores[f'dice_per_image/{name}'] for name in self.classes[1:]]
-    return float(np.mean(dice)) / 100
+    dice = [value for name, value in scores.items() if name.startswith('dice_per_image/')]
+    # Two masks of background alone agree.
+    return float(np.mean(dice)) / 100 if dice else 1.0

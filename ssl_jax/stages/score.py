@@ -20,7 +20,7 @@ from ssl_jax.types import CELLS, MASKS, Figures, Splits
 
 INPUT_STAGES = {'of': 'train'}
 TASKS = (MASKS, CELLS)
-USES = ('seed', 'num_seeds', 'data')
+USES = ('seed', 'num_seeds', 'data', 'count_absent')
 
 
 def check(spec: StageSpec, earlier: Mapping[str, StageSpec], splits: Splits) -> None:
@@ -128,10 +128,12 @@ def stage(
       predict_fn, step = ensemble.predict_fn(seed, checkpoint)
     done[seed] = {'steps': step}
     for name, source in held_out(splits).items():
-      evaluation = evaluate(predict_fn, source, stats.classes, stats.task)
+      evaluation = evaluate(predict_fn, source, stats.classes, stats.task, settings.count_absent)
       done[seed] |= write_evaluation(evaluation, seed_folder, name, splits)
     if train:
-      done[seed] |= missing_labels.score(predict_fn, splits, stats, seed_folder)
+      done[seed] |= missing_labels.score(
+        predict_fn, splits, stats, seed_folder, settings.count_absent
+      )
     # A single seed has the folder of the stage, whose done.json the run writes.
     if len(seed_folders) > 1:
       write_done(seed_folder, done[seed])

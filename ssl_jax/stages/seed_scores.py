@@ -1,6 +1,6 @@
 """Final scores of the seeds of a stage."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -64,12 +64,37 @@ def write_evaluation(evaluation: Evaluation, folder: Path, split: str, splits: S
     checksum = dataset_stats.data_checksum(splits)
     evaluation.write(folder / split, splits.draw, checksum, splits.classes)
   primary, _ = confusion.PRIMARY_METRIC[evaluation.task]
-  if absent := confusion.absent_classes(evaluation.matrices.sum(0), splits.classes):
-    print(f'{split}: no image holds {", ".join(absent)}; left out of the means.')
-  scores = {f'{split}/{name}': value for name, value in evaluation.scores.items()}
+  for sentence in _truth_notes(evaluation, splits.classes):
+    print(f'{split}: {sentence}')
+  # Without a known pixel there are no scores, and NaN would spoil the means over seeds.
+  scores = {
+    f'{split}/{name}': value for name, value in evaluation.scores.items() if not np.isnan(value)
+  }
   key = f'{split}/{primary}'
   seen = [line[key] for line in read_log(folder) if key in line]
   if seen:
     # For monitoring only: it was chosen by looking at the scores that it reports.
     scores[f'{split}/best_seen_{primary}'] = max(seen)
   return scores
+
+
+def _truth_notes(evaluation: Evaluation, classes: Sequence[str]) -> list[str]:
+  """Sentences on what the masks of a split do not show."""
+  matrix = evaluation.matrices.sum(0)
+  notes = []
+  unknown = int((evaluation.matrices.sum((1, 2)) == 0).sum())
+  if unknown:
+    notes.append(
+      f'{unknown} of {len(evaluation.matrices)} images have no known pixel and are in no score.'
+    )
+  absent = confusion.absent_classes(matrix, classes)
+  if absent:
+    notes.append(f'no image holds {", ".join(absent)}; left out of the means.')
+  only_predicted = [
+    name for name in confusion.classes_without_truth(matrix, classes) if name not in absent
+  ]
+  if only_predicted:
+    notes.append(
+      f'no image holds {", ".join(only_predicted)}, which the network predicts: its score is 0.'
+    )
+  return notes

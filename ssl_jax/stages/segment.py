@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Integer
 
 from ssl_jax import build, parallel, registry, run_folder
 from ssl_jax.data.volume_preprocessing import VolumePreprocessing
@@ -15,7 +16,7 @@ from ssl_jax.evaluation import organs
 from ssl_jax.evaluation.resource_meter import ResourceMeter
 from ssl_jax.inference import sliding_window, volumes
 from ssl_jax.inference.trained_networks import Ensemble
-from ssl_jax.io import nifti
+from ssl_jax.io import nifti, nifti_geometry
 from ssl_jax.io.run_log import replace_text, write_done
 from ssl_jax.settings import Seeds, Settings
 from ssl_jax.stage_list import StageSpec
@@ -25,7 +26,7 @@ from ssl_jax.stages.seed_scores import mean_over_seeds
 from ssl_jax.types import Figures, PredictFn, Source, Splits
 
 INPUT_STAGES = {'of': 'train'}
-USES = ('seed', 'num_seeds', 'data')
+USES = ('seed', 'num_seeds', 'data', 'count_absent')
 
 
 def check(spec: StageSpec, earlier: Mapping[str, StageSpec], splits: Splits) -> None:
@@ -127,14 +128,20 @@ def stage(
       record = test[index]
       ids, spacing, line = _segment_case(predict_fn, record, preprocessing, windows, seed_folder)
       # The mask as its file has it, not resampled: scores are taken on the volume's own grid.
-      truth = record['read_mask'](record['mask_file'])
+      truth = _read_truth(record, preprocessing)
       # After the mask and the trace, so that a line means that the case is complete.
-      scores = organs.organ_scores(truth, ids, spacing, splits.classes, tolerance, truth_slices)
-      journal.write(index, line | scores)
+      scores = organs.organ_scores(
+        truth, ids, spacing, splits.classes, tolerance, truth_slices, settings.count_absent
+      )
+      counts = organs.voxel_counts(truth, ids, splits.classes)
+      journal.write(index, line | scores | counts)
     rows = list(journal.lines().values())
     _write_cases(seed_folder, rows)
     # Tables are written once, from all lines of the journal.
-    replace_text(seed_folder / 'organs.md', organs.organ_table(rows, splits.classes))
+    table = organs.organ_table(rows, splits.classes)
+    replace_text(seed_folder / 'organs.md', table)
+    for sentence in organs.table_notes(rows, splits.classes):
+      print(f'{folder.name}, seed {seed}: {sentence}')
     done[seed] = _means(rows)
     if len(ensemble.seeds()) > 1:
       write_done(seed_folder, done[seed])
@@ -161,12 +168,30 @@ def _segment_case(
   return segmentation.ids, volume.spacing, line
 
 
+def _read_truth(
+  record: Mapping[str, Any], preprocessing: VolumePreprocessing
+) -> Integer[np.ndarray, 'x y z']:
+  """The mask of a case on the grid of its image."""
+  mask = Path(record['mask_file'])
+  # Of a volume of several files the first tells where its voxels lie.
+  files = record['file']
+  image = Path(files if isinstance(files, str) else files[0])
+  return nifti_geometry.on_grid_of(
+    record['read_mask'](mask),
+    (nifti_geometry.load_header(mask), mask),
+    (nifti_geometry.load_header(image), image),
+    preprocessing.ignore_affine,
+  )
+
+
 def _means(rows: Sequence[Mapping[str, Any]]) -> Figures:
-  """Means over the cases; an infinite distance is in none."""
+  """Means over the cases that have a figure; an infinite distance is in none."""
   means = {}
-  for name in rows[0]:
+  for name in _columns(rows):
+    if name == 'name' or name.startswith((organs.TRUE_VOXELS, organs.PREDICTED_VOXELS)):
+      continue
     # A surface distance is infinite where an organ was missed altogether; the DSC tells of those.
-    values = [row[name] for row in rows if name != 'name' and np.isfinite(row[name])]
+    values = [row[name] for row in rows if name in row and np.isfinite(row[name])]
     if values:
       # Costs are no scores of the test split, so they have no prefix.
       means[name if name in organs.COSTS else f'test/{name}'] = float(np.mean(values))
@@ -182,8 +207,13 @@ def _write_trace(path: Path, meter: ResourceMeter) -> None:
 
 def _write_cases(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
   text = io.StringIO()
-  # All cases have the same columns, those of the first.
-  lines = csv.DictWriter(text, [*rows[0]])
+  # An organ that a case does not have leaves its fields empty.
+  lines = csv.DictWriter(text, _columns(rows))
   lines.writeheader()
   lines.writerows(rows)
   replace_text(folder / 'cases.csv', text.getvalue())
+
+
+def _columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+  """The figures that any case has, those of all organs in the order of the first that has them."""
+  return list(dict.fromkeys(name for row in rows for name in row))

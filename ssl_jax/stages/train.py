@@ -58,6 +58,7 @@ def check(spec: StageSpec, earlier: Mapping[str, StageSpec], splits: Splits) -> 
   _check_selection(settings.part(Selection), splits)
   training_sources.check_streams(spec)
   training_sources.check_images(inputs, splits)
+  training_sources.check_truth(splits)
   if len(spec.stage_kwargs.get('equal_minutes', ())) not in (0, 2):
     raise UserError(f"{where}: equal_minutes names two stages, as in ('fixmatch', 'control').")
   # Validation images have true labels; no stream of pseudo-labels could be made of them.
@@ -223,6 +224,7 @@ class _Data(NamedTuple):
   splits: Splits
   stats: dataset_stats.DatasetStats  # of the training images, which normalizes all splits
   shares: Mapping[str, float] | None  # of the classes among the labels
+  count_absent: bool  # see confusion.per_image
 
   @property
   def held_out(self) -> dict[str, Source]:
@@ -243,7 +245,8 @@ def _data_of_seed(training: _Training, seed: int) -> _Data:
       f'the first seed {", ".join(training.classes)}; name all classes in data.classes.'
     )
   stats = dataset_stats.compute_stats(splits, settings.normalize)
-  return _Data(splits, stats, shares_to_expect(settings.part(Learning), splits))
+  shares = shares_to_expect(settings.part(Learning), splits)
+  return _Data(splits, stats, shares, settings.count_absent)
 
 
 def _train_seeds(
@@ -329,7 +332,10 @@ def _monitor(training: _Training, data: Mapping[int, _Data]) -> loop.Evaluate:
 def _evaluate(data: _Data, predict_fn: PredictFn, names: Iterable[str]) -> dict[str, Evaluation]:
   """The evaluations of the splits of these names."""
   stats, held_out = data.stats, data.held_out
-  return {name: evaluate(predict_fn, held_out[name], stats.classes, stats.task) for name in names}
+  return {
+    name: evaluate(predict_fn, held_out[name], stats.classes, stats.task, data.count_absent)
+    for name in names
+  }
 
 
 def _final_figures(

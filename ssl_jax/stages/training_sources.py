@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from ssl_jax import run_folder
 from ssl_jax.data import stream
 from ssl_jax.data.dataset_stats import DatasetStats
@@ -14,7 +16,7 @@ from ssl_jax.errors import UserError
 from ssl_jax.io.run_log import has_begun, replace_text
 from ssl_jax.settings import Inputs, Seeds
 from ssl_jax.stage_list import StageSpec
-from ssl_jax.types import NOTHING, Source, Splits
+from ssl_jax.types import IGNORE, MASKS, NOTHING, Source, Splits
 
 
 def required(source: Source | None, problem: str) -> Source:
@@ -59,6 +61,24 @@ def check_images(inputs: Inputs, splits: Splits) -> None:
     elif splits.preprocessing is not None:
       sentence += ' They are slices of volumes (data.slices).'
     raise UserError(sentence)
+
+
+def check_truth(splits: Splits) -> None:
+  """Checks that the masks to learn from, and those to be scored by, have a pixel with a class.
+
+  Raises:
+    UserError: naming the split in which every pixel is unknown.
+  """
+  if splits.task != MASKS:
+    return
+  for name, source in {'labeled': splits.labeled, **held_out(splits)}.items():
+    # As a rule the first mask already answers.
+    known = ((np.asarray(source[i]['label']) != IGNORE).any() for i in range(len(source)))
+    if not any(known):
+      raise UserError(
+        f'Every pixel of the {len(source)} {name} masks is {IGNORE}, which means unknown, so there '
+        f'is nothing to {"learn from" if name == "labeled" else "score"}; draw some of them.'
+      )
 
 
 def check_streams(spec: StageSpec) -> None:

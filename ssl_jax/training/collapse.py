@@ -1,11 +1,12 @@
-"""Detects a network that teaches itself nonsense: classes lost from its targets, merged clusters.
+"""Detects a network that learns nonsense: classes lost from its targets, merged clusters.
 
 What is watched are the targets for unlabeled images: the teacher's probabilities, or, with methods
-that have no teacher, the student's own.
+that have no teacher, the student's own. Of a network that learns from labels alone it is which
+class it takes each pixel of its labeled images for.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -25,11 +26,21 @@ MIN_MARGINAL_ENTROPY = 0.1
 MIN_MASK_RATE = 0.01
 """A method whose confident pixels are fewer learns nothing."""
 
+PREDICTED = 'predictions/'
+"""Metrics 'predictions/<class>' of a supervised network: the fraction of pixels taken for a class.
+
+Mean probabilities would not do: they are near the fractions of the labels in a network that has
+learnt nothing else, and takes every pixel for background.
+"""
+
 SUPERVISED = 'loss/supervised/'
 """The losses on labels, one for each view of them."""
 
 STARVED = 1.5
-"""A method has kept the network from its labels if their loss is so many times the control's."""
+"""A method has kept the network from its labels if their loss is so many times the control's..."""
+
+STARVED_BY = 0.05
+"""...and by so much higher: of two losses near 0 the larger one fits its labels, too."""
 
 SETTLED = 0.2
 """The part of the steps after which a collapse is watched for; the last such part judges the end.
@@ -75,6 +86,14 @@ def target_metrics(targets: Sequence[Float[Array, 'b *space k']]) -> Metrics:
   return metrics | {ENTROPY: -negative / math.log(max(flat.shape[-1], 2))}
 
 
+def predicted_metrics(outputs: Sequence[Float[Array, 'b *space k']]) -> Metrics:
+  """Returns the fraction of pixels that are taken for each class, by its number."""
+  flat = jnp.concatenate([logits.reshape(-1, logits.shape[-1]) for logits in outputs])
+  classes = jnp.arange(flat.shape[-1])
+  fractions = (flat.argmax(-1)[:, None] == classes).mean(0)
+  return {f'{PREDICTED}{number}': fraction for number, fraction in enumerate(fractions)}
+
+
 def metric_names(classes: Sequence[str], methods: Iterable[str] = ()) -> dict[str, str]:
   """Returns what the metrics of numbered classes are called in the log, where classes have names.
 
@@ -89,6 +108,11 @@ def metric_names(classes: Sequence[str], methods: Iterable[str] = ()) -> dict[st
   }
 
 
+def prediction_names(classes: Sequence[str]) -> dict[str, str]:
+  """Returns what the metrics of `predicted_metrics` are called in the log."""
+  return {f'{PREDICTED}{i}': f'{PREDICTED}{name}' for i, name in enumerate(classes)}
+
+
 def find_collapse(
   figures: Mapping[str, float], label_fractions: Mapping[str, float] | None
 ) -> list[str]:
@@ -100,26 +124,21 @@ def find_collapse(
       which cannot be compared with labels.
   """
   problems = []
-  fractions = {
-    name.removeprefix(CLASS_FRACTION): value
-    for name, value in figures.items()
-    # 'targets/entropy' has the same prefix as the classes and is not one of them.
-    if name.startswith(CLASS_FRACTION) and name != ENTROPY
-  }
-  if label_fractions is None:
-    # The entropy of the clusters' sizes, not that of a pixel: a good clustering is certain of each
-    # pixel and still uses all clusters.
-    entropy = -sum(p * math.log(p) for p in fractions.values() if p > 0)
-    # math.log(k) is the entropy of k clusters of equal size, the largest possible one.
-    if len(fractions) > 1 and entropy < MIN_MARGINAL_ENTROPY * math.log(len(fractions)):
-      largest = max(fractions, key=lambda name: fractions[name])
-      problems.append(f'nearly all pixels ({fractions[largest]:.1%}) are {largest}')
-  else:
+  for prefix, what in ((CLASS_FRACTION, 'targets'), (PREDICTED, 'predictions')):
+    fractions = {
+      name.removeprefix(prefix): value
+      for name, value in figures.items()
+      # 'targets/entropy' has the same prefix as the classes and is not one of them.
+      if name.startswith(prefix) and name != ENTROPY
+    }
+    if label_fractions is None:
+      problems += _merged(fractions)
+      continue
     for name, fraction in fractions.items():
       # A class that no label has is expected nowhere, so that it cannot be lost.
       if fraction < MIN_CLASS_FRACTION * label_fractions.get(name, 0):
         problems.append(
-          f'its targets hold {fraction:.1%} {name}, the labels {label_fractions[name]:.1%}'
+          f'its {what} hold {fraction:.1%} {name}, the labels {label_fractions[name]:.1%}'
         )
   for name, rate in figures.items():
     method, watched, class_name = name.partition(MASK_RATE)
@@ -134,6 +153,18 @@ def find_collapse(
   return problems
 
 
+def _merged(fractions: Mapping[str, float]) -> list[str]:
+  """What is wrong with the fractions of clusters, or of classes without known fractions."""
+  # The entropy of the clusters' sizes, not that of a pixel: a good clustering is certain of each
+  # pixel and still uses all clusters.
+  entropy = -sum(p * math.log(p) for p in fractions.values() if p > 0)
+  # math.log(k) is the entropy of k clusters of equal size, the largest possible one.
+  if len(fractions) < 2 or entropy >= MIN_MARGINAL_ENTROPY * math.log(len(fractions)):
+    return []
+  largest = max(fractions, key=lambda name: fractions[name])
+  return [f'nearly all pixels ({fractions[largest]:.1%}) are {largest}']
+
+
 def _last_part(log: Sequence[Mapping]) -> list[Mapping]:
   """The lines of the last part of a training; none where there was none."""
   # Lines without a loss are evaluations.
@@ -144,13 +175,29 @@ def _last_part(log: Sequence[Mapping]) -> list[Mapping]:
   return [line for line in training if line['step'] > start]
 
 
-def supervised_loss_at_end(log: Sequence[Mapping]) -> float | None:
-  """Returns the mean supervised loss in the last part of a run; None where it has none."""
+def supervised_losses(log: Sequence[Mapping]) -> set[str]:
+  """Returns the names of the supervised losses that a run has at its end."""
   last = _last_part(log)
-  names = [name for name in (last[-1] if last else ()) if name.startswith(SUPERVISED)]
+  return {name for name in (last[-1] if last else ()) if name.startswith(SUPERVISED)}
+
+
+def supervised_loss_at_end(
+  log: Sequence[Mapping], names: Collection[str] | None = None
+) -> float | None:
+  """Returns the mean supervised loss in the last part of a run; None where it has none.
+
+  It is the sum of those called `names`; None: of all.
+  """
+  last = _last_part(log)
+  names = supervised_losses(log) if names is None else names
   if not names:
     return None
   return sum(line[name] for line in last for name in names) / len(last)
+
+
+def is_starved(loss: float, control_loss: float) -> bool:
+  """Returns whether a supervised loss at the end stayed far above that of the control."""
+  return loss >= STARVED * control_loss and loss >= control_loss + STARVED_BY
 
 
 def collapse_at_end(
@@ -161,6 +208,7 @@ def collapse_at_end(
   if not last:
     return []
   # Single windows of steps fluctuate; only their mean over the last part is judged.
-  watched = [name for name in last[-1] if name.startswith(CLASS_FRACTION) or MASK_RATE in name]
+  prefixes = CLASS_FRACTION, PREDICTED
+  watched = [name for name in last[-1] if name.startswith(prefixes) or MASK_RATE in name]
   means = {name: sum(line[name] for line in last) / len(last) for name in watched}
   return find_collapse(means, label_fractions)

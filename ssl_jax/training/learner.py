@@ -192,6 +192,11 @@ def make_learner(
       figures = {f'loss/{name}': loss for name, loss in losses.items()}
       if watched:
         figures |= collapse.target_metrics(watched)
+      else:
+        # Labels alone: there are no targets, but the network may still see one class everywhere.
+        logits = [_class_logits(outputs[name]) for name, term in terms.items() if _of_classes(term)]
+        if logits:
+          figures |= collapse.predicted_metrics(logits)
       return total, (batch_stats, figures)
 
     # Only loss_fn is differentiated: whatever the teacher said is a constant in it.
@@ -265,7 +270,7 @@ def make_learner(
     parts = parallel.separate(_by_head(joined, heads), [len(x) for x in images])
     return dict(zip(passes, parts, strict=True)), batch_stats
 
-  names = collapse.metric_names(classes, methods)
+  names = collapse.metric_names(classes, methods) | collapse.prediction_names(classes)
   return Learner(init, update, predict, size_multiple(network), normalization, names)
 
 
@@ -284,6 +289,11 @@ def _has_stats(state: TrainState) -> bool:
 
 def _class_logits(outputs: Outputs) -> jax.Array:
   return outputs['class'] if isinstance(outputs, Mapping) else outputs
+
+
+def _of_classes(term: Term) -> bool:
+  """Whether a term's loss gets the outputs of the classes."""
+  return term.head in ('class', None)
 
 
 def _by_head(outputs: Outputs, heads: Mapping[str, int] | None) -> ByHead:

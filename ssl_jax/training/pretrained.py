@@ -1,7 +1,7 @@
 """Starts networks from weights that are there already: a backbone's file, or another network."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +136,7 @@ def with_backbone(
 
 
 def with_network(
-  state: TrainState, weights: Variables, source: str
+  state: TrainState, weights: Variables, source: str, anew: Collection[tuple[str, ...]] = ()
 ) -> tuple[TrainState, Sequence[str]]:
   """Returns the state with all arrays of another network that fit, and the names of the rest.
 
@@ -146,6 +146,7 @@ def with_network(
     state: a fresh state.
     weights: {'params', 'batch_stats'} of the other network.
     source: where they come from, for messages.
+    anew: paths of arrays that keep their random weights although they would fit.
 
   Raises:
     UserError: if fewer than LEAST_FITTING of the parameters fit, so that it is another network.
@@ -156,7 +157,7 @@ def with_network(
   fitting = total = 0
   for path, like in traverse_util.flatten_dict(dict(state.student)).items():
     value = given.get(path)
-    fits = value is not None and value.shape == like.shape
+    fits = value is not None and value.shape == like.shape and path not in anew
     # On the same devices as the array that it replaces, and never the same buffer.
     taken[path] = jax.device_put(np.asarray(value), like.sharding) if fits else like
     if not fits:
