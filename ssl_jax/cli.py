@@ -24,6 +24,7 @@ from ssl_jax.errors import INTERRUPTED, Stopped, UserError
 from ssl_jax.io import listing, terminal
 
 COMMANDS = {
+  'inspect': 'looks at images and masks before a training',
   'train': 'trains what a page describes (the same as python main.py)',
   'predict': 'writes masks, or points, for a folder of images',
   'report': 'writes a run as one HTML file',
@@ -61,6 +62,10 @@ def main() -> int:
       from ssl_jax import predict
 
       return predict.main(rest)
+    if command == 'inspect':
+      from ssl_jax import inspect
+
+      return inspect.main(rest)
     if command == 'report':
       from ssl_jax import report
 

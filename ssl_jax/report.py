@@ -8,16 +8,12 @@ import argparse
 import sys
 from pathlib import Path
 
-import jinja2
-
-from ssl_jax import report_contents
+from ssl_jax import html_pages, report_contents
 from ssl_jax.errors import UserError
 from ssl_jax.io.run_log import replace_text
 
 FILE = 'report.html'
 """In the run folder."""
-
-TEMPLATE = Path(__file__).parent / 'report_template.html'
 
 
 def write(run: Path, to: Path | None = None) -> Path:
@@ -31,11 +27,7 @@ def write(run: Path, to: Path | None = None) -> Path:
     UserError: if the folder holds no run, or the file cannot be written.
   """
   contents = report_contents.collect(run)
-  # Names of files, classes and stages come from the user; escaped, they stay text.
-  environment = jinja2.Environment(
-    autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-  )
-  html = environment.from_string(TEMPLATE.read_text()).render(contents)
+  html = html_pages.render('report.html', contents)
   path = to or run / FILE
   try:
     replace_text(path, html)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Integer, UInt8
+from jaxtyping import Integer, Num, UInt8
 from PIL import Image
 
 from ssl_jax.evaluation import confusion
@@ -81,12 +81,26 @@ def picture(choice: Choice, source: Source, masks: Mapping[str, np.ndarray]) -> 
   record = source[choice.index]
   planes: Sequence[Any] = in_plane(record['image'], record['label'], *masks.values())
   size = _shown_size(planes[0])
-  shown = images.to_channels(images.to_uint8(planes[0]), 3)
   layers = {}
   for title, mask in zip(('truth', *masks), planes[1:], strict=True):
     layers[title] = _uri(_layer(np.asarray(mask), size), 'PNG')
-  jpeg = Image.fromarray(shown).resize(size[::-1], Image.Resampling.BILINEAR)
-  return Picture(record['name'], choice.reason, _uri(jpeg, 'JPEG'), layers, choice.scores)
+  return Picture(record['name'], choice.reason, _shown(planes[0], size), layers, choice.scores)
+
+
+def with_mask(
+  image: Num[np.ndarray, 'h w c'], mask: Integer[np.ndarray, 'h w'] | None
+) -> tuple[str, str]:
+  """Returns an image and a mask to lay over it as data URIs; of no mask an empty text."""
+  size = _shown_size(image)
+  layer = '' if mask is None else _uri(_layer(mask, size), 'PNG')
+  return _shown(image, size), layer
+
+
+def _shown(image: Num[np.ndarray, 'h w c'], size: tuple[int, int]) -> str:
+  """An image of any kind as an 8-bit JPEG."""
+  pixels = images.to_rgb(image)
+  jpeg = Image.fromarray(pixels).resize(size[::-1], Image.Resampling.BILINEAR)
+  return _uri(jpeg, 'JPEG')
 
 
 def _shown_size(image: np.ndarray) -> tuple[int, int]:

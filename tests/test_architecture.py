@@ -26,9 +26,9 @@ FLOORS = (
   'evaluation',
   'stages step_time',
   'self_configuration configuration_report ledger run_identity',
-  'table report_images',
-  'report_contents',
-  'report',
+  'table report_images html_pages inspection_pixels',
+  'report_contents inspection',
+  'report inspect',
   'run predict dry_run',
   'cli',
 )

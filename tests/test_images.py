@@ -165,7 +165,7 @@ def test_masks_that_are_none_are_refused(tmp_path):
     masks.read_mask(save(tmp_path / 'c.png', RGB))
   with pytest.raises(UserError, match=r'j\.jpg is a JPEG, which alters'):
     masks.read_mask(save(tmp_path / 'j.jpg', GREY8))
-  with pytest.raises(UserError, match=r'f\.tif holds fractions'):
+  with pytest.raises(UserError, match=r'f\.tif looks like a mask of 0 and 1 with smooth borders'):
     masks.read_mask(save(tmp_path / 'f.tif', np.array([[0.5, 1]], np.float32)))
 
 

@@ -12,7 +12,7 @@ from ssl_jax.data import folder_notes
 from ssl_jax.datasets import folder as own_images
 from ssl_jax.datasets import nifti as own_volumes
 from ssl_jax.errors import UserError
-from ssl_jax.io import listing, nifti
+from ssl_jax.io import file_names, listing, nifti
 
 
 def _image(path, value=0):

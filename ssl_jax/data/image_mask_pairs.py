@@ -58,6 +58,15 @@ class ImageFile(NamedTuple):
     return tuple(stored_image.upright_size(*stored, self.header.orientation))
 
 
+class Pairs(NamedTuple):
+  """Which mask belongs to which image."""
+
+  mask_of: dict[Path, Path]
+  images_alone: list[Path]
+  masks_alone: list[Path]
+  unclear: list[str]  # a sentence for each mask that fits several images, or one that has one
+
+
 def list_pairs(folder: str | Path, role: str) -> list[ImageFile]:
   """Lists the pairs of image and mask in the folders images/ and masks/ of a folder.
 
@@ -163,7 +172,26 @@ def match_masks(image_paths: Sequence[Path], masks: Sequence[Path], folder: Path
   Raises:
     UserError: if an image or a mask has no partner, or more than one.
   """
+  pairs = find_pairs(image_paths, masks)
+  if pairs.unclear:
+    raise UserError(pairs.unclear[0])
+  for path in pairs.masks_alone:
+    raise UserError(f'{path} has no image of that name in images/; add the image or remove it.')
+  for path in pairs.images_alone:
+    name = file_names.stem(path)
+    ending = '.nii.gz' if path.name.lower().endswith(file_names.ENDINGS) else '.png'
+    raise UserError(
+      f'{path} has no mask in {folder}; add one called {name}{ending} (or {name} with {SUFFIXES} '
+      'after it), or move the image to the unlabeled folder.'
+    )
+  return [pairs.mask_of[path] for path in image_paths]
+
+
+def find_pairs(image_paths: Sequence[Path], masks: Sequence[Path]) -> Pairs:
+  """Returns which mask belongs to which image, and all that has no partner."""
   mask_of: dict[Path, Path] = {}
+  masks_alone = []
+  unclear = []
   by_name = {file_names.normal(file_names.stem(path)): path for path in image_paths}
   # nnU-Net's case_0000 and microscopes' cell.ome are called case and cell, too, unless another
   # image has that name.
@@ -171,26 +199,28 @@ def match_masks(image_paths: Sequence[Path], masks: Sequence[Path], folder: Path
   for name, path in by_name.items():
     by_short_name.setdefault(short_name(name), []).append(path)
   for path in masks:
-    image = _image_of(path, by_name, by_short_name)
+    named = _images_of(path, by_name, by_short_name)
+    if not named:
+      masks_alone.append(path)
+    elif len(named) > 1:
+      first, second = named[:2]
+      unclear.append(
+        f'{path} may be the mask of {first.name} or of {second.name}; give it the name of one.'
+      )
     # For example cell.png and cell_mask.png.
-    if image in mask_of:
-      raise UserError(
-        f'{path} and {mask_of[image].name} are both masks of {image.name}; remove one of them.'
-      )
-    mask_of[image] = path
-  for path in image_paths:
-    if path not in mask_of:
-      name = file_names.stem(path)
-      ending = '.nii.gz' if path.name.lower().endswith(file_names.ENDINGS) else '.png'
-      raise UserError(
-        f'{path} has no mask in {folder}; add one called {name}{ending} (or {name} with {SUFFIXES} '
-        'after it), or move the image to the unlabeled folder.'
-      )
-  return [mask_of[path] for path in image_paths]
+    elif named[0] in mask_of:
+      other = mask_of[named[0]].name
+      unclear.append(f'{path} and {other} are both masks of {named[0].name}; remove one of them.')
+    else:
+      mask_of[named[0]] = path
+  images_alone = [path for path in image_paths if path not in mask_of]
+  return Pairs(mask_of, images_alone, masks_alone, unclear)
 
 
-def _image_of(path: Path, by_name: dict[str, Path], by_short_name: dict[str, list[Path]]) -> Path:
-  """The image to which a mask belongs by its name."""
+def _images_of(
+  path: Path, by_name: dict[str, Path], by_short_name: dict[str, list[Path]]
+) -> list[Path]:
+  """The images to which a mask may belong by its name: none, one, or several."""
   whole = file_names.normal(file_names.stem(path))
   # An image may itself be called cell_mask: the whole name goes first.
   without_suffix = SUFFIX.sub('', whole)
@@ -198,17 +228,11 @@ def _image_of(path: Path, by_name: dict[str, Path], by_short_name: dict[str, lis
   names.append(short_name(without_suffix))
   for name in names:
     if name in by_name:
-      return by_name[name]
+      return [by_name[name]]
   for name in names:
-    images_of_name = by_short_name.get(name, ())
-    if len(images_of_name) > 1:
-      first, second = images_of_name[:2]
-      raise UserError(
-        f'{path} may be the mask of {first.name} or of {second.name}; give it the name of one.'
-      )
-    if images_of_name:
-      return images_of_name[0]
-  raise UserError(f'{path} has no image of that name in images/; add the image or remove it.')
+    if by_short_name.get(name):
+      return by_short_name[name]
+  return []
 
 
 def short_name(name: str) -> str:

@@ -108,7 +108,7 @@ def _palette(image: Image.Image) -> np.ndarray:
 
 
 def read_samples(data: bytes, name: str) -> StoredImage:
-  """Returns the samples of a file; 1-, 2- and 4-bit grey is stretched to 0..255.
+  """Returns the samples of a file; 1-, 2- and 4-bit grey is not stretched.
 
   Raises:
     UserError: if it is too large, or an animation.
@@ -129,12 +129,18 @@ def read_samples(data: bytes, name: str) -> StoredImage:
       indices = np.asarray(image).reshape(image.size[1], image.size[0], -1)[..., :1]
       return StoredImage(indices, alpha, _palette(image), header)
     converted = image
-    if image.mode == '1':
-      converted = image.convert('L')
-    elif image.mode in ('CMYK', 'YCbCr', 'LAB', 'HSV'):
+    if image.mode in ('CMYK', 'YCbCr', 'LAB', 'HSV'):
       converted = image.convert('RGB')
     samples = np.asarray(converted)
     if samples.dtype == np.int32:
       samples = samples.astype(np.uint16)  # Pillow's mode I is a 16-bit PNG
-    samples = samples.reshape(*samples.shape[:2], -1)
-    return StoredImage(samples[..., : header.channels], alpha, None, header)
+    samples = samples.reshape(*samples.shape[:2], -1)[..., : header.channels]
+    bits = 8
+    if image.mode == '1':
+      bits = 1
+      samples = samples.astype(np.uint8)
+    elif png is not None and png.depth < 8 and png.colour_type == 0:
+      bits = png.depth
+      # Pillow has stretched them to 0..255.
+      samples = samples // (255 // (2**bits - 1))
+    return StoredImage(samples, alpha, None, header, bits)

@@ -1,0 +1,22 @@
+"""Pages for people: the files of templates/ filled in, with styles and pictures inside."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+TEMPLATES = Path(__file__).parent / 'templates'
+
+
+def render(template: str, contents: Mapping[str, Any]) -> str:
+  """Returns the HTML of a template; every name in it must be among the contents."""
+  # Names of files, classes and stages come from people; escaped, they stay text.
+  environment = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(TEMPLATES),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+  )
+  return environment.get_template(template).render(contents)

@@ -1,0 +1,141 @@
+"""The data doctor: what it finds in spoiled folders, and whom it does not accuse."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import ndimage
+
+from ssl_jax import inspect
+from ssl_jax.data import mask_alignment, near_duplicates, unlike
+
+
+def scene(seed, side=96):
+  """An image of bright blobs on a textured ground, and the mask of the blobs."""
+  rng = np.random.default_rng(seed)
+  rows, columns = np.mgrid[:side, :side]
+  mask = np.zeros((side, side), np.uint8)
+  for _ in range(4):
+    row, column = rng.uniform(16, side - 16, 2)
+    radii = rng.uniform(6, 14, 2)
+    mask[((rows - row) / radii[0]) ** 2 + ((columns - column) / radii[1]) ** 2 < 1] = 1
+  ground = ndimage.gaussian_filter(rng.normal(0, 1, (side, side)), 4) * 60 + 60
+  image = (
+    ground + 90 * ndimage.gaussian_filter(mask.astype(float), 1) + rng.normal(0, 4, mask.shape)
+  )
+  return np.clip(image, 0, 255).astype(np.uint8), mask
+
+
+def write(folder, count=12, spoil=lambda image, mask: (image, mask), first=0):
+  (folder / 'images').mkdir(parents=True)
+  (folder / 'masks').mkdir()
+  for number in range(first, first + count):
+    image, mask = spoil(*scene(number))
+    Image.fromarray(image).save(folder / 'images' / f'{chr(97 + number)}.png')
+    Image.fromarray(mask).save(folder / 'masks' / f'{chr(97 + number)}.png')
+  return folder
+
+
+def run(tmp_path, *words):
+  code = inspect.main([f'--labeled={tmp_path / "labeled"}', f'--out={tmp_path / "out"}', *words])
+  return code, json.loads((tmp_path / 'out' / 'inspection.json').read_text())
+
+
+def test_good_folders_have_no_problem(tmp_path, capsys):
+  write(tmp_path / 'labeled')
+  code, found = run(tmp_path)
+  assert code == 0
+  assert found['problems'] == []
+  assert found['counts'] == {'labeled': 12}
+  assert [row['name'] for row in found['classes']] == ['background', 'class 1']
+  assert 'Problem' not in capsys.readouterr().out
+  html = (tmp_path / 'out' / 'inspection.html').read_text()
+  assert html.count('data:image/jpeg') == html.count('data:image/png') == 9
+
+
+@pytest.mark.parametrize(
+  ('spoil', 'expected'),
+  [
+    (
+      lambda image, mask: (image, np.roll(mask, (5, -4), (0, 1))),
+      'masks lie 5 pixels too low and 4 pixels too far left',
+    ),
+    (lambda image, mask: (image, mask.T), 'masks are transposed (rows and columns exchanged)'),
+    (lambda image, mask: (image, mask[:, ::-1]), 'masks are mirrored left to right'),
+  ],
+)
+def test_masks_that_do_not_lie_on_their_images(tmp_path, spoil, expected):
+  write(tmp_path / 'labeled', spoil=spoil)
+  code, found = run(tmp_path)
+  assert code == 1
+  assert any(problem.startswith(expected) for problem in found['problems'])
+
+
+def test_a_few_images_accuse_nobody():
+  pairs = [
+    mask_alignment.prepare(i[..., None].astype(np.float32), m) for i, m in map(scene, range(5))
+  ]
+  shifted = [pair._replace(mask=np.roll(pair.mask, 5, 0)) for pair in pairs]
+  assert mask_alignment.find_misplaced(shifted) is None
+
+
+def test_all_that_is_wrong_is_collected(tmp_path):
+  labeled = write(tmp_path / 'labeled')
+  (labeled / 'masks' / 'a.png').unlink()
+  (labeled / 'masks' / 'z.png').write_bytes((labeled / 'masks' / 'b.png').read_bytes())
+  (labeled / 'images' / 'c.png').write_bytes(b'\x89PNG is no image')
+  Image.fromarray(np.zeros((10, 12), np.uint8)).save(labeled / 'masks' / 'd.png')
+  (labeled / 'images' / 'e.png').write_bytes((labeled / 'images' / 'f.png').read_bytes())
+  code, found = run(tmp_path)
+  problems = ' '.join(found['problems'])
+  assert code == 1
+  for expected in (
+    '1 images of labeled have no mask: a.png',
+    '1 masks of labeled have no image: z.png',
+    'c.png',
+    'd.png is 10 x 12 pixels but d.png is 96 x 96',
+  ):
+    assert expected in problems
+  assert '1 exact copies within labeled: f.png = e.png.' in found['warnings']
+
+
+def test_unlabeled_images_of_another_kind_are_said(tmp_path):
+  write(tmp_path / 'labeled')
+  write(tmp_path / 'same', first=12)
+  write(tmp_path / 'dark', spoil=lambda image, mask: (image // 3, mask), first=12)
+  _, found = run(tmp_path, f'--unlabeled={tmp_path / "same"}')
+  assert not any('unlike the labeled' in warning for warning in found['warnings'])
+  code, found = run(tmp_path, f'--unlabeled={tmp_path / "dark"}', '--strict')
+  assert any('unlike the labeled' in warning for warning in found['warnings'])
+  assert code == 1
+
+
+def test_nearly_equal_images_are_found_and_others_are_not():
+  rng = np.random.default_rng(0)
+  images = [scene(number)[0][..., None] / 255.0 for number in range(10)]
+  brighter = np.clip(images[3] * 1.1 + rng.normal(0, 0.01, images[3].shape), 0, 1)
+  thumbnails = [near_duplicates.thumbnail(image) for image in [*images, brighter]]
+  assert [(pair.first, pair.second) for pair in near_duplicates.find(thumbnails)] == [(3, 10)]
+  # Images of one value show nothing to compare.
+  flat = near_duplicates.thumbnail(np.full((40, 40, 1), 0.5))
+  assert near_duplicates.find([flat, flat]) == []
+
+
+def test_separation_is_one_half_for_images_of_one_kind_and_1_for_two():
+  rng = np.random.default_rng(1)
+  one, other = rng.normal(0, 1, (2, 200, 3))
+  assert unlike.separation(list(one), list(other)) < 0.6
+  assert unlike.separation(list(one), list(other + 10)) == 1
+
+
+def test_an_outlier_is_named():
+  described = [np.array([0.5 + 0.01 * i, 0.2]) for i in range(10)]
+  assert not unlike.outliers(described).any()
+  flags = unlike.outliers([*described, np.array([0.05, 0.9])])
+  assert flags.tolist() == [False] * 10 + [True]
+
+
+def test_a_folder_that_is_none_is_a_sentence(tmp_path, capsys):
+  assert inspect.main([f'--labeled={tmp_path / "nowhere"}']) == 1
+  assert 'does not exist' in capsys.readouterr().err
