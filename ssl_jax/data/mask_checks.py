@@ -41,8 +41,8 @@ def check_colours(facts: Sequence[MaskFacts]) -> None:
         one, two = (masks.colour_text(holder.colour_of(value)) for holder in (other, mask))
         raise UserError(
           f'The palettes of masks differ: {value} is {one} in {other.shown} '
-          f'({other.count_text(value)}) and {two} in {mask.shown} ({mask.count_text(value)}); say which class each colour is, as in '
-          f"--config.data.values='{table.proposal()}'."
+          f'({other.count_text(value)}) and {two} in {mask.shown} ({mask.count_text(value)}); say '
+          f"which class each colour is, as in --config.data.values='{table.proposal()}'."
         )
 
 
