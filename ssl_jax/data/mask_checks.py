@@ -91,9 +91,9 @@ def reading_notes(facts: Sequence[MaskFacts]) -> list[str]:
     distance = max(mask.rounded for mask in rounded)
     notes.append(
       f'values of {len(rounded)} masks were rounded to whole numbers, from which they were at most '
-      f'{distance:.2g} away (such as {rounded[0].path.name})'
+      f'{distance:.2g} away (such as {rounded[0].name})'
     )
   for note in dict.fromkeys(note for mask in facts for note in mask.notes):
     holders = [mask for mask in facts if note in mask.notes]
-    notes.append(f'{note} ({len(holders)} masks, such as {holders[0].path.name})')
+    notes.append(f'{note} ({len(holders)} masks, such as {holders[0].name})')
   return notes

@@ -24,6 +24,9 @@ MIN_EXTREMES = 0.6
 """A mask with smooth borders has so many values between, and this fraction of its pixels at the
 ends."""
 
+MIN_RANGE = 100
+"""From the lower to the upper end of such a mask; 255 in most."""
+
 MIN_INSTANCE = 4
 """Fewer pixels are one piece by chance."""
 
@@ -57,6 +60,11 @@ class MaskFacts(NamedTuple):
   def shown(self) -> str:
     """The path as text that can be printed."""
     return file_names.readable(str(self.path))
+
+  @property
+  def name(self) -> str:
+    """The name of the file as text that can be printed."""
+    return file_names.readable(self.path.name)
 
   @property
   def pixels(self) -> int:
@@ -203,6 +211,9 @@ def _smooth_borders(facts: MaskFacts) -> tuple[int, int] | None:
   if facts.coloured or len(facts.counts) < MIN_BORDER_VALUES + 2:
     return None
   low, high = min(facts.counts), max(facts.counts)
+  # Classes are small numbers.
+  if high - low < MIN_RANGE:
+    return None
   # Beside the ends there is JPEG's noise.
   noise = (high - low) // 16
   between = [value for value in facts.counts if low + noise < value < high - noise]
