@@ -17,6 +17,7 @@ def get_config():
   config = cells.page()
 
   # Data: --config.data.labeled and .unlabeled name your folders; .val, .test and .classes may.
+  # If several images are of one patient: --config.data.group='^(p[0-9]+)_' or FILE.csv.
   # Patches are `size` pixels a side, their cell up to `jitter` pixels off the middle. As many
   # patches (times `background`) show no cell within `min_distance` pixels.
   config.data = dict(

@@ -22,6 +22,8 @@ def get_config(more=''):
   config = settings.defaults()
 
   # Data: --config.data.labeled and .unlabeled name your folders; .val, .test and .classes may.
+  # For masks of other values or colors: --config.data.values='205:1, 420:2' or '#ff0000:1, ...'.
+  # If several images are of one patient: --config.data.group='^(p[0-9]+)_' or FILE.csv.
   config.data = dict(name='folder', test_fraction=0.25)
 
   # Views: the teacher sees the weak view of an unlabeled image, the student the strong one.

@@ -21,6 +21,8 @@ def get_config():
   config = volumes.page()
 
   # Data: --config.data.labeled and .unlabeled name your folders; .val, .test and .classes may.
+  # For masks of other values: --config.data.values='205:1, 420:2'.
+  # If several volumes are of one patient: --config.data.group='^(p[0-9]+)_' or FILE.csv.
   config.data = dict(name='nifti', clip=True, percentiles=(0.5, 99.5), test_fraction=0.25)
 
   # Views: teacher and student see the same crop, the student with changed intensities.

@@ -11,7 +11,8 @@ import time
 import pytest
 from conftest import ROOT
 
-from ssl_jax import cli
+from ssl_jax import cli, parse_settings, registry, settings
+from ssl_jax.data.mask_values import parse_values
 from ssl_jax.errors import UserError
 
 
@@ -135,3 +136,31 @@ def test_an_error_of_the_system_is_a_sentence(capsys):
     'ssl_jax: runs/a/config.json cannot be written: the disk is full; free some space and start '
     'again.\n'
   )
+
+
+@pytest.mark.parametrize('page', ['your_images', 'your_volumes'])
+@pytest.mark.parametrize('text', ['205:1, 420:2', '{205: 1, 420: 2}'])
+def test_values_of_masks_can_be_typed(page, text):
+  """A ConfigDict has a method of that name, which is not to be taken for the field."""
+  word = f'--config.data.values={text}'
+  request = cli._parse([f'--config={page}', '--config.data.labeled=x', word, '--config.steps=7'])
+  data = parse_settings.parse(request.config.to_dict()).data
+  assert data.kwargs['values'] == text
+  assert registry.kwargs_problems('datasets', data.name, data.kwargs) == []
+  assert set(request.overridden) == {'data.labeled', 'data.values', 'steps'}
+  mapped = parse_values(data.kwargs['values'], None)
+  assert mapped is not None
+  assert mapped.ids == {0: 0, 205: 1, 420: 2}
+
+
+def test_values_of_masks_can_stand_in_a_page():
+  config = settings.defaults()
+  config.data = dict(name='folder', labeled='x', values={205: 1, 420: 2})
+  data = parse_settings.parse(settings.complete(config).to_dict()).data
+  # As a run keeps them, and reads them back.
+  kept = json.loads(json.dumps(data.kwargs))
+  assert registry.kwargs_problems('datasets', 'folder', kept) == []
+  for values in (data.kwargs['values'], kept['values']):
+    mapped = parse_values(values, None)
+    assert mapped is not None
+    assert mapped.ids == {0: 0, 205: 1, 420: 2}

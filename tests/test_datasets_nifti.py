@@ -160,3 +160,127 @@ def test_what_is_wrong_is_named(labeled, spoil, knobs, says):
   spoil(labeled)
   with pytest.raises(UserError, match=says):
     _load(labeled, **knobs)
+
+
+def _remask(folder, change, suffix='', ending='.nii.gz'):
+  """Changes the voxels of all masks."""
+  for path in sorted((folder / 'labeled' / 'masks').iterdir()):
+    image = nibabel.load(path)
+    voxels = change(np.asarray(image.dataobj))
+    path.unlink()
+    name = path.name.removesuffix('.nii.gz') + suffix + ending
+    changed = nibabel.Nifti1Image(voxels, image.affine, dtype=voxels.dtype)
+    nibabel.save(changed, path.with_name(name))
+
+
+def test_black_and_white_masks_are_read_as_those_of_images(labeled):
+  _remask(labeled, lambda ids: np.where(ids == 1, 255, 0).astype(np.uint8))
+  found = _load(labeled)
+  assert found.classes == ('background', 'foreground')
+  assert set(np.unique(found.labeled[0]['label'])) == {0, 1}
+  assert found.notes[0] == 'masks hold 0 and 255: read as background and foreground'
+
+
+@pytest.mark.parametrize('dtype', [np.int16, np.int64, np.float64, np.uint16])
+def test_values_of_volumes_have_class_ids(labeled, dtype):
+  _remask(labeled, lambda ids: np.array([0, 205, 420])[ids].astype(dtype))
+  with pytest.raises(
+    UserError, match=r'205: \d+ voxels in 8 masks, 420: .*case0\.nii\.gz'
+  ) as error:
+    _load(labeled)
+  assert "--config.data.values='205:1, 420:2'" in str(error.value)
+  found = _load(labeled, values='205:1, 420:2')
+  assert found.classes == ('background', 'class 1', 'class 2')
+  record = found.test[0]
+  # The masks on their own grid, by which organs are scored.
+  truth = record['read_mask'](record['mask_file'])
+  assert truth.shape == (18, 20, 16)
+  assert set(np.unique(truth)) == set(np.unique(record['label'])) == {0, 1, 2}
+  swapped = _load(labeled, values='205:2, 420:1')
+  assert swapped.digest != found.digest
+  assert (swapped.test[0]['label'] == 1).sum() == (record['label'] == 2).sum()
+
+
+def test_gaps_are_asked_about(labeled):
+  _remask(labeled, lambda ids: np.array([0, 1, 4], np.uint8)[ids])
+  with pytest.raises(UserError, match=r'not clear what the mask values 0, 1, 4 .*4: \d+ voxels'):
+    _load(labeled)
+  assert len(_load(labeled, classes=3).classes) == 3
+  assert len(_load(labeled, classes=5).classes) == 5
+
+
+def test_scaled_labels_are_rounded_and_that_is_said(labeled):
+  _remask(labeled, lambda ids: (ids * 0.9985).astype(np.float32))
+  found = _load(labeled)
+  assert set(np.unique(found.labeled[0]['label'])) == {0, 1, 2}
+  assert any('8 masks were rounded' in note for note in found.notes)
+  _remask(labeled, lambda ids: (ids > 0) * np.float32(0.7))
+  with pytest.raises(UserError, match=r'case0\.nii\.gz looks like a mask .*threshold it'):
+    _load(labeled)
+
+
+@pytest.mark.parametrize(
+  ('suffix', 'ending'),
+  [('_seg', '.nii.gz'), ('-Label', '.nii'), ('', '.NII.GZ'), ('_masks', '.nii.gz'), ('', '.nii')],
+)
+def test_masks_may_be_called_as_those_of_images(labeled, suffix, ending):
+  _remask(labeled, lambda ids: ids, suffix, ending)
+  assert len(_load(labeled, test_fraction=0).labeled) == 8
+
+
+def test_the_names_of_nnu_net_are_known(labeled):
+  for path in (labeled / 'labeled' / 'images').iterdir():
+    path.rename(path.with_name(path.name.replace('.nii', '_0000.nii')))
+  assert len(_load(labeled, test_fraction=0).labeled) == 8
+
+
+def test_two_volumes_of_one_name_are_refused(labeled):
+  path = labeled / 'labeled' / 'images' / 'case0.nii.gz'
+  nibabel.save(nibabel.load(path), path.with_name('case0.nii'))
+  with pytest.raises(UserError, match=r'case0\.nii\.gz and case0\.nii have the same name'):
+    _load(labeled)
+
+
+def test_axes_in_another_order_are_named(labeled):
+  _remask(labeled, lambda ids: ids.transpose(1, 0, 2).copy())
+  with pytest.raises(UserError, match=r'\(20, 18, 16\) voxels but .*axes are in another order'):
+    _load(labeled)
+
+
+def test_hidden_masks_do_not_decide_on_the_number_of_classes(labeled):
+  """Only masks that are learned from, or of val and test, are looked at."""
+  first = _names(_load(labeled, num_labeled=2).labeled) | _names(_load(labeled).test)
+  for path in (labeled / 'labeled' / 'masks').iterdir():
+    if path.name.removesuffix('.nii.gz') not in first:
+      image = nibabel.load(path)
+      ids = np.asarray(image.dataobj).copy()
+      ids[:2, :2, :2] = 3
+      nibabel.save(nibabel.Nifti1Image(ids, image.affine), path)
+  found = _load(labeled, num_labeled=2)
+  assert len(found.classes) == 3
+  assert max(found.truth[i]['label'].max() for i in range(4)) == 255
+  assert len(_load(labeled).classes) == 4
+
+
+def test_masks_are_checked_once(labeled, monkeypatch):
+  _load(labeled)
+  monkeypatch.setattr('ssl_jax.io.masks.read_stored', None)  # it would raise
+  assert _load(labeled).classes == ('background', 'class 1', 'class 2')
+
+
+def test_groups_of_volumes_stay_together(labeled):
+  for kind in ('images', 'masks'):
+    for i in range(8):
+      path = labeled / 'labeled' / kind / f'case{i}.nii.gz'
+      path.rename(path.with_name(f'p{i // 2}_v{i % 2}.nii.gz'))
+  write_volumes(labeled / 'more', count=2, seed=7)
+  for i in range(2):
+    path = labeled / 'more' / 'images' / f'case{i}.nii.gz'
+    path.rename(path.with_name(f'p{i}_u.nii.gz'))
+  assert any('names look grouped' in note for note in _load(labeled).notes)
+  for draw in range(4):
+    found = _load(labeled, group=r'^(p\d)', draw=draw, unlabeled=labeled / 'more')
+    tested = {name[:2] for name in _names(found.test)}
+    assert len(tested) == 1
+    rest = _names(found.labeled) | _names(found.unlabeled)
+    assert not tested & {name[:2] for name in rest}

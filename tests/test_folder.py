@@ -241,3 +241,86 @@ def test_the_digest_follows_images_masks_and_split(tmp_path):
   assert changed != before
   write(tmp_path / 'images' / 'im1.png', picture(1)[::-1])
   assert folder.load(labeled=tmp_path).digest != changed
+
+
+def test_colours_and_values_have_class_ids(tmp_path):
+  root = make(tmp_path / 'a', (0, 205, 420))
+  for i in range(4):
+    write(root / 'masks' / f'im{i}.png', mask(i, (0, 205, 420)))
+  with pytest.raises(UserError, match=r"above 255.*--config\.data\.values='205:1, 420:2'"):
+    folder.load(labeled=root)
+  splits = folder.load(labeled=root, values='205:1, 420:2', test_fraction=0)
+  np.testing.assert_array_equal(splits.labeled[1]['label'], mask(1, [0, 1, 2]))
+  colours = np.array([(0, 0, 0), (255, 0, 0), (0, 0, 255)], np.uint8)
+  for i in range(4):
+    write(root / 'masks' / f'im{i}.png', colours[mask(i, [0, 1, 2])])
+  with pytest.raises(UserError, match=r'is a coloured picture.*#0000ff'):
+    folder.load(labeled=root)
+  named = {'255,0,0': 'nucleus', '#0000ff': 'cytoplasm'}
+  splits = folder.load(labeled=root, values=named, test_fraction=0)
+  assert splits.classes == ('background', 'nucleus', 'cytoplasm')
+  np.testing.assert_array_equal(splits.labeled[1]['label'], mask(1, [0, 1, 2]))
+
+
+def test_boolean_tiffs_are_read_as_they_are_stored(tmp_path):
+  root = make(tmp_path / 'a')
+  for i in range(4):
+    (root / 'masks' / f'im{i}.png').unlink()
+    tifffile.imwrite(root / 'masks' / f'im{i}.tif', mask(i, [0, 1]).astype(bool))
+  splits = folder.load(labeled=root, test_fraction=0)
+  np.testing.assert_array_equal(splits.labeled[0]['label'], mask(0, [0, 1]))
+  assert splits.classes == ('background', 'foreground')
+  assert any('white is zero' in note and '4 masks' in note for note in splits.notes)
+
+
+def test_a_turned_image_is_named_where_sizes_differ(tmp_path):
+  root = make(tmp_path / 'a')
+  write(root / 'masks' / 'im0.png', mask(0, [0, 255]).T)
+  with pytest.raises(
+    UserError, match=r'is 10 x 12 pixels but its image im0\.png is 12 x 10 .*EXIF'
+  ):
+    folder.load(labeled=root)
+
+
+def test_names_of_an_old_zip_file_are_worked_with(tmp_path):
+  root = make(tmp_path / 'a')
+  for kind in ('images', 'masks'):
+    for i in range(4):
+      old = root / kind / f'im{i}.png'
+      old.rename(root / kind / f'Bl\udce4tter{i}.png')
+  splits = folder.load(labeled=root, test_fraction=0)
+  assert names(splits.labeled) == [f'Blätter{i}' for i in range(4)]
+  write(root / 'masks' / 'Bl\udce4tter1.png', mask(1, [0]))
+  splits = folder.load(labeled=root, test_fraction=0)
+  ' '.join(splits.notes).encode()  # they can be printed
+  assert any('Blätter1.png' in note for note in splits.notes)
+
+
+def test_groups_are_on_one_side_of_every_split(tmp_path):
+  root = tmp_path / 'a'
+  for i in range(8):
+    write(root / 'images' / f'p{i // 2}_s{i % 2}.png', picture(i))
+    write(root / 'masks' / f'p{i // 2}_s{i % 2}.png', mask(i, [0, 255]))
+  for i, name in enumerate(('p0_u', 'p1_u', 'p2_u', 'p3_u', 'other')):
+    write(tmp_path / 'u' / f'{name}.png', picture(20 + i))
+  plain = folder.load(labeled=root)
+  assert any(r'names look grouped' in note and r"'^(p\d+)'" in note for note in plain.notes)
+  splits = folder.load(labeled=root, unlabeled=tmp_path / 'u', group=r'^(p\d+)')
+  tested = {name[:2] for name in names(splits.test)}
+  assert len(splits.test) == 2
+  assert len(tested) == 1
+  assert not tested & {name[:2] for name in (*names(splits.labeled), *names(splits.unlabeled))}
+  assert len(splits.unlabeled) == 4
+  assert any('left out of unlabeled, being of groups' in note for note in splits.notes)
+  assert not any('look grouped' in note for note in splits.notes)
+  # The same from a table, and with a test folder whose patients were in training.
+  table = tmp_path / 'groups.csv'
+  lines = [f'p{i // 2}_s{i % 2},m{i // 2}' for i in range(8)]
+  table.write_text('\n'.join(['name,group', *lines, 't,m3']) + '\n')
+  write(tmp_path / 't' / 'images' / 't.png', picture(30))
+  write(tmp_path / 't' / 'masks' / 't.png', mask(30, [0, 255]))
+  splits = folder.load(labeled=root, test=tmp_path / 't', group=str(table))
+  assert {name[:2] for name in names(splits.labeled)} == {'p0', 'p1', 'p2'}
+  assert splits.draw.groups == {'t': 'm3'}
+  with pytest.raises(UserError, match='puts every labeled image into a group of test'):
+    folder.load(labeled=root, test=root, group=r'^(p\d+)')

@@ -63,7 +63,6 @@ def test_alpha_is_dropped_palette_becomes_rgb_and_one_bit_0_255(tmp_path):
   np.testing.assert_array_equal(
     images.read_image(tmp_path / 'p.png'), [[[10, 20, 30], [40, 50, 60]]]
   )
-  np.testing.assert_array_equal(masks.read_mask(tmp_path / 'p.png'), [[0, 1]])
   Image.fromarray(np.array([[True, False]])).save(tmp_path / 'b.png')
   np.testing.assert_array_equal(images.read_image(tmp_path / 'b.png')[..., 0], [[255, 0]])
 
@@ -137,36 +136,15 @@ def test_not_an_image_and_not_a_file_are_named(tmp_path):
     images.read_image(path)
 
 
-def test_masks_keep_raw_values(tmp_path):
-  ids = np.array([[0, 1, 2], [2, 300, 0]], np.uint16)
-  np.testing.assert_array_equal(masks.read_mask(save(tmp_path / 'a.tif', ids)), ids)
-  grey = np.repeat(ids.astype(np.uint8)[..., None], 3, -1)
-  np.testing.assert_array_equal(masks.read_mask(save(tmp_path / 'b.bmp', grey)), grey[..., 0])
-  whole = save(tmp_path / 'c.tif', ids.astype(np.float32))
-  np.testing.assert_array_equal(masks.read_mask(whole), ids)
-
-
-def test_two_bit_grey_masks_are_not_spread(tmp_path):
-  import struct
-  import zlib
-
-  def chunk(kind, data):
-    body = kind + data
-    return struct.pack('>I', len(data)) + body + struct.pack('>I', zlib.crc32(body))
-
-  rows = b'\0' + bytes([0b00011011])  # 0, 1, 2, 3
-  png = b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', struct.pack('>IIBBBBB', 4, 1, 2, 0, 0, 0, 0))
-  (tmp_path / 'm.png').write_bytes(png + chunk(b'IDAT', zlib.compress(rows)) + chunk(b'IEND', b''))
-  np.testing.assert_array_equal(masks.read_mask(tmp_path / 'm.png'), [[0, 1, 2, 3]])
-
-
-def test_masks_that_are_none_are_refused(tmp_path):
-  with pytest.raises(UserError, match=r'c\.png is a coloured picture'):
-    masks.read_mask(save(tmp_path / 'c.png', RGB))
-  with pytest.raises(UserError, match=r'j\.jpg is a JPEG, which alters'):
-    masks.read_mask(save(tmp_path / 'j.jpg', GREY8))
-  with pytest.raises(UserError, match=r'f\.tif looks like a mask of 0 and 1 with smooth borders'):
-    masks.read_mask(save(tmp_path / 'f.tif', np.array([[0.5, 1]], np.float32)))
+def test_list_images_sorts_and_ignores_hidden_and_other_files(tmp_path):
+  for name in ('b.PNG', 'a.tif', '.hidden.png', 'notes.txt', 'c.Jpeg'):
+    (tmp_path / name).touch()
+  assert [p.name for p in images.list_images(tmp_path)] == ['a.tif', 'b.PNG', 'c.Jpeg']
+  with pytest.raises(UserError, match='does not exist; check the path'):
+    images.list_images(tmp_path / 'no')
+  (tmp_path / 'empty').mkdir()
+  with pytest.raises(UserError, match='holds no images'):
+    images.list_images(tmp_path / 'empty')
 
 
 def test_write_mask_round_trips_plain_ids(tmp_path):

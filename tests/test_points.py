@@ -257,3 +257,34 @@ def test_the_classes_of_a_folder_are_those_that_its_points_name(tmp_path):
   assert [entry.file.name for entry in annotated] == ['disc0', 'disc1']
   assert set(point_annotations.classes_in(annotated)) >= {'red', 'blue'}
   assert 'unlabelled' not in point_annotations.classes_in(annotated)
+
+
+def test_hidden_files_beside_tables_are_no_tables(tmp_path):
+  """They are ._NAME.csv beside NAME.csv, as macOS writes them on disks that are not its own."""
+  write_discs(tmp_path)
+  (tmp_path / 'points' / '._disc0.csv').write_bytes(b'\0\5\x16\7')
+  (tmp_path / 'points' / 'disc1.csv').rename(tmp_path / 'points' / 'disc1.CSV')
+  (tmp_path / 'images' / 'disc2.png').rename(tmp_path / 'images' / 'disc2.ome.png')
+  annotated = point_annotations.read_folder(tmp_path, 'labeled')
+  tables = [entry.csv.name for entry in annotated]
+  assert tables == ['disc0.csv', 'disc1.CSV', 'disc2.csv', 'disc3.csv']
+  (tmp_path / 'points' / 'disc1.csv').write_text('x,y,class\n')
+  with pytest.raises(UserError, match=r'disc1\.csv and disc1\.CSV are both points of disc1'):
+    point_annotations.read_folder(tmp_path, 'labeled')
+
+
+def test_images_of_one_patient_are_on_one_side(tmp_path):
+  write_discs(tmp_path, images=8)
+  for kind, ending in (('images', 'png'), ('points', 'csv')):
+    for i in range(8):
+      path = tmp_path / kind / f'disc{i}.{ending}'
+      path.rename(path.with_name(f'p{i // 2}_s{i % 2}.{ending}'))
+  small = dict(labeled=tmp_path, size=15, jitter=3)
+  assert any('names look grouped' in note for note in points.load(**small).notes)
+  splits = points.load(**small, group=r'^(p\d)')
+  tested = {splits.whole[i]['name'][:2] for i in range(len(splits.whole))}
+  assert len(splits.whole) == 2
+  assert len(tested) == 1
+  trained = {splits.labeled[i]['of'][:2] for i in range(len(splits.labeled))}
+  assert not tested & trained
+  assert set(splits.draw.groups.values()) == tested

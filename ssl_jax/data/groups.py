@@ -121,7 +121,8 @@ def grouped_names_note(names: Sequence[str]) -> str:
       how = f"data.group='{pattern}'" if pattern else 'data.group=FILE.csv (name, group)'
       return (
         f'names look grouped ({", ".join(example[:2])}, ...: {len(members)} groups): if images of '
-        f'a group are of one patient, animal or movie, give {how}, so that none is in training and test'
+        f'a group are of one patient, animal or movie, give {how}, so that none is in training and '
+        'test'
       )
   series = [name for name in names if SERIES.search(name)]
   if len(series) == len(names):

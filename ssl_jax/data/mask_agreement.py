@@ -109,4 +109,4 @@ def _inverted(facts: Sequence[MaskFacts], shares: Float[np.ndarray, ' masks']) -
 
 def _names(facts: Sequence[MaskFacts]) -> str:
   more = f' and {len(facts) - MAX_NAMES} more' if len(facts) > MAX_NAMES else ''
-  return ', '.join(mask.path.name for mask in facts[:MAX_NAMES]) + more
+  return ', '.join(mask.name for mask in facts[:MAX_NAMES]) + more

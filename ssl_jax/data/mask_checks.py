@@ -41,8 +41,8 @@ def check_colours(facts: Sequence[MaskFacts]) -> None:
         one, two = (masks.colour_text(holder.colour_of(value)) for holder in (other, mask))
         raise UserError(
           f'The palettes of masks differ: {value} is {one} in {other.shown} '
-          f'({other.count_text(value)}) and {two} in {mask.shown} ({mask.count_text(value)}); say which class each colour is, as in '
-          f"--config.data.values='{table.proposal()}'."
+          f'({other.count_text(value)}) and {two} in {mask.shown} ({mask.count_text(value)}); say '
+          f"which class each colour is, as in --config.data.values='{table.proposal()}'."
         )
 
 
@@ -91,9 +91,9 @@ def reading_notes(facts: Sequence[MaskFacts]) -> list[str]:
     distance = max(mask.rounded for mask in rounded)
     notes.append(
       f'values of {len(rounded)} masks were rounded to whole numbers, from which they were at most '
-      f'{distance:.2g} away (such as {rounded[0].path.name})'
+      f'{distance:.2g} away (such as {rounded[0].name})'
     )
   for note in dict.fromkeys(note for mask in facts for note in mask.notes):
     holders = [mask for mask in facts if note in mask.notes]
-    notes.append(f'{note} ({len(holders)} masks, such as {holders[0].path.name})')
+    notes.append(f'{note} ({len(holders)} masks, such as {holders[0].name})')
   return notes

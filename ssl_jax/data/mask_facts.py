@@ -24,6 +24,12 @@ MIN_EXTREMES = 0.6
 """A mask with smooth borders has so many values between, and this fraction of its pixels at the
 ends."""
 
+MIN_RANGE = 100
+"""From the lower to the upper end of such a mask; 255 in most."""
+
+MIN_INSTANCE = 4
+"""Fewer pixels are one piece by chance."""
+
 SAMPLED_VALUES = 32
 """Values between the ends whose pieces are counted."""
 
@@ -54,6 +60,11 @@ class MaskFacts(NamedTuple):
   def shown(self) -> str:
     """The path as text that can be printed."""
     return file_names.readable(str(self.path))
+
+  @property
+  def name(self) -> str:
+    """The name of the file as text that can be printed."""
+    return file_names.readable(self.path.name)
 
   @property
   def pixels(self) -> int:
@@ -197,26 +208,28 @@ def _ranks(values: Integer[np.ndarray, '*space'], ids: list[int]) -> Int32[np.nd
 
 def _smooth_borders(facts: MaskFacts) -> tuple[int, int] | None:
   """The ends of a mask of two values that was resized smoothly, or was once a JPEG."""
-  by_count = sorted(facts.counts, key=lambda value: facts.counts[value], reverse=True)
-  if facts.coloured or len(by_count) < MIN_BORDER_VALUES + 2:
+  if facts.coloured or len(facts.counts) < MIN_BORDER_VALUES + 2:
     return None
-  low, high = sorted(by_count[:2])
-  # The two values that nearly all pixels have are the ends of the range, but for JPEG's noise.
+  low, high = min(facts.counts), max(facts.counts)
+  # Classes are small numbers.
+  if high - low < MIN_RANGE:
+    return None
+  # Beside the ends there is JPEG's noise.
   noise = (high - low) // 16
   between = [value for value in facts.counts if low + noise < value < high - noise]
-  if not (low <= min(facts.counts) + noise and high >= max(facts.counts) - noise >= 1):
-    return None
   middle = (low + high) / 2
   # Instance ids beside 255 are small numbers; a smooth border passes through all.
   if not any(value < middle for value in between) or not any(value > middle for value in between):
     return None
-  if len(between) < MIN_BORDER_VALUES:
+  pixels_between = [facts.counts[value] for value in between]
+  white = max(count for value, count in facts.counts.items() if value >= high - noise)
+  if len(between) < MIN_BORDER_VALUES or max(pixels_between) > white:
     return None
-  extremes = facts.counts[low] + facts.counts[high]
-  if extremes < MIN_EXTREMES * facts.pixels:
+  if sum(pixels_between) > (1 - MIN_EXTREMES) * facts.pixels:
     return None
   # Each value of a border lies all along it, an instance in one place.
-  inner = [piece for piece in facts.pieces if piece.value in between]
+  large = [piece for piece in facts.pieces if piece.pixels >= MIN_INSTANCE]
+  inner = [piece for piece in large if piece.value in between]
   if inner and sum(piece.connected for piece in inner) > len(inner) / 2:
     return None
   return low, high

@@ -188,8 +188,7 @@ def _read_volume(path: Path) -> StoredMask:
   if voxels.dtype.names:
     colours = np.stack([voxels[name] for name in voxels.dtype.names[:3]], -1)
     return _one_channel(StoredMask(colours, like=image), str(path))
-  slope, intercept = image.header.get_slope_inter()
-  scaled = slope not in (None, 1.0) or intercept not in (None, 0.0)
+  scaled = (image.dataobj.slope, image.dataobj.inter) != (1.0, 0.0)
   notes = ('values of masks are scaled as their headers say (scl_slope, scl_inter)',) * scaled
   return StoredMask(voxels, False, (), voxels.dtype.itemsize * 8, notes, image)
 
