@@ -38,7 +38,7 @@ def without(data: Mapping[str, Any]) -> Tree:
   tree = dict(data)
   for field, value in data.items():
     if field in fields and isinstance(value, str):
-      tree[field] = 'given'
+      tree[field] = 'a path'
   if KEPT in fields:
     tree.pop(KEPT, None)
   return tree

@@ -274,7 +274,8 @@ def has_accelerator() -> bool:
 
 def is_main() -> bool:
   """Returns whether this is the one process that writes files."""
-  return jax.process_index() == 0
+  # Asked first, because it needs no device: files are also written by programs that use none.
+  return not jax.distributed.is_initialized() or jax.process_index() == 0
 
 
 def from_main(number: float | int) -> float | int:

@@ -201,7 +201,7 @@ def main(arguments: list[str] | None = None) -> int:
     print(f'ssl_jax: {error}', file=sys.stderr)
     return 1
   except OSError as error:
-    more = ' --resume leaves out what is done.' if options.out.is_dir() else ''
+    more = ' With --resume it leaves out what is done.' if options.out.is_dir() else ''
     print(f'ssl_jax: {terminal.sentence_of(error)}{more}', file=sys.stderr)
     return 1
   except KeyboardInterrupt:

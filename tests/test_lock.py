@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 
 import psutil
 import pytest
@@ -52,6 +53,18 @@ def test_the_lock_of_a_killed_process_is_taken_over_with_a_word(tmp_path, capsys
   assert [*tmp_path.iterdir()] == []
 
 
+def test_a_zombie_holds_no_lock(tmp_path):
+  process = subprocess.Popen([sys.executable, '-c', ''], stdout=subprocess.PIPE)
+  began = psutil.Process(process.pid).create_time()
+  process.stdout.read()
+  while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
+    time.sleep(0.01)
+  _write(tmp_path, pid=process.pid, began=began)
+  lock.check(tmp_path)
+  process.wait()
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='numbers of parents')
 def test_a_number_that_went_to_another_process_is_no_lock(tmp_path, capsys):
   _write(tmp_path, pid=os.getppid(), began=psutil.Process(os.getppid()).create_time() - 1000)
   with lock.locked(tmp_path):

@@ -15,8 +15,8 @@ from ssl_jax.io import lock
 from ssl_jax.run import run
 
 
-def _write_images(folder):
-  rng = np.random.default_rng(0)
+def _write_images(folder, seed=0):
+  rng = np.random.default_rng(seed)
   for kind in ('labeled/images', 'labeled/masks', 'unlabeled'):
     (folder / kind).mkdir(parents=True)
   for number in range(6):
@@ -99,7 +99,8 @@ def test_another_folder_is_another_run(copied, page):
 
 def test_whether_there_is_a_folder_still_counts(copied, page):
   page = _page(page, copied / 'data')
-  page.data.test = str(copied / 'data' / 'labeled')
+  _write_images(copied / 'other', seed=1)
+  page.data.test = str(copied / 'other' / 'labeled')
   with pytest.raises(UserError, match=r'data\.test was None'):
     run(page, copied / 'run')
 
@@ -120,11 +121,11 @@ def test_two_processes_do_not_share_a_stage(copied, page):
 
 def test_fields_of_paths_are_known_by_their_annotation():
   data = dict(name='folder', labeled='a', unlabeled=None, test_fraction=0.5)
-  assert data_locations.without(data) == data | {'labeled': 'given'}
+  assert data_locations.without(data) == data | {'labeled': 'a path'}
   counts = dict(name='synthetic', labeled=3, unlabeled=4)
   assert data_locations.without(counts) == counts
   volumes = dict(name='nifti', labeled='a', cache='b')
-  assert data_locations.without(volumes) == {'name': 'nifti', 'labeled': 'given'}
+  assert data_locations.without(volumes) == {'name': 'nifti', 'labeled': 'a path'}
 
 
 def test_moved_volumes_are_known_by_their_content(tmp_path):

@@ -153,13 +153,14 @@ def open_folder(
     UserError: if it may not be written to.
   """
   _check_place(out, images)
-  # What is there is looked at under the lock, and only the lock may make the folder.
-  record = _check_content(out, origin, resume, overwrite)
+  # Before anything is made; and again under the lock, in case another call has just ended.
+  _check_content(out, origin, resume, overwrite)
   try:
     out.mkdir(parents=True, exist_ok=True)
   except OSError as error:
     raise UserError(f'--out={out} cannot be made ({error.strerror}); give another one.') from error
   with lock.locked(out):
+    record = _check_content(out, origin, resume, overwrite)
     header = json.dumps({'round': record.round, **origin._asdict()}) + '\n'
     lines = [_line(file, line) for file, line in record.files.items()]
     with atomic.replacing(out / RECORD) as temporary:
@@ -175,9 +176,9 @@ def _check_place(out: Path, images: Path) -> None:
   """Raises UserError where no prediction may ever go."""
   if out.exists() and not out.is_dir():
     raise UserError(f'--out={out} is a file; give a folder.')
-  place = out.resolve()
-  for folder in (place, *(place / name for name in FOLDERS)):
-    if folder == images.resolve():
+  for folder in (out, *(out / name for name in FOLDERS)):
+    # By what they are, as one may be a link to the other.
+    if folder.exists() and folder.samefile(images):
       raise UserError(
         f'--out={out} would write among the images of --images={images}; give another folder.'
       )

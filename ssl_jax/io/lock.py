@@ -37,12 +37,15 @@ class Holder(NamedTuple):
   def is_alive(self) -> bool:
     """Whether this machine still runs it; its number may have gone to another process."""
     try:
-      began = psutil.Process(self.pid).create_time()
+      process = psutil.Process(self.pid)
+      # A zombie has ended; only its parent has not asked for its exit code yet.
+      if process.status() == psutil.STATUS_ZOMBIE:
+        return False
+      return abs(process.create_time() - self.began) < CLOCK_SECONDS
     except psutil.NoSuchProcess:
       return False
     except psutil.AccessDenied:
       return True
-    return abs(began - self.began) < CLOCK_SECONDS
 
 
 @contextlib.contextmanager
