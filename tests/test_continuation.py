@@ -178,10 +178,15 @@ def test_another_network_gets_no_advice_to_start_from_it(folder):
 def test_a_network_that_the_page_leaves_open_is_that_of_the_run(folder):
   page = {
     'init_from': str(folder / 'run'),
-    'configure': ('model',),
+    'configure': ('model', 'normalize', 'steps'),
+    'normalize': None,
+    'steps': None,
     'model': {'name': None, 'pretrained': None, 'backbone': None, 'widths': None, 'fixed': None},
   }
-  model = continuation.adopt(page, folder / 'new')['model']
+  page = continuation.adopt(page, folder / 'new')
+  assert page['normalize'] == 'data'
+  assert page['steps'] is None
+  model = page['model']
   assert (model['name'], model['widths']) == ('unet', (4, 8))
   assert model['pretrained'] == str(folder / 'run')
 

@@ -163,6 +163,8 @@ def test_a_run_of_ones_own_gives_what_fits(page, tmp_path, capsys):
 
 def test_a_verdict_is_told_what_a_network_began_as(tmp_path):
   stage = tmp_path / 'control'
+  stage.mkdir()
+  (stage / 'config.json').write_text(json.dumps({'methods': {'supervised': {}}}))
   for seed, record in enumerate(
     [
       {'run': 'a', 'methods': ['supervised', 'fixmatch'], 'test_images_seen': ['im1', 'im2']},

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from flax import traverse_util
 
-from ssl_jax import build, continuation, registry, run_folder, stage_list
+from ssl_jax import build, continuation, run_folder
 from ssl_jax.data.dataset_stats import DatasetStats
 from ssl_jax.errors import UserError
 from ssl_jax.inference.trained_networks import TrainedNetwork, build_network
@@ -224,14 +224,9 @@ def doubts(stage: Path) -> list[str]:
     sentences.append(
       f'{stage.name} started from networks that had learned from {seen} of its test images.'
     )
-  others = {
-    name
-    for record in records
-    for name in record.get('methods', ())
-    # A method of the old run may be gone.
-    if name not in registry.known('methods') or not stage_list.learns_from_labels(name)
-  }
-  if others:
+  methods = {name for record in records for name in record.get('methods', ())}
+  # Only what the stage itself does without: a control that is none any more.
+  if methods and (others := methods - set(run_folder.read_settings(stage).methods)):
     sentences.append(
       f'{stage.name} started from a network that had been trained with {", ".join(sorted(others))}.'
     )
