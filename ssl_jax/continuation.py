@@ -15,7 +15,6 @@ from ssl_jax.errors import UserError
 from ssl_jax.io.run_log import CHECKPOINTS, has_begun
 from ssl_jax.settings import Seeds
 from ssl_jax.stage_list import StageSpec
-from ssl_jax.types import Splits
 
 OWN = ('--workdir', '--config.init_from')
 """Flags of a command that are others in the command of a new run."""
@@ -128,7 +127,7 @@ def refuse_changed_data(workdir: Path, specs: Sequence[StageSpec], command: str 
     UserError: if they have changed, with how to train on them in a new folder.
   """
   # Stages usually share their images, and reading these takes time.
-  known: dict[tuple[str, int], Splits] = {}
+  known: dict[tuple[str, int], tuple[int, dict[str, int]]] = {}
   for spec in specs:
     if spec.run != 'train':
       continue
@@ -140,10 +139,10 @@ def refuse_changed_data(workdir: Path, specs: Sequence[StageSpec], command: str 
     then = run_folder.read_stats(folder)
     key = repr((spec.settings.data, build.redraws(spec.settings))), seed
     if key not in known:
-      known[key] = build.splits_of_seed(spec.settings, seed)
-    splits = known[key]
-    if dataset_stats.data_checksum(splits) != then.fingerprint:
-      now = dataset_stats.count_images(splits)
+      splits = build.splits_of_seed(spec.settings, seed)
+      known[key] = dataset_stats.data_checksum(splits), dataset_stats.count_images(splits)
+    fingerprint, now = known[key]
+    if fingerprint != then.fingerprint:
       counts = [
         f'{name} {then.counts.get(name, 0)} -> {now.get(name, 0)}'
         for name in dict.fromkeys([*then.counts, *now])
