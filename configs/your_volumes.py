@@ -1,11 +1,11 @@
 r"""Mean teacher on your own volumes (CT, MRI, ...): NIfTI in, masks, a table and a verdict out.
 
 Data: a folder with images/ and masks/ (.nii.gz, class ids) and a folder with images alone. A
-volume is resampled to `data.spacing` (mm along x, y, z; by default the median of your volumes,
---config.data.spacing='(1,1,1)' sets another) and scaled by `data.window` (raw values
-that become 0 and 1; for CT --config.data.window='(-300,300)'), or without a window by its own
-percentiles. `data.foreground_threshold` crops it to what is brighter. What the page leaves open is
-chosen for your volumes; configuration.md in the run folder says why.
+volume is resampled to the median spacing of your volumes (--config.data.spacing='(1,1,2)', mm along
+x, y, z, sets another) and scaled by `data.window` (raw values that become 0 and 1; for CT
+--config.data.window='(-300,300)'), or without a window by its own percentiles.
+`data.foreground_threshold` crops it to what is brighter. What the page leaves open is chosen for
+your volumes; configuration.md in the run folder says why.
 Run:  python main.py --config=configs/your_volumes.py \
         --config.data.labeled=DIR --config.data.unlabeled=DIR
 """

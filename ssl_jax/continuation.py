@@ -23,7 +23,7 @@ OWN = ('--workdir', '--config.init_from')
 def adopt(page: dict[str, Any], workdir: Path | None = None) -> dict[str, Any]:
   """Returns a page whose trainings start from the networks of the run that `init_from` names.
 
-  A network that the page leaves open becomes that of the run.
+  A network that the page leaves open becomes that of the run, which sees images as it did there.
 
   Raises:
     UserError: if there is no such run, it has no network yet, or it is the run in `workdir`.
@@ -39,12 +39,14 @@ def adopt(page: dict[str, Any], workdir: Path | None = None) -> dict[str, Any]:
   if not _has_checkpoint(network):
     raise UserError(f'{network} (init_from) has no checkpoint yet; wait, or give another run.')
   page = open_fields.put(page, 'init_from', str(run))
-  model = run_folder.read_settings(network).model
-  given = {'name': model.name, **model.kwargs}
+  before = run_folder.read_settings(network)
+  given = {'model.name': before.model.name}
+  given |= {f'model.{key}': value for key, value in before.model.kwargs.items()}
+  # Its weights expect images as they were shown before.
+  given |= {'normalize': before.normalize, 'data.scale': before.data.scale}
   for name in open_fields.open_leaves(page):
-    field, _, key = name.rpartition('.')
-    if field == 'model' and key in given:
-      page = open_fields.put(page, name, given[key])
+    if given.get(name) is not None:
+      page = open_fields.put(page, name, given[name])
   return open_fields.put(page, 'model.pretrained', str(run))
 
 
@@ -124,6 +126,8 @@ def refuse_changed_data(workdir: Path, specs: Sequence[StageSpec], command: str 
   Raises:
     UserError: if they have changed, with how to train on them in a new folder.
   """
+  # Stages usually share their images, and reading these takes time.
+  known: dict[tuple[str, int], tuple[int, dict[str, int]]] = {}
   for spec in specs:
     if spec.run != 'train':
       continue
@@ -133,9 +137,12 @@ def refuse_changed_data(workdir: Path, specs: Sequence[StageSpec], command: str 
     if not (folder / run_folder.STATS).exists() or not has_begun(folder):
       continue
     then = run_folder.read_stats(folder)
-    splits = build.splits_of_seed(spec.settings, seed)
-    if dataset_stats.data_checksum(splits) != then.fingerprint:
-      now = dataset_stats.count_images(splits)
+    key = repr((spec.settings.data, build.redraws(spec.settings))), seed
+    if key not in known:
+      splits = build.splits_of_seed(spec.settings, seed)
+      known[key] = dataset_stats.data_checksum(splits), dataset_stats.count_images(splits)
+    fingerprint, now = known[key]
+    if fingerprint != then.fingerprint:
       counts = [
         f'{name} {then.counts.get(name, 0)} -> {now.get(name, 0)}'
         for name in dict.fromkeys([*then.counts, *now])

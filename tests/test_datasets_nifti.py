@@ -1,5 +1,7 @@
 """Folders of NIfTI volumes: roles, preparation that is done once, sentences for what is wrong."""
 
+import ast
+
 import nibabel
 import numpy as np
 import pytest
@@ -123,6 +125,93 @@ def test_unlabeled_volumes_of_one_name_are_refused(labeled):
   write_volumes(labeled / 'more', count=3, seed=1)
   with pytest.raises(UserError, match=r'more/images/case.*have the same name'):
     _load(labeled, num_labeled=1, unlabeled=labeled / 'more')
+
+
+def _micro(folder, **knobs):
+  """Volumes with voxels of 4 um."""
+  write_volumes(folder / 'labeled', spacing=(0.004, 0.004, 0.004))
+  return nifti_dataset.load(labeled=folder / 'labeled', cache=folder / 'cache', **knobs)
+
+
+def test_the_spacing_follows_from_the_volumes(tmp_path):
+  found = _micro(tmp_path)
+  assert found.preprocessing['spacing'] == (0.004, 0.004, 0.004)
+  assert found.labeled[0]['label'].shape == (16, 20, 18)
+  assert any('data.spacing is 0.004 x 0.004 x 0.004 mm, the median of 8' in n for n in found.notes)
+  (sizes,) = [note for note in found.notes if note.startswith('voxels (x, y, z), resampled to')]
+  # Of the first three, before and after.
+  assert sizes.count('18 x 20 x 16 of 0.004 x 0.004 x 0.004 mm -> 18 x 20 x 16') == 3
+
+
+def test_every_draw_has_the_same_spacing(tmp_path):
+  for i, z in enumerate((1.0, 1.5, 2.0, 2.5, 3.0)):
+    write_volumes(tmp_path / 'labeled', count=1, first=i, spacing=(1.0, 1.0, z))
+  spacings = set()
+  for draw in range(4):
+    found = nifti_dataset.load(labeled=tmp_path / 'labeled', cache=tmp_path / 'cache', draw=draw)
+    spacings.add(found.preprocessing['spacing'])
+  assert spacings == {(1.0, 1.0, 2.0)}
+  kept = nifti_dataset.load(labeled=tmp_path / 'labeled', cache=tmp_path / 'cache', spacing=())
+  assert kept.preprocessing['spacing'] is None
+  assert {len(kept.labeled[i]['label']) for i in range(len(kept.labeled))} == {16}
+
+
+def test_volumes_that_would_shrink_to_nothing_are_refused(tmp_path):
+  with pytest.raises(UserError) as error:
+    _micro(tmp_path, spacing=(1.0, 1.0, 1.0))
+  sentence = str(error.value)
+  assert '18 x 20 x 16 voxels of 0.004 x 0.004 x 0.004 mm would become 1 x 1 x 1' in sentence
+  # As it advises.
+  value = sentence.split("--config.data.spacing='")[1].split("'")[0]
+  assert value == '(0.004,0.004,0.004)'
+  found = _micro(tmp_path, spacing=ast.literal_eval(value))
+  assert found.labeled[0]['label'].shape == (16, 20, 18)
+
+
+def test_volumes_that_would_fill_every_memory_are_refused(labeled):
+  with pytest.raises(UserError, match=r'would become .* of 0.001 x 0.001 x 0.001 mm, too many'):
+    _load(labeled, spacing=(0.001, 0.001, 0.001))
+
+
+def test_a_class_that_resampling_loses_is_refused(labeled):
+  path = labeled / 'labeled' / 'masks' / 'case3.nii.gz'
+  image = nibabel.load(path)
+  changed = np.asarray(image.dataobj).copy()
+  changed[1, 1, 1] = 3
+  nibabel.save(nibabel.Nifti1Image(changed, image.affine), path)
+  assert 3 in [label for record in _records(_load(labeled)) for label in np.unique(record['label'])]
+  with pytest.raises(UserError, match=r'case3.nii.gz: class 3 \(1 voxels\) is lost when .* from '):
+    _load(labeled, spacing=(2.5, 2.5, 2.5))
+
+
+def test_a_class_outside_of_the_foreground_is_refused(labeled):
+  with pytest.raises(UserError, match=r'class 2 .* lies outside .*data.foreground_threshold=85'):
+    _load(labeled, foreground_threshold=85.0)
+
+
+def _records(splits):
+  sources = [splits.labeled, splits.test]
+  return [source[i] for source in sources for i in range(len(source))]
+
+
+def test_headers_of_masks_may_be_ignored(labeled):
+  expected = {record['name']: np.array(record['label']) for record in _records(_load(labeled))}
+  for path in (labeled / 'labeled' / 'masks').iterdir():
+    # A program that knows no affine: the identity.
+    nibabel.save(nibabel.Nifti1Image(np.asarray(nibabel.load(path).dataobj), np.eye(4)), path)
+  with pytest.raises(UserError, match=r'does not lie where .*set data.ignore_affine=True'):
+    _load(labeled)
+  splits = _load(labeled, ignore_affine=True)
+  for record in _records(splits):
+    np.testing.assert_array_equal(record['label'], expected[record['name']])
+  # Scoring on the grid of the files knows of it, too.
+  assert splits.preprocessing['ignore_affine']
+  assert 'ignore_affine' not in _load_of_agreeing(labeled).preprocessing
+
+
+def _load_of_agreeing(folder):
+  write_volumes(folder / 'agreeing')
+  return nifti_dataset.load(labeled=folder / 'agreeing', cache=folder / 'cache')
 
 
 def _shift(folder):

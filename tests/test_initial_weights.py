@@ -171,6 +171,28 @@ def test_a_run_of_ones_own_gives_what_fits(page, tmp_path, capsys):
   assert '2 arrays stay random (head/bias, head/kernel)' in capsys.readouterr().out
 
 
+def test_a_verdict_is_told_what_a_network_began_as(tmp_path):
+  stage = tmp_path / 'control'
+  stage.mkdir()
+  (stage / 'config.json').write_text(json.dumps({'methods': {'supervised': {}}}))
+  for seed, record in enumerate(
+    [
+      {'run': 'a', 'methods': ['supervised', 'fixmatch'], 'test_images_seen': ['im1', 'im2']},
+      {'run': 'b', 'methods': ['supervised'], 'test_images_seen': ['im3']},
+    ]
+  ):
+    (stage / f'seed_{seed}').mkdir(parents=True)
+    (stage / f'seed_{seed}' / 'weights.json').write_text(json.dumps(record))
+  assert initial_weights.doubts(stage) == [
+    'control started from networks that had learned from 3 of its test images.',
+    'control started from a network that had been trained with fixmatch.',
+  ]
+  # Published weights are no run.
+  (stage / 'seed_0' / 'weights.json').write_text(json.dumps({'file': 'a.pth'}))
+  (stage / 'seed_1' / 'weights.json').unlink()
+  assert initial_weights.doubts(stage) == []
+
+
 def test_a_run_of_another_network_is_refused(page, tmp_path):
   page = tiny(page, name='unet', widths=(4, 8))
   run(page, tmp_path / 'first')

@@ -188,6 +188,13 @@ def test_an_organ_that_is_found_nowhere_is_named():
   assert organs.table_notes(rows, ('none', 'a', 'b')) == [
     'The network never predicts b on the test volumes.'
   ]
+  # The other way round: what is predicted and not there scores 0, which is said.
+  rows = [organs.voxel_counts(predicted, truth, ('none', 'a', 'b'))]
+  rows[0] |= organs.organ_scores(predicted, truth, (1.0, 1.0, 1.0), ('none', 'a', 'b'))
+  assert rows[0]['dsc/b'] == 0
+  assert organs.table_notes(rows, ('none', 'a', 'b')) == [
+    'No test volume has b; where the network predicts it, it scores 0.'
+  ]
 
 
 def test_the_meter_sees_what_is_used():

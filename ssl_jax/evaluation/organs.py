@@ -115,13 +115,26 @@ def organ_table(cases: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> s
 
 def table_notes(cases: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> list[str]:
   """Returns sentences on organs that no test volume has, and on those that are found in none."""
-  sentences = []
   absent = [name for name in classes[1:] if not any(f'dsc/{name}' in case for case in cases)]
+  missed, invented = [], []
+  for name in classes[1:]:
+    # Lines of earlier versions have no such figures.
+    true = [case[f'{TRUE_VOXELS}{name}'] for case in cases if f'{TRUE_VOXELS}{name}' in case]
+    found = [case.get(f'{PREDICTED_VOXELS}{name}', 0) for case in cases]
+    if any(true) and not any(found):
+      missed.append(name)
+    if true and not any(true) and any(found):
+      invented.append(name)
+  sentences = []
   if absent:
     sentences.append(
       f'No test volume has {", ".join(absent)}, and none was found; left out of the means.'
     )
-  if missed := never_found(cases, classes):
+  if invented:
+    sentences.append(
+      f'No test volume has {", ".join(invented)}; where the network predicts it, it scores 0.'
+    )
+  if missed:
     sentences.append(f'The network never predicts {", ".join(missed)} on the test volumes.')
   return sentences
 
@@ -137,20 +150,6 @@ def voxel_counts(
     counts[f'{TRUE_VOXELS}{name}'] = int((truth == class_id).sum())
     counts[f'{PREDICTED_VOXELS}{name}'] = int((predicted == class_id).sum())
   return counts
-
-
-def never_found(cases: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> list[str]:
-  """Returns the organs that the truth of a case has and that no case's prediction has."""
-
-  def voxels(kind: str, name: str) -> list[int]:
-    # Lines of earlier versions have no such figures.
-    return [case[f'{kind}{name}'] for case in cases if f'{kind}{name}' in case]
-
-  return [
-    name
-    for name in classes[1:]
-    if any(voxels(TRUE_VOXELS, name)) and not any(voxels(PREDICTED_VOXELS, name))
-  ]
 
 
 def _length_text(mm: float) -> str:

@@ -160,8 +160,7 @@ def stage(
       text += ''.join(f' {sentence}' for sentence in _collapsed_seeds(trained))
     # Its mean holds a 0 for a reason that no interval tells.
     text += ''.join(f' {line}' for line in unfound_classes.sentences(run / side, side))
-    if seen := initial_weights.seen_tests(run / side):
-      text += f' {side} started from a network that had learned from {seen} of its test images.'
+    text += ''.join(f' {sentence}' for sentence in initial_weights.doubts(run / side))
   text += _starved(run / of, run / against) + unscored + _unseen_classes(control, splits)
   # Nobody should take a number from generated images for a result on real cells.
   if splits.synthetic:

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -145,7 +146,12 @@ def _from_run(run: Path, seed: int, folder: Path, settings: Settings, stats: Dat
       )
     started, rest = pretrained.with_network(fresh, weights, str(network_folder), anew)
     # What is not taken over matters to whoever reads the result.
-    record = {'run': str(network_folder), 'step': int(state.step), 'random': list(rest)}
+    record: dict[str, Any] = {
+      'run': str(network_folder),
+      'step': int(state.step),
+      'random': list(rest),
+      'methods': list(before.methods),
+    }
     if rest:
       said += f'; {len(rest)} arrays stay random ({", ".join(rest[:3])})'
     print(
@@ -203,10 +209,25 @@ def _content_hash(record: Record) -> str:
   return hashlib.sha256(np.ascontiguousarray(record['image']).tobytes()).hexdigest()
 
 
-def seen_tests(stage: Path) -> int:
-  """Returns how many test images, over all seeds, a stage's initial network has learned from."""
-  total = 0
-  for folder in run_folder.seed_folders(stage):
-    if (folder / RECORD).exists():
-      total += len(json.loads((folder / RECORD).read_text()).get('test_images_seen', ()))
-  return total
+def beginnings(stage: Path) -> list[dict[str, Any]]:
+  """Returns what the networks of a stage began as, where that was another run: RECORD's content."""
+  paths = [folder / RECORD for folder in run_folder.seed_folders(stage)]
+  records = [json.loads(path.read_text()) for path in paths if path.exists()]
+  return [record for record in records if 'run' in record]
+
+
+def doubts(stage: Path) -> list[str]:
+  """Returns sentences on what a stage's initial networks had seen before, for a verdict."""
+  sentences = []
+  records = beginnings(stage)
+  if seen := sum(len(record.get('test_images_seen', ())) for record in records):
+    sentences.append(
+      f'{stage.name} started from networks that had learned from {seen} of its test images.'
+    )
+  methods = {name for record in records for name in record.get('methods', ())}
+  # Only what the stage itself does without: a control that is none any more.
+  if methods and (others := methods - set(run_folder.read_settings(stage).methods)):
+    sentences.append(
+      f'{stage.name} started from a network that had been trained with {", ".join(sorted(others))}.'
+    )
+  return sentences
