@@ -184,7 +184,8 @@ def _parse(words: list[str]) -> Request:
   # Flags of our own, apart from absl's global ones, which other libraries also add to.
   values = flags.FlagValues()
   # Which fields are set is read from the words, so they are given here as well.
-  program = ['main.py', *words]
+  direct = _direct_fields(words)
+  program = ['main.py', *(word for word in words if word not in direct)]
   config_flags.DEFINE_config_file('config', None, 'A page.', flag_values=values, sys_argv=program)
   flags.DEFINE_string('workdir', None, 'Run folder.', flag_values=values)
   flags.DEFINE_string('only', '*', 'Patterns of names of stages.', flag_values=values)
@@ -202,6 +203,12 @@ def _parse(words: list[str]) -> Request:
   except (flags.IllegalFlagValueError, ValueError, TypeError) as error:
     message = str(_innermost(error)).strip().rstrip('.').removeprefix('flag ')
     raise UserError(f'{message}.') from error
+  for name, value in direct.values():
+    parents, _, field = name.rpartition('.')
+    tree: Any = values['config'].value
+    for part in parents.split('.'):
+      tree = tree[part]
+    tree[field] = value
   dry_run = str(values['dry_run'].value)
   if dry_run not in ('no', 'table', 'json'):
     raise UserError(f'--dry_run={dry_run} is neither table nor json.')
@@ -209,11 +216,27 @@ def _parse(words: list[str]) -> Request:
     # `PAGE.py:ARGUMENT` names the run folder after the page alone.
     page=Path(re.sub(r'\.py:.*', '.py', page)),
     config=typing.cast(ConfigDict, values['config'].value),
-    overridden=list(config_flags.get_override_values(values['config'])),
+    overridden=[
+      *config_flags.get_override_values(values['config']),
+      *(name for name, _ in direct.values()),
+    ],
     workdir=values['workdir'].value,
     only=str(values['only'].value),
     dry_run=dry_run,
   )
+
+
+def _direct_fields(words: Sequence[str]) -> dict[str, tuple[str, str]]:
+  """Words of fields that ml_collections cannot set -> their dotted names and values.
+
+  A ConfigDict has a method `values`, which it would take for the field of that name.
+  """
+  direct = {}
+  for word in words:
+    match = re.match(r'--?config\.([^=]+\.([^=.]+))=(.*)', word, re.DOTALL)
+    if match and hasattr(ConfigDict, match.group(2)):
+      direct[word] = (match.group(1), match.group(3))
+  return direct
 
 
 def _with_page(word: str) -> str:

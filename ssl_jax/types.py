@@ -171,6 +171,7 @@ class Record(TypedDict, total=False):
   classes: np.ndarray  # and [n] their class ids
   file: str | tuple[str, ...]  # of a volume: the file that it was read from, or files (channels)
   mask_file: str  # of a labeled volume: the file of its mask
+  read_mask: Callable[[str], np.ndarray]  # and what reads class ids [x, y, z] from it
   foreground: np.ndarray  # of a labeled volume: flat indices of its foreground voxels
   slice_size: Sequence[int] | None  # of a volume predicted by slices: see slice_source.py
   removed: np.ndarray  # [H, W] numbers of the instances that the training mask lacks; 0 elsewhere

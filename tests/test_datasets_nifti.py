@@ -151,7 +151,7 @@ def _crop(folder):
     (_shift, {}, 'does not lie where case1.nii.gz does'),
     (_crop, {}, r'has \(17, 20, 16\) voxels but case1.nii.gz has \(18, 20, 16\)'),
     (lambda f: None, dict(num_labeled=7), r'data.num_labeled=7 is not in 1\.\.6'),
-    (lambda f: None, dict(classes=2), 'a mask holds the class 2'),
+    (lambda f: None, dict(classes=2), 'asks for 2 classes but the masks hold the values 0, 1, 2'),
     (lambda f: None, dict(test_fraction=1.0), 'data.test_fraction=1.0'),
     (lambda f: None, dict(spacing=(1.0, -1.0, 1.0)), 'data.spacing'),
   ],

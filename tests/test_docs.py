@@ -12,7 +12,8 @@ from conftest import ROOT
 
 from ssl_jax import predict, run, stage_list
 from ssl_jax.datasets import synthetic
-from ssl_jax.io.images import read_mask, write_image
+from ssl_jax.io.images import write_image
+from ssl_jax.io.masks import read_mask
 
 PAGES = sorted([ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', ROOT / 'CHANGELOG.md'])
 PAGES += sorted((ROOT / 'docs').rglob('*.md'))

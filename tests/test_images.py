@@ -7,7 +7,7 @@ import tifffile
 from PIL import Image
 
 from ssl_jax.errors import UserError
-from ssl_jax.io import image_decoding, images, stored_image
+from ssl_jax.io import image_decoding, images, masks, stored_image
 from ssl_jax.types import IGNORE
 
 RNG = np.random.default_rng(0)
@@ -63,7 +63,6 @@ def test_alpha_is_dropped_palette_becomes_rgb_and_one_bit_0_255(tmp_path):
   np.testing.assert_array_equal(
     images.read_image(tmp_path / 'p.png'), [[[10, 20, 30], [40, 50, 60]]]
   )
-  np.testing.assert_array_equal(images.read_mask(tmp_path / 'p.png'), [[0, 1]])
   Image.fromarray(np.array([[True, False]])).save(tmp_path / 'b.png')
   np.testing.assert_array_equal(images.read_image(tmp_path / 'b.png')[..., 0], [[255, 0]])
 
@@ -148,42 +147,10 @@ def test_list_images_sorts_and_ignores_hidden_and_other_files(tmp_path):
     images.list_images(tmp_path / 'empty')
 
 
-def test_masks_keep_raw_values(tmp_path):
-  ids = np.array([[0, 1, 2], [2, 300, 0]], np.uint16)
-  np.testing.assert_array_equal(images.read_mask(save(tmp_path / 'a.tif', ids)), ids)
-  grey = np.repeat(ids.astype(np.uint8)[..., None], 3, -1)
-  np.testing.assert_array_equal(images.read_mask(save(tmp_path / 'b.bmp', grey)), grey[..., 0])
-  whole = save(tmp_path / 'c.tif', ids.astype(np.float32))
-  np.testing.assert_array_equal(images.read_mask(whole), ids)
-
-
-def test_two_bit_grey_masks_are_not_spread(tmp_path):
-  import struct
-  import zlib
-
-  def chunk(kind, data):
-    body = kind + data
-    return struct.pack('>I', len(data)) + body + struct.pack('>I', zlib.crc32(body))
-
-  rows = b'\0' + bytes([0b00011011])  # 0, 1, 2, 3
-  png = b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', struct.pack('>IIBBBBB', 4, 1, 2, 0, 0, 0, 0))
-  (tmp_path / 'm.png').write_bytes(png + chunk(b'IDAT', zlib.compress(rows)) + chunk(b'IEND', b''))
-  np.testing.assert_array_equal(images.read_mask(tmp_path / 'm.png'), [[0, 1, 2, 3]])
-
-
-def test_masks_that_are_none_are_refused(tmp_path):
-  with pytest.raises(UserError, match=r'c\.png is a coloured picture'):
-    images.read_mask(save(tmp_path / 'c.png', RGB))
-  with pytest.raises(UserError, match=r'j\.jpg is a JPEG, which alters'):
-    images.read_mask(save(tmp_path / 'j.jpg', GREY8))
-  with pytest.raises(UserError, match=r'f\.tif holds fractions'):
-    images.read_mask(save(tmp_path / 'f.tif', np.array([[0.5, 1]], np.float32)))
-
-
 def test_write_mask_round_trips_plain_ids(tmp_path):
   mask = np.array([[0, 1], [2, IGNORE]])
   images.write_mask(tmp_path / 'm.png', mask)
-  np.testing.assert_array_equal(images.read_mask(tmp_path / 'm.png'), mask)
+  np.testing.assert_array_equal(masks.read_mask(tmp_path / 'm.png'), mask)
   assert Image.open(tmp_path / 'm.png').mode == 'L'
   with pytest.raises(UserError, match=r'outside 0\.\.255'):
     images.write_mask(tmp_path / 'm.png', mask * 2)
@@ -366,7 +333,7 @@ def test_white_is_zero_and_few_bits_are_read_as_brightness(tmp_path):
   np.testing.assert_array_equal(images.read_image(white)[..., 0], 65535 - GREY16)
   assert 'inverted' in images.read_header(white).changes[0]
   # A mask keeps the numbers of its file.
-  np.testing.assert_array_equal(images.read_mask(white), GREY16)
+  np.testing.assert_array_equal(masks.read_mask(white), GREY16)
   bits = save(tmp_path / 'b.tif', np.array([[True, False]]), photometric='minisblack')
   np.testing.assert_array_equal(images.read_image(bits)[0, :, 0], [255, 0])
   four = save(tmp_path / 'f.tif', np.array([[0, 15]], np.uint8), bitspersample=4)

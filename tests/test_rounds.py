@@ -15,7 +15,7 @@ from ssl_jax.errors import Stopped, UserError
 from ssl_jax.evaluation import confusion
 from ssl_jax.evaluation.evaluate import Evaluation
 from ssl_jax.inference.trained_networks import Ensemble, TrainedNetwork
-from ssl_jax.io import images
+from ssl_jax.io import images, masks
 from ssl_jax.io.run_log import read_done, read_log
 from ssl_jax.run import run
 from ssl_jax.stages import ensembles, label_crops, missing_labels, seed_scores
@@ -133,11 +133,11 @@ def test_every_stage_leaves_what_the_next_one_reads(rounds):
 def test_masks_of_crops_hold_what_was_drawn_and_what_was_found(rounds):
   """The union of both; pixels that padding made are nobody's."""
   folder, _ = rounds
-  masks = [images.read_mask(path) for path in (folder / 'real1-pseudo' / 'masks').iterdir()]
-  found = {*np.unique(np.stack(masks)).tolist()}
+  drawn = [masks.read_mask(path) for path in (folder / 'real1-pseudo' / 'masks').iterdir()]
+  found = {*np.unique(np.stack(drawn)).tolist()}
   assert found <= {0, 1, IGNORE}
   assert 1 in found
-  assert all(label_crops.marked_fraction(mask[None])[0] >= 0.02 for mask in masks)
+  assert all(label_crops.marked_fraction(mask[None])[0] >= 0.02 for mask in drawn)
 
 
 def test_the_tables_show_any_figure(rounds, capsys):
@@ -218,7 +218,7 @@ def test_a_kill_while_crops_are_labelled_changes_nothing(sections, rounds, tmp_p
     assert path.read_text() == (folder / 'real1-pseudo' / path.name).read_text()
   for path in (whole / 'masks').iterdir():
     mine = folder / 'real1-pseudo' / 'masks' / path.name
-    np.testing.assert_array_equal(images.read_mask(path), images.read_mask(mine))
+    np.testing.assert_array_equal(masks.read_mask(path), masks.read_mask(mine))
 
 
 @pytest.mark.parametrize('name', ['made1-1', 'gan'])

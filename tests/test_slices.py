@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from ssl_jax import predict
 from ssl_jax.data import dataset_stats, modifiers, slice_source, volume_splits
+from ssl_jax.data.mask_encoding import class_ids
 from ssl_jax.data.volume_preprocessing import VolumePreprocessing
 from ssl_jax.data.volume_source import FileDigests
 from ssl_jax.datasets import acdc
@@ -69,22 +70,20 @@ def test_training_sees_slices_and_the_test_is_of_volumes(labeled):
 
 
 def test_roles_of_volumes_become_a_data_set(labeled):
-  """Copies of test volumes leave training; classes are those of the masks that may be looked at."""
+  """Copies of test volumes leave training."""
   preprocessing = VolumePreprocessing(slices=True)
   with FileDigests(labeled / 'cache') as digests:
     pairs = volume_splits.list_pairs(labeled / 'labeled', 'labeled', digests)
     cases = {'labeled': pairs[:3], 'unlabeled': pairs[3:4], 'val': [], 'test': pairs[2:3]}
-    prepared, notes = volume_splits.prepare_roles(cases, preprocessing, digests)
+    prepared, notes = volume_splits.prepare_roles(cases, preprocessing, digests, class_ids(CLASSES))
   assert [case.name for case in prepared['labeled']] == [case.name for case in pairs[:2]]
   assert len(notes) == 1
   for judged in (True, False):
-    found = volume_splits.make_splits(prepared, preprocessing, None, judged=judged, notes=notes)
+    found = volume_splits.make_splits(prepared, preprocessing, CLASSES, judged=judged, notes=notes)
     assert (found.truth is not None) == judged
   assert found.val is None
-  assert len(found.classes) == 3
+  assert found.classes == CLASSES
   assert found.notes == tuple(notes)
-  with pytest.raises(UserError, match='but a mask holds the class 2'):
-    volume_splits.make_splits(prepared, preprocessing, 2, judged=False)
   (labeled / 'labeled' / 'masks' / pairs[0].mask.name).unlink()
   with pytest.raises(UserError, match='has no mask in'):
     volume_splits.list_pairs(labeled / 'labeled', 'labeled', digests)

@@ -1,11 +1,9 @@
 """Which labeled and test images a repetition of an experiment draws."""
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from ssl_jax.errors import UserError
 from ssl_jax.types import Draw
 
 
@@ -62,32 +60,3 @@ def folds_draw(groups: Sequence[str], test: Sequence[str], names: Sequence[str])
   # n_test / n_train: Nadeau and Bengio 2003, Inference for the generalization error.
   overlap = held_out / (len(set(groups)) - held_out)
   return Draw(overlap, own_test=True, groups=dict(zip(names, test, strict=True)))
-
-
-def group_reader(pattern: str) -> Callable[[str], str]:
-  """Returns what reads the group (patient, animal, slide) off the name of a file.
-
-  Args:
-    pattern: regular expression; its first group, or all that it matches, names the group. Empty:
-      every image is a group of its own.
-
-  Raises:
-    UserError: if it is no regular expression; the reader, if a name does not match.
-  """
-  try:
-    compiled = re.compile(pattern)
-  except re.error as error:
-    raise UserError(f'data.group={pattern!r} is no regular expression: {error}.') from error
-
-  def read(name: str) -> str:
-    if not pattern:
-      return name
-    match = compiled.search(name)
-    if match is None:
-      raise UserError(
-        f'data.group={pattern!r} does not match the name {name}; all names of labeled images must '
-        'name their group.'
-      )
-    return match.group(1) if compiled.groups else match.group()
-
-  return read

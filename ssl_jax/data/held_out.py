@@ -1,15 +1,20 @@
 """Which files are for the test: a fraction drawn, and no copy of one in training."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
-from ssl_jax.data import draws
+from ssl_jax.data import draws, groups
 from ssl_jax.data.image_mask_pairs import ImageFile
 from ssl_jax.data.volume_source import Case
 from ssl_jax.errors import UserError
 from ssl_jax.types import Draw
 
 File = TypeVar('File', ImageFile, Case)
+
+
+HELD_OUT = {'val': ['test'], 'labeled': ['test', 'val'], 'unlabeled': ['test', 'val']}
+"""Roles that lose images which others have: the test keeps its images and training loses them. val
+comes first, so that training is compared with what is left of it."""
 
 
 def drop_copies(roles: dict[str, list[File]]) -> list[str]:
@@ -20,21 +25,56 @@ def drop_copies(roles: dict[str, list[File]]) -> list[str]:
   Raises:
     UserError: if no labeled image is left.
   """
-  notes = []
-  # The test keeps its images and training loses its copies. val comes first, so that training is
-  # compared with what is left of it.
-  held_out = {'val': ['test'], 'labeled': ['test', 'val'], 'unlabeled': ['test', 'val']}
-  for role, others in held_out.items():
-    # Content, not names: copies often have other names.
-    hashes = {file.sha256 for other in others for file in roles[other]}
-    copies = [file for file in roles[role] if file.sha256 in hashes]
-    if copies:
-      roles[role] = [file for file in roles[role] if file.sha256 not in hashes]
-      notes.append(
-        f'dropped from {role}, being copies of {" or ".join(others)} images: {join_names(copies)}'
-      )
+  # Content, not names: copies often have other names.
+  notes = _drop(roles, lambda role, file: file.sha256, 'dropped from {}, being copies of {} images')
   if not roles['labeled']:
     raise UserError('Every labeled image is a copy of a test or val image; add labeled images.')
+  return notes
+
+
+def drop_groups(roles: dict[str, list[File]], group: str) -> list[str]:
+  """Removes images of groups of the test from val, and of both from training; returns notes.
+
+  Args:
+    roles: files of 'labeled', 'unlabeled', 'val' and 'test'; they are changed.
+    group: see groups.group_reader; an unlabeled image may have none.
+
+  Raises:
+    UserError: if the group of an image with a mask is not known, or no labeled image is left.
+  """
+  if not group:
+    return []
+  read_group = groups.group_reader(group)
+
+  def group_of(role: str, file: File) -> str | None:
+    try:
+      return read_group(file.name)
+    except UserError:
+      if role == 'unlabeled':
+        return None
+      raise
+
+  notes = _drop(roles, group_of, 'left out of {}, being of groups (data.group) of {} images')
+  if not roles['labeled']:
+    raise UserError(
+      f'data.group={group!r} puts every labeled image into a group of test or val images; add '
+      'labeled images of other groups.'
+    )
+  return notes
+
+
+def _drop(
+  roles: dict[str, list[File]], key_of: Callable[[str, File], str | None], why: str
+) -> list[str]:
+  """Removes files of a key that a role of HELD_OUT has as well; returns notes on them."""
+  notes = []
+  for role, others in HELD_OUT.items():
+    taken = {key_of(other, file) for other in others for file in roles[other]}
+    of_role = [(file, key_of(role, file)) for file in roles[role]]
+    dropped = [file for file, key in of_role if key in taken]
+    if dropped:
+      roles[role] = [file for file, key in of_role if key not in taken]
+      notes.append(f'{why.format(role, " or ".join(others))}: {join_names(dropped)}')
   return notes
 
 
@@ -57,7 +97,7 @@ def hold_out(
     test_fraction: about as many are held out.
     seed: of the draws.
     draw: number of the repetition; see draws.fold_of_draw.
-    group: pattern of the part of a name that names its group; groups are held out whole.
+    group: see groups.group_reader; groups are held out whole.
 
   Raises:
     UserError: if the fraction is outside 0..1, or there is only one file or group.
@@ -78,16 +118,17 @@ def hold_out(
       f'{files[0].image.parent} holds one labeled image, too few to set any aside for the test; '
       'add labeled images, give a test folder, or set data.test_fraction=0.'
     )
-  read_group = draws.group_reader(group)
+  read_group = groups.group_reader(group)
   group_of = {file.name: read_group(file.name) for file in files}
   # In the order of the files, whatever their groups are called.
-  groups = list(dict.fromkeys(group_of.values()))
-  if len(groups) < 2:
+  names_of_groups = list(dict.fromkeys(group_of.values()))
+  if len(names_of_groups) < 2:
     raise UserError(
-      f'data.group={group!r} puts all labeled images into one group ({groups[0]}), so none can be '
-      'held out for the test; give a test folder, or set data.test_fraction=0.'
+      f'data.group={group!r} puts all labeled images into one group ({names_of_groups[0]}), so '
+      'none can be held out for the test; give a test folder, or set data.test_fraction=0.'
     )
-  chosen = {groups[i] for i in draws.fold_of_draw(len(groups), test_fraction, seed, draw)}
+  count = len(names_of_groups)
+  chosen = {names_of_groups[i] for i in draws.fold_of_draw(count, test_fraction, seed, draw)}
   # Both parts keep the order of `files`, so only membership is random.
   test = [file for file in files if group_of[file.name] in chosen]
   kept = [file for file in files if group_of[file.name] not in chosen]
@@ -97,7 +138,7 @@ def hold_out(
     f'(draw {draw}: {join_names(test)})'
   )
   names = [file.name for file in test]
-  drawn = draws.folds_draw(groups, [group_of[name] for name in names], names)
+  drawn = draws.folds_draw(names_of_groups, [group_of[name] for name in names], names)
   return HeldOut(kept, test, note, drawn)
 
 

@@ -1,4 +1,7 @@
-"""Folders on disk -> checked lists of image files and of the masks that belong to them."""
+"""Folders on disk -> checked lists of files of images and of the masks that belong to them.
+
+One rule of names for images and volumes.
+"""
 
 import hashlib
 import re
@@ -9,10 +12,18 @@ from typing import NamedTuple
 import numpy as np
 
 from ssl_jax.errors import UserError
-from ssl_jax.io import images, stored_image
+from ssl_jax.io import file_names, images, stored_image
 
-SUFFIX = re.compile(r'[ ._-](masks?|seg|segmentation|labels?|gt)$', re.IGNORECASE)
+SUFFIX = re.compile(r'[ ._-]+(cp[ ._-]masks?|masks?|seg|segmentation|labels?|gt)$', re.IGNORECASE)
 """What the name of a mask file may have after the name of its image."""
+
+IMAGE_SUFFIX = re.compile(r'_0000$')
+"""What nnU-Net writes after the name of a case in the name of its (first) image."""
+
+INNER_ENDING = re.compile(r'\.ome$', re.IGNORECASE)
+"""What a name of two endings (.ome.tif) keeps after the last is taken away."""
+
+SUFFIXES = '_seg, _mask, _masks, _label, _labels, _gt, _segmentation or _cp_masks'
 
 
 class ImageFile(NamedTuple):
@@ -32,6 +43,14 @@ class ImageFile(NamedTuple):
     """Returns whether the image, or its mask, is turned by an orientation tag."""
     return self.header.orientation != 1 or self.mask_orientation != 1
 
+  def upright_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+    """Returns the shape that `upright` gives a mask of this shape."""
+    if not self.mask_stored:
+      return tuple(shape)
+    # Turning back exchanges the sides as turning does.
+    stored = stored_image.upright_size(shape[0], shape[1], self.mask_orientation)
+    return stored_image.upright_size(*stored, self.header.orientation)
+
   def upright(self, mask: np.ndarray) -> np.ndarray:
     """Returns a mask, as it is read (turned by its own tag), as it lies on the upright image."""
     if not self.mask_stored:
@@ -43,7 +62,7 @@ class ImageFile(NamedTuple):
 def list_pairs(folder: str | Path, role: str) -> list[ImageFile]:
   """Lists the pairs of image and mask in the folders images/ and masks/ of a folder.
 
-  A mask has its image's name, or that with _mask, _seg, _label or _gt after it.
+  A mask has its image's name, or that with _mask, _seg, _label or the like after it.
 
   Args:
     folder: that has the two folders in it.
@@ -56,15 +75,8 @@ def list_pairs(folder: str | Path, role: str) -> list[ImageFile]:
   image_folder = subfolder(Path(folder), 'images', role, how)
   mask_folder = subfolder(Path(folder), 'masks', role, how)
   files = list_files(image_folder)
-  masks = _match(files, images.list_images(mask_folder))
-  for file in files:
-    if file.name not in masks:
-      raise UserError(
-        f'{file.image} has no mask in {mask_folder}; add one called {file.name}.png, or move '
-        'the image to the unlabeled folder.'
-      )
-  # Every image has exactly one mask from here on.
-  return [file._replace(mask=masks[file.name]) for file in files]
+  masks = match_masks([file.image for file in files], images.list_images(mask_folder), mask_folder)
+  return [file._replace(mask=mask) for file, mask in zip(files, masks, strict=True)]
 
 
 def list_unlabeled(folder: str | Path) -> list[ImageFile]:
@@ -100,35 +112,104 @@ def list_files(folder: Path) -> list[ImageFile]:
   Raises:
     UserError: if the folder is missing, holds no images, or two that differ only in their endings.
   """
-  files: dict[str, ImageFile] = {}
-  for path in images.list_images(folder):
-    name = path.stem
-    # cell.png and cell.tif would share one mask, and later one file of predictions.
-    if name in files:
-      raise UserError(
-        f'{path} and {files[name].image.name} have the same name; rename one of them.'
-      )
+  paths = images.list_images(folder)
+  check_names(paths)
+  files = []
+  for path in paths:
     # Broken files are reported now, not hours into the training. The header suffices for that, and
     # the hash finds copies of test images.
     data = images.read_bytes(path)
     header = images.decode_header(data, str(path))
-    files[name] = ImageFile(name, path, None, header, hashlib.sha256(data).hexdigest())
-  return list(files.values())
+    sha256 = hashlib.sha256(data).hexdigest()
+    files.append(ImageFile(file_names.stem(path), path, None, header, sha256))
+  return files
 
 
-def _match(files: Sequence[ImageFile], masks: Sequence[Path]) -> dict[str, Path]:
-  """Masks by the names of their images."""
-  names = {file.name for file in files}
-  matched: dict[str, Path] = {}
+def check_names(paths: Sequence[Path]) -> None:
+  """Checks that no two images share a name, and with it a mask and a file of predictions.
+
+  Raises:
+    UserError: naming two that do.
+  """
+  path_of: dict[str, Path] = {}
+  for path in paths:
+    # cell.png and cell.tif, or two names that look the same and are coded otherwise.
+    other = path_of.setdefault(file_names.normal(file_names.stem(path)), path)
+    if other is not path:
+      raise UserError(f'{path} and {other.name} have the same name; rename one of them.')
+
+
+def match_masks(image_paths: Sequence[Path], masks: Sequence[Path], folder: Path) -> list[Path]:
+  """Returns the mask of each image.
+
+  Args:
+    image_paths: all images of a folder, no two of one name.
+    masks: all masks.
+    folder: of the masks, for messages.
+
+  Raises:
+    UserError: if an image or a mask has no partner, or more than one.
+  """
+  mask_of: dict[Path, Path] = {}
+  by_name = {file_names.normal(file_names.stem(path)): path for path in image_paths}
+  # nnU-Net's case_0000 and microscopes' cell.ome are called case and cell, too, unless another
+  # image has that name.
+  by_short_name: dict[str, list[Path]] = {}
+  for name, path in by_name.items():
+    by_short_name.setdefault(short_name(name), []).append(path)
   for path in masks:
-    # An image may itself be called cell_mask: the whole name goes first.
-    name = path.stem if path.stem in names else SUFFIX.sub('', path.stem)
-    if name not in names:
-      raise UserError(f'{path} has no image of that name in images/; add the image or remove it.')
+    image = _image_of(path, by_name, by_short_name)
     # For example cell.png and cell_mask.png.
-    if name in matched:
+    if image in mask_of:
       raise UserError(
-        f'{path} and {matched[name].name} are both masks of {name}; remove one of them.'
+        f'{path} and {mask_of[image].name} are both masks of {image.name}; remove one of them.'
       )
-    matched[name] = path
-  return matched
+    mask_of[image] = path
+  for path in image_paths:
+    if path not in mask_of:
+      name = file_names.stem(path)
+      ending = '.nii.gz' if path.name.lower().endswith(file_names.ENDINGS) else '.png'
+      raise UserError(
+        f'{path} has no mask in {folder}; add one called {name}{ending} (or {name} with {SUFFIXES} '
+        'after it), or move the image to the unlabeled folder.'
+      )
+  return [mask_of[path] for path in image_paths]
+
+
+def _image_of(path: Path, by_name: dict[str, Path], by_short_name: dict[str, list[Path]]) -> Path:
+  """The image to which a mask belongs by its name."""
+  whole = file_names.normal(file_names.stem(path))
+  # An image may itself be called cell_mask: the whole name goes first.
+  without_suffix = SUFFIX.sub('', whole)
+  names = [whole, without_suffix, short_name(whole), SUFFIX.sub('', short_name(whole))]
+  names.append(short_name(without_suffix))
+  for name in names:
+    if name in by_name:
+      return by_name[name]
+  for name in names:
+    images_of_name = by_short_name.get(name, ())
+    if len(images_of_name) > 1:
+      first, second = images_of_name[:2]
+      raise UserError(
+        f'{path} may be the mask of {first.name} or of {second.name}; give it the name of one.'
+      )
+    if images_of_name:
+      return images_of_name[0]
+  raise UserError(f'{path} has no image of that name in images/; add the image or remove it.')
+
+
+def short_name(name: str) -> str:
+  """A name without what programs add to the names of images."""
+  return IMAGE_SUFFIX.sub('', INNER_ENDING.sub('', name))
+
+
+def size_hint(image: Sequence[int], mask: Sequence[int]) -> str:
+  """Returns what may be behind different sizes of an image and its mask; '' if nothing is known."""
+  if sorted(image) != sorted(mask):
+    return ''
+  if len(image) == 2:
+    return (
+      ' (perhaps one of them is turned by the orientation tag, EXIF, of its file; save both as '
+      'they are shown)'
+    )
+  return ' (perhaps its axes are in another order)'

@@ -1,100 +1,117 @@
-"""What the values in a set of mask files mean: class ids, 0 and 255, or nothing we may guess."""
+"""What the values in a set of mask files mean: class ids, 0 and 255, or nothing we may guess.
+
+One rule for the pixels of images and the voxels of volumes.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Integer, UInt8
-from scipy import ndimage
+from jaxtyping import Int16, Integer, UInt8
 
+from ssl_jax.data import mask_agreement
+from ssl_jax.data.instance_ids import FEW_IDS, look_like_instances
+from ssl_jax.data.mask_checks import TWO_VALUES, check_colours, check_values, reading_notes
+from ssl_jax.data.mask_facts import MAX_IDS, MaskFacts
+from ssl_jax.data.mask_values import ValueMap, parse_values
+from ssl_jax.data.value_table import ValueTable
 from ssl_jax.errors import UserError
-from ssl_jax.types import IGNORE
+from ssl_jax.io import masks
+from ssl_jax.io.masks import StoredMask
+from ssl_jax.types import BACKGROUND, IGNORE
 
-MAX_IDS = 64
-"""More distinct values than this are instance ids, unless the user names that many classes."""
+FOREGROUND = ('background', 'foreground')
 
-FEW_IDS = 4
-"""More ids than this may be instance ids: they are if nearly each is one connected component."""
-
-MIN_CONNECTED = 0.95
-"""The fraction of connected ids above which they are taken for instance ids."""
+INSTANCES = 'set data.instances=True if each is one object'
 
 
 class Encoding(NamedTuple):
   """How mask values become class ids."""
 
-  values: tuple[int, ...]  # the value of each class id, in order
-  ignore: bool  # whether 255 means IGNORE
+  ids: tuple[tuple[int, int], ...]  # each value, in increasing order, and its class id or IGNORE
   classes: tuple[str, ...]  # names
-  note: str  # says to the user how the values are read
+  notes: tuple[str, ...]  # say to the user how the values are read
+  by_colour: bool = False  # whether the values are colours (packed)
 
-  def __call__(self, mask: Integer[np.ndarray, 'h w']) -> UInt8[np.ndarray, 'h w']:
-    """Turns a mask's values, all of them known ones, into class ids; IGNORE stays."""
-    if self.values == tuple(range(len(self.values))):
-      return mask.astype(np.uint8)
-    # `values` is sorted, so the position found is the class id. No encoding that comes here has
-    # IGNORE: each of its values, 255 included, is a class.
-    return np.searchsorted(self.values, mask).astype(np.uint8)
+  def __call__(
+    self, stored: StoredMask, path: str | Path = 'a mask'
+  ) -> UInt8[np.ndarray, '*space']:
+    """Turns a mask's values, all of them known ones, into class ids.
 
+    Raises:
+      UserError: naming the file, if it holds fractions or a value that is not known.
+    """
+    values = stored.colours() if self.by_colour else stored.values
+    values, _ = masks.whole_numbers(values, path)
+    ids = _look_up(values, self.ids)
+    unknown = ids < 0
+    # Files may change between the check of all masks and the training.
+    if unknown.any():
+      raise UserError(
+        f'{path} holds the value {values[unknown].ravel()[0]}, which it did not when the masks '
+        'were checked; start again.'
+      )
+    return ids.astype(np.uint8)
 
-def count_connected_ids(mask: Integer[np.ndarray, 'h w']) -> tuple[int, int]:
-  """Counts a mask's ids (0 and 255 aside), and those that are one connected component each."""
-  ids = np.setdiff1d(mask, [0, IGNORE])
-  if len(ids) == 0 or ids[0] < 0 or len(ids) > MAX_IDS:
-    return 0, 0
-  # [H, W]: ids renumbered 1, 2, ... without gaps, as `find_objects` needs them; 0 elsewhere.
-  ranks = np.where(np.isin(mask, ids), np.searchsorted(ids, mask) + 1, 0)
-  connected = 0
-  for rank, box in enumerate(ndimage.find_objects(ranks), start=1):
-    # Only the bounding box of an id is searched. Pixels that touch at a corner are connected.
-    _, components = ndimage.label(ranks[box] == rank, np.ones((3, 3)))
-    connected += components == 1
-  return len(ids), connected
+  def read(self, path: str | Path) -> UInt8[np.ndarray, '*space']:
+    """Reads the class ids of a mask file.
+
+    Raises:
+      UserError: naming the file, if it is broken or has changed.
+    """
+    return self(masks.read_stored(path), path)
+
+  def limited_to(self, facts: Sequence[MaskFacts]) -> 'Encoding':
+    """Returns the encoding without the last classes, which no mask of these holds.
+
+    They become IGNORE: in masks that only judge, nothing is known of them.
+    """
+    class_id_of = dict(self.ids)
+    held = [class_id_of[value] for mask in facts for value in mask.counts]
+    largest = max((i for i in held if i != IGNORE), default=BACKGROUND)
+    ids = tuple((value, i if i <= largest else IGNORE) for value, i in self.ids)
+    return self._replace(ids=ids, classes=self.classes[: largest + 1])
+
+  @property
+  def is_plain(self) -> bool:
+    """Whether values are class ids already."""
+    return not self.by_colour and all(value == class_id for value, class_id in self.ids)
 
 
 def find_encoding(
-  masks: Mapping[tuple[int, ...], Path],
-  connected_fraction: float,
+  facts: Sequence[MaskFacts],
   classes: int | Sequence[str] | None,
+  values: str | Mapping[Any, Any] | None = None,
 ) -> Encoding:
   """Decides what mask values mean from all masks together.
 
   Args:
-    masks: each combination of values that a mask holds -> the first file that does.
-    connected_fraction: how many of the pairs of a mask and an id in it are one connected
-      component, as instances are.
+    facts: of each mask, of all roles.
     classes: the number or the names of the classes, if the user gives them.
+    values: class ids of values or colours, if the user gives them; see mask_values.py.
 
   Raises:
     UserError: naming a file, if the values could mean several things or do not fit the classes.
   """
   names = class_names(classes)
-  # A file for each value, so that messages can name one.
-  file_of: dict[int, Path] = {}
-  for combination, path in masks.items():
-    for value in combination:
-      file_of.setdefault(value, path)
-  values = sorted(file_of)
-  if values[0] < 0:
-    raise UserError(
-      f'{file_of[values[0]]} holds the negative value {values[0]}; save class ids >= 0.'
-    )
-  # 255 is foreground here, not IGNORE: with nothing but 0 and IGNORE there would be no object.
-  if values == [0, IGNORE] and (names is None or len(names) == 2):
-    note = 'masks hold 0 and 255: read as background and foreground'
-    return Encoding((0, IGNORE), False, names or ('background', 'foreground'), note)
-  if values == [0, 1, IGNORE]:
-    # If one mask holds both 1 and 255, they mean different things; else 255 may be another 1.
-    both_in_one = any({1, IGNORE} <= set(combination) for combination in masks)
-    if not both_in_one:
-      raise UserError(
-        f'{file_of[1]} holds class ids up to 1, but {file_of[IGNORE]} holds {IGNORE} and no 1, so '
-        f'that {IGNORE} may be the same class or mean unknown; save all masks alike.'
-      )
-  if names is None:
-    return _guess(file_of, connected_fraction)
-  return _match(file_of, names)
+  mapped = parse_values(values, names)
+  if mapped is not None:
+    encoding = _map(facts, mapped, names)
+  else:
+    check_colours(facts)
+    table = ValueTable(facts)
+    encoding = _guess(table) if names is None else _match(table, names)
+  disagreements = mask_agreement.disagreements(
+    facts, dict(encoding.ids), len(encoding.classes), encoding.by_colour
+  )
+  notes = (*encoding.notes, *reading_notes(facts), *disagreements)
+  return encoding._replace(notes=notes)
+
+
+def class_ids(names: Sequence[str]) -> Encoding:
+  """Returns the encoding of masks that hold class ids, and nothing else."""
+  return _class_ids(len(names), True, tuple(names))
 
 
 def class_names(classes: int | Sequence[str] | None) -> tuple[str, ...] | None:
@@ -123,70 +140,164 @@ def numbered_classes(count: int) -> tuple[str, ...]:
   return ('background', *(f'class {i}' for i in range(1, count)))
 
 
-def _guess(file_of: Mapping[int, Path], connected_fraction: float) -> Encoding:
+def _look_up(
+  values: Integer[np.ndarray, '*space'], ids: Sequence[tuple[int, int]]
+) -> Int16[np.ndarray, '*space']:
+  """The class id of each value; -1 of those that have none."""
+  known = np.array([value for value, _ in ids])
+  class_ids = np.array([class_id for _, class_id in ids], np.int16)
+  # A table is faster than a search, and volumes are large.
+  if values.dtype in (np.uint8, np.uint16):
+    table = np.full(np.iinfo(values.dtype).max + 1, -1, np.int16)
+    inside = (known >= 0) & (known < len(table))
+    table[known[inside]] = class_ids[inside]
+    return table[values]
+  positions = np.minimum(np.searchsorted(known, values), len(known) - 1)
+  return np.where(known[positions] == values, class_ids[positions], np.int16(-1))
+
+
+def _guess(table: ValueTable) -> Encoding:
   """The encoding where the user gives no classes: only consecutive ids are clear enough."""
-  values = sorted(file_of)
+  values = table.values
+  if two := _two_values(table, FOREGROUND):
+    return two
+  check_values(table, None)
   ids = [value for value in values if value != IGNORE]
+  count = len(ids) if ids == [*range(len(ids))] else len(values)
+  classes = f', or data.classes={count} if they are classes' * (count <= IGNORE)
+  holder = table.files(values[-1])[0].shown
   if len(values) > MAX_IDS:
     raise UserError(
-      f'The masks hold {len(values)} different values (such as {values[-1]} in '
-      f'{file_of[values[-1]]}), which look like instance ids; save class ids instead '
-      '(0 = background, 1 = the first class, ...).'
+      f'The masks hold {len(values)} different values (such as {values[-1]}, '
+      f'{table.where(values[-1])}, in {holder}), which look like instance ids; '
+      f'{INSTANCES}{classes}, or save class ids (0 = background, 1 = the first class, ...).'
     )
-  # Instances are nearly always one piece each, classes rarely.
-  if len(ids) > FEW_IDS and connected_fraction > MIN_CONNECTED:
+  # Of many ids, small instances are no slips.
+  stray = mask_agreement.stray_values(table.facts)
+  if stray and count - len(stray) <= FEW_IDS + 1:
+    raise UserError(mask_agreement.stray_text(table, stray[0]))
+  if look_like_instances(table.facts):
     raise UserError(
-      f'The mask values {_list_values(file_of)} look like instance ids, each being one connected '
-      f'component; save class ids instead, or set data.classes={len(ids)} if they are classes.'
+      f'The mask values {table.listed()} look like instance ids, each being one connected '
+      f'component ({table.counts()}); {INSTANCES}{classes}.'
     )
-  if len(ids) < 2:
+  if values[-1] > IGNORE:
     raise UserError(
-      f'The masks hold only the value{"s" * (len(values) > 1)} {_list_values(file_of)}, which '
-      'leaves nothing to learn; check that they are the right files.'
+      f'The masks hold values above {IGNORE}, which are no class ids: {table.counts()} '
+      f'({values[-1]} is in {holder}); say which class each is, as in '
+      f"--config.data.values='{table.proposal()}'."
     )
   # Gaps (0, 2, 5) or other codes (0, 128, 255) have no single meaning.
   if ids != list(range(len(ids))):
+    # A class may be absent from all masks, though not most of them.
+    some_absent = f', data.classes={ids[-1] + 1} if they are class ids of which some are absent'
     raise UserError(
-      f'It is not clear what the mask values {_list_values(file_of)} mean; save class ids 0, 1, 2, '
-      f'... (255 = ignore), or set data.classes={len(values)} if each value is a class.'
+      f'It is not clear what the mask values {table.listed()} mean ({table.counts()}); say which '
+      f"class each is, as in --config.data.values='{table.proposal()}', set data.classes="
+      f'{len(values)} if each value is a class{some_absent * (ids[-1] < MAX_IDS)}, or save class '
+      'ids 0, 1, 2, ... (255 = ignore).'
     )
-  has_ignore = IGNORE in file_of
-  names = numbered_classes(len(ids))
-  return Encoding(tuple(ids), has_ignore, names, _note_on_ids(len(ids), has_ignore))
+  # One bit says only whether there is something.
+  binary = all(mask.bits == 1 for mask in table.facts)
+  names = FOREGROUND if binary else numbered_classes(len(ids))
+  return _class_ids(len(ids), IGNORE in values, names)
 
 
-def _match(file_of: Mapping[int, Path], names: tuple[str, ...]) -> Encoding:
+def _two_values(table: ValueTable, names: tuple[str, ...]) -> Encoding | None:
+  """The encoding of masks of two values, of which the larger is white; None if they are others."""
+  low, high = table.values[0], table.values[-1]
+  if [low, high] not in TWO_VALUES or len(names) != 2:
+    return None
+  note = f'masks hold {low} and {high}: read as background and foreground'
+  if len(table.values) == 2:
+    return Encoding(((low, 0), (high, 1)), names, (note,))
+  # One bit has no 255: there 1 is white.
+  bits = [mask for mask in table.facts if mask.bits == 1]
+  deeper = {value for mask in table.facts if mask.bits != 1 for value in mask.counts}
+  if bits and table.values == [0, 1, high] and deeper <= {low, high}:
+    return Encoding(((0, 0), (1, 1), (high, 1)), names, (f'{note}, as are 0 and 1 in 1-bit masks',))
+  return None
+
+
+def _match(table: ValueTable, names: tuple[str, ...]) -> Encoding:
   """The encoding where the user gives classes: class ids, or one value for each class."""
-  values = sorted(file_of)
+  # 255 is foreground here, not IGNORE: with nothing but 0 and IGNORE there would be no object.
+  if two := _two_values(table, names):
+    return two
+  check_values(table, names)
+  values = table.values
   ids = [value for value in values if value != IGNORE]
-  has_ignore = IGNORE in file_of
   count = len(names)
   # Class ids: all values below `count`, some perhaps absent. [0, 255] is left out, because the ids
   # would be background alone.
-  if ids and ids[-1] < count and values != [0, IGNORE]:
-    note = _note_on_ids(count, has_ignore)
+  if ids and ids[-1] < count and values not in TWO_VALUES:
+    encoding = _class_ids(count, IGNORE in values, names)
     absent = sorted(set(range(count)) - set(ids))
     if absent:
-      note += f'; no pixel of {", ".join(names[i] for i in absent)}'
-    return Encoding(tuple(range(count)), has_ignore, names, note)
+      note = f'{encoding.notes[0]}; no pixel of {", ".join(names[i] for i in absent)}'
+      encoding = encoding._replace(notes=(note,))
+    return encoding
   # One value for each class, whatever the values: (0, 128, 255) for three classes.
   if len(values) == count:
     pairs = ', '.join(f'{value} = {name}' for value, name in zip(values, names, strict=True))
-    return Encoding(tuple(values), False, names, f'mask values in increasing order: {pairs}')
+    note = f'mask values in increasing order: {pairs}'
+    return Encoding(tuple(zip(values, range(count), strict=True)), names, (note,))
   raise UserError(
-    f'data.classes asks for {count} classes but the masks hold the values '
-    f'{_list_values(file_of)}; save class ids 0..{count - 1} (255 = ignore), or set data.classes '
-    'to the number of different values.'
+    f'data.classes asks for {count} classes but the masks hold the values {table.listed()} '
+    f'({table.counts()}); save class ids 0..{count - 1} (255 = ignore), set data.classes to the '
+    "number of different values, or say which class each is, as in --config.data.values='"
+    f"{table.proposal()}'."
   )
 
 
-def _note_on_ids(count: int, has_ignore: bool) -> str:
-  return f'masks hold class ids 0..{count - 1}' + (', 255 is ignored' if has_ignore else '')
+def _class_ids(count: int, has_ignore: bool, names: tuple[str, ...]) -> Encoding:
+  """The encoding of values that are class ids."""
+  note = f'masks hold class ids 0..{count - 1}' + (', 255 is ignored' if has_ignore else '')
+  ids = [*range(count)] + [IGNORE] * has_ignore
+  return Encoding(tuple(zip(ids, ids, strict=True)), names, (note,))
 
 
-def _list_values(file_of: Mapping[int, Path]) -> str:
-  """The values, at most eight, and a file that holds the largest."""
-  values = sorted(file_of)
-  more = ', ...' if len(values) > 8 else ''
-  first = ', '.join(map(str, values[:8]))
-  return f'{first}{more} ({values[-1]} is in {file_of[values[-1]]})'
+def _map(facts: Sequence[MaskFacts], mapped: ValueMap, names: tuple[str, ...] | None) -> Encoding:
+  """The encoding that the user gives."""
+  if not mapped.by_colour:
+    coloured = next((mask for mask in facts if mask.coloured), None)
+    if coloured:
+      colours = ValueTable(facts, by_colour=True)
+      raise UserError(
+        f'data.values names values, but {coloured.shown} is in colour ({colours.counts()}); name '
+        f"colours, as in --config.data.values='{colours.proposal()}'."
+      )
+  table = ValueTable(facts, mapped.by_colour)
+  given = ', '.join(f'{table.text(v)}:{i}' for v, i in mapped.ids.items() if (v, i) != (0, 0))
+  for value in table.values:
+    if value not in mapped.ids:
+      raise UserError(
+        f'{table.files(value)[0].shown} holds {table.text(value)} ({table.where(value)}), which '
+        f"data.values does not name; add it, as in --config.data.values='{given}, "
+        f"{table.text(value)}:0' (0 = background, 255 = ignore)."
+      )
+  largest = max((i for i in mapped.ids.values() if i != IGNORE), default=0)
+  names = names or mapped.names or numbered_classes(largest + 1)
+  if largest >= len(names):
+    raise UserError(
+      f'data.values has the class id {largest} but data.classes has {len(names)} classes (0..'
+      f'{len(names) - 1}); increase it.'
+    )
+  absent = set(range(len(names))) - set(mapped.ids.values())
+  held = {mapped.ids[value] for value in table.values} - {IGNORE}
+  if absent and len(names) == largest + 1:
+    raise UserError(
+      f'data.values={given!r} has no value for the class id {min(absent)}; number classes 0, 1, 2, '
+      '... without gaps.'
+    )
+  if len(held) < 2:
+    raise UserError(
+      f'With data.values={given!r} the masks ({table.counts()}) hold one class, which leaves '
+      'nothing to learn; give other values.'
+    )
+  pairs = ', '.join(
+    f'{table.text(value)} = {"ignored" if i == IGNORE else names[i]}'
+    for value, i in mapped.ids.items()
+  )
+  ids = tuple(sorted(mapped.ids.items()))
+  return Encoding(ids, names, (f'mask values as data.values says: {pairs}',), mapped.by_colour)

@@ -8,7 +8,7 @@ from typing import NamedTuple, NoReturn
 
 import numpy as np
 
-from ssl_jax.data import draws, held_out, image_source, patches, stream
+from ssl_jax.data import draws, groups, held_out, image_source, patches, stream
 from ssl_jax.data.image_mask_pairs import ImageFile, list_unlabeled
 from ssl_jax.data.patches import Patches, Window
 from ssl_jax.data.point_annotations import (
@@ -80,6 +80,7 @@ def make_splits(
   test_fraction: float | int,
   seed: int,
   draw: int,
+  group: str = '',
   settings: PatchSettings,
   percentiles: Sequence[float | int],
 ) -> Splits:
@@ -96,6 +97,7 @@ def make_splits(
     test_fraction: of the images of 'labeled', where there is no 'test'.
     seed: of all draws.
     draw: number of the repetition.
+    group: see groups.group_reader; groups are held out whole.
     settings: how patches are cut.
     percentiles: of raw values that become 0 and 1, where images have more than 8 bits.
 
@@ -114,13 +116,17 @@ def make_splits(
   files['unlabeled'] = list_unlabeled(unlabeled) if unlabeled else []
   # Split by image, never by patch: patches of one image overlap and share its staining.
   notes = []
-  drawn = Draw()
+  if not group and (note := groups.grouped_names_note([file.name for file in files['labeled']])):
+    notes.append(note)
+  read_group = groups.group_reader(group)
+  drawn = Draw(groups={file.name: read_group(file.name) for file in files['test']})
   if not files['test']:
-    parts = held_out.hold_out(files['labeled'], test_fraction, seed, draw)
+    parts = held_out.hold_out(files['labeled'], test_fraction, seed, draw, group)
     files['labeled'] = parts.kept
     files['test'] = parts.test
     notes.append(parts.note)
     drawn = parts.draw
+  notes += held_out.drop_groups(files, group)
   notes += held_out.drop_copies(files)
   # Images may have changed their role or been dropped; their annotations follow them.
   annotation_of = {image.file: image for of_role in annotated.values() for image in of_role}
@@ -139,7 +145,7 @@ def make_splits(
   cutter = _PatchCutter(settings, sources, annotated, files, cutter_seed, len(names))
   labeled, rest = cutter.training(num_labeled)
   if drawn.overlap is None and rest is not None and num_labeled is not None:
-    drawn = Draw(draws.pool_overlap(len(labeled), len(labeled) + len(rest)))
+    drawn = drawn._replace(overlap=draws.pool_overlap(len(labeled), len(labeled) + len(rest)))
   notes += [_note_on_labels(labeled, rest, (BACKGROUND_NAME, *names)), *images.notes]
   if settings.balance == 'all':
     notes.append('unlabeled patches were balanced by labels that a lab would not have')

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ssl_jax.data.image_mask_pairs import ImageFile, list_files, subfolder
+from ssl_jax.data.image_mask_pairs import ImageFile, list_files, short_name, subfolder
 from ssl_jax.errors import UserError
-from ssl_jax.io import images
+from ssl_jax.io import file_names, images
 from ssl_jax.types import IGNORE
 
 COLUMNS = ('x', 'y', 'class')
@@ -62,25 +62,40 @@ def read_folder(folder: str | Path, role: str) -> list[AnnotatedFile]:
   how = 'put the images in images/ and their points, NAME.csv for NAME.png, in points/'
   image_folder = subfolder(Path(folder), 'images', role, how)
   point_folder = subfolder(Path(folder), 'points', role, how)
-  # Checked both ways: each CSV must have its image, and each image its CSV.
   files = list_files(image_folder)
-  tables = {path.stem: path for path in sorted(point_folder.glob('*.csv'))}
-  names = {file.name for file in files}
-  for name, path in tables.items():
-    if name not in names:
-      raise UserError(f'{path} has no image of that name in images/; add it or remove this.')
-  for file in files:
-    if file.name not in tables:
-      raise UserError(
-        f'{file.image} has no {point_folder / file.name}.csv; add one (its header alone where '
-        'there is no cell), or move the image to the unlabeled folder.'
-      )
+  tables = _match_tables(files, point_folder)
   annotated = []
   for file in files:
     path = tables[file.name]
     points = read_points(path, file.header)
     annotated.append(AnnotatedFile(file, path, points))
   return annotated
+
+
+def _match_tables(files: Sequence[ImageFile], folder: Path) -> dict[str, Path]:
+  """The CSV of each image, by the image's name; checked both ways."""
+  names = {file_names.normal(file.name): file.name for file in files}
+  # The points of cell.ome.tif may be in cell.csv.
+  short_names = {short_name(name): image for name, image in names.items()}
+  tables: dict[str, Path] = {}
+  # macOS writes a hidden ._NAME.csv beside NAME.csv on some disks, which is no table.
+  for path in sorted(folder.iterdir()):
+    if path.suffix.lower() != '.csv' or path.name.startswith('.'):
+      continue
+    stem = file_names.normal(file_names.stem(path))
+    name = names.get(stem) or short_names.get(stem)
+    if name is None:
+      raise UserError(f'{path} has no image of that name in images/; add it or remove this.')
+    if name in tables:
+      raise UserError(f'{path} and {tables[name].name} are both points of {name}; remove one.')
+    tables[name] = path
+  for file in files:
+    if file.name not in tables:
+      raise UserError(
+        f'{file.image} has no {folder / file.name}.csv; add one (its header alone where there is '
+        'no cell), or move the image to the unlabeled folder.'
+      )
+  return tables
 
 
 def read_points(path: Path, header: images.Header) -> list[Point]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl_jax.io import images
+from ssl_jax.io import images, masks
 from ssl_jax.types import Record, Source
 
 CANDIDATES = 'candidates.csv'
@@ -36,7 +36,7 @@ class StoredPairs:
     record = Record(image=images.read_image(path), name=path.stem)
     mask = path.parents[1] / 'masks' / path.name
     if mask.exists():
-      record['label'] = images.read_mask(mask).astype(np.uint8)
+      record['label'] = masks.read_mask(mask).astype(np.uint8)
     return record
 
 

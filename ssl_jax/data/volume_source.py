@@ -11,9 +11,11 @@ import numpy as np
 from tqdm import tqdm
 
 from ssl_jax import parallel
+from ssl_jax.data.image_mask_pairs import size_hint
+from ssl_jax.data.mask_encoding import Encoding
 from ssl_jax.data.volume_preprocessing import VolumePreprocessing
 from ssl_jax.errors import UserError
-from ssl_jax.io import atomic, memmap_arrays, nifti
+from ssl_jax.io import atomic, masks, memmap_arrays, nifti
 from ssl_jax.types import Record
 
 VERSION = 2
@@ -32,6 +34,7 @@ class Case(NamedTuple):
   sha256: str  # of the image's file, or of its files
   prepared: Path | None = None  # None until prepare_cases has run
   more: tuple[Path, ...] = ()  # files of further channels
+  encoding: Encoding | None = None  # how its mask is read; None until then
 
   def files(self) -> str | tuple[str, ...]:
     """Returns the image's file, or its files, one for each channel."""
@@ -62,6 +65,7 @@ class VolumeSource:
       name=case.name,
       file=case.files(),
       mask_file=str(case.mask),
+      read_mask=case.encoding.read if case.encoding else masks.read_mask,
       image=arrays['image'],
       label=arrays['label'],
       foreground=arrays[memmap_arrays.FOREGROUND],
@@ -105,7 +109,11 @@ class FileDigests:
 
 
 def prepare_cases(
-  cases: Sequence[Case], preprocessing: VolumePreprocessing, digests: FileDigests, role: str
+  cases: Sequence[Case],
+  preprocessing: VolumePreprocessing,
+  digests: FileDigests,
+  role: str,
+  encoding: Encoding,
 ) -> list[Case]:
   """Preprocesses the volumes that are not in the cache yet; returns the cases with their folders.
 
@@ -123,16 +131,21 @@ def prepare_cases(
     digest.update(case.sha256.encode())
     if case.mask is not None:
       digest.update(digests.sha256(case.mask).encode())
+      # Masks of class ids are what they are, whatever others hold.
+      if not encoding.is_plain:
+        digest.update(repr(encoding.ids).encode())
     # The name in front is for people; 20 hex digits (80 bits) never collide in practice.
     folder = digests.cache / f'{case.name}-{digest.hexdigest()[:20]}'
     # Complete if it exists, because `write_arrays` writes all arrays or none.
     if not folder.exists():
-      memmap_arrays.write_arrays(folder, _preprocess(case, preprocessing))
-    prepared.append(case._replace(prepared=folder))
+      memmap_arrays.write_arrays(folder, _preprocess(case, preprocessing, encoding))
+    prepared.append(case._replace(prepared=folder, encoding=encoding))
   return prepared
 
 
-def _preprocess(case: Case, preprocessing: VolumePreprocessing) -> dict[str, np.ndarray]:
+def _preprocess(
+  case: Case, preprocessing: VolumePreprocessing, encoding: Encoding
+) -> dict[str, np.ndarray]:
   """The arrays of a case: its image, and where it has a mask, its label and foreground."""
   volume = nifti.read_channels(case.files())
   # The image decides on the box; the mask is cropped alike.
@@ -141,11 +154,13 @@ def _preprocess(case: Case, preprocessing: VolumePreprocessing) -> dict[str, np.
   if case.mask is None:
     return arrays
   # Both are in RAS+ now, so files that store their axes in different orders still fit.
-  ids, mask = nifti.read_labels(case.mask)
-  if ids.shape != volume.voxels.shape[:3]:
+  mask = masks.read_stored(case.mask)
+  ids = encoding(mask, case.mask)
+  shape = volume.voxels.shape[:3]
+  if ids.shape != shape:
     raise UserError(
-      f'{case.mask} has {ids.shape} voxels but {case.image.name} has {volume.voxels.shape[:3]}; '
-      'save the mask on the grid of its image.'
+      f'{case.mask} has {ids.shape} voxels but {case.image.name} has {shape}'
+      f'{size_hint(shape, ids.shape)}; save the mask on the grid of its image.'
     )
   # Same shape, other position or orientation: training would go wrong without any error. The
   # tolerance leaves room for rounding in headers.
@@ -171,9 +186,3 @@ def default_cache() -> Path:
   # The convention of the XDG base directories for caches.
   cache = os.environ.get('XDG_CACHE_HOME', Path.home() / '.cache')
   return Path(cache) / 'ssl_jax' / 'volumes'
-
-
-def largest_class(cases: Sequence[Case]) -> int:
-  """Returns the largest class id of the masks of prepared cases; 0 where there are none."""
-  # Reads all masks once, from the cache.
-  return max((int(read_prepared(case)['label'].max()) for case in cases), default=0)

@@ -5,24 +5,29 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tqdm import tqdm
+
+from ssl_jax import parallel
 from ssl_jax.data import volume_channels
 from ssl_jax.data.held_out import drop_copies
-from ssl_jax.data.image_mask_pairs import subfolder
-from ssl_jax.data.mask_encoding import numbered_classes
+from ssl_jax.data.image_mask_pairs import check_names, match_masks, subfolder
+from ssl_jax.data.mask_encoding import Encoding
+from ssl_jax.data.mask_facts import MaskFacts, read_facts
 from ssl_jax.data.slice_source import SlicedVolumes, SliceSource
 from ssl_jax.data.volume_preprocessing import VolumePreprocessing
 from ssl_jax.data.volume_source import (
   Case,
   FileDigests,
   VolumeSource,
-  largest_class,
   prepare_cases,
 )
-from ssl_jax.errors import UserError
 from ssl_jax.io import nifti
 from ssl_jax.types import Draw, Source, Splits
 
 HOW = 'put the volumes in images/ and their masks, under the same names, in masks/'
+
+MASK_FACTS = 'mask-facts'
+"""Folder of the cache with what was counted in masks, so that none is read a second time."""
 
 
 def list_pairs(folder: Path, role: str, digests: FileDigests) -> list[Case]:
@@ -31,28 +36,45 @@ def list_pairs(folder: Path, role: str, digests: FileDigests) -> list[Case]:
   Files NAME_0000, NAME_0001, ... are channels of one volume.
 
   Raises:
-    UserError: if a folder or a mask is missing.
+    UserError: if a folder is missing, or a volume or a mask has no partner.
   """
   image_paths = nifti.list_volumes(subfolder(folder, 'images', role, HOW))
+  check_names(image_paths)
   mask_folder = subfolder(folder, 'masks', role, HOW)
-  # The mask of NAME.nii.gz may be NAME.nii.
-  masks = {nifti.name_of(path): path for path in nifti.list_volumes(mask_folder)}
+  mask_paths = nifti.list_volumes(mask_folder)
+  names = [nifti.name_of(path) for path in mask_paths]
+  files_of = volume_channels.group_files(image_paths, names)
+  masks = match_masks(list(files_of), mask_paths, mask_folder)
   cases = []
-  for path, files in volume_channels.group_files(image_paths, masks).items():
-    name = volume_channels.case_name(files)
-    if name not in masks:
-      raise UserError(f'{path} has no mask in {mask_folder}; {HOW}.')
-    case = Case(name, path, masks[name], digests.sha256(path))
+  for (path, files), mask in zip(files_of.items(), masks, strict=True):
+    case = Case(volume_channels.case_name(files), path, mask, digests.sha256(path))
     cases.append(volume_channels.with_channels(case, files, digests))
   return cases
 
 
+def read_mask_facts(cases: Sequence[Case], digests: FileDigests) -> list[MaskFacts]:
+  """Returns what is counted in the masks of volumes, once for files of one content.
+
+  Raises:
+    UserError: naming the mask that cannot be read or holds fractions.
+  """
+  masks = [case.mask for case in cases if case.mask is not None]
+  silent = not masks or not parallel.is_main()
+  progress = tqdm(masks, unit=' masks', desc='check', disable=silent, delay=1)
+  folder = digests.cache / MASK_FACTS
+  return [read_facts(path, digests.sha256(path), folder) for path in progress]
+
+
 def prepare_roles(
-  cases: Mapping[str, list[Case]], preprocessing: VolumePreprocessing, digests: FileDigests
+  cases: Mapping[str, list[Case]],
+  preprocessing: VolumePreprocessing,
+  digests: FileDigests,
+  encoding: Encoding,
 ) -> tuple[dict[str, list[Case]], list[str]]:
   """Returns the prepared cases of 'labeled', 'unlabeled', 'val' and 'test', and notes on them.
 
-  Training volumes that are, byte for byte, in val or test are dropped.
+  Training volumes that are, byte for byte, in val or test are dropped. `encoding` is how masks are
+  read.
 
   Raises:
     UserError: naming the file that is broken, does not fit its image, or has other channels.
@@ -61,7 +83,8 @@ def prepare_roles(
   # Before the preprocessing, so that no time is spent on volumes that are dropped.
   notes = drop_copies(kept)
   prepared = {
-    role: prepare_cases(of_role, preprocessing, digests, role) for role, of_role in kept.items()
+    role: prepare_cases(of_role, preprocessing, digests, role, encoding)
+    for role, of_role in kept.items()
   }
   return prepared, [*notes, *volume_channels.check_channels(prepared)]
 
@@ -69,7 +92,7 @@ def prepare_roles(
 def make_splits(
   cases: Mapping[str, Sequence[Case]],
   preprocessing: VolumePreprocessing,
-  classes: int | Sequence[str] | None,
+  classes: Sequence[str],
   *,
   judged: bool,
   notes: Sequence[str] = (),
@@ -82,13 +105,10 @@ def make_splits(
   Args:
     cases: of 'labeled', 'unlabeled', 'val' and 'test'.
     preprocessing: as which they were prepared.
-    classes: a number or names, the background first; None: as many as the masks hold.
+    classes: names, the background first.
     judged: whether all unlabeled volumes have hidden masks, which judge pseudo-labels.
     notes: what the user should know.
     draw: how the labeled and the test volumes were drawn.
-
-  Raises:
-    UserError: if a mask holds more than that number of classes.
   """
 
   def training(role: str, labels: bool) -> Source | None:
@@ -114,8 +134,7 @@ def make_splits(
     val=scored('val'),
     test=scored('test'),
     truth=training('unlabeled', labels=True) if judged else None,
-    # Without the hidden masks, which must not influence the training.
-    classes=_class_names(classes, [*cases['labeled'], *cases['val'], *cases['test']]),
+    classes=tuple(classes),
     notes=tuple(notes),
     digest=hashlib.sha256(json.dumps(seen).encode()).hexdigest(),
     preprocessing=preprocessing.to_dict(),
@@ -126,14 +145,3 @@ def make_splits(
 def _folder_name(case: Case) -> str:
   """The name of a prepared case's folder in the cache, in which a content hash is."""
   return '' if case.prepared is None else case.prepared.name
-
-
-def _class_names(classes: int | Sequence[str] | None, cases: Sequence[Case]) -> tuple[str, ...]:
-  """The names of the classes; by default as many as the masks hold."""
-  if classes is not None and not isinstance(classes, int):
-    return tuple(classes)
-  largest = largest_class(cases)
-  # Ids above the given number would have no output channel.
-  if classes is not None and classes <= largest:
-    raise UserError(f'data.classes={classes}, but a mask holds the class {largest}; increase it.')
-  return numbered_classes(classes or largest + 1)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ssl_jax.data import draws
+from ssl_jax.data.mask_encoding import class_ids
 from ssl_jax.data.volume_preprocessing import VolumePreprocessing
 from ssl_jax.data.volume_source import Case, FileDigests, default_cache
 from ssl_jax.data.volume_splits import list_pairs, make_splits, prepare_roles
@@ -84,7 +85,7 @@ def load(
         if name not in volumes_of:
           raise UserError(f'{folder / "images"} has no volume of {name}; {HOW}')
       cases[role] = [case for name in names for case in volumes_of[name]]
-    prepared, notes = prepare_roles(cases, preprocessing, digests)
+    prepared, notes = prepare_roles(cases, preprocessing, digests, class_ids(CLASSES))
   test = prepared['test']
   return make_splits(
     prepared,

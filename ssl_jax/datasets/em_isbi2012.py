@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 
 from ssl_jax.datasets import microscopy
 from ssl_jax.errors import UserError
-from ssl_jax.io import images
+from ssl_jax.io import masks
 from ssl_jax.types import Splits
 
 HOW = (
@@ -76,7 +76,7 @@ def read_mask(path: Path) -> UInt8[np.ndarray, 'h w']:
   Raises:
     UserError: if the mask holds another value.
   """
-  values = images.read_mask(path)
+  values = masks.read_mask(path)
   unknown = {*np.unique(values).tolist()} - {0, 1, PUBLISHED_CELL}
   if unknown:
     raise UserError(f'{path} holds {min(unknown)}, which is no label of this data set; {HOW}')

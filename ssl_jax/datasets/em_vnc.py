@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 
 from ssl_jax.datasets import microscopy
 from ssl_jax.errors import UserError
-from ssl_jax.io import images
+from ssl_jax.io import masks
 from ssl_jax.types import Splits
 
 HOW = (
@@ -95,7 +95,7 @@ def read_mask(path: Path, target: str = 'all') -> UInt8[np.ndarray, 'h w']:
   Raises:
     UserError: if the mask holds another value.
   """
-  values = images.read_mask(path)
+  values = masks.read_mask(path)
   # Indices of CLASSES are 0 to 4. Larger values are published ones.
   if values.max() >= len(CLASSES):
     # [256], indexed by a mask it gives the class of each pixel.

@@ -2,21 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-import numpy as np
-from jaxtyping import UInt8
+from typing import Any
 
 from ssl_jax.data import held_out, image_source
 from ssl_jax.data import orientation as orientations
-from ssl_jax.data.draws import group_reader
-from ssl_jax.data.image_mask_pairs import ImageFile, list_pairs, list_unlabeled
-from ssl_jax.data.mask_encoding import count_connected_ids, find_encoding
+from ssl_jax.data.groups import group_reader, grouped_names_note
+from ssl_jax.data.image_mask_pairs import ImageFile, list_pairs, list_unlabeled, size_hint
+from ssl_jax.data.mask_encoding import find_encoding
+from ssl_jax.data.mask_facts import MaskFacts, read_facts
 from ssl_jax.errors import UserError
-from ssl_jax.io import images
 from ssl_jax.types import Draw, Splits
-
-COUNTED_IDS = 1000
-"""Connected ids are counted until there are this many: enough to tell instances from classes."""
 
 
 def load(
@@ -26,6 +21,7 @@ def load(
   val: str | Path | None = None,
   test: str | Path | None = None,
   classes: int | Sequence[str] | None = None,
+  values: str | Mapping[Any, Any] | None = None,
   test_fraction: float | int = 0.25,
   seed: int = 0,
   draw: int = 0,
@@ -35,7 +31,7 @@ def load(
 ) -> Splits:
   """Loads your own images.
 
-  Training images that are, byte for byte, in val or test are dropped.
+  Training images that are, byte for byte, in val or test are dropped, and those of a group that is.
 
   Args:
     labeled: a folder with images/ and masks/ in it.
@@ -43,12 +39,15 @@ def load(
     val: as `labeled`.
     test: as `labeled`; None: `test_fraction` of the labeled images are the test.
     classes: a number or names, the background first; needed only if the masks leave it open.
+    values: class ids (or names) of the values or colours of masks, as in '205:1, 420:2' or
+      '#ff0000:1, #00ff00:2'; 255 means ignore; needed only if the masks leave it open.
     test_fraction: of the labeled images, set aside for the test where there is no folder for it;
       0: no test.
     seed: of the draws of these.
     draw: number of the repetition; without a test folder repetitions are a cross-validation.
     group: regular expression whose first group, or match, in a file's name is the patient (animal,
-      slide), so that no patient is in training and test; empty: images are independent.
+      slide, movie), or a CSV file (name, group), so that no patient is in training and test;
+      empty: images are independent.
     percentiles: of the raw values of training images deeper than 8 bits; they become 0 and 1.
     orientation: how masks without an orientation tag lie on images with one: 'tag' (on the image as
       viewers show it), 'stored' (on the pixels as stored), or 'auto' (as their sizes show).
@@ -65,8 +64,11 @@ def load(
     files['unlabeled'] = list_unlabeled(unlabeled)
   files, turned = orientations.settle(files, orientation)
   # The encoding is found over all masks, those of the test included: one mask may hold few values.
-  encoding = find_encoding(*_mask_values(files), classes)
-  notes = [encoding.note, *turned]
+  # Ids of instances (data.instances) have none.
+  encoding = find_encoding(_mask_facts(files), classes, values)
+  notes = [*encoding.notes, *turned]
+  if not group and (note := grouped_names_note([file.name for file in files['labeled']])):
+    notes.append(note)
   drawn = Draw(groups=_groups(files['test'], group))
   if not test:
     parts = held_out.hold_out(files['labeled'], test_fraction, seed, draw, group)
@@ -75,48 +77,32 @@ def load(
     notes.append(parts.note)
     drawn = parts.draw
   # After the draw, because copies of images that were just held out must leave training, too.
+  notes += held_out.drop_groups(files, group)
   notes += held_out.drop_copies(files)
-
   # One encoding for all splits, so that a value means the same in each.
-  def read_mask(path: Path) -> UInt8[np.ndarray, 'h w']:
-    return encoding(images.read_mask(path))
-
-  sources = image_source.make_sources(files, read_mask, percentiles)
+  sources = image_source.make_sources(files, encoding.read, percentiles)
   return image_source.make_splits(sources, encoding.classes, notes)._replace(draw=drawn)
 
 
-def _groups(files: Sequence[ImageFile], pattern: str) -> dict[str, str]:
+def _groups(files: Sequence[ImageFile], group: str) -> dict[str, str]:
   """The groups of test images that were given, by name."""
-  read_group = group_reader(pattern)
+  read_group = group_reader(group)
   return {file.name: read_group(file.name) for file in files}
 
 
-def _mask_values(
-  files: Mapping[str, Sequence[ImageFile]],
-) -> tuple[dict[tuple[int, ...], Path], float]:
-  """Reads every mask once and checks its size.
-
-  Returns:
-    Each combination of values that a mask holds, with a file that does; and the fraction of ids
-    that are one connected component, as instances are.
-  """
-  file_of: dict[tuple[int, ...], Path] = {}
-  counted = 0
-  connected = 0
+def _mask_facts(files: Mapping[str, Sequence[ImageFile]]) -> list[MaskFacts]:
+  """Reads every mask once and checks its size."""
+  facts = []
   # Unlabeled images have no mask and are skipped.
   for file in (file for of_role in files.values() for file in of_role):
     if file.mask is None:
       continue
-    mask = images.read_mask(file.mask)
-    if file.upright(mask).shape != (file.header.height, file.header.width):
+    mask = read_facts(file.mask)
+    size = (file.header.height, file.header.width)
+    if file.upright_shape(mask.shape) != size:
       raise UserError(
-        f'{file.mask} is {mask.shape[0]} x {mask.shape[1]} pixels but its image '
-        f'{file.image.name} is {file.header.height} x {file.header.width}; make the sizes equal.'
+        f'{file.mask} is {mask.shape[0]} x {mask.shape[1]} pixels but its image {file.image.name} '
+        f'is {size[0]} x {size[1]}{size_hint(size, mask.shape)}; make the sizes equal.'
       )
-    # The first file with these values is kept, to be named in messages.
-    file_of.setdefault(tuple(np.unique(mask).tolist()), file.mask)
-    if counted < COUNTED_IDS:
-      ids, connected_ids = count_connected_ids(mask)
-      counted += ids
-      connected += connected_ids
-  return file_of, connected / max(counted, 1)
+    facts.append(mask)
+  return facts

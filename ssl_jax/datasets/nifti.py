@@ -1,13 +1,16 @@
 """Your own volumes, or their slices: NIfTI files in images/ and masks/, and unlabeled ones."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ssl_jax.data import draws, volume_channels
+from ssl_jax.data import draws, held_out, volume_channels
+from ssl_jax.data.groups import group_reader, grouped_names_note
+from ssl_jax.data.image_mask_pairs import check_names
+from ssl_jax.data.mask_encoding import find_encoding
 from ssl_jax.data.volume_preprocessing import VolumePreprocessing
 from ssl_jax.data.volume_source import Case, FileDigests, default_cache
-from ssl_jax.data.volume_splits import list_pairs, make_splits, prepare_roles
+from ssl_jax.data.volume_splits import list_pairs, make_splits, prepare_roles, read_mask_facts
 from ssl_jax.errors import UserError
 from ssl_jax.io import nifti
 from ssl_jax.types import Draw, Splits
@@ -20,6 +23,7 @@ def load(
   val: str | Path | None = None,
   test: str | Path | None = None,
   classes: int | Sequence[str] | None = None,
+  values: str | Mapping[Any, Any] | None = None,
   num_labeled: int | None = None,
   test_fraction: float | int = 0.25,
   seed: int = 0,
@@ -36,22 +40,27 @@ def load(
 ) -> Splits:
   """Loads volumes, which are preprocessed once and kept in a cache.
 
-  Training volumes that are, byte for byte, in val or test are dropped.
+  Training volumes that are, byte for byte, in val or test are dropped, and those of a group that
+  is.
 
   Args:
     labeled: a folder with images/ and masks/ in it.
     unlabeled: a folder of volumes only.
     val: as `labeled`.
     test: as `labeled`; None: `test_fraction` of the labeled volumes are the test.
-    classes: a number or names, the background first; needed if no mask holds the last of them.
+    classes: a number or names, the background first; needed if no mask holds the last of them, or
+      the masks leave them open.
+    values: class ids (or names) of the values of masks, as in '205:1, 420:2'; 255 means ignore;
+      needed only if the masks leave it open.
     num_labeled: how many of the labeled volumes (with `group`, of the patients) keep their masks;
       None: all. The others become unlabeled, and their masks only judge pseudo-labels.
     test_fraction: of the labeled volumes, set aside for the test where there is no folder for it;
       0: no test.
     draw: number of the repetition; without a test folder repetitions are a cross-validation, with
       `num_labeled` each has other labeled volumes.
-    group: regular expression whose first group, or match, in a file's name is the patient, so that
-      no patient is in training and test; empty: volumes are independent.
+    group: regular expression whose first group, or match, in a file's name is the patient, or a
+      CSV file (name, group), so that no patient is in training and test; empty: volumes are
+      independent.
     seed: of the draws.
     spacing: mm of a voxel along x, y and z; None: as it is in each file.
     window: raw values that become 0 and 1 (of CT: Hounsfield units), or such a pair for each
@@ -88,9 +97,14 @@ def load(
     # One order for all draws: the test comes first, then the labeled, then the rest. The volumes of
     # a smaller num_labeled are among those of a larger one, and the test is the same for both.
     training = [listed[i] for i in draws.draw_order(len(listed), seed, draw)]
-    read_group = draws.group_reader(group)
+    read_group = group_reader(group)
     drawn = Draw(groups={case.name: read_group(case.name) for case in cases['test']})
-    notes = []
+    # What values mean follows from all masks. Ids of instances (data.instances) have no encoding.
+    facts = read_mask_facts([*listed, *cases['val'], *cases['test']], digests)
+    encoding = find_encoding(facts, classes, values)
+    notes = [*encoding.notes]
+    if not group and (note := grouped_names_note([case.name for case in listed])):
+      notes.append(note)
     # Whole volumes are drawn: slices of one volume are nearly equal.
     if not test and test_fraction:
       groups = list(dict.fromkeys(read_group(case.name) for case in listed))
@@ -121,11 +135,16 @@ def load(
     channels = volume_channels.files_per_case(listed)
     more = _list_unlabeled(Path(unlabeled), digests, channels) if unlabeled else []
     cases['unlabeled'] = _join(hidden, more)
-    prepared, dropped = prepare_roles(cases, preprocessing, digests)
+    notes += held_out.drop_groups(cases, group)
+    if classes is None and values is None:
+      # Hidden masks must not influence the training, not even its number of classes.
+      shown = {case.mask for role in ('labeled', 'val', 'test') for case in cases[role]}
+      encoding = encoding.limited_to([mask for mask in facts if mask.path in shown])
+    prepared, dropped = prepare_roles(cases, preprocessing, digests, encoding)
   return make_splits(
     prepared,
     preprocessing,
-    classes,
+    encoding.classes,
     # Index i of `truth` must be index i of `unlabeled`, so there is none if other volumes were
     # added.
     judged=bool(hidden) and not unlabeled,
@@ -179,6 +198,7 @@ def _list_unlabeled(folder: Path, digests: FileDigests, channels: int) -> list[C
   # A folder with images/ and masks/ may be given as well; its masks are not read.
   inner = folder / 'images'
   paths = nifti.list_volumes(inner if inner.is_dir() else folder)
+  check_names(paths)
   cases = []
   for path, files in volume_channels.group_unlabeled(paths, channels).items():
     case = Case(volume_channels.case_name(files), path, None, digests.sha256(path))

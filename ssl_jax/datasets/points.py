@@ -18,6 +18,7 @@ def load(
   test_fraction: float | int = 0.25,
   seed: int = 0,
   draw: int = 0,
+  group: str = '',
   size: int = 41,
   jitter: int = 6,
   background: float | int = 1.0,
@@ -42,6 +43,9 @@ def load(
     seed: of all draws.
     draw: number of the repetition, each with other patches labeled and, without a test folder,
       other images held out.
+    group: regular expression whose first group, or match, in a file's name is the patient (animal,
+      slide), or a CSV file (name, group), so that no patient is in training and test; empty: images
+      are independent.
     size: of a patch, in pixels a side.
     jitter: a cell lies at most this many pixels beside the middle of its patch, on either axis.
     background: how many background patches there are for each patch of an average class.
@@ -61,6 +65,7 @@ def load(
     test_fraction=test_fraction,
     seed=seed,
     draw=draw,
+    group=group,
     settings=patch_splits.PatchSettings(size, jitter, background, min_distance, balance),
     percentiles=percentiles,
   )

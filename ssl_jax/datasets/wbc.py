@@ -11,7 +11,7 @@ from jaxtyping import Integer, UInt8
 from ssl_jax.data.draws import draw_order, pool_overlap
 from ssl_jax.datasets import microscopy
 from ssl_jax.errors import UserError
-from ssl_jax.io import images
+from ssl_jax.io import images, masks
 from ssl_jax.types import IGNORE, Draw, Record, Splits
 
 CLASSES = ('background', 'cytoplasm', 'nucleus')
@@ -306,7 +306,7 @@ def _from_folder(folder: Path, set: str) -> WbcFiles:
       digest.update(images.read_bytes(path))
 
   def read(name: str) -> tuple[np.ndarray, Mask]:
-    mask = images.read_mask(folder / 'masks' / f'{name}.png')
+    mask = masks.read_mask(folder / 'masks' / f'{name}.png')
     # This catches the authors' own masks, which hold 128 and 255.
     if not np.isin(mask, (0, 1, 2, IGNORE)).all():
       raise UserError(f'{folder}/masks/{name}.png holds {mask.max()}; class ids are 0, 1 and 2.')

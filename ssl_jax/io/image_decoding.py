@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -38,13 +38,6 @@ OTHER_FORMATS = (
 Result = TypeVar('Result')
 
 
-class RawPixels(NamedTuple):
-  """Numbers as the file holds them, upright: no tag of the file has changed a value."""
-
-  pixels: np.ndarray  # [H, W] or [H, W, C] without alpha
-  palette: np.ndarray | None  # [entries, 3] uint8; the pixels are then indices into it
-
-
 def decode_header(data: bytes, name: str) -> Header:
   """Reads the header of an image and checks that the file is complete, without decoding it.
 
@@ -53,7 +46,7 @@ def decode_header(data: bytes, name: str) -> Header:
   """
   # The content decides which decoder is used, not the ending of the name, which may be wrong.
   reader = tiff_decoding if data[:4] in TIFF_MAGIC else pillow_decoding
-  return _guard(reader.read_header, data, name)
+  return guard(reader.read_header, data, name)
 
 
 def decode_stored(data: bytes, name: str) -> StoredImage:
@@ -63,18 +56,7 @@ def decode_stored(data: bytes, name: str) -> StoredImage:
     UserError: naming the file, if it is not one readable 2-D image.
   """
   reader = tiff_decoding if data[:4] in TIFF_MAGIC else pillow_decoding
-  return _guard(reader.read_samples, data, name)
-
-
-def decode_pixels(data: bytes, name: str) -> RawPixels:
-  """Decodes the samples of a mask: as the file holds them, but upright and without alpha.
-
-  Raises:
-    UserError: naming the file, if it is not one readable 2-D image.
-  """
-  stored = decode_stored(data, name)
-  samples = stored.samples[..., 0] if stored.samples.shape[-1] == 1 else stored.samples
-  return RawPixels(stored_image.turn(samples, stored.header.orientation), stored.palette)
+  return guard(reader.read_samples, data, name)
 
 
 def decode_colours(data: bytes, name: str) -> tuple[np.ndarray, Header]:
@@ -128,8 +110,12 @@ def _is_transparent(stored: StoredImage) -> bool:
   return bool((alpha < opaque).any())
 
 
-def _guard(decode: Callable[[bytes, str], Result], data: bytes, name: str) -> Result:
-  """Calls a decoder; turns whatever broken bytes make it raise into a UserError."""
+def guard(decode: Callable[[bytes, str], Result], data: bytes, name: str) -> Result:
+  """Calls a decoder; turns whatever broken bytes make it raise into a UserError.
+
+  Raises:
+    UserError: naming the file, and what it is if it is none that is read here.
+  """
   if not data:
     raise UserError(f'{name} is an empty file; replace or remove it.')
   for offset, magic, what in OTHER_FORMATS:

@@ -124,45 +124,6 @@ def decode_image_and_header(data: bytes, name: str) -> tuple[Num[np.ndarray, 'h 
   return np.ascontiguousarray(pixels), header
 
 
-def read_mask(path: str | Path) -> Integer[np.ndarray, 'h w']:
-  """Reads a mask as the whole numbers that its file holds; of a palette, the indices.
-
-  Raises:
-    UserError: if the file cannot be read, is a JPEG or coloured, or holds fractions.
-  """
-  data = read_bytes(path)
-  # JPEG is lossy: near every boundary it would invent other class ids.
-  if data[:2] == image_decoding.JPEG_MAGIC:
-    raise UserError(f'{path} is a JPEG, which alters mask values; save masks as PNG or TIFF.')
-  pixels, _ = image_decoding.decode_pixels(data, str(path))
-  pixels = _one_channel(pixels, str(path))
-  if pixels.dtype.kind == 'f':
-    # NaN cannot be cast to an integer. It is replaced for the cast and still refused below, because
-    # NaN equals no number.
-    integers = np.nan_to_num(pixels, nan=0.5).astype(np.int64)
-    if not np.array_equal(integers, pixels):
-      raise UserError(f'{path} holds fractions and a mask needs whole numbers; save class ids.')
-    pixels = integers
-  # Pillow stretches 2- and 4-bit grey to 0..255, by these factors; ids must stay as they are.
-  stretch = {2: 85, 4: 17}
-  if data[:4] == image_decoding.PNG_MAGIC and data[25] == 0 and data[24] in stretch:
-    pixels = pixels // stretch[data[24]]
-  return pixels
-
-
-def _one_channel(pixels: np.ndarray, name: str) -> np.ndarray:
-  if pixels.ndim == 2:
-    return pixels
-  # Some programs save masks as RGB; with equal channels the ids are still clear.
-  colours = pixels
-  if (colours != colours[..., :1]).any():
-    raise UserError(
-      f'{name} is a coloured picture, not a mask; save it as one channel of class ids '
-      '(0 = background).'
-    )
-  return np.ascontiguousarray(colours[..., 0])
-
-
 def write_mask(path: str | Path, mask: Integer[np.ndarray, 'h w']) -> None:
   """Writes class ids as an 8-bit grey PNG without a palette, so that every tool reads the ids.
 

@@ -7,7 +7,7 @@ import nibabel
 import numpy as np
 from jaxtyping import Integer, UInt8
 
-from ssl_jax.io import images, memmap_arrays, nifti
+from ssl_jax.io import images, masks, memmap_arrays, nifti
 
 FOLDER = 'masks'
 ARRAYS_FOLDER = 'arrays'
@@ -43,7 +43,7 @@ def read_mask(folder: Path, name: str) -> UInt8[np.ndarray, '*space']:
   volume_path = folder / FOLDER / f'{name}.nii.gz'
   if volume_path.exists():
     return nifti.read_labels(volume_path)[0].transpose()
-  return images.read_mask(folder / FOLDER / f'{name}.png').astype(np.uint8)
+  return masks.read_mask(folder / FOLDER / f'{name}.png').astype(np.uint8)
 
 
 def write_training_mask(folder: Path, name: str, mask: UInt8[np.ndarray, '*space']) -> None:

@@ -15,9 +15,9 @@ from nibabel import orientations
 from nibabel.filebasedimages import ImageFileError
 
 from ssl_jax.errors import UserError
-from ssl_jax.io import atomic
+from ssl_jax.io import atomic, file_names
 
-ENDINGS = ('.nii.gz', '.nii')
+ENDINGS = file_names.ENDINGS
 RAS = orientations.axcodes2ornt('RAS')
 
 
@@ -42,7 +42,7 @@ def list_volumes(folder: str | Path) -> list[Path]:
   folder = Path(folder)
   if not folder.is_dir():
     raise UserError(f'The folder {folder} does not exist; check the path.')
-  paths = [path for path in folder.iterdir() if path.name.endswith(ENDINGS)]
+  paths = [path for path in folder.iterdir() if path.name.lower().endswith(ENDINGS)]
   paths = sorted(path for path in paths if not path.name.startswith('.'))
   if not paths:
     raise UserError(f'{folder} holds no volumes; put .nii.gz or .nii files in it.')
@@ -51,10 +51,7 @@ def list_volumes(folder: str | Path) -> list[Path]:
 
 def name_of(path: Path) -> str:
   """Returns a file's name without .nii.gz or .nii."""
-  for ending in ENDINGS:
-    if path.name.endswith(ending):
-      return path.name.removesuffix(ending)
-  return path.name
+  return file_names.stem(path)
 
 
 def read_volume(path: str | Path) -> Volume:
@@ -131,6 +128,26 @@ def _read(path: str | Path) -> Volume:
   # The first column of `to_ras` says to which axis each axis of the file goes.
   x, y, z = (float(length) for length in spacing[np.argsort(to_ras[:, 0])])
   return Volume(voxels, (x, y, z), image)
+
+
+def read_stored(path: str | Path) -> tuple[np.ndarray, Any]:
+  """Reads the numbers of a volume as its file has them, [x, y, z] in RAS+, and its nibabel image.
+
+  Raises:
+    UserError: if the file is broken or is not three-dimensional.
+  """
+  try:
+    image: Any = nibabel.load(path)
+    # Whole numbers stay whole numbers, unless the header has a slope: `dataobj` applies it.
+    raw = np.asanyarray(image.dataobj)
+  except (OSError, EOFError, ValueError, ImageFileError) as error:
+    raise UserError(f'{path} cannot be read as NIfTI ({error}); get the file again.') from error
+  while raw.ndim > 3 and raw.shape[-1] == 1:  # many tools write a fourth axis of length 1
+    raw = raw[..., 0]
+  if raw.ndim != 3 or min(raw.shape) < 1:
+    raise UserError(f'{path} has the shape {raw.shape}, and a volume has three axes; split it.')
+  to_ras = orientations.ornt_transform(orientations.io_orientation(image.affine), RAS)
+  return orientations.apply_orientation(raw, to_ras), image
 
 
 def read_labels(path: str | Path) -> tuple[UInt8[np.ndarray, 'x y z'], Volume]:

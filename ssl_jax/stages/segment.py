@@ -127,7 +127,7 @@ def stage(
       record = test[index]
       ids, spacing, line = _segment_case(predict_fn, record, preprocessing, windows, seed_folder)
       # The mask as its file has it, not resampled: scores are taken on the volume's own grid.
-      truth, _ = nifti.read_labels(record['mask_file'])
+      truth = record['read_mask'](record['mask_file'])
       # After the mask and the trace, so that a line means that the case is complete.
       scores = organs.organ_scores(truth, ids, spacing, splits.classes, tolerance, truth_slices)
       journal.write(index, line | scores)

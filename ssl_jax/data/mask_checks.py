@@ -1,0 +1,99 @@
+"""Masks that are refused whatever their values mean, and notes on what is not read as shown."""
+
+from collections.abc import Sequence
+
+from ssl_jax.data.mask_facts import MaskFacts
+from ssl_jax.data.value_table import ValueTable
+from ssl_jax.errors import UserError
+from ssl_jax.io import masks
+from ssl_jax.types import IGNORE
+
+TWO_VALUES = ([0, 255], [0, 65535])
+"""Black and white in 8 and in 16 bits."""
+
+MAX_COLOURS = 255
+"""There are not so many classes."""
+
+
+def check_colours(facts: Sequence[MaskFacts]) -> None:
+  """Raises UserError for masks in colour, and for palettes that differ."""
+  coloured = [mask for mask in facts if mask.coloured]
+  if coloured:
+    table = ValueTable(facts, by_colour=True)
+    what = f'{coloured[0].shown} is a coloured picture, not a mask of class ids'
+    of_masks = f'{len(coloured)} of {len(facts)} masks are'
+    if len(table.values) > MAX_COLOURS:
+      raise UserError(
+        f'{what} ({of_masks}, with {len(table.values)} colours, as photographs have, or drawings '
+        'with smooth borders); check that masks/ holds masks, and save one colour for each class.'
+      )
+    raise UserError(
+      f'{what} ({of_masks}, with the colours {table.counts()}); say which class each colour is, as '
+      f"in --config.data.values='{table.proposal()}'."
+    )
+  # The first mask of each index with a palette.
+  first: dict[int, MaskFacts] = {}
+  for mask in facts:
+    for value in mask.counts if mask.palette else ():
+      other = first.setdefault(value, mask)
+      if other.colour_of(value) != mask.colour_of(value):
+        table = ValueTable([m for m in facts if m.palette], by_colour=True)
+        one, two = (masks.colour_text(holder.colour_of(value)) for holder in (other, mask))
+        raise UserError(
+          f'The palettes of masks differ: {value} is {one} in {other.shown} '
+          f'({other.count_text(value)}) and {two} in {mask.shown} ({mask.count_text(value)}); say '
+          f"which class each colour is, as in --config.data.values='{table.proposal()}'."
+        )
+
+
+def check_values(table: ValueTable, names: tuple[str, ...] | None) -> None:
+  """Raises UserError for masks from which nothing can be learnt, whatever their classes."""
+  values = table.values
+  if len([value for value in values if value != IGNORE]) < 2 and values not in TWO_VALUES:
+    raise UserError(
+      f'The masks hold only the value{"s" * (len(values) > 1)} {table.listed()}, which leaves '
+      'nothing to learn; check that they are the right files.'
+    )
+  soft = table.first_soft()
+  # So many values are no accident where the user counts them.
+  if soft and (names is None or len(names) != len(values)):
+    raise UserError(soft)
+  if values[0] < 0:
+    raise UserError(
+      f'{table.files(values[0])[0].shown} holds the negative value {values[0]} '
+      f'({table.where(values[0])}); save class ids >= 0, or say what it means, as in '
+      f"--config.data.values='{table.proposal()}' (255 = ignore)."
+    )
+  _check_ignore(table)
+
+
+def _check_ignore(table: ValueTable) -> None:
+  """Raises UserError where 255 may be an object in some masks and unknown in others."""
+  ids = [value for value in table.values if value not in (0, IGNORE)]
+  if IGNORE not in table.values or not ids or ids[-1] > IGNORE or ids != [*range(1, len(ids) + 1)]:
+    return
+  # If one mask holds both, they mean different things; else 255 may be another 1.
+  if any(IGNORE in mask.counts and set(ids) & set(mask.counts) for mask in table.facts):
+    return
+  raise UserError(
+    f'{table.files(ids[-1])[0].shown} holds class ids up to {ids[-1]}, but '
+    f'{table.files(IGNORE)[0].shown} holds {IGNORE} ({table.where(IGNORE)}) and no 1, so that '
+    f'{IGNORE} may be the same class or mean unknown; save all masks alike, or say what it means, '
+    f"as in --config.data.values='{table.proposal()}' or '{table.proposal(ignore=True)}'."
+  )
+
+
+def reading_notes(facts: Sequence[MaskFacts]) -> list[str]:
+  """What was read otherwise than the files show it."""
+  notes = []
+  rounded = [mask for mask in facts if mask.rounded]
+  if rounded:
+    distance = max(mask.rounded for mask in rounded)
+    notes.append(
+      f'values of {len(rounded)} masks were rounded to whole numbers, from which they were at most '
+      f'{distance:.2g} away (such as {rounded[0].path.name})'
+    )
+  for note in dict.fromkeys(note for mask in facts for note in mask.notes):
+    holders = [mask for mask in facts if note in mask.notes]
+    notes.append(f'{note} ({len(holders)} masks, such as {holders[0].path.name})')
+  return notes

@@ -1,0 +1,259 @@
+"""Mask files as the numbers that they store, of images and volumes alike."""
+
+import io
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tifffile
+from jaxtyping import Integer, Num
+
+from ssl_jax.errors import UserError
+from ssl_jax.io import (
+  image_decoding,
+  images,
+  nifti,
+  pillow_decoding,
+  stored_image,
+  tiff_decoding,
+)
+
+TOLERANCE = 0.01
+"""Numbers that are as near to a whole one are it: programs that scale values lose digits."""
+
+COLOUR_BITS = 16
+"""Bits of a channel in a colour that is written as one number."""
+
+
+class StoredMask(NamedTuple):
+  """A mask as its file holds it."""
+
+  values: Num[np.ndarray, '*space']  # of a picture in colour: one number a colour (pack)
+  coloured: bool = False  # whether the values are colours
+  palette: tuple[int, ...] = ()  # the colour (packed) of each value, where the file has a palette
+  bits: int = 8  # of a value
+  notes: tuple[str, ...] = ()  # what was read otherwise than it is shown
+  like: Any = None  # of a volume: nibabel image
+
+  def colours(self) -> Integer[np.ndarray, '*space']:
+    """Returns the colour (packed) of each pixel; of plain numbers, their grey."""
+    if self.coloured:
+      return self.values
+    if self.palette:
+      # An index beyond the end of its palette takes the last colour.
+      table = np.array(self.palette)
+      return table[np.minimum(self.values, len(table) - 1)]
+    return grey(self.values.astype(np.int64))
+
+
+def pack(colours: Integer[np.ndarray, '*space 3']) -> Integer[np.ndarray, '*space']:
+  """Returns one number for each red, green and blue."""
+  red, green, blue = (colours[..., i].astype(np.int64) for i in range(3))
+  return (red << 2 * COLOUR_BITS) | (green << COLOUR_BITS) | blue
+
+
+def grey(value: Any) -> Any:
+  """Returns the packed colour of a grey value, or of many."""
+  return (value << 2 * COLOUR_BITS) | (value << COLOUR_BITS) | value
+
+
+def colour_text(colour: int) -> str:
+  """Returns a packed colour as web pages and `data.values` have it; of 16 bits as three numbers."""
+  channels = unpack(colour)
+  if max(channels) > 255:
+    return ','.join(map(str, channels))
+  return '#{:02x}{:02x}{:02x}'.format(*channels)
+
+
+def unpack(colour: int) -> tuple[int, int, int]:
+  """Returns red, green and blue of a packed colour."""
+  low = (1 << COLOUR_BITS) - 1
+  return colour >> 2 * COLOUR_BITS, (colour >> COLOUR_BITS) & low, colour & low
+
+
+def read_stored(path: str | Path) -> StoredMask:
+  """Reads the numbers of a mask file: PNG, TIFF, BMP or NIfTI.
+
+  Tags that say how a file is to be shown (white is zero, a palette) do not change them.
+
+  Raises:
+    UserError: if the file cannot be read or is a JPEG.
+  """
+  path = Path(path)
+  if path.name.lower().endswith(nifti.ENDINGS):
+    return _read_volume(path)
+  data = images.read_bytes(path)
+  # JPEG is lossy: near every boundary it would invent other class ids.
+  if data[:2] == image_decoding.JPEG_MAGIC:
+    raise UserError(
+      f'{path} is a JPEG, which alters mask values; save masks as PNG or TIFF (not this file, but '
+      'the drawing that it was made of).'
+    )
+  decode = _tiff if data[:4] in image_decoding.TIFF_MAGIC else _pillow
+  return image_decoding.guard(decode, data, str(path))
+
+
+def read_mask(path: str | Path) -> Integer[np.ndarray, '*space']:
+  """Reads a mask as the whole numbers that its file holds; of a palette, the indices.
+
+  Raises:
+    UserError: if the file cannot be read, is a JPEG or coloured, or holds fractions.
+  """
+  stored = read_stored(path)
+  if stored.coloured:
+    raise UserError(
+      f'{path} is a coloured picture, not a mask; save it as one channel of class ids '
+      '(0 = background).'
+    )
+  values, _ = whole_numbers(stored.values, path)
+  return values
+
+
+def whole_numbers(
+  values: Num[np.ndarray, '*space'], path: str | Path
+) -> tuple[Integer[np.ndarray, '*space'], float]:
+  """Returns whole numbers, and how far a value was from one at most.
+
+  Raises:
+    UserError: naming a value that is further from a whole number than TOLERANCE.
+  """
+  if values.dtype.kind in 'iu':
+    return values, 0.0
+  if values.dtype.kind == 'b':
+    return values.astype(np.uint8), 0.0
+  unknown = int(np.count_nonzero(~np.isfinite(values)))
+  if unknown:
+    raise UserError(
+      f'{path} holds {count_text(unknown, values)} of no number (NaN or infinite) and a mask needs '
+      'whole numbers; save class ids (255 = ignore).'
+    )
+  rounded = np.rint(values)
+  distance = np.abs(values - rounded)
+  between = distance > TOLERANCE
+  if between.any():
+    raise UserError(_fractions(values, between, path))
+  return rounded.astype(np.int64), float(distance.max(initial=0.0))
+
+
+def _fractions(values: np.ndarray, between: np.ndarray, path: str | Path) -> str:
+  """What is wrong with a mask of fractions."""
+  count = count_text(int(between.sum()), values)
+  example = f'{count}, such as {values[between].ravel()[0]:g}'
+  low, high = float(values.min()), float(values.max())
+  if low >= 0 and (high <= 1 or high == 255):
+    top = 255 if high > 1 else 1
+    return (
+      f'{path} looks like a mask of 0 and {top} with smooth borders, or like probabilities '
+      f'({example}, lie between); threshold it (at {top / 2:g}) and save whole numbers.'
+    )
+  return (
+    f'{path} holds fractions ({example}) and a mask needs whole numbers; save class ids '
+    '(0 = background, 1 = the first class, ...).'
+  )
+
+
+def count_text(count: int, mask: np.ndarray) -> str:
+  """Returns a number of pixels, or of voxels, of a mask in words."""
+  unit = 'voxel' if mask.ndim == 3 else 'pixel'
+  return f'{count} {unit}{"s" * (count != 1)}'
+
+
+def _pillow(data: bytes, name: str) -> StoredMask:
+  """A PNG or BMP."""
+  with pillow_decoding.open_image(data, name) as image:
+    image.load()
+    orientation = image.getexif().get(image_decoding.ORIENTATION_TAG, 1)
+    depth, colour_type = pillow_decoding.png_format(data) or (8, 2)
+    palette: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
+    if image.mode == 'P':
+      colours = np.asarray(image.getpalette('RGB'), np.uint8).reshape(-1, 3)
+      palette = tuple(pack(colours).tolist())
+      notes = ('of masks with a palette the indices are read, not the colours',)
+    if depth == 16 and colour_type != 0:
+      import imagecodecs  # Pillow would silently halve the depth of 16-bit RGB
+
+      pixels = imagecodecs.png_decode(data)
+    else:
+      pixels = np.asarray(image)
+    if pixels.dtype == np.int32:
+      pixels = pixels.astype(np.uint16)  # Pillow's mode I is a 16-bit PNG
+    # Pillow stretches 2- and 4-bit grey to 0..255, by these factors; ids must stay as they are.
+    stretch = {2: 85, 4: 17}
+    if data[:4] == image_decoding.PNG_MAGIC and colour_type == 0 and depth in stretch:
+      pixels = pixels // stretch[depth]
+    bits = 1 if image.mode == '1' else pixels.dtype.itemsize * 8
+    pixels = stored_image.turn(pixels, orientation)
+  return _one_channel(StoredMask(pixels, False, palette, bits, notes), name, len(image.getbands()))
+
+
+def _tiff(data: bytes, name: str) -> StoredMask:
+  """A TIFF; tifffile returns samples as they are stored."""
+  with tifffile.TiffFile(io.BytesIO(data)) as tif:
+    contents = tiff_decoding.find_contents(tif, name)
+    page = contents.page
+    if contents.channel_axis == 'C':
+      raise UserError(
+        f'{name} has {len(contents.kept)} channels and a mask has one; save one channel of class '
+        'ids (where structures overlap, a pixel belongs to the upper one).'
+      )
+    pixels = page.asarray()
+    if page.axes.startswith('S'):  # planes of colour one after the other
+      pixels = np.moveaxis(pixels, 0, -1)
+    pixels = stored_image.turn(pixels, contents.orientation)
+    palette: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
+    if page.photometric == tifffile.PHOTOMETRIC.PALETTE:
+      # The palette of a TIFF has 16 bits per colour; the upper 8 are kept.
+      palette = tuple(pack(np.asarray(page.colormap).T >> 8).tolist())
+      notes = ('of masks with a palette the indices are read, not the colours',)
+    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+      notes = (
+        'masks of which a tag says that white is zero are read as they are stored (1, or True, is '
+        'foreground), though viewers show them inverted',
+      )
+    mask = StoredMask(pixels, False, palette, int(page.bitspersample), notes)
+    samples = page.samplesperpixel
+  return _one_channel(mask, name, samples)
+
+
+def _read_volume(path: Path) -> StoredMask:
+  """A NIfTI file, in RAS+."""
+  voxels, image = nifti.read_stored(path)
+  # Colours are records of R, G and B (and A).
+  if voxels.dtype.names:
+    colours = np.stack([voxels[name] for name in voxels.dtype.names[:3]], -1)
+    return _one_channel(StoredMask(colours, like=image), str(path), 3)
+  scaled = (image.dataobj.slope, image.dataobj.inter) != (1.0, 0.0)
+  notes = ('values of masks are scaled as their headers say (scl_slope, scl_inter)',) * scaled
+  return StoredMask(voxels, False, (), voxels.dtype.itemsize * 8, notes, image)
+
+
+def _one_channel(mask: StoredMask, name: str, channels: int) -> StoredMask:
+  """A mask [*space, C] with one number for each pixel."""
+  pixels = mask.values
+  if pixels.dtype.kind == 'b':
+    pixels = pixels.astype(np.uint8)
+    mask = mask._replace(values=pixels)
+  if channels == 1 or mask.palette:
+    return mask
+  if channels not in (2, 3, 4):
+    raise UserError(
+      f'{name} has {channels} channels and a mask has one; save one channel of class ids (where '
+      'structures overlap, a pixel belongs to the upper one).'
+    )
+  colours = pixels[..., : 1 if channels == 2 else 3]
+  if channels in (2, 4):
+    mask = mask._replace(notes=(*mask.notes, 'transparency (alpha) of masks is left out'))
+    alpha = pixels[..., -1]
+    if (colours == colours.ravel()[0]).all() and (alpha != alpha.ravel()[0]).any():
+      raise UserError(
+        f'{name} has one colour everywhere and its shapes in the alpha channel; save it as one '
+        'channel of class ids (0 = background).'
+      )
+  # Some programs save masks as RGB; with equal channels the ids are still clear.
+  if (colours == colours[..., :1]).all():
+    return mask._replace(values=np.ascontiguousarray(colours[..., 0]))
+  if colours.dtype.kind not in 'iu':
+    raise UserError(f'{name} has three channels of fractions; save one channel of class ids.')
+  return mask._replace(values=pack(colours), coloured=True)
