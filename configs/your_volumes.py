@@ -1,6 +1,7 @@
 r"""Mean teacher on your own volumes (CT, MRI, ...): NIfTI in, masks, a table and a verdict out.
 
-Data: a folder with images/ and masks/ (.nii.gz, class ids) and a folder with images alone. A
+Data: a folder with images/ and masks/ (.nii.gz, class ids) and a folder with images alone; several
+channels are files NAME_0000, NAME_0001, ... of a mask NAME, or the fourth axis of one file. A
 volume is resampled to the median spacing of your volumes (--config.data.spacing='(1,1,2)', mm along
 x, y, z, sets another) and scaled by `data.window` (raw values that become 0 and 1; for CT
 --config.data.window='(-300,300)'), or without a window by its own percentiles.

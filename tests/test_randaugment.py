@@ -105,11 +105,10 @@ def test_examples_draw_their_own_operations_and_p_0_draws_none():
 
 
 def test_contrast_of_stains_is_about_the_level_of_each():
-  levels = RNG.integers(0, 256, (2, 8, 8, 2)) // np.array([1, 9])
-  valid = np.ones((2, 8, 8), bool)
-  which = np.full(2, randaugment.OPERATIONS.index('contrast'))
-  magnitude = np.full(2, 5)
-  both = randaugment.operate(jnp.asarray(levels), valid, which, magnitude)
+  drawn = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 2))
+  levels = jnp.asarray(drawn // np.array([1, 9]), jnp.int32)
+  contrast = jnp.full(2, OPERATIONS.index('contrast'))
+  rest = jnp.ones((2, 8, 8), bool), contrast, jnp.full(2, 5)
+  both = operate(levels, *rest)
   for c in range(2):
-    alone = randaugment.operate(jnp.asarray(levels[..., c : c + 1]), valid, which, magnitude)
-    np.testing.assert_array_equal(both[..., c : c + 1], alone)
+    np.testing.assert_array_equal(both[..., c : c + 1], operate(levels[..., c : c + 1], *rest))

@@ -1,6 +1,6 @@
 """What kind of numbers and channels the image files of a data set hold, and what fits to them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,9 @@ NUMBERS = {'uint8': '8-bit', 'uint16': '16-bit', 'float32': 'floating point or s
 
 SAMPLED_ALPHA = 64
 """Images whose alpha is looked at, evenly spaced."""
+
+SAMPLED_ROLE = 8
+"""Images of each role whose range is compared with that of the training."""
 
 SAMPLED_PIXELS = 20_000
 """Pixels of an image from which its range is found."""
@@ -165,6 +168,21 @@ def check_range(image: Num[np.ndarray, 'h w c'], intensity: Any) -> list[str]:
   # All dark, all of one value, or mostly beyond the brightest that was seen.
   span = ((np.clip(brightest, low, high) - np.clip(darkest, low, high)) / (high - low)).max()
   return [warning] if span < FAINTEST or (scaled > 1).mean() > MOSTLY else []
+
+
+def odd_roles(roles: Mapping[str, Sequence[ImageFile]], intensity: Any) -> list[str]:
+  """Returns a warning for each role all of whose images are on another scale than the training."""
+  notes = []
+  for role, files in roles.items():
+    deep = [file for file in files if file.header.dtype != np.uint8]
+    chosen = np.linspace(0, len(deep) - 1, min(len(deep), SAMPLED_ROLE)).astype(int)
+    doubts = [check_range(images.read_image(deep[i].image), intensity) for i in chosen]
+    if doubts and all(doubts):
+      notes.append(
+        f'{role} images (such as {deep[0].image.name}) hardly overlap with the raw intensities '
+        f'{_range_text(intensity)} of the training images: are they on another scale?'
+      )
+  return notes
 
 
 def _range_text(intensity: Any) -> str:

@@ -43,6 +43,14 @@ class ImageFile(NamedTuple):
     """Returns whether the image, or its mask, is turned by an orientation tag."""
     return self.header.orientation != 1 or self.mask_orientation != 1
 
+  def upright_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+    """Returns the shape that `upright` gives a mask of this shape."""
+    if not self.mask_stored:
+      return tuple(shape)
+    # Turning back exchanges the sides as turning does.
+    stored = stored_image.upright_size(shape[0], shape[1], self.mask_orientation)
+    return stored_image.upright_size(*stored, self.header.orientation)
+
   def upright(self, mask: np.ndarray) -> np.ndarray:
     """Returns a mask, as it is read (turned by its own tag), as it lies on the upright image."""
     if not self.mask_stored:

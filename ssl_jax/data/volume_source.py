@@ -36,8 +36,8 @@ class Case(NamedTuple):
   mask: Path | None
   sha256: str  # of the image's file, or of its files
   prepared: Path | None = None  # None until prepare_cases has run
-  encoding: Encoding | None = None  # how its mask is read; None until then
   more: tuple[Path, ...] = ()  # files of further channels
+  encoding: Encoding | None = None  # how its mask is read; None until then
 
   def files(self) -> str | tuple[str, ...]:
     """Returns the image's file, or its files, one for each channel."""

@@ -46,7 +46,7 @@ def decode_header(data: bytes, name: str) -> Header:
   """
   # The content decides which decoder is used, not the ending of the name, which may be wrong.
   reader = tiff_decoding if data[:4] in TIFF_MAGIC else pillow_decoding
-  return _guard(reader.read_header, data, name)
+  return guard(reader.read_header, data, name)
 
 
 def decode_stored(data: bytes, name: str) -> StoredImage:
@@ -56,7 +56,7 @@ def decode_stored(data: bytes, name: str) -> StoredImage:
     UserError: naming the file, if it is not one readable 2-D image.
   """
   reader = tiff_decoding if data[:4] in TIFF_MAGIC else pillow_decoding
-  return _guard(reader.read_samples, data, name)
+  return guard(reader.read_samples, data, name)
 
 
 def decode_colours(data: bytes, name: str) -> tuple[np.ndarray, Header]:
@@ -110,8 +110,12 @@ def _is_transparent(stored: StoredImage) -> bool:
   return bool((alpha < opaque).any())
 
 
-def _guard(decode: Callable[[bytes, str], Result], data: bytes, name: str) -> Result:
-  """Calls a decoder; turns whatever broken bytes make it raise into a UserError."""
+def guard(decode: Callable[[bytes, str], Result], data: bytes, name: str) -> Result:
+  """Calls a decoder; turns whatever broken bytes make it raise into a UserError.
+
+  Raises:
+    UserError: naming the file, and what it is if it is none that is read here.
+  """
   if not data:
     raise UserError(f'{name} is an empty file; replace or remove it.')
   for offset, magic, what in OTHER_FORMATS:

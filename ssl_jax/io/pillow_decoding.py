@@ -36,7 +36,12 @@ def png_format(data: bytes) -> PngFormat | None:
   return PngFormat(data[24], data[25]) if data[:4] == PNG_MAGIC else None
 
 
-def _open(data: bytes, name: str) -> Image.Image:
+def open_image(data: bytes, name: str) -> Image.Image:
+  """Opens a PNG, JPEG or BMP, of which no pixels are decoded yet.
+
+  Raises:
+    UserError: if it is too large, or an animation.
+  """
   image = Image.open(io.BytesIO(data), formats=('PNG', 'JPEG', 'BMP'))
   # Pillow has read no more than the header so far.
   width, height = image.size
@@ -67,7 +72,7 @@ def read_header(data: bytes, name: str) -> Header:
     UserError: if it is too large, or an animation.
     Exception: of any kind, if the file is broken.
   """
-  with _open(data, name) as image:
+  with open_image(data, name) as image:
     _check_complete(data, image.format)
     return _header(image, data)
 
@@ -114,7 +119,7 @@ def read_samples(data: bytes, name: str) -> StoredImage:
     UserError: if it is too large, or an animation.
     Exception: of any kind, if the file is broken.
   """
-  with _open(data, name) as image:
+  with open_image(data, name) as image:
     image.load()
     header = _header(image, data)
     png = png_format(data)

@@ -37,7 +37,7 @@ JPEG_COMPRESSIONS = (6, 7, 33007, 34892)
 """Compressions whose decoder makes RGB of YCbCr."""
 
 
-class _Contents(NamedTuple):
+class Contents(NamedTuple):
   """The one image of a file, and where its channels are."""
 
   series: tifffile.TiffPageSeries
@@ -56,7 +56,7 @@ def read_header(data: bytes, name: str) -> Header:
     Exception: of any kind, if the file is broken.
   """
   with tifffile.TiffFile(io.BytesIO(data)) as tif:
-    contents = _contents(tif, name)
+    contents = find_contents(tif, name)
     _check_complete(contents, len(data))
     return _header(contents)
 
@@ -69,7 +69,7 @@ def read_samples(data: bytes, name: str) -> StoredImage:
     Exception: of any kind, if the file is broken.
   """
   with tifffile.TiffFile(io.BytesIO(data)) as tif:
-    contents = _contents(tif, name)
+    contents = find_contents(tif, name)
     header = _header(contents)
     series = contents.series
     samples = series.asarray().reshape(series.shape)
@@ -99,8 +99,12 @@ def read_samples(data: bytes, name: str) -> StoredImage:
     )
 
 
-def _contents(tif: tifffile.TiffFile, name: str) -> _Contents:
-  """Finds the one image of a file; smaller copies of it (a pyramid) do not count."""
+def find_contents(tif: tifffile.TiffFile, name: str) -> Contents:
+  """Finds the one image of a file; smaller copies of it (a pyramid) do not count.
+
+  Raises:
+    UserError: if there are several, or it is too large, or of a colour space that is not read.
+  """
   images = [series for series in tif.series if not series.keyframe.is_reduced]
   series = images[0]
   page = cast(tifffile.TiffPage, series.keyframe)
@@ -138,7 +142,7 @@ def _contents(tif: tifffile.TiffFile, name: str) -> _Contents:
   _check_colours(page, len(kept), name)
   tag = page.tags.get(stored_image.ORIENTATION_TAG)
   orientation = int(tag.value) if tag is not None else 1
-  return _Contents(series, page, channel_axis, kept, alpha, orientation)
+  return Contents(series, page, channel_axis, kept, alpha, orientation)
 
 
 def _stack_message(name: str, planes: int, length: dict[str, int]) -> str:
@@ -180,7 +184,7 @@ def _palette(page: tifffile.TiffPage) -> np.ndarray:
   return (np.asarray(page.colormap).T >> 8).astype(np.uint8)  # [entries, 3]
 
 
-def _check_complete(contents: _Contents, size: int) -> None:
+def _check_complete(contents: Contents, size: int) -> None:
   """Raises ValueError where the end of the file is missing, without decoding it."""
   series = contents.series
   end = 0
@@ -196,7 +200,7 @@ def _check_complete(contents: _Contents, size: int) -> None:
     raise ValueError('its end is missing')
 
 
-def _header(contents: _Contents) -> Header:
+def _header(contents: Contents) -> Header:
   page = contents.page
   length = dict(zip(contents.series.axes, contents.series.shape, strict=True))
   height, width = stored_image.upright_size(length['Y'], length['X'], contents.orientation)
