@@ -58,13 +58,6 @@ class ImageFile(NamedTuple):
     stored = stored_image.turn_back(mask, self.mask_orientation)
     return stored_image.turn(stored, self.header.orientation)
 
-  def upright_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Returns the shape that `upright` gives a mask of a shape."""
-    if not self.mask_stored:
-      return shape
-    stored = stored_image.upright_size(*shape, self.mask_orientation)
-    return tuple(stored_image.upright_size(*stored, self.header.orientation))
-
 
 class Pairs(NamedTuple):
   """Which mask belongs to which image."""
