@@ -36,6 +36,7 @@ class DatasetStats(NamedTuple):
   task: str = MASKS
   scale: float = 1.0  # size of the images relative to their files
   preprocessing: Mapping[str, Any] | None = None  # of volumes: fields of VolumePreprocessing
+  instances: Mapping[str, Any] | None = None  # as in Splits; None: of classes
 
   def normalization(self) -> Normalization:
     """Returns mean and standard deviation as a network's state holds them, [C] float32 each."""
@@ -100,6 +101,7 @@ def compute_stats(splits: Splits, normalize: str = 'data') -> DatasetStats:
     task=splits.task,
     scale=splits.scale,
     preprocessing=splits.preprocessing,
+    instances=splits.instances,
   )
 
 

@@ -11,6 +11,8 @@ import numpy as np
 from tqdm import tqdm
 
 from ssl_jax import parallel
+from ssl_jax.data import instances
+from ssl_jax.data.instance_masks import InstanceMasks
 from ssl_jax.data.volume_preprocessing import VolumePreprocessing
 from ssl_jax.errors import UserError
 from ssl_jax.io import atomic, memmap_arrays, nifti
@@ -21,6 +23,10 @@ VERSION = 2
 
 DIGESTS = 'known.json'
 """File of the cache with content hashes, so that a volume is not read again to be recognised."""
+
+
+MASK_ARRAYS = ('label', 'instances', memmap_arrays.FOREGROUND)
+"""The arrays of a case that are made from its mask."""
 
 
 class Case(NamedTuple):
@@ -50,10 +56,10 @@ class VolumeSource:
     case = self._cases[int(index) % len(self)]
     # Without masks for the unlabeled role, so that a hidden truth cannot reach training.
     if not self._labels or case.mask is None:
-      arrays = read_prepared(case, exclude=('label', memmap_arrays.FOREGROUND))
+      arrays = read_prepared(case, exclude=MASK_ARRAYS)
       return Record(name=case.name, file=str(case.image), image=arrays['image'])
     arrays = read_prepared(case)
-    return Record(
+    record = Record(
       name=case.name,
       file=str(case.image),
       mask_file=str(case.mask),
@@ -61,6 +67,9 @@ class VolumeSource:
       label=arrays['label'],
       foreground=arrays[memmap_arrays.FOREGROUND],
     )
+    if 'instances' in arrays:
+      record['instances'] = arrays['instances']
+    return record
 
 
 class FileDigests:
@@ -100,12 +109,17 @@ class FileDigests:
 
 
 def prepare_cases(
-  cases: Sequence[Case], preprocessing: VolumePreprocessing, digests: FileDigests, role: str
+  cases: Sequence[Case],
+  preprocessing: VolumePreprocessing,
+  digests: FileDigests,
+  role: str,
+  masks: InstanceMasks | None = None,
 ) -> list[Case]:
   """Preprocesses the volumes that are not in the cache yet; returns the cases with their folders.
 
   A folder of the cache is named after the case and a hash of the files and the settings, so that
-  it is found again, after a kill as well, and never if anything has changed.
+  it is found again, after a kill as well, and never if anything has changed. With `masks`
+  of instances the arrays are 'instances' as well as the 'label' that is made from them.
 
   Raises:
     UserError: naming the file that is broken or does not fit its image.
@@ -118,16 +132,20 @@ def prepare_cases(
     digest.update(case.sha256.encode())
     if case.mask is not None:
       digest.update(digests.sha256(case.mask).encode())
+      if masks is not None:
+        digest.update(repr((instances.VERSION, masks.regions)).encode())
     # The name in front is for people; 20 hex digits (80 bits) never collide in practice.
     folder = digests.cache / f'{case.name}-{digest.hexdigest()[:20]}'
     # Complete if it exists, because `write_arrays` writes all arrays or none.
     if not folder.exists():
-      memmap_arrays.write_arrays(folder, _preprocess(case, preprocessing))
+      memmap_arrays.write_arrays(folder, _preprocess(case, preprocessing, masks))
     prepared.append(case._replace(prepared=folder))
   return prepared
 
 
-def _preprocess(case: Case, preprocessing: VolumePreprocessing) -> dict[str, np.ndarray]:
+def _preprocess(
+  case: Case, preprocessing: VolumePreprocessing, masks: InstanceMasks | None
+) -> dict[str, np.ndarray]:
   """The arrays of a case: its image, and where it has a mask, its label and foreground."""
   volume = nifti.read_volume(case.image)
   # The image decides on the box; the mask is cropped alike.
@@ -136,7 +154,10 @@ def _preprocess(case: Case, preprocessing: VolumePreprocessing) -> dict[str, np.
   if case.mask is None:
     return arrays
   # Both are in RAS+ now, so files that store their axes in different orders still fit.
-  ids, mask = nifti.read_labels(case.mask)
+  if masks is None:
+    ids, mask = nifti.read_labels(case.mask)
+  else:
+    ids, mask = masks.read(case.mask), nifti.read_volume(case.mask)
   if ids.shape != volume.voxels.shape:
     raise UserError(
       f'{case.mask} has {ids.shape} voxels but {case.image.name} has {volume.voxels.shape}; '
@@ -149,7 +170,11 @@ def _preprocess(case: Case, preprocessing: VolumePreprocessing) -> dict[str, np.
       f'{case.mask} does not lie where {case.image.name} does: their headers (affines) differ; '
       'save the mask on the grid of its image.'
     )
-  label = preprocessing.labels(ids, volume, placement)
+  if masks is None:
+    label = preprocessing.labels(ids, volume, placement)
+  else:
+    arrays['instances'] = preprocessing.instances(ids, volume, placement)
+    label = instances.to_classes(arrays['instances'])
   return arrays | memmap_arrays.with_foreground(label)
 
 

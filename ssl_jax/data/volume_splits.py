@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ssl_jax.data.held_out import drop_copies
 from ssl_jax.data.image_mask_pairs import subfolder
+from ssl_jax.data.instance_masks import InstanceMasks
 from ssl_jax.data.mask_encoding import numbered_classes
 from ssl_jax.data.slice_source import SlicedVolumes, SliceSource
 from ssl_jax.data.volume_preprocessing import VolumePreprocessing
@@ -44,11 +45,15 @@ def list_pairs(folder: Path, role: str, digests: FileDigests) -> list[Case]:
 
 
 def prepare_roles(
-  cases: Mapping[str, list[Case]], preprocessing: VolumePreprocessing, digests: FileDigests
+  cases: Mapping[str, list[Case]],
+  preprocessing: VolumePreprocessing,
+  digests: FileDigests,
+  masks: InstanceMasks | None = None,
 ) -> tuple[dict[str, list[Case]], list[str]]:
   """Returns the prepared cases of 'labeled', 'unlabeled', 'val' and 'test', and notes on them.
 
-  Training volumes that are, byte for byte, in val or test are dropped.
+  Training volumes that are, byte for byte, in val or test are dropped. `masks` says how masks
+  of instances are read.
 
   Raises:
     UserError: naming the file that is broken or does not fit its image.
@@ -57,7 +62,8 @@ def prepare_roles(
   # Before the preprocessing, so that no time is spent on volumes that are dropped.
   notes = drop_copies(kept)
   prepared = {
-    role: prepare_cases(of_role, preprocessing, digests, role) for role, of_role in kept.items()
+    role: prepare_cases(of_role, preprocessing, digests, role, masks)
+    for role, of_role in kept.items()
   }
   return prepared, notes
 

@@ -1,12 +1,13 @@
 """Your own images: a folder with images/ and masks/ in it, and a folder of unlabeled images."""
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 
-from ssl_jax.data import held_out, image_source
+from ssl_jax.data import held_out, image_source, instance_masks
 from ssl_jax.data.draws import group_reader
 from ssl_jax.data.image_mask_pairs import ImageFile, list_pairs, list_unlabeled
 from ssl_jax.data.mask_encoding import count_connected_ids, find_encoding
@@ -30,6 +31,8 @@ def load(
   draw: int = 0,
   group: str = '',
   percentiles: Sequence[float | int] = (0.1, 99.9),
+  instances: bool = False,
+  min_size: int | None = None,
 ) -> Splits:
   """Loads your own images.
 
@@ -48,6 +51,10 @@ def load(
     group: regular expression whose first group, or match, in a file's name is the patient (animal,
       slide), so that no patient is in training and test; empty: images are independent.
     percentiles: of the raw values of training images deeper than 8 bits; they become 0 and 1.
+    instances: whether masks hold an id for each object: the network learns background, body and
+      border of objects, and predicts each object apart.
+    min_size: of instances: pixels of the smallest that is predicted; None: a quarter of the size
+      that 5 % of the labeled instances fall below.
 
   Raises:
     UserError: naming the file that is missing, broken or unclear.
@@ -59,9 +66,15 @@ def load(
       files[role] = list_pairs(path, role)
   if unlabeled:
     files['unlabeled'] = list_unlabeled(unlabeled)
-  # The encoding is found over all masks, those of the test included: one mask may hold few values.
-  encoding = find_encoding(*_mask_values(files), classes)
-  notes = [encoding.note]
+  # Masks of instances become classes of their own, and need no encoding.
+  encoding = masks = None
+  if instances:
+    masks = instance_masks.look_through_images(chain.from_iterable(files.values()), classes)
+    notes = [*masks.notes]
+  else:
+    # The encoding is found over all masks, also of the test: one mask may hold few values.
+    encoding = find_encoding(*_mask_values(files), classes)
+    notes = [encoding.note]
   drawn = Draw(groups=_groups(files['test'], group))
   if not test:
     parts = held_out.hold_out(files['labeled'], test_fraction, seed, draw, group)
@@ -71,6 +84,10 @@ def load(
     drawn = parts.draw
   # After the draw, because copies of images that were just held out must leave training, too.
   notes += held_out.drop_copies(files)
+
+  if masks is not None:
+    return instance_masks.make_splits(files, masks, percentiles, notes, min_size, drawn)
+  assert encoding is not None
 
   # One encoding for all splits, so that a value means the same in each.
   def read_mask(path: Path) -> UInt8[np.ndarray, 'h w']:

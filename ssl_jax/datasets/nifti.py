@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from ssl_jax.data import draws
+from ssl_jax.data import draws, instance_masks
 from ssl_jax.data.volume_preprocessing import VolumePreprocessing
 from ssl_jax.data.volume_source import Case, FileDigests, default_cache
 from ssl_jax.data.volume_splits import list_pairs, make_splits, prepare_roles
@@ -32,6 +32,8 @@ def load(
   cache: str | Path | None = None,
   slices: bool = False,
   size: Sequence[int] | None = None,
+  instances: bool = False,
+  min_size: int | None = None,
 ) -> Splits:
   """Loads volumes, which are preprocessed once and kept in a cache.
 
@@ -63,6 +65,10 @@ def load(
     slices: whether a network of two dimensions learns from the slices (along z). Volumes of val and
       test are predicted slice by slice and scored whole.
     size: rows and columns that each slice is resized to for the network; None: as it is.
+    instances: whether masks hold an id for each object: the network learns background, body and
+      border of objects, and predicts each object apart.
+    min_size: of instances: voxels (of `spacing`) of the smallest that is predicted; None: a quarter
+      of the size that 5 % of the labeled instances fall below.
 
   Raises:
     UserError: naming the file that is missing, broken, or of another shape than its mask.
@@ -119,8 +125,13 @@ def load(
     hidden = [case for case in training if read_group(case.name) not in chosen]
     more = _list_unlabeled(Path(unlabeled), digests) if unlabeled else []
     cases['unlabeled'] = _join(hidden, more)
-    prepared, dropped = prepare_roles(cases, preprocessing, digests)
-  return make_splits(
+    masks = None
+    if instances:
+      paths = [case.mask for of_role in cases.values() for case in of_role]
+      masks = instance_masks.look_through_volumes(paths, classes)
+      classes, notes = masks.classes, [*masks.notes, *notes]
+    prepared, dropped = prepare_roles(cases, preprocessing, digests, masks)
+  splits = make_splits(
     prepared,
     preprocessing,
     classes,
@@ -130,6 +141,7 @@ def load(
     notes=[*notes, *dropped],
     draw=drawn,
   )
+  return splits if masks is None else instance_masks.mark(splits, min_size)
 
 
 def _floats(values: Sequence[float | int]) -> tuple[float, ...]:
