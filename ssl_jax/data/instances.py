@@ -29,6 +29,10 @@ LEAST_WIDTH = 2
 """It reaches so many pixels at least: the border of objects that touch is wider than one pixel."""
 
 
+LEAST_BODY = 0.25
+MOST_CUT_OFF = 0.1
+"""What must be left of an object as its body, and what a border may cut off from it."""
+
 VERSION = 1
 """Of what `to_classes` makes, for what is kept of it; increase it when that changes."""
 
@@ -37,8 +41,8 @@ def to_classes(ids: Integer[np.ndarray, '*space']) -> UInt8[np.ndarray, '*space'
   """Turns instance ids, 0 for the background, into the class ids of CLASSES.
 
   The border of an object are its pixels that are near another object. The body of a connected piece
-  stays one piece: where a border would use it up or cut it in two, the border is thinner, or there
-  is none.
+  is one piece: where a border would use it up or cut it in two, the border is thinner, or there is
+  none.
 
   Args:
     ids: of two or three dimensions; an id may be in several pieces.
@@ -72,13 +76,19 @@ def _grown(box: Sequence[slice], margin: int, shape: Sequence[int]) -> tuple[sli
 def _border(
   inside: Bool[np.ndarray, '*space'], others: Bool[np.ndarray, '*space'], width: int
 ) -> Bool[np.ndarray, '*space']:
-  """The pixels of a piece within `width` of others; fewer where its body would not be one piece."""
+  """The pixels of a piece within `width` of others, and what they cut off from its body.
+
+  It is thinner where too little would be left of the body, or too much cut off.
+  """
+  area = inside.sum()
   distance = ndimage.distance_transform_edt(~others)
   for reach in range(width, 0, -1):
-    body = inside & (distance > reach)
-    _, count = ndimage.label(body, neighbours(inside.ndim))
-    if count == 1:
-      return inside & ~body
+    # Below reach + 1, so that a reach of 1 takes the diagonal neighbours too: bodies never touch.
+    left, _ = ndimage.label(inside & (distance >= reach + 1), neighbours(inside.ndim))
+    counts = np.bincount(left.ravel(), minlength=2)[1:]
+    largest = counts.max()
+    if largest >= LEAST_BODY * area and counts.sum() - largest <= MOST_CUT_OFF * area:
+      return inside & (left != counts.argmax() + 1)
   return np.zeros_like(inside)
 
 

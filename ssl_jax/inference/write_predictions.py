@@ -11,7 +11,7 @@ from ssl_jax.data import dataset_stats
 from ssl_jax.data.dataset_stats import DatasetStats
 from ssl_jax.data.volume_preprocessing import VolumePreprocessing
 from ssl_jax.errors import UserError
-from ssl_jax.inference import detection, volumes
+from ssl_jax.inference import detection, instances, volumes
 from ssl_jax.inference.images import BUDGET, predict_many
 from ssl_jax.inference.volumes import WindowSettings
 from ssl_jax.io import images, nifti, overlays
@@ -57,8 +57,12 @@ def write_masks(
     mask = probs.argmax(-1).astype(np.uint8)
     # The ids themselves are nearly black to look at; the overlay is for people.
     images.write_mask(out / 'masks' / f'{name}.png', mask)
+    if stats.instances is not None:  # the overlay then shows each in a colour of its own
+      mask = instances.write_image(out, name, probs, original, instances.native_min_size(stats))
     overlay = images.overlay(images.to_uint8(original), mask)
     images.write_image(out / 'overlays' / f'{name}.png', overlay)
+  if stats.instances is not None:
+    instances.write_counts(out)
   return readable.refused
 
 
@@ -90,6 +94,8 @@ def write_volumes(
   _make_folders(out, 'masks')
   # The spacing and the range of intensities of the training.
   preprocessing = VolumePreprocessing(**stats.preprocessing)
+  if stats.instances is not None:
+    windows = windows._replace(instances=stats.instances['min_size'])
   # One file that cannot be read should not cost the predictions of the others.
   refused = []
   for path in tqdm(nifti.list_volumes(folder), unit=' volumes', desc='predict'):
@@ -107,8 +113,13 @@ def write_volumes(
         f'{path} does not fit into memory (or --budget): it was predicted with voxels '
         f'{volumes.COARSER:g} times as long.'
       )
+    # Before the mask: a volume that has one is complete.
+    if segmentation.instances is not None:
+      instances.write_volume(out, nifti.name_of(path), segmentation.instances, volume)
     # The header of the volume, so that viewers lay the mask onto it.
     nifti.write_labels(mask_path, segmentation.ids, volume.like)
+  if stats.instances is not None:
+    instances.write_counts(out)
   return refused
 
 

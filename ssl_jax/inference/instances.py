@@ -1,0 +1,199 @@
+"""Instances from the probabilities of background, body and border: by watershed from the bodies."""
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import tifffile
+from jaxtyping import Float, Int32, Integer, Num, UInt8
+from scipy import ndimage
+from skimage import measure, segmentation
+
+from ssl_jax.data.dataset_stats import DatasetStats
+from ssl_jax.data.instances import BODY, neighbours
+from ssl_jax.inference import slices
+from ssl_jax.inference.images import predict_many
+from ssl_jax.io import atomic, images, nifti
+from ssl_jax.io.run_log import replace_text
+from ssl_jax.types import BACKGROUND, PredictFn
+
+FOLDER = 'instances'
+"""In the folder of predictions: NAME.tif and NAME.csv, or NAME.nii.gz and NAME.csv of volumes."""
+
+COUNTS = 'counts.csv'
+
+
+class Prediction(NamedTuple):
+  """What is predicted of an image or a volume."""
+
+  ids: UInt8[np.ndarray, '*space']  # class ids
+  confidence: Float[np.ndarray, '*space']  # probability of that class
+  instances: Int32[np.ndarray, '*space']
+
+
+def separate(
+  probs: Float[np.ndarray, '*space 3'], min_size: float | int = 1
+) -> Int32[np.ndarray, '*space']:
+  """Returns the instances of an image or a volume: 1, 2, ..., and 0 where there is none.
+
+  Each connected body is the marker of an instance, which grows over body and border by a watershed,
+  from where a body is sure to where it is not. A border without a body is no instance.
+
+  Args:
+    probs: of background, body and border.
+    min_size: pixels or voxels; smaller instances are dropped.
+  """
+  ids = probs.argmax(-1)
+  markers, _ = ndimage.label(ids == BODY, neighbours(ids.ndim))
+  grown = segmentation.watershed(-probs[..., BODY], markers, mask=ids != BACKGROUND)
+  counts = np.bincount(grown.ravel())
+  kept = counts >= min_size
+  kept[0] = False
+  # Numbers without gaps, in the order of the markers.
+  return np.where(kept, np.cumsum(kept), 0).astype(np.int32)[grown]
+
+
+def predict(
+  predict_fn: PredictFn,
+  inputs: Iterable[np.ndarray],
+  min_size: float | int,
+  slice_size: Sequence[int] | None = None,
+  sliced: bool = False,
+) -> Iterator[tuple[int, Prediction]]:
+  """Yields (index, prediction) of images or volumes, not always in order.
+
+  Args:
+    predict_fn: gives the class probabilities of a batch.
+    inputs: images [H, W, C] or volumes [z, y, x, C], in [0, 1].
+    min_size: pixels or voxels; smaller instances are dropped.
+    slice_size: rows and columns at which the network sees a slice; None: as it is.
+    sliced: whether volumes are predicted slice by slice, by a network of two dimensions.
+  """
+  if sliced:
+    predictions: Iterator[tuple[int, np.ndarray]] = (
+      (index, slices.predict_probabilities(predict_fn, volume, slice_size))
+      for index, volume in enumerate(inputs)
+    )
+  else:
+    predictions = predict_many(predict_fn, inputs)
+  for index, probs in predictions:
+    ids = probs.argmax(-1).astype(np.uint8)
+    confidence = np.asarray(probs.max(-1), np.float32)
+    yield index, Prediction(ids, confidence, separate(probs, min_size))
+
+
+def native_min_size(stats: DatasetStats) -> float:
+  """Returns the smallest instance in pixels of an image file; `data.scale` made images smaller."""
+  assert stats.instances is not None
+  return stats.instances['min_size'] / stats.scale**2
+
+
+def write_image(
+  out: Path,
+  name: str,
+  probs: Float[np.ndarray, 'h w 3'],
+  image: Num[np.ndarray, 'h w c'],
+  min_size: float | int,
+) -> UInt8[np.ndarray, 'h w']:
+  """Writes out/instances/NAME.tif and NAME.csv of an image.
+
+  The table has a row for each instance: id, area in pixels, x and y of its centroid (column and row
+  from 0, the centre of the first pixel), and its mean raw intensity by channel.
+
+  Args:
+    out: folder of the predictions.
+    name: of the image.
+    probs: of background, body and border, at the image's own size.
+    image: raw values.
+    min_size: pixels; smaller instances are dropped.
+
+  Returns:
+    Numbers of 1 to 13 in place of ids, by which an overlay can colour them.
+  """
+  found = separate(probs, min_size)
+  folder = out / FOLDER
+  folder.mkdir(parents=True, exist_ok=True)
+  with atomic.replacing(folder / f'{name}.tif') as temporary:
+    tifffile.imwrite(temporary, found.astype(label_dtype(found)), compression='zlib')
+  columns = {'label': 'id', 'area': 'area', 'centroid-1': 'x', 'centroid-0': 'y'}
+  _write_table(folder / f'{name}.csv', _measure(found, image, columns))
+  colours = len(images.PALETTE) - 1
+  return np.where(found > 0, (found - 1) % colours + 1, 0).astype(np.uint8)
+
+
+def write_volume(
+  out: Path, name: str, found: Integer[np.ndarray, 'x y z'], volume: nifti.Volume
+) -> None:
+  """Writes out/instances/NAME.nii.gz and NAME.csv of a volume, on its own grid.
+
+  The table has a row for each instance: id, voxels, mm3, the position of its centroid in mm as
+  viewers show it (x to the right, y to the front, z up), and its mean intensity.
+
+  Args:
+    out: folder of the predictions.
+    name: of the volume.
+    found: ids of instances, in RAS+.
+    volume: that they were found in.
+  """
+  folder = out / FOLDER
+  folder.mkdir(parents=True, exist_ok=True)
+  nifti.write_labels(folder / f'{name}.nii.gz', found, volume.like, label_dtype(found))
+  columns = {'label': 'id', 'area': 'voxels'}
+  columns |= {f'centroid-{axis}': f'{letter}_mm' for axis, letter in enumerate('xyz')}
+  rows = _measure(found, volume.voxels[..., None], columns)
+  # From indices in RAS+ to positions.
+  affine = nifti.ras_affine(volume.like)
+  for row in rows:
+    index = [row[f'{letter}_mm'] for letter in 'xyz']
+    position = affine[:3, :3] @ index + affine[:3, 3]
+    row |= {f'{letter}_mm': value for letter, value in zip('xyz', position, strict=True)}
+    row['mm3'] = row['voxels'] * float(np.prod(volume.spacing))
+  _write_table(folder / f'{name}.csv', rows)
+
+
+def label_dtype(found: Integer[np.ndarray, '*space']) -> type:
+  """Returns the kind of numbers that ids are written as: 16 bits, or 32 where they are too many."""
+  return np.uint16 if found.max(initial=0) < 2**16 else np.uint32
+
+
+def _measure(
+  found: np.ndarray, image: np.ndarray, columns: dict[str, str]
+) -> list[dict[str, float | int]]:
+  """A row for each instance; `columns` are the names of what scikit-image measures."""
+  channels = image.shape[-1]
+  # Of a single channel there is no number in the name.
+  means = {f'intensity_mean-{c}': f'mean_intensity_{c + 1}' for c in range(channels)}
+  if channels == 1:
+    means = {'intensity_mean-0': 'mean_intensity'}
+  properties = ('label', 'area', 'centroid', 'intensity_mean')
+  table = measure.regionprops_table(found, image.astype(np.float32), properties=properties)
+  names = columns | means
+  values = [table[key].tolist() for key in names]
+  return [dict(zip(names.values(), row, strict=True)) for row in zip(*values, strict=True)]
+
+
+def _write_table(path: Path, rows: Sequence[Mapping[str, float | int]]) -> None:
+  text = io.StringIO()
+  # An image without instances has a table without columns but the first.
+  table = csv.DictWriter(text, list(rows[0]) if rows else ['id'])
+  table.writeheader()
+  for row in rows:
+    table.writerow({key: f'{value:g}' if key != 'id' else value for key, value in row.items()})
+  replace_text(path, text.getvalue())
+
+
+def write_counts(out: Path) -> None:
+  """Writes out/counts.csv: of each table in out/instances the name and the number of instances."""
+  text = io.StringIO()
+  table = csv.writer(text)
+  table.writerow(['name', 'instances', 'mean_size'])
+  # From the tables, so that images of an earlier call (--resume) are counted too.
+  for path in sorted((out / FOLDER).glob('*.csv')):
+    with path.open() as file:
+      rows = list(csv.DictReader(file))
+    sizes = [float(row.get('area') or row['voxels']) for row in rows]
+    table.writerow([path.stem, len(rows), f'{np.mean(sizes):g}' if rows else ''])
+  replace_text(out / COUNTS, text.getvalue())
