@@ -2,7 +2,7 @@
 
 A predicted and a true instance match if their IoU is above a threshold. At 0.5 or more an instance
 has at most one partner (Kirillov et al. 2019, Panoptic segmentation, CVPR), so that no assignment
-need be searched. Average precision is as the Data Science Bowl 2018 defined it: TP / (TP + FP + FN).
+is searched for. Average precision is that of the Data Science Bowl 2018, TP / (TP + FP + FN).
 """
 
 from collections.abc import Sequence
@@ -18,6 +18,10 @@ PERCENTS = tuple(range(50, 95, 5))
 
 PRIMARY = 'ap50'
 """The figure that a run of instances is judged by: average precision at an IoU of 0.5."""
+
+
+THRESHOLD_OF = {f'ap{percent}': place for place, percent in enumerate(PERCENTS)} | {'f1': 0}
+"""The figures that can be read from `counts` at one threshold -> its place among PERCENTS."""
 
 
 class Matches(NamedTuple):

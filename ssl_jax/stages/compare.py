@@ -7,7 +7,7 @@ import numpy as np
 
 from ssl_jax import build, parallel, run_folder
 from ssl_jax.errors import UserError
-from ssl_jax.evaluation import confusion, repetitions, statistics, verdicts
+from ssl_jax.evaluation import confusion, headline, repetitions, statistics, verdicts
 from ssl_jax.evaluation.repetitions import Repetition
 from ssl_jax.evaluation.statistics import MIN_REPETITIONS, MIN_UNITS, Difference
 from ssl_jax.io.run_log import read_done, read_log, replace_text
@@ -138,9 +138,11 @@ def stage(
   """
   run = folder.parent
   splits = build.splits_of_seed(settings, settings.seed)
-  metric, read = confusion.PRIMARY_METRIC[splits.task]
+  metric, read = headline.primary_metric(splits)
   ours, control = (_repetitions(run / name) for name in (of, against))
-  compared = repetitions.compare(ours, control, read)
+  # What the metric is read from: instances are counted as objects, not as pixels.
+  judged = headline.counted(ours, metric), headline.counted(control, metric)
+  compared = repetitions.compare(*judged, read)
   difference = compared.difference
   look = 1
   # Without a verdict no error is spent, so it is no look.
@@ -159,7 +161,7 @@ def stage(
   # Nobody should take a number from generated images for a result on real cells.
   if splits.synthetic:
     text += ' These are synthetic images.'
-  worse = repetitions.fraction_worse(ours, control, read)
+  worse = repetitions.fraction_worse(*judged, read)
   figures = {
     f'test/{metric}_difference': difference.mean,
     f'test/{metric}_difference_low': difference.low,
@@ -173,8 +175,8 @@ def stage(
       lines.append(verdicts.not_worse(of, difference, margin, look))
     lines.append(verdicts.where(of, _by_class(ours, control, splits), statistics.look_error(look)))
     if curve:
-      points = _curve(run, against, curve, read)
-      gained = float(np.mean([float(read(one.matrices.sum(0))) for one in ours]))
+      points = _curve(run, against, curve, metric, read)
+      gained = float(np.mean([float(read(one.matrices.sum(0))) for one in judged[0]]))
       sentence, worth = _worth(points, gained, against)
       lines.append(sentence)
       if worth is not None:
@@ -210,14 +212,15 @@ def _by_class(
 
 
 def _curve(
-  run: Path, against: str, curve: Sequence[str], read: statistics.Score
+  run: Path, against: str, curve: Sequence[str], metric: str, read: statistics.Score
 ) -> list[tuple[int, float]]:
   """Labels and mean score of the control and of those with more labels, the fewest labels first."""
   points = []
   for name in (against, *curve):
     settings = run_folder.read_settings(run / name)
     labels = len(build.splits_of_seed(settings, settings.seed).labeled)
-    scores = [float(read(one.matrices.sum(0))) for one in _repetitions(run / name)]
+    counted = headline.counted(_repetitions(run / name), metric)
+    scores = [float(read(one.matrices.sum(0))) for one in counted]
     points.append((labels, float(np.mean(scores))))
   return sorted(points)
 

@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 
 from ssl_jax import build, parallel, registry, run_folder
+from ssl_jax.data import instance_masks
+from ssl_jax.data.instances import compact, to_classes
 from ssl_jax.data.volume_preprocessing import VolumePreprocessing
 from ssl_jax.errors import UserError
-from ssl_jax.evaluation import organs
+from ssl_jax.evaluation import instances, organs
 from ssl_jax.evaluation.resource_meter import ResourceMeter
+from ssl_jax.inference import instances as instance_predictions
 from ssl_jax.inference import sliding_window, volumes
 from ssl_jax.inference.trained_networks import Ensemble
 from ssl_jax.io import nifti
@@ -106,6 +109,9 @@ def stage(
       for classes that are not in the table: the shortest side of a voxel.
     truth_slices: classes that are scored only on the slices where the truth has them.
 
+  Of a network of instances it also writes instances/NAME.nii.gz and NAME.csv, and scores them
+  volume by volume (test/ap50 and the others of evaluation/instances.py are means over cases).
+
   Raises:
     UserError: if a checkpoint is missing, or a file cannot be read.
     Stopped: if it was asked to stop; what is done is saved.
@@ -118,6 +124,8 @@ def stage(
   for seed, seed_folder in run_folder.folders_of_seeds(settings.part(Seeds), folder).items():
     splits = build.splits_of_seed(settings, seed)
     test, preprocessing = _test_volumes(splits, f'stages.{folder.name}')
+    if splits.instances is not None:
+      windows = windows._replace(instances=splits.instances['min_size'])
     predict_fn, _ = ensemble.predict_fn(seed)
     for kind in ('masks', 'traces'):
       (seed_folder / kind).mkdir(parents=True, exist_ok=True)
@@ -125,12 +133,16 @@ def stage(
     # Here the journal passes on indices, and the case is segmented inside the loop.
     for index in journal.through(journal.waiting, stop, folder.name, 'volumes'):
       record = test[index]
-      ids, spacing, line = _segment_case(predict_fn, record, preprocessing, windows, seed_folder)
+      segmented, spacing, line = _segment_case(
+        predict_fn, record, preprocessing, windows, seed_folder
+      )
       # The mask as its file has it, not resampled: scores are taken on the volume's own grid.
-      truth, _ = nifti.read_labels(record['mask_file'])
+      truth, more = _truth(record, segmented)
       # After the mask and the trace, so that a line means that the case is complete.
-      scores = organs.organ_scores(truth, ids, spacing, splits.classes, tolerance, truth_slices)
-      journal.write(index, line | scores)
+      scores = organs.organ_scores(
+        truth, segmented.ids, spacing, splits.classes, tolerance, truth_slices
+      )
+      journal.write(index, line | scores | more)
     rows = list(journal.lines().values())
     _write_cases(seed_folder, rows)
     # Tables are written once, from all lines of the journal.
@@ -147,8 +159,8 @@ def _segment_case(
   preprocessing: VolumePreprocessing,
   windows: volumes.WindowSettings,
   folder: Path,
-) -> tuple[np.ndarray, Sequence[float], dict[str, Any]]:
-  """Segments a volume and writes its mask; its class ids, voxel sides in mm, and what it took."""
+) -> tuple[volumes.Segmentation, Sequence[float], dict[str, Any]]:
+  """Segments a volume and writes what it found; that, voxel sides in mm, and what it took."""
   name = record['name']
   # Reading and writing are part of the cost, as a user would see it.
   with ResourceMeter() as meter:
@@ -156,9 +168,22 @@ def _segment_case(
     segmentation = volumes.segment_volume(predict_fn, volume, preprocessing, windows)
     if parallel.is_main():
       nifti.write_labels(folder / 'masks' / f'{name}.nii.gz', segmentation.ids, volume.like)
+      if segmentation.instances is not None:
+        instance_predictions.write_volume(folder, name, segmentation.instances, volume)
   _write_trace(folder / 'traces' / f'{name}.csv', meter)
   line = {'name': name, 'coarser': int(segmentation.coarser), **meter.cost}
-  return segmentation.ids, volume.spacing, line
+  return segmentation, volume.spacing, line
+
+
+def _truth(
+  record: Mapping[str, Any], segmented: volumes.Segmentation
+) -> tuple[np.ndarray, dict[str, float]]:
+  """The true class ids of a volume and, of instances, how well these match."""
+  if segmented.instances is None:
+    return nifti.read_labels(record['mask_file'])[0], {}
+  ids, _ = instance_masks.read_volume_ids(Path(record['mask_file']))
+  matches = instances.match(ids, segmented.instances)
+  return to_classes(compact(ids)), instances.scores([matches])
 
 
 def _means(rows: Sequence[Mapping[str, Any]]) -> Figures:
