@@ -32,8 +32,6 @@ def get_config():
   # Data: each stage sets the data set. Each repetition draws 5 labeled images of its own.
   config.data = dict(name='dsb2018', labeled=5, instances=True)
   config.batch = dict(labeled=4, unlabeled=4)
-  # Half of the crops are centered on a nucleus: borders are rare.
-  config.foreground_prob = 0.5
 
   # Views: teacher and student see the same crop, the student with changed intensities.
   mild = dict(p=0.5, brightness=0.2, contrast=0.2)

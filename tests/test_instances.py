@@ -31,23 +31,31 @@ def one_hot(classes):
   return np.eye(3, dtype=np.float32)[classes]
 
 
-def test_a_border_is_where_another_instance_is_near():
+def test_a_border_goes_around_each_object_and_parts_those_that_touch():
   classes = instances.to_classes(TOUCHING)
   assert classes.dtype == np.uint8
   np.testing.assert_array_equal(classes > 0, TOUCHING > 0)
-  # Between the two that touch, on both sides of where they do, and nowhere else.
-  assert (classes[20, 27:34] == instances.BORDER).all()
-  assert classes[20, 20] == classes[20, 40] == instances.BODY
-  assert classes[20, 11] == classes[20, 49] == instances.BODY
-  assert (classes[TOUCHING == 3] == instances.BODY).all()
+  # At the outer side, and on both sides of where the two touch; bodies are in the middle.
+  assert (classes[20, [10, 11, 29, 30, 31, 32, 48, 49]] == instances.BORDER).all()
+  assert (classes[20, 13:28] == instances.BODY).all()
+  assert (classes[20, 35:47] == instances.BODY).all()
+  assert classes[50, 30] == instances.BODY
 
 
 def test_the_border_is_as_wide_as_the_object_is_large():
   def width(radius):
-    ids = discs([((40, 40 - radius), radius), ((40, 40 + radius + 1), radius)], (80, 80))
-    return int((instances.to_classes(ids)[40] == instances.BORDER).sum())
+    classes = instances.to_classes(discs([((40, 40), radius)], (80, 80)))
+    return int((classes[40, :40] == instances.BORDER).sum())
 
-  assert 0 < width(5) < width(10) < width(30)
+  assert width(4) == 1
+  assert width(4) < width(10) < width(20) < width(30)
+  assert width(30) == pytest.approx(0.2 * 30, abs=1)
+
+
+def test_the_end_of_the_image_is_no_edge_of_an_object():
+  ids = discs([((0, 30), 10)], (40, 60))
+  assert instances.to_classes(ids)[0, 30] == instances.BODY
+  assert (instances.to_classes(np.ones((9, 9), np.uint8)) == instances.BODY).all()
 
 
 def test_an_object_too_small_for_a_body_is_all_body():
@@ -57,9 +65,22 @@ def test_an_object_too_small_for_a_body_is_all_body():
   classes = instances.to_classes(ids)
   assert classes[4, 4] == instances.BODY
   assert set(classes[ids == 9]) == {instances.BODY, instances.BORDER}
+  ids = np.zeros((9, 9), np.uint8)
+  ids[3, 2:6] = 1
+  ids[6, 2:6] = 2
+  assert (instances.to_classes(ids)[ids > 0] == instances.BODY).all()
   # Ids of single pixels, side by side.
   ids = np.arange(1, 26).reshape(5, 5)
   assert (instances.to_classes(ids) == instances.BODY).all()
+
+
+def test_a_border_does_not_cut_a_thin_body_in_two():
+  ids = discs([((20, 16), 10), ((20, 44), 10)])
+  ids[18:23, 20:40] = 1
+  ids[ids == 2] = 1
+  classes = instances.to_classes(ids)
+  assert ndimage.label(classes == instances.BODY)[1] == 1
+  assert (classes == instances.BORDER).any()
 
 
 @pytest.mark.parametrize('kind', [np.uint8, np.uint16, np.int32, np.uint32])
@@ -79,17 +100,23 @@ def test_large_ids_and_masks_without_background():
   assert instances.compact(np.arange(70_000).reshape(100, 700)).dtype == np.uint32
 
 
-def test_pieces_of_one_id_have_no_border_between_them():
+def test_each_piece_of_an_id_has_a_body():
   ids = np.zeros((20, 20), np.uint8)
   ids[2:9, 2:18] = 1
   ids[10:18, 2:18] = 1
-  assert (instances.to_classes(ids)[ids > 0] == instances.BODY).all()
+  assert ndimage.label(instances.to_classes(ids) == instances.BODY)[1] == 2
 
 
 def test_bodies_never_touch_and_are_one_piece_for_each_connected_instance():
   rng = np.random.default_rng(0)
   for size, count in (((96, 96), 30), ((30, 30, 24), 20)):
-    places = [(rng.uniform(0, size), rng.uniform(4, 8)) for _ in range(count)]
+    places = []
+    for _ in range(count):
+      centre, radius = rng.uniform(0, size), rng.uniform(4, 8)
+      # They may overlap, but none is the crescent that is left behind another.
+      if all(np.linalg.norm(centre - other) > 0.8 * (radius + r) for other, r in places):
+        places.append((centre, radius))
+    assert len(places) > 5
     ids = instances.compact(discs(places, size))
     classes = instances.to_classes(ids)
     bodies, found = ndimage.label(classes == instances.BODY, instances.neighbours(len(size)))

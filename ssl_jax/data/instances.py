@@ -1,16 +1,16 @@
 """Masks of instances (an id for each object) as three classes that any method can learn.
 
-Each object has a body and, where another object is near, a border. Networks that tell background,
-interior and boundary apart, and so objects that touch, are those of Caicedo et al. 2019 (Cytometry
-A 95, Evaluation of deep learning strategies for nucleus segmentation in fluorescence images). That
-the border is only where objects meet is from the winners of the Data Science Bowl 2018 (Caicedo et
-al. 2019, Nature Methods 16): objects that stand alone keep their full shape.
+Background, body (the interior of an object) and border (its rim), as Caicedo et al. 2019 teach them
+(Evaluation of deep learning strategies for nucleus segmentation in fluorescence images, Cytometry A
+95), and the winners of the Data Science Bowl 2018 did (Caicedo et al. 2019, Nature Methods 16). The
+rim goes all around an object, not only along objects that touch: that alone is too rare a class to
+be learnt from a few images.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Integer, UInt8
+from jaxtyping import Bool, Float, Integer, UInt8
 from scipy import ndimage
 from skimage import measure
 
@@ -21,13 +21,9 @@ CLASSES = ('background', 'body', 'border')
 
 BODY, BORDER = 1, 2
 
-WIDTH = 0.4
-"""How far a border reaches from the other object, as a part of the radius of its own object (that
-of the largest ball inside), so that small objects keep a body."""
-
-LEAST_WIDTH = 2
-"""It reaches so many pixels at least: the border of objects that touch is wider than one pixel."""
-
+WIDTH = 0.2
+"""How wide a border is, as a part of the radius of its object (that of the largest ball inside), so
+that small objects keep a body; it is one pixel at least."""
 
 LEAST_BODY = 0.25
 MOST_CUT_OFF = 0.1
@@ -40,9 +36,9 @@ VERSION = 1
 def to_classes(ids: Integer[np.ndarray, '*space']) -> UInt8[np.ndarray, '*space']:
   """Turns instance ids, 0 for the background, into the class ids of CLASSES.
 
-  The border of an object are its pixels that are near another object. The body of a connected piece
-  is one piece: where a border would use it up or cut it in two, the border is thinner, or there is
-  none.
+  The border of a connected piece of an object are its pixels near its edge; where the image ends
+  there is none. The body is one piece: where the border would use it up or cut it in two, it is
+  thinner, then only where another object is near. A piece too small for that is body alone.
 
   Args:
     ids: of two or three dimensions; an id may be in several pieces.
@@ -51,45 +47,44 @@ def to_classes(ids: Integer[np.ndarray, '*space']) -> UInt8[np.ndarray, '*space'
   # Pieces have numbers without gaps, as `find_objects` needs them, and equal ids.
   pieces = measure.label(ids, background=0, connectivity=ids.ndim)
   for piece, box in enumerate(ndimage.find_objects(pieces), start=1):
-    inside = pieces[box] == piece
-    classes[box][inside] = BODY
-    # The frame makes the border of the box, and so that of the image, count as the object's end.
-    radius = ndimage.distance_transform_edt(np.pad(inside, 1)).max()
-    width = max(LEAST_WIDTH, round(WIDTH * radius))
-    surrounding = _grown(box, width, ids.shape)
-    nearby = ids[surrounding]
-    inside = pieces[surrounding] == piece
-    others = (nearby != 0) & (nearby != nearby[inside][0])
-    if others.any():
-      classes[surrounding][_border(inside, others, width)] = BORDER
+    # With a frame, as far as the image reaches: what lies beyond its end is not known.
+    framed = tuple(
+      slice(max(side.start - 1, 0), min(side.stop + 1, length))
+      for side, length in zip(box, ids.shape, strict=True)
+    )
+    inside = pieces[framed] == piece
+    others = (ids[framed] != 0) & (ids[framed] != ids[framed][inside][0])
+    classes[framed][inside] = BORDER
+    classes[framed][_body(inside, others)] = BODY
   return classes
 
 
-def _grown(box: Sequence[slice], margin: int, shape: Sequence[int]) -> tuple[slice, ...]:
-  """A box with a margin on all sides, as far as the image reaches."""
-  return tuple(
-    slice(max(side.start - margin, 0), min(side.stop + margin, length))
-    for side, length in zip(box, shape, strict=True)
-  )
-
-
-def _border(
-  inside: Bool[np.ndarray, '*space'], others: Bool[np.ndarray, '*space'], width: int
+def _body(
+  inside: Bool[np.ndarray, '*space'], others: Bool[np.ndarray, '*space']
 ) -> Bool[np.ndarray, '*space']:
-  """The pixels of a piece within `width` of others, and what they cut off from its body.
-
-  It is thinner where too little would be left of the body, or too much cut off.
-  """
+  """The body of a piece of an object, beside other objects."""
   area = inside.sum()
-  distance = ndimage.distance_transform_edt(~others)
-  for reach in range(width, 0, -1):
-    # Below reach + 1, so that a reach of 1 takes the diagonal neighbours too: bodies never touch.
-    left, _ = ndimage.label(inside & (distance >= reach + 1), neighbours(inside.ndim))
-    counts = np.bincount(left.ravel(), minlength=2)[1:]
+  depth = _distance_from(~inside)
+  # An object that fills the image has no edge.
+  width = max(round(WIDTH * depth.max()), 1) if np.isfinite(depth).all() else 0
+  # The widest border first; the last is a thin one that only parts the piece from other objects.
+  # Diagonal neighbours of an edge, less than 2 from it, belong to a border of 1: bodies never touch.
+  candidates = [depth >= reach + 1 for reach in range(width, 0, -1)]
+  candidates.append(_distance_from(others) >= 2)
+  for candidate in candidates:
+    parts, _ = ndimage.label(inside & candidate, neighbours(inside.ndim))
+    counts = np.bincount(parts.ravel(), minlength=2)[1:]
     largest = counts.max()
     if largest >= LEAST_BODY * area and counts.sum() - largest <= MOST_CUT_OFF * area:
-      return inside & (left != counts.argmax() + 1)
-  return np.zeros_like(inside)
+      return parts == counts.argmax() + 1
+  return inside
+
+
+def _distance_from(edge: Bool[np.ndarray, '*space']) -> Float[np.ndarray, '*space']:
+  """The distance in pixels from the nearest pixel of `edge`; infinite where there is none."""
+  if not edge.any():
+    return np.full(edge.shape, np.inf)
+  return ndimage.distance_transform_edt(~edge)
 
 
 def neighbours(dimensions: int) -> Integer[np.ndarray, '...']:
