@@ -3,11 +3,9 @@
 import csv
 import itertools
 
-import nibabel
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
 from scipy import ndimage, optimize
 
 from ssl_jax.data import instances
@@ -47,8 +45,7 @@ def test_the_border_is_as_wide_as_the_object_is_large():
     classes = instances.to_classes(discs([((40, 40), radius)], (80, 80)))
     return int((classes[40, :40] == instances.BORDER).sum())
 
-  assert width(4) == 1
-  assert width(4) < width(10) < width(20) < width(30)
+  assert 0 < width(4) < width(10) < width(20) < width(30)
   assert width(30) == pytest.approx(0.2 * 30, abs=1)
 
 
@@ -252,3 +249,15 @@ def test_files_of_an_image(tmp_path):
 def test_many_instances_take_32_bits():
   assert inference.label_dtype(np.array([2**16 - 1])) == np.uint16
   assert inference.label_dtype(np.array([2**16])) == np.uint32
+
+
+def test_an_unsure_bridge_does_not_join_and_a_faint_body_is_found():
+  probs = np.zeros((20, 60, 3), np.float32)
+  probs[..., 0] = 1
+  for columns, sure in ((slice(5, 15), 0.9), (slice(15, 20), 0.6), (slice(20, 30), 0.9)):
+    probs[5:15, columns] = 1 - sure, sure, 0
+  probs[5:15, 40:50] = 0.4, 0.6, 0
+  found = inference.separate(probs)
+  assert found.max() == 3
+  assert found[10, 10] != found[10, 25]
+  assert (found > 0).sum() == 10 * 35

@@ -16,7 +16,7 @@ from ssl_jax.data.image_mask_pairs import ImageFile
 from ssl_jax.data.image_source import ReadIds, Roles
 from ssl_jax.errors import UserError
 from ssl_jax.io import images, nifti
-from ssl_jax.types import IGNORE, Draw, Splits
+from ssl_jax.types import IGNORE, Draw, Source, Splits
 
 ONE_PLANE = (
   'an instance mask has one plane, in which each pixel belongs to one object; objects that overlap '
@@ -241,12 +241,13 @@ def look_through_volumes(
   return look_through(known, lambda path: read_volume_ids(path)[0], classes)
 
 
-def mark(splits: Splits, min_size: int | None) -> Splits:
+def mark(splits: Splits, min_size: int | None, labeled: Source | None = None) -> Splits:
   """Returns a data set whose records have 'instances', marked as one of instances.
 
   Args:
     splits: its classes are instances.CLASSES.
     min_size: pixels or voxels; None: instances.least_size of the labeled images.
+    labeled: whole volumes, where `splits.labeled` are slices of them.
 
   Raises:
     UserError: if min_size is below 1.
@@ -254,7 +255,8 @@ def mark(splits: Splits, min_size: int | None) -> Splits:
   notes = splits.notes
   if min_size is None:
     # Of the labeled images alone: those of val and test must not influence a prediction.
-    found = [instances.sizes(splits.labeled[i]['instances']) for i in range(len(splits.labeled))]
+    whole = labeled or splits.labeled
+    found = [instances.sizes(whole[i]['instances']) for i in range(len(whole))]
     min_size = instances.least_size(np.concatenate(found))
     notes = (*notes, f'predicted instances of fewer than {min_size} pixels or voxels are dropped')
   if min_size < 1:

@@ -68,7 +68,7 @@ def _body(
   # An object that fills the image has no edge.
   width = max(round(WIDTH * depth.max()), 1) if np.isfinite(depth).all() else 0
   # The widest border first; the last is a thin one that only parts the piece from other objects.
-  # Diagonal neighbours of an edge, less than 2 from it, belong to a border of 1: bodies never touch.
+  # Diagonal neighbours, less than 2 from an edge, belong to a border of 1: bodies never touch.
   candidates = [depth >= reach + 1 for reach in range(width, 0, -1)]
   candidates.append(_distance_from(others) >= 2)
   for candidate in candidates:

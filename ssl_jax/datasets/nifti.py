@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ssl_jax.data import draws, instance_masks
 from ssl_jax.data.volume_preprocessing import VolumePreprocessing
-from ssl_jax.data.volume_source import Case, FileDigests, default_cache
+from ssl_jax.data.volume_source import Case, FileDigests, VolumeSource, default_cache
 from ssl_jax.data.volume_splits import list_pairs, make_splits, prepare_roles
 from ssl_jax.errors import UserError
 from ssl_jax.io import nifti
@@ -141,7 +141,9 @@ def load(
     notes=[*notes, *dropped],
     draw=drawn,
   )
-  return splits if masks is None else instance_masks.mark(splits, min_size)
+  if masks is None:
+    return splits
+  return instance_masks.mark(splits, min_size, VolumeSource(prepared['labeled']))
 
 
 def _floats(values: Sequence[float | int]) -> tuple[float, ...]:

@@ -26,6 +26,11 @@ FOLDER = 'instances'
 COUNTS = 'counts.csv'
 
 
+SURE = 0.8
+"""Probability above which a body is sure. Chosen on training images of BBBC039, 5 of them labeled:
+AP at an IoU of 0.5 was 82 from all of each body, 86 from what is sure."""
+
+
 class Prediction(NamedTuple):
   """What is predicted of an image or a volume."""
 
@@ -39,16 +44,23 @@ def separate(
 ) -> Int32[np.ndarray, '*space']:
   """Returns the instances of an image or a volume: 1, 2, ..., and 0 where there is none.
 
-  Each connected body is the marker of an instance, which grows over body and border by a watershed,
-  from where a body is sure to where it is not. A border without a body is no instance.
+  Where a body is SURE, each connected part of it is the marker of an instance; a body that is sure
+  nowhere is one as a whole. Markers grow over body and border by a watershed, from where a body is
+  sure to where it is not. A border without a body is no instance.
 
   Args:
     probs: of background, body and border.
     min_size: pixels or voxels; smaller instances are dropped.
   """
   ids = probs.argmax(-1)
-  markers, _ = ndimage.label(ids == BODY, neighbours(ids.ndim))
-  grown = segmentation.watershed(-probs[..., BODY], markers, mask=ids != BACKGROUND)
+  body = probs[..., BODY]
+  bodies, count = ndimage.label(ids == BODY, neighbours(ids.ndim))
+  sure = (ids == BODY) & (body > SURE)
+  has_sure = np.zeros(count + 1, bool)
+  has_sure[bodies[sure]] = True
+  # A bridge of unsure pixels between two objects is no marker, a faint object is.
+  markers, _ = ndimage.label(sure | ((bodies > 0) & ~has_sure[bodies]), neighbours(ids.ndim))
+  grown = segmentation.watershed(-body, markers, mask=ids != BACKGROUND)
   counts = np.bincount(grown.ravel())
   kept = counts >= min_size
   kept[0] = False
