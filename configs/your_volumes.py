@@ -3,7 +3,8 @@ r"""Mean teacher on your own volumes (CT, MRI, ...): NIfTI in, masks, a table an
 Data: a folder with images/ and masks/ (.nii.gz, class ids) and a folder with images alone. A
 volume is resampled to `data.spacing` (mm along x, y, z) and scaled by `data.window` (raw values
 that become 0 and 1; for CT --config.data.window='(-300,300)'), or without a window by its own
-percentiles. `data.foreground_threshold` crops it to what is brighter. What the page leaves open is
+percentiles. `data.foreground_threshold` crops it to what is brighter. If masks hold an id for each
+object, add --config.data.instances=True (docs/instances.md). What the page leaves open is
 chosen for your volumes; configuration.md in the run folder says why.
 Run:  python main.py --config=configs/your_volumes.py \
         --config.data.labeled=DIR --config.data.unlabeled=DIR

@@ -12,7 +12,7 @@ from absl import logging
 from ssl_jax import build, registry, run_folder
 from ssl_jax.data.dataset_stats import DatasetStats
 from ssl_jax.errors import INTERRUPTED, UserError
-from ssl_jax.inference import sliding_window, write_predictions
+from ssl_jax.inference import instances, sliding_window, write_predictions
 from ssl_jax.inference.images import BUDGET
 from ssl_jax.inference.trained_networks import Ensemble, TrainedNetwork
 from ssl_jax.inference.volumes import WindowSettings
@@ -84,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     default='constant',
     help='volumes: how overlapping windows are weighted (default constant)',
   )
+  add('--min_size', type=float, help='instances: pixels of the smallest (default: as in the run)')
   add('--largest', action='store_true', help='volumes: keep the largest component of each organ')
   return parser
 
@@ -102,6 +103,7 @@ def _check(options: argparse.Namespace) -> None:
 def _write(options: argparse.Namespace, budget_given: bool) -> tuple[DatasetStats, list[str]]:
   """Writes all predictions; the statistics of the run's data, and what could not be read."""
   predict_fn, stats, settings = load(options.run)
+  stats = instances.with_min_size(stats, options.min_size)
   where = options.images, options.out, options.resume
   # Megapixels for the user, pixels for the program.
   budget = int(options.budget * 1e6)
@@ -147,6 +149,11 @@ def main(arguments: list[str] | None = None) -> int:
   else:
     print(f'Masks (pixel = class id): {options.out / "masks"}')
     print('Classes: ' + ', '.join(f'{i} {name}' for i, name in enumerate(stats.classes)))
+  if stats.instances is not None:
+    print(
+      f'Instances, a table of each image, and their numbers: {options.out / instances.FOLDER}, '
+      f'{options.out / instances.COUNTS}'
+    )
   # At the end, where they are not lost among the lines of a long run.
   for sentence in skipped:
     print(f'Skipped: {sentence}', file=sys.stderr)

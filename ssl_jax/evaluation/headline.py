@@ -1,24 +1,15 @@
 """The figure that a run is judged by, and the counts that figures of a comparison are read from."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
 
+from ssl_jax.data.dataset_stats import DatasetStats
 from ssl_jax.evaluation import confusion, instances
 from ssl_jax.evaluation.repetitions import Repetition
 from ssl_jax.evaluation.statistics import Score
+from ssl_jax.types import Splits
 
 
-class _Data(Protocol):
-  """What tells the task: Splits, or DatasetStats."""
-
-  @property
-  def task(self) -> str: ...
-
-  @property
-  def instances(self) -> Mapping[str, Any] | None: ...
-
-
-def primary_metric(data: _Data) -> tuple[str, Score]:
+def primary_metric(data: Splits | DatasetStats) -> tuple[str, Score]:
   """Returns the figure that runs of these data are judged by, and what reads it from counts.
 
   It is mIoU of masks, balanced accuracy of cells, and of instances their AP at an IoU of 0.5.

@@ -14,6 +14,7 @@ from skimage import measure, segmentation
 
 from ssl_jax.data.dataset_stats import DatasetStats
 from ssl_jax.data.instances import BODY, neighbours
+from ssl_jax.errors import UserError
 from ssl_jax.inference import slices
 from ssl_jax.inference.images import predict_many
 from ssl_jax.io import atomic, images, nifti
@@ -101,6 +102,27 @@ def native_min_size(stats: DatasetStats) -> float:
   """Returns the smallest instance in pixels of an image file; `data.scale` made images smaller."""
   assert stats.instances is not None
   return stats.instances['min_size'] / stats.scale**2
+
+
+def with_min_size(stats: DatasetStats, min_size: float | int | None) -> DatasetStats:
+  """Returns statistics by which instances of another smallest size are predicted.
+
+  Args:
+    stats: of the training data.
+    min_size: pixels of an image file, or voxels of the training's spacing; None: that of the run.
+
+  Raises:
+    UserError: if it is below 1, or the network predicts no instances.
+  """
+  if min_size is None:
+    return stats
+  if stats.instances is None:
+    raise UserError(
+      '--min_size is for runs with data.instances=True, and this one predicts classes.'
+    )
+  if not min_size >= 1:
+    raise UserError(f'--min_size={min_size:g} is not at least 1.')
+  return stats._replace(instances={'min_size': min_size * stats.scale**2})
 
 
 def write_image(
