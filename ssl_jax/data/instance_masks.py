@@ -61,7 +61,8 @@ def _planes(path: Path) -> str:
   except UserError:
     return ''
   # A JPEG was refused because it is one.
-  return f'{colours} channels that differ' if colours > 1 and path.suffix == '.png' else ''
+  is_jpeg = path.suffix.lower() in ('.jpg', '.jpeg')
+  return f'{colours} channels that differ' if colours > 1 and not is_jpeg else ''
 
 
 def _whole(ids: np.ndarray, path: Path) -> Integer[np.ndarray, '*space']:

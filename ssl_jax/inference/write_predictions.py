@@ -95,6 +95,8 @@ def write_volumes(
   # The spacing and the range of intensities of the training.
   preprocessing = VolumePreprocessing(**stats.preprocessing)
   if stats.instances is not None:
+    if windows.largest:
+      raise UserError('--largest keeps one object of each class; this network predicts many.')
     windows = windows._replace(instances=stats.instances['min_size'])
   # One file that cannot be read should not cost the predictions of the others.
   refused = []

@@ -48,6 +48,8 @@ def check(spec: StageSpec, earlier: Mapping[str, StageSpec], splits: Splits) -> 
   if blend not in sliding_window.BLENDS:
     raise UserError(f'{where}: blend={blend!r} is not one of {", ".join(sliding_window.BLENDS)}.')
   _check_scoring(stage_kwargs, splits.classes[1:], where)
+  if splits.instances is not None and stage_kwargs.get('largest'):
+    raise UserError(f'{where}: largest=True keeps one object of each class; these are instances.')
 
 
 def _check_scoring(stage_kwargs: Mapping[str, Any], classes: Sequence[str], where: str) -> None:
