@@ -158,8 +158,8 @@ def look_through(
     )
     return InstanceMasks(read_regions, [note], regions=True)
   notes = [
-    f'masks hold {looked.count} instances; the network learns background, body and border (where '
-    'another instance is near)'
+    f'masks hold {looked.count} instances; the network learns background, body and border (the rim '
+    'of each)'
   ]
   if looked.pieces > looked.count:
     notes.append(
