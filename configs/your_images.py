@@ -4,6 +4,7 @@ Data: a folder with images/ and masks/ (class ids, or 0 and 255), and a folder w
 PNG, JPEG, BMP or TIFF of any size and number of channels (docs/images.md). A quarter of the labeled
 images is kept for the test, unless --config.data.test=DIR (laid out like `labeled`) gives others.
 README says more.
+If masks hold an id for each object, add --config.data.instances=True (docs/instances.md).
 What the page leaves open is chosen for your images; configuration.md in the run folder says why.
 Run:  python main.py --config=configs/your_images.py \
         --config.data.labeled=DIR --config.data.unlabeled=DIR

@@ -5,8 +5,9 @@ channels are files NAME_0000, NAME_0001, ... of a mask NAME, or the fourth axis 
 volume is resampled to the median spacing of your volumes (--config.data.spacing='(1,1,2)', mm along
 x, y, z, sets another) and scaled by `data.window` (raw values that become 0 and 1; for CT
 --config.data.window='(-300,300)'), or without a window by its own percentiles.
-`data.foreground_threshold` crops it to what is brighter. What the page leaves open is chosen for
-your volumes; configuration.md in the run folder says why.
+`data.foreground_threshold` crops it to what is brighter. If masks hold an id for each object, add
+--config.data.instances=True (docs/instances.md). What the page leaves open is chosen for your
+volumes; configuration.md in the run folder says why.
 Run:  python main.py --config=configs/your_volumes.py \
         --config.data.labeled=DIR --config.data.unlabeled=DIR
 """

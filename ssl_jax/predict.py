@@ -15,7 +15,7 @@ from absl import logging
 from ssl_jax import build, parallel, parse_settings, registry, run_folder
 from ssl_jax.data.dataset_stats import DatasetStats
 from ssl_jax.errors import INTERRUPTED, UserError
-from ssl_jax.inference import sliding_window, write_predictions
+from ssl_jax.inference import instances, sliding_window, write_predictions
 from ssl_jax.inference.images import BUDGET
 from ssl_jax.inference.prediction_folder import Origin, open_folder
 from ssl_jax.inference.trained_networks import Ensemble, TrainedNetwork
@@ -25,7 +25,7 @@ from ssl_jax.settings import Settings
 from ssl_jax.training.checkpoint import Checkpoints
 from ssl_jax.types import CELLS, PredictFn
 
-MATTERS = ('budget', 'stride', 'score', 'radius', 'overlap', 'blend', 'largest')
+MATTERS = ('budget', 'stride', 'score', 'radius', 'overlap', 'blend', 'largest', 'min_size')
 """Options on which predictions depend: a resumed call must have the same."""
 
 
@@ -98,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     default='constant',
     help='volumes: how overlapping windows are weighted (default constant)',
   )
+  add('--min_size', type=float, help='instances: pixels of the smallest (default: as in the run)')
   add('--largest', action='store_true', help='volumes: keep the largest component of each organ')
   return parser
 
@@ -120,6 +121,7 @@ def _write(options: argparse.Namespace, budget_given: bool) -> tuple[DatasetStat
   whether that was all of them.
   """
   predict_fn, stats, settings = load(options.run)
+  stats = instances.with_min_size(stats, options.min_size)
   kind = listing.IMAGES if stats.preprocessing is None else listing.VOLUMES
   # A wrong folder of images is found before another one is made.
   found = listing.read_folder(options.images, kind)
@@ -163,6 +165,11 @@ def _say(stats: DatasetStats, out: Path, nothing: bool) -> None:
   else:
     print(f'Masks (pixel = class id): {out / "masks"}')
     print('Classes: ' + ', '.join(f'{i} {name}' for i, name in enumerate(stats.classes)))
+    if stats.instances is not None:
+      print(
+        f'Instances, a table of each image, and their numbers: {out / instances.FOLDER}, '
+        f'{out / instances.COUNTS}'
+      )
 
 
 def network_hash(run: Path) -> str:

@@ -26,7 +26,7 @@ import numpy as np
 
 from ssl_jax import ledger, run_folder
 from ssl_jax.errors import UserError
-from ssl_jax.evaluation import confusion, figures, repetitions, statistics
+from ssl_jax.evaluation import confusion, figures, headline, repetitions, statistics
 from ssl_jax.evaluation.evaluate import MATRICES_FILE
 from ssl_jax.evaluation.repetitions import Compared
 from ssl_jax.io import listing
@@ -56,7 +56,7 @@ COLUMNS = (
   'command',
 )
 
-NO_PERCENTAGES = ('hd95', 'pixels_off', 'seconds', 'steps', 'distance', 'memory', 'minutes')
+NO_PERCENTAGES = ('hd95', 'pixels', 'count', 'seconds', 'steps', 'distance', 'memory', 'minutes')
 """How figures begin that are no scores of 0 to 100."""
 
 Interval = tuple[float, float, float]
@@ -178,7 +178,8 @@ def _compare(stages: Sequence[Path], controls: Sequence[Path], cell: Cell) -> Co
   score = None
   if _full_name(cell.figure).startswith('test/'):
     figure = _full_name(cell.figure).removeprefix('test/')
-    score = confusion.score_of(figure, sides[0][0].classes)
+    score = headline.score_of(figure, sides[0][0].classes)
+    sides = [headline.counted(side, figure) for side in sides]
   return repetitions.compare_scores(*sides, cell.scores, cell.control, score, cell.percent)
 
 

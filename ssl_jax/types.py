@@ -175,6 +175,7 @@ class Record(TypedDict, total=False):
   foreground: np.ndarray  # of a labeled volume: flat indices of its foreground voxels
   slice_size: Sequence[int] | None  # of a volume predicted by slices: see slice_source.py
   removed: np.ndarray  # [H, W] numbers of the instances that the training mask lacks; 0 elsewhere
+  instances: np.ndarray  # [*space] ids of the instances that the label was made from; 0 elsewhere
 
 
 @runtime_checkable
@@ -228,3 +229,4 @@ class Splits(NamedTuple):
   synthetic: bool = False  # whether the images are made by a program, which a verdict must say
   draw: Draw = Draw()
   kind: ImageKind | None = None  # None where images come from no files of the user's
+  instances: Mapping[str, Any] | None = None  # of id masks: 'min_size', see inference/instances.py

@@ -246,8 +246,8 @@ def _field(spec, key):
 
 # ---- Networks
 
-CLASSES = {'wbc': 3, 'crchisto': 5, 'points': 3, 'acdc': 4}
-CHANNELS = {'wbc': 3, 'folder': 3, 'synthetic': 3, 'crchisto': 3, 'points': 3}
+CLASSES = {'dsb2018': 3, 'wbc': 3, 'crchisto': 5, 'points': 3, 'acdc': 4}
+CHANNELS = {'dsb2018': 3, 'wbc': 3, 'folder': 3, 'synthetic': 3, 'crchisto': 3, 'points': 3}
 PARAMETERS = {
   'acdc': 1_942_340,
   'acdc:256': 1_942_340,
@@ -261,6 +261,7 @@ PARAMETERS = {
   'hippocampus': 353_707,
   'hydramix_crchisto': 5_468_871,
   'imagenet_weights': 762_850,
+  'instances_microscopy': 763_426,
   'recipe_search': 762_850,
   'iic_microscopy': 31_031_308,
   'methods_microscopy': 1_035_794,
@@ -350,7 +351,7 @@ def _synthetic(folder):
 
 def _microscopy(folder):
   cells = synthetic.load(labeled=10, unlabeled=0, test=0, size=112).labeled
-  for which in ('bbbc039', 'ctc_phc_u373', 'ctc_fluo_gfp'):
+  for which in ('bbbc039', 'dsb2018', 'ctc_phc_u373', 'ctc_fluo_gfp'):
     for i in range(10):
       for kind, pixels in (('images', cells[i]['image'][..., 0]), ('masks', cells[i]['label'])):
         (folder / which / kind).mkdir(parents=True, exist_ok=True)
@@ -399,6 +400,7 @@ DATA = {
   'folder': _folder,
   'synthetic': _synthetic,
   'bbbc039': _microscopy,
+  'dsb2018': _microscopy,
   'points': _points,
   'crchisto': _crchisto,
   'em_vnc': _sections,
@@ -493,6 +495,7 @@ RUNS = [  # page, stages, whether it is slow
   ('hippocampus', '*', True),
   ('acdc', '*-3*', True),
   ('imagenet_weights', 'u373-3-*-0', True),
+  ('instances_microscopy', 'dsb2018-*', True),
   ('recipe_search', 'bbbc039-control-10,bbbc039-fixmatch-10,bbbc039-bcp-10', True),
   ('flare22', '*', True),
   ('hydramix_crchisto', '50-*', True),

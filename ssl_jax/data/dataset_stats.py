@@ -40,6 +40,7 @@ class DatasetStats(NamedTuple):
   scale: float = 1.0  # size of the images relative to their files
   preprocessing: Mapping[str, Any] | None = None  # of volumes: fields of VolumePreprocessing
   kind: Mapping[str, Any] | None = None  # of image files: fields of ImageKind
+  instances: Mapping[str, Any] | None = None  # as in Splits; None: of classes
 
   def image_kind(self) -> ImageKind:
     """Returns what the training's files hold; of a run that does not say, nothing is known."""
@@ -109,6 +110,7 @@ def compute_stats(splits: Splits, normalize: str = 'data') -> DatasetStats:
     scale=splits.scale,
     preprocessing=splits.preprocessing,
     kind=None if splits.kind is None else splits.kind._asdict(),
+    instances=splits.instances,
   )
 
 

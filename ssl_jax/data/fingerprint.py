@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Integer
 from scipy import ndimage
 
 from ssl_jax.data import dataset_stats
+from ssl_jax.data.instances import BODY
 from ssl_jax.io import stored_image
 from ssl_jax.types import BACKGROUND, CELLS, IGNORE, MASKS, Source, Splits
 
@@ -139,12 +140,17 @@ def _class_facts(splits: Splits) -> tuple[ClassFacts, ...]:
   showing = np.zeros(len(names))
   diameters: list[list[float]] = [[] for _ in names]
   for index in indices:
-    label: Any = np.asarray(splits.labeled[index]['label'])
+    record = splits.labeled[index]
+    label: Any = np.asarray(record['label'])
     of_image = np.bincount(label[label != IGNORE].ravel(), minlength=len(names))[: len(names)]
     counts += of_image
     showing += of_image > 0
     # In volumes the crop follows from their size, and patches show one cell each.
     if splits.task == MASKS and label.ndim == 2:
+      # A border has no size of its own; that of an instance is measured, not that of its body.
+      if 'instances' in record:
+        diameters[BODY] += instance_diameters(np.asarray(record['instances'])).tolist()
+        continue
       for class_id in np.flatnonzero(of_image):
         diameters[class_id] += object_diameters(label == class_id).tolist()
   facts = []
@@ -172,9 +178,15 @@ def object_diameters(mask: Bool[np.ndarray, 'h w']) -> Float[np.ndarray, ' n']:
   It is that of the circle of the same area, but at most twice the width of the object's widest
   place: objects that touch, or a network of thin lines, do not count as one huge object.
   """
-  labels, _ = ndimage.label(mask, NEIGHBOURS)
+  return instance_diameters(ndimage.label(mask, NEIGHBOURS)[0])
+
+
+def instance_diameters(labels: Integer[np.ndarray, 'h w']) -> Float[np.ndarray, ' n']:
+  """As `object_diameters`, of objects that have ids."""
   diameters = []
   for number, box in enumerate(ndimage.find_objects(labels), 1):
+    if box is None:  # an id that no pixel has
+      continue
     # The frame makes the border of the box, and so that of the image, count as the object's end.
     one = np.pad(labels[box] == number, 1)
     area = int(one.sum())

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Integer, UInt8
 
-from ssl_jax.data import image_kind
+from ssl_jax.data import image_kind, instances
 from ssl_jax.data.image_mask_pairs import ImageFile
 from ssl_jax.errors import UserError
 from ssl_jax.io import images, stored_image
@@ -27,6 +27,9 @@ PERCENTILES = (0.1, 99.9)
 
 ReadMask = Callable[[Path], UInt8[np.ndarray, 'h w']]
 """A mask file -> class ids."""
+
+ReadIds = Callable[[Path], Integer[np.ndarray, '*space']]
+"""A mask file -> instance ids 1, 2, ...; 0 for the background."""
 
 Roles = Mapping[str, Sequence[ImageFile]]
 """Files of 'labeled', 'unlabeled', 'val' and 'test'."""
@@ -73,7 +76,10 @@ class ImageSplits(NamedTuple):
 
 
 def make_sources(
-  roles: Roles, read_mask: ReadMask, percentiles: Sequence[float | int] = PERCENTILES
+  roles: Roles,
+  read_mask: ReadMask,
+  percentiles: Sequence[float | int] = PERCENTILES,
+  read_ids: ReadIds | None = None,
 ) -> ImageSplits:
   """Makes sources of files, whose images all have the same channels and kind of numbers.
 
@@ -87,12 +93,15 @@ def make_sources(
     read_mask: reads the class ids of a mask file.
     percentiles: of the raw values of training images deeper than 8 bits: they become 0 and 1.
       (0, 100) are their minimum and maximum.
+    read_ids: of instance masks, whose class ids are made of the ids that it reads; None: of masks
+      of classes.
 
   Raises:
     UserError: if images differ in their channels, if images of 16 bits and floating point are
       mixed, or only those are deep that no network is trained on.
   """
   reader, notes = _make_reader(roles, read_mask, percentiles)
+  reader.read_ids = read_ids
 
   def source(files: Sequence[ImageFile]) -> ImageSource | None:
     return ImageSource(files, reader) if files else None
@@ -122,6 +131,7 @@ class _RecordReader:
     self._floats = floats
     self._free_bytes = CACHE_BYTES
     self.intensity: Intensity | None = None
+    self.read_ids: ReadIds | None = None
 
   def reserve(self, size: int) -> bool:
     """Takes bytes of the cache; False if so many are not left."""
@@ -138,7 +148,10 @@ class _RecordReader:
     if self._floats:
       image = images.rescale(image, self.intensity, str(file.image))
     record = Record(image=image, name=file.name)
-    if file.mask is not None:
+    if file.mask is not None and self.read_ids is not None:
+      record['instances'] = file.upright(self.read_ids(file.mask))
+      record['label'] = instances.to_classes(record['instances'])
+    elif file.mask is not None:
       # [H, W] class ids
       record['label'] = file.upright(self._read_mask(file.mask))
     for value in record.values():

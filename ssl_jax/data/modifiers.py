@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Int32, Integer
 from scipy import ndimage
 
+from ssl_jax.data import instances
 from ssl_jax.errors import UserError
 from ssl_jax.io import images
 from ssl_jax.types import BACKGROUND, IGNORE, MASKS, Record, Source, Splits
@@ -51,7 +52,11 @@ class Downscaled(_ModifiedSource):
     size = (max(round(height * self._scale), 1), max(round(width * self._scale), 1))
     # Means of areas, as a microscope of lower magnification would give, and no aliasing.
     record['image'] = images.resize(record['image'], size, smooth=True)
-    if 'label' in record:
+    if 'instances' in record:
+      # The border is made anew: at another scale the old one could be gone, or cut bodies.
+      record['instances'] = instances.resize(record['instances'], size)
+      record['label'] = instances.to_classes(record['instances'])
+    elif 'label' in record:
       # Nearest: a mean of class ids would be another class.
       record['label'] = images.resize(np.asarray(record['label']), size, smooth=False)
     return record
@@ -152,6 +157,7 @@ def downscale(splits: Splits, scale: float | int) -> Splits:
     test=smaller(splits.test),
     truth=smaller(splits.truth),
     scale=float(scale),
+    instances=splits.instances and {'min_size': splits.instances['min_size'] * scale**2},
     # The digest must change: a resumed run may not continue on images of another scale.
     digest=f'{splits.digest} scale {scale}',
   )
@@ -180,6 +186,8 @@ def drop_instances(
     )
   if splits.task != MASKS:
     raise UserError('data.drop_instances removes instances from masks, but these data have points.')
+  if splits.instances is not None:
+    raise UserError('data.drop_instances is for masks of classes; leave out data.instances or it.')
   least = int(min_pixels)
   note = f'{fraction:.0%} of the instances were removed from labeled masks (data.drop_instances)'
   return splits._replace(

@@ -144,16 +144,22 @@ class VolumePreprocessing(NamedTuple):
     self, ids: Integer[np.ndarray, 'i j k'], volume: Volume, placement: Placement
   ) -> UInt8[np.ndarray, 'z y x']:
     """Returns the class ids of a volume on the grid of its preprocessed image."""
+    return self.instances(ids, volume, placement).astype(np.uint8)
+
+  def instances(
+    self, ids: Integer[np.ndarray, 'i j k'], volume: Volume, placement: Placement
+  ) -> Integer[np.ndarray, 'z y x']:
+    """As `labels`, of ids that may be larger than 255."""
     # The same steps as in `image`, or labels would not lie on their voxels.
     part = ids[placement.slices()]
     size = self._size(part.shape, volume.spacing, 1.0)
-    return np.ascontiguousarray(resample(part, size, nearest=True).T.astype(np.uint8))
+    return np.ascontiguousarray(resample(part, size, nearest=True).T)
 
   def restore(
     self, ids: Integer[np.ndarray, 'z y x'], placement: Placement
-  ) -> UInt8[np.ndarray, 'i j k']:
-    """Brings class ids of a preprocessed image back to the volume's grid; 0 outside the part."""
-    volume = np.zeros(placement.shape, np.uint8)
+  ) -> Integer[np.ndarray, 'i j k']:
+    """Brings ids of a preprocessed image back to the volume's grid; 0 outside the part."""
+    volume = np.zeros(placement.shape, ids.dtype)
     part = placement.slices()
     volume[part] = resample(ids.T, volume[part].shape, nearest=True)
     return volume

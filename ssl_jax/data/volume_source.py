@@ -11,6 +11,8 @@ from jaxtyping import Integer
 from tqdm import tqdm
 
 from ssl_jax import parallel
+from ssl_jax.data import instances
+from ssl_jax.data.instance_masks import InstanceMasks
 from ssl_jax.data.mask_encoding import Encoding
 from ssl_jax.data.volume_preprocessing import VolumePreprocessing
 from ssl_jax.errors import UserError
@@ -26,6 +28,10 @@ LONGEST_NAME = 150
 
 DIGESTS = 'known.json'
 """File of the cache with content hashes, so that a volume is not read again to be recognised."""
+
+
+MASK_ARRAYS = ('label', 'instances', memmap_arrays.FOREGROUND)
+"""The arrays of a case that are made from its mask."""
 
 
 class Case(NamedTuple):
@@ -61,10 +67,10 @@ class VolumeSource:
     case = self._cases[int(index) % len(self)]
     # Without masks for the unlabeled role, so that a hidden truth cannot reach training.
     if not self._labels or case.mask is None:
-      arrays = read_prepared(case, exclude=('label', memmap_arrays.FOREGROUND))
+      arrays = read_prepared(case, exclude=MASK_ARRAYS)
       return Record(name=case.name, file=case.files(), image=arrays['image'])
     arrays = read_prepared(case)
-    return Record(
+    record = Record(
       name=case.name,
       file=case.files(),
       mask_file=str(case.mask),
@@ -73,6 +79,9 @@ class VolumeSource:
       label=arrays['label'],
       foreground=arrays[memmap_arrays.FOREGROUND],
     )
+    if 'instances' in arrays:
+      record['instances'] = arrays['instances']
+    return record
 
 
 class FileDigests:
@@ -117,11 +126,13 @@ def prepare_cases(
   digests: FileDigests,
   role: str,
   encoding: Encoding,
+  instance_masks: InstanceMasks | None = None,
 ) -> list[Case]:
   """Preprocesses the volumes that are not in the cache yet; returns the cases with their folders.
 
   A folder of the cache is named after the case and a hash of the files and the settings, so that
-  it is found again, after a kill as well, and never if anything has changed.
+  it is found again, after a kill as well, and never if anything has changed. With `masks`
+  of instances the arrays are 'instances' as well as the 'label' that is made from them.
 
   Raises:
     UserError: naming the file that is broken or does not fit its image.
@@ -137,18 +148,24 @@ def prepare_cases(
       # Masks of class ids are what they are, whatever others hold.
       if not encoding.is_plain:
         digest.update(repr(encoding.ids).encode())
+      if instance_masks is not None:
+        digest.update(repr((instances.VERSION, instance_masks.regions)).encode())
     # The name in front is for people; 20 hex digits (80 bits) never collide in practice.
     name = case.name.encode()[:LONGEST_NAME].decode(errors='ignore')
     folder = digests.cache / f'{name}-{digest.hexdigest()[:20]}'
     # Complete if it exists, because `write_arrays` writes all arrays or none.
     if not folder.exists():
-      memmap_arrays.write_arrays(folder, _preprocess(case, preprocessing, encoding))
+      arrays = _preprocess(case, preprocessing, encoding, instance_masks)
+      memmap_arrays.write_arrays(folder, arrays)
     prepared.append(case._replace(prepared=folder, encoding=encoding))
   return prepared
 
 
 def _preprocess(
-  case: Case, preprocessing: VolumePreprocessing, encoding: Encoding
+  case: Case,
+  preprocessing: VolumePreprocessing,
+  encoding: Encoding,
+  instance_masks: InstanceMasks | None,
 ) -> dict[str, np.ndarray]:
   """The arrays of a case: its image, and where it has a mask, its label and foreground."""
   volume = nifti.read_channels(case.files())
@@ -157,15 +174,24 @@ def _preprocess(
   arrays: dict[str, np.ndarray] = {'image': preprocessing.image(volume, placement)}
   if case.mask is None:
     return arrays
-  mask = masks.read_stored(case.mask)
-  ids = encoding(mask, case.mask)
+  if instance_masks is None:
+    mask = masks.read_stored(case.mask)
+    ids = encoding(mask, case.mask)
+    header = mask.like
+  else:
+    ids = instance_masks.read(case.mask)
+    header = nifti_geometry.load_header(case.mask)
   # Both are in RAS+ now, so files that store their axes in different orders still fit. Of the same
   # shape, at another place: training would go wrong without any error.
   ids = nifti_geometry.on_grid_of(
-    ids, (mask.like, case.mask), (volume.like, case.image), preprocessing.ignore_affine
+    ids, (header, case.mask), (volume.like, case.image), preprocessing.ignore_affine
   )
-  label = preprocessing.labels(ids, volume, placement)
-  _check_classes(case.mask, ids, ids[placement.slices()], label, preprocessing)
+  if instance_masks is None:
+    label = preprocessing.labels(ids, volume, placement)
+    _check_classes(case.mask, ids, ids[placement.slices()], label, preprocessing)
+  else:
+    arrays['instances'] = preprocessing.instances(ids, volume, placement)
+    label = instances.to_classes(arrays['instances'])
   return arrays | memmap_arrays.with_foreground(label)
 
 

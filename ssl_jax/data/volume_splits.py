@@ -11,6 +11,7 @@ from ssl_jax import parallel
 from ssl_jax.data import volume_channels
 from ssl_jax.data.held_out import drop_copies
 from ssl_jax.data.image_mask_pairs import check_names, match_masks, subfolder
+from ssl_jax.data.instance_masks import InstanceMasks
 from ssl_jax.data.mask_encoding import Encoding
 from ssl_jax.data.mask_facts import MaskFacts, read_facts
 from ssl_jax.data.slice_source import SlicedVolumes, SliceSource
@@ -71,11 +72,12 @@ def prepare_roles(
   preprocessing: VolumePreprocessing,
   digests: FileDigests,
   encoding: Encoding,
+  instance_masks: InstanceMasks | None = None,
 ) -> tuple[dict[str, list[Case]], list[str]]:
   """Returns the prepared cases of 'labeled', 'unlabeled', 'val' and 'test', and notes on them.
 
-  Training volumes that are, byte for byte, in val or test are dropped. `encoding` is how masks are
-  read.
+  Training volumes that are, byte for byte, in val or test are dropped. `encoding` is how masks
+  are read, and `instance_masks` those of instances.
 
   Raises:
     UserError: naming the file that is broken, does not fit its image, or has other channels.
@@ -84,7 +86,7 @@ def prepare_roles(
   # Before the preprocessing, so that no time is spent on volumes that are dropped.
   notes = drop_copies(kept)
   prepared = {
-    role: prepare_cases(of_role, preprocessing, digests, role, encoding)
+    role: prepare_cases(of_role, preprocessing, digests, role, encoding, instance_masks)
     for role, of_role in kept.items()
   }
   return prepared, [*notes, *volume_channels.check_channels(prepared)]

@@ -28,8 +28,10 @@ def load(
   seed: int = 0,
   draw: int = 0,
   percentiles: Sequence[float | int] = (0, 100),
+  instances: bool = False,
+  min_size: int | None = None,
 ) -> Splits:
-  """Loads nuclei against background.
+  """Loads nuclei against background, or each nucleus as an instance.
 
   Args:
     root: holds images/ and masks/ as published (or with class ids), and perhaps metadata/ with the
@@ -41,15 +43,22 @@ def load(
     draw: number of the repetition, each with other labeled images.
     percentiles: of the training images' raw values; they become 0 and 1 (0, 100: minimum and
       maximum).
+    instances: whether the network learns background, body and border of each nucleus, and predicts
+      each apart; ids are read from instances/, or else are regions of one color in masks/.
+    min_size: of instances, see datasets/folder.py.
 
   Raises:
     UserError: if a file is missing or an amount impossible.
   """
   folder = microscopy.find_folder(root, 'bbbc039', HOW)
   files = list_files(folder / 'images')
-  # A mask has the name of its image: NAME.tif and NAME.png.
-  files = microscopy.match_masks(files, folder / 'masks', lambda path: path.stem)
-  microscopy.require_masks(files, folder, HOW)
+  masks = None
+  if instances:
+    files, masks = microscopy.find_instances(files, folder, HOW)
+  else:
+    # A mask has the name of its image: NAME.tif and NAME.png.
+    files = microscopy.match_masks(files, folder / 'masks', lambda path: path.stem)
+    microscopy.require_masks(files, folder, HOW)
   lists = {role: folder / 'metadata' / name for role, name in LISTS.items()}
   val_files = val
   notes = []
@@ -74,6 +83,8 @@ def load(
     percentiles=percentiles,
     classes=('background', 'nucleus'),
     notes=notes,
+    masks=masks,
+    min_size=min_size,
   )
 
 

@@ -23,8 +23,10 @@ def load(
   test: float | int = 1 / 3,
   seed: int = 0,
   draw: int = 0,
+  instances: bool = False,
+  min_size: int | None = None,
 ) -> Splits:
-  """Loads nuclei against background.
+  """Loads nuclei against background, or each nucleus as an instance.
 
   Args:
     root: holds images/ and masks/, in which everything but 0 is a nucleus; or the folder `dsb2018`
@@ -34,14 +36,21 @@ def load(
     test: the same of the test, of all images.
     seed: of the draws.
     draw: number of the repetition, each with other labeled images.
+    instances: whether the network learns background, body and border of each nucleus, and predicts
+      each apart; ids are read from instances/, or else are regions of one color in masks/.
+    min_size: of instances, see datasets/folder.py.
 
   Raises:
     UserError: if a file is missing or an amount impossible.
   """
   folder = microscopy.find_folder(root, 'dsb2018', HOW)
   files = list_files(folder / 'images')
-  files = microscopy.match_masks(files, folder / 'masks', lambda path: path.stem)
-  microscopy.require_masks(files, folder, HOW)
+  masks = None
+  if instances:
+    files, masks = microscopy.find_instances(files, folder, HOW)
+  else:
+    files = microscopy.match_masks(files, folder / 'masks', lambda path: path.stem)
+    microscopy.require_masks(files, folder, HOW)
   training, test_files = microscopy.draw_test(files, test, seed)
   return microscopy.make_splits(
     training,
@@ -54,4 +63,6 @@ def load(
     # Of 8 bits, so that no value is stretched.
     percentiles=(0, 100),
     classes=('background', 'nucleus'),
+    masks=masks,
+    min_size=min_size,
   )

@@ -1,10 +1,11 @@
 """Your own images: a folder with images/ and masks/ in it, and a folder of unlabeled images."""
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from ssl_jax.data import folder_notes, held_out, image_source
+from ssl_jax.data import folder_notes, held_out, image_source, instance_masks
 from ssl_jax.data import orientation as orientations
 from ssl_jax.data.groups import group_reader, grouped_names_note
 from ssl_jax.data.image_mask_pairs import ImageFile, list_pairs, list_unlabeled, size_hint
@@ -29,6 +30,8 @@ def load(
   group: str = '',
   percentiles: Sequence[float | int] = (0.1, 99.9),
   orientation: str = 'auto',
+  instances: bool = False,
+  min_size: int | None = None,
 ) -> Splits:
   """Loads your own images.
 
@@ -52,6 +55,10 @@ def load(
     percentiles: of the raw values of training images deeper than 8 bits; they become 0 and 1.
     orientation: how masks without an orientation tag lie on images with one: 'tag' (on the image as
       viewers show it), 'stored' (on the pixels as stored), or 'auto' (as their sizes show).
+    instances: whether masks hold an id for each object: the network learns background, body and
+      border of objects, and predicts each object apart.
+    min_size: of instances: pixels of the smallest that is predicted; None: a quarter of the size
+      that 5 % of the labeled instances fall below.
 
   Raises:
     UserError: naming the file that is missing, broken or unclear.
@@ -64,12 +71,19 @@ def load(
   if unlabeled:
     files['unlabeled'] = list_unlabeled(unlabeled)
   files, turned = orientations.settle(files, orientation)
-  # The encoding is found over all masks, those of the test included: one mask may hold few values.
-  # Ids of instances (data.instances) have none.
-  encoding = find_encoding(_mask_facts(files), classes, values)
   kinds = {'images': listing.IMAGES, 'masks': listing.IMAGES}
-  notes = folder_notes.left_out((labeled, val, test), unlabeled, kinds)
-  notes += [*encoding.notes, *turned]
+  notes = [*folder_notes.left_out((labeled, val, test), unlabeled, kinds), *turned]
+  # Masks of instances become classes of their own, and need no encoding.
+  encoding = masks = None
+  if instances:
+    masks = instance_masks.look_through_images(
+      chain.from_iterable(files.values()), classes, values=values
+    )
+    notes += masks.notes
+  else:
+    # The encoding is found over all masks, also of the test: one mask may hold few values.
+    encoding = find_encoding(_mask_facts(files), classes, values)
+    notes += encoding.notes
   if not group and (note := grouped_names_note([file.name for file in files['labeled']])):
     notes.append(note)
   drawn = Draw(groups=_groups(files['test'], group))
@@ -82,6 +96,10 @@ def load(
   # After the draw, because copies of images that were just held out must leave training, too.
   notes += held_out.drop_groups(files, group)
   notes += held_out.drop_copies(files)
+  if masks is not None:
+    return instance_masks.make_splits(files, masks, percentiles, notes, min_size, drawn)
+  assert encoding is not None
+
   # One encoding for all splits, so that a value means the same in each.
   sources = image_source.make_sources(files, encoding.read, percentiles)
   return image_source.make_splits(sources, encoding.classes, notes)._replace(draw=drawn)

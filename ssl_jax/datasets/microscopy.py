@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Integer, UInt8
+from skimage import measure
 
-from ssl_jax.data import held_out, image_source
+from ssl_jax.data import held_out, image_source, instance_masks
 from ssl_jax.data.draws import draw_order, pool_overlap
 from ssl_jax.data.image_mask_pairs import ImageFile, list_files
 from ssl_jax.errors import UserError
@@ -52,6 +53,8 @@ def make_splits(
   percentiles: Sequence[float | int],
   classes: Sequence[str],
   notes: Sequence[str] = (),
+  masks: instance_masks.InstanceMasks | None = None,
+  min_size: int | None = None,
 ) -> Splits:
   """Makes a data set in which a part of the training images is labeled.
 
@@ -68,6 +71,8 @@ def make_splits(
     percentiles: of the training images' raw values; they become 0 and 1.
     classes: names, the background first.
     notes: what the user should know.
+    masks: how masks of instances are read, in place of `read_mask` and `classes`.
+    min_size: of instances, see datasets/folder.py.
 
   Raises:
     UserError: if an amount is impossible, or a mask has another size than its image.
@@ -86,15 +91,19 @@ def make_splits(
   taken = {file.name for file in (*val, *chosen)}
   # All the rest is unlabeled, with or without a mask; masks then only judge pseudo-labels.
   others = [file for file in drawn if file.name not in taken]
-  # Every mask is read once here, so that a wrong size is reported before the training begins.
-  for file in (*masked, *val, *test):
+  # Every mask is read once here, so that a wrong size is reported before the training begins. Those
+  # of instances have been.
+  for file in (*masked, *val, *test) if masks is None else ():
     _check_size(file, read_mask)
   files = {'labeled': chosen, 'unlabeled': others, 'val': [*val], 'test': [*test]}
   # Changes `files` in place.
   notes = [*notes, *held_out.drop_copies(files)]
+  drawn_from = Draw(pool_overlap(len(chosen), len(masked)))
+  if masks is not None:
+    notes = [*masks.notes, *notes]
+    return instance_masks.make_splits(files, masks, percentiles, notes, min_size, drawn_from)
   sources = image_source.make_sources(files, read_mask, percentiles)
-  overlap = pool_overlap(len(chosen), len(masked))
-  return image_source.make_splits(sources, classes, notes)._replace(draw=Draw(overlap))
+  return image_source.make_splits(sources, classes, notes)._replace(draw=drawn_from)
 
 
 def _check_size(file: ImageFile, read_mask: image_source.ReadMask) -> None:
@@ -170,6 +179,35 @@ def foreground_reader(margin: int = 0) -> image_source.ReadMask:
   return read
 
 
+def find_instances(
+  files: Sequence[ImageFile], folder: Path, how: str
+) -> tuple[list[ImageFile], instance_masks.InstanceMasks]:
+  """Returns the files of a data set with their masks of instances, and how these are read.
+
+  Ids are in instances/; where that folder is missing, masks/ has one color for each object, or at
+  least for objects that touch: connected regions of one value of the first channel are instances.
+
+  Args:
+    files: images.
+    folder: of the data set.
+    how: to get it.
+
+  Raises:
+    UserError: if an image has no mask, or a mask another size.
+  """
+  if (folder / 'instances').is_dir():
+    with_masks = match_masks(files, folder / 'instances', lambda path: path.stem)
+    require_masks(with_masks, folder, how, 'instances')
+    return with_masks, instance_masks.look_through_images(with_masks)
+  with_masks = match_masks(files, folder / 'masks', lambda path: path.stem)
+  require_masks(with_masks, folder, how)
+  return with_masks, instance_masks.look_through_images(with_masks, read=_read_regions)
+
+
+def _read_regions(path: Path) -> Integer[np.ndarray, 'h w']:
+  return measure.label(images.read_image(path)[..., 0], background=0, connectivity=2)
+
+
 def match_masks(
   files: Sequence[ImageFile], folder: Path, name_of: Callable[[Path], str]
 ) -> list[ImageFile]:
@@ -189,7 +227,7 @@ def match_masks(
   return [file._replace(mask=masks.get(file.name)) for file in files]
 
 
-def require_masks(files: Sequence[ImageFile], folder: Path, how: str) -> None:
+def require_masks(files: Sequence[ImageFile], folder: Path, how: str, masks: str = 'masks') -> None:
   """Checks that each image has a mask, in a set of which every image is annotated.
 
   Raises:
@@ -198,7 +236,7 @@ def require_masks(files: Sequence[ImageFile], folder: Path, how: str) -> None:
   """
   for file in files:
     if file.mask is None:
-      raise UserError(f'{folder}/masks has no mask of {file.name}; {how}')
+      raise UserError(f'{folder}/{masks} has no mask of {file.name}; {how}')
 
 
 def draw_test(

@@ -207,8 +207,12 @@ def score_of(
 PRIMARY_METRIC = {MASKS: ('miou', mean_iou), CELLS: ('balanced_accuracy', balanced_accuracy)}
 """By task the figure that a run is judged by, and the function that reads it from a matrix."""
 
-DISPLAY_NAME = {'miou': 'mIoU', 'balanced_accuracy': 'balanced accuracy'}
-"""What these figures are called in sentences and on axes."""
+DISPLAY_NAME = {
+  'ap50': 'AP at IoU 0.5',
+  'miou': 'mIoU',
+  'balanced_accuracy': 'balanced accuracy',
+}
+"""What figures are called in sentences and on axes; of a run it is judged by the first it has."""
 
 
 def absent_classes(matrix: Num[np.ndarray, 'k k'], names: Sequence[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,14 +10,15 @@ import numpy as np
 from jaxtyping import Integer
 
 from ssl_jax.data.dataset_stats import to_float
-from ssl_jax.evaluation import confusion
+from ssl_jax.evaluation import confusion, instances
 from ssl_jax.evaluation.calibration import Calibration
+from ssl_jax.inference import instances as instance_predictions
 from ssl_jax.inference import slices
 from ssl_jax.inference.images import predict_labels
 from ssl_jax.inference.patches import predict_source
 from ssl_jax.io import mask_store
 from ssl_jax.io.run_log import replace_text
-from ssl_jax.types import CELLS, MASKS, NOTHING, Draw, PredictFn, Source
+from ssl_jax.types import CELLS, MASKS, NOTHING, Draw, PredictFn, Record, Source
 
 MATRICES_FILE = 'matrices.npz'
 PATCHES_FILE = 'patches.csv'
@@ -26,12 +27,13 @@ PATCHES_FILE = 'patches.csv'
 class Evaluation(NamedTuple):
   """The scores of a split, and what they were computed from."""
 
-  scores: dict[str, float]  # in percent; distances in pixels
+  scores: dict[str, float]  # in percent; distances in pixels, errors of counts in instances
   matrices: Integer[np.ndarray, 'images classes classes']  # counts of pixels or patches
   names: Sequence[str]  # of the images
   task: str
   masks: Mapping[str, np.ndarray] = NOTHING  # predicted class ids [*space] by image name
   patches: Sequence[dict[str, Any]] = ()  # of CELLS a row for each patch
+  objects: Integer[np.ndarray, 'images t 2 2'] | None = None  # see evaluation/instances.py
 
   def write(
     self,
@@ -50,8 +52,10 @@ class Evaluation(NamedTuple):
     """
     draw = draw or Draw()
     folder.mkdir(parents=True, exist_ok=True)
+    more = {} if self.objects is None else {'objects': self.objects}
     np.savez(
       folder / MATRICES_FILE,
+      **more,
       matrices=self.matrices,
       names=list(self.names),
       groups=[draw.groups.get(name, name) for name in self.names],
@@ -78,18 +82,29 @@ def evaluate(
   classes: Sequence[str],
   task: str = MASKS,
   count_absent: bool = False,
+  of_instances: Mapping[str, Any] | None = None,
 ) -> Evaluation:
   """Returns the evaluation of a labeled split: every image at its native size, or every patch.
 
-  `count_absent` is that of confusion.per_image.
+  Args:
+    predict_fn: gives class probabilities.
+    source: with labels.
+    classes: names.
+    task: of the data.
+    count_absent: see confusion.per_image.
+    of_instances: as Splits has it; where it is given, instances are scored as well.
   """
   if task == CELLS:
     return _evaluate_cells(predict_fn, source, classes)
-  return _evaluate_masks(predict_fn, source, classes, count_absent)
+  return _evaluate_masks(predict_fn, source, classes, count_absent, of_instances)
 
 
 def _evaluate_masks(
-  predict_fn: PredictFn, source: Source, classes: Sequence[str], count_absent: bool
+  predict_fn: PredictFn,
+  source: Source,
+  classes: Sequence[str],
+  count_absent: bool,
+  of_instances: Mapping[str, Any] | None,
 ) -> Evaluation:
   records = [source[i] for i in range(len(source))]
   # By index, because predictions do not come in order.
@@ -98,7 +113,13 @@ def _evaluate_masks(
   # A generator: images become float32 one at a time, four times the size of their bytes.
   images = (to_float(record['image']) for record in records)
   # A volume that a network of two dimensions scores says so.
-  if records and 'slice_size' in records[0]:
+  sliced = bool(records) and 'slice_size' in records[0]
+  matches: dict[int, instances.Matches] = {}
+  if of_instances is not None:
+    size = records[0].get('slice_size') if records else None
+    found = instance_predictions.predict(predict_fn, images, of_instances['min_size'], size, sliced)
+    predicted = _match_each(found, records, matches)
+  elif sliced:
     predicted = slices.predict_volumes(predict_fn, images, records[0]['slice_size'])
   else:
     predicted = predict_labels(predict_fn, images)
@@ -116,7 +137,24 @@ def _evaluate_masks(
   scores = confusion.scores(matrices.sum(0), classes)
   scores |= confusion.per_image(matrices, classes, count_absent)
   scores['ece'] = calibration.error()
-  return Evaluation(scores, matrices, list(masks), MASKS, masks)
+  if not matches:
+    return Evaluation(scores, matrices, list(masks), MASKS, masks)
+  in_order = [matches[i] for i in range(len(records))]
+  objects = np.stack([one.counts for one in in_order])
+  scores |= instances.scores(in_order)
+  return Evaluation(scores, matrices, list(masks), MASKS, masks, objects=objects)
+
+
+def _match_each(
+  predictions: Iterable[tuple[int, instance_predictions.Prediction]],
+  records: Sequence[Record],
+  matches: dict[int, instances.Matches],
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+  """Passes class ids and their probabilities on; puts what instances match into `matches`."""
+  for index, prediction in predictions:
+    truth = np.asarray(records[index]['instances'])
+    matches[index] = instances.match(truth, prediction.instances)
+    yield index, prediction.ids, prediction.confidence
 
 
 def _evaluate_cells(predict_fn: PredictFn, source: Source, classes: Sequence[str]) -> Evaluation:

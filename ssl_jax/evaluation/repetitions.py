@@ -23,6 +23,7 @@ class Repetition(NamedTuple):
   own_test: bool = False  # types.Draw
   checksum: int = 0  # of all its data
   classes: tuple[str, ...] = ()  # names
+  objects: Integer[np.ndarray, 'n t 2 2'] | None = None  # of instances, see instances.Matches
 
 
 class Compared(NamedTuple):
@@ -56,6 +57,7 @@ def read_repetition(folder: Path) -> Repetition:
     bool(stored['own_test']),
     int(stored['checksum']),
     tuple(str(name) for name in stored['classes']),
+    stored.get('objects'),
   )
 
 

@@ -18,7 +18,7 @@ from ssl_jax.io import atomic, listing, lock
 
 RECORD = 'predict.jsonl'
 
-FOLDERS = ('masks', 'overlays', 'points')
+FOLDERS = ('masks', 'overlays', 'points', 'instances')
 """Folders in which predictions are written."""
 
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Num, UInt8
 
 from ssl_jax.data.slice_source import resize_ids, resize_image
 from ssl_jax.inference.images import TILE_MULTIPLE, ImagePredictor, predict_many
@@ -50,6 +50,24 @@ def predict_volumes(
     if not left:
       del waiting[index]
       yield index, ids, confidence
+
+
+def predict_probabilities(
+  predict_fn: PredictFn, volume: Num[np.ndarray, 'z y x c'], size: Sequence[int] | None = None
+) -> Float[np.ndarray, 'z y x k']:
+  """Returns the class probabilities of a volume, at its own size.
+
+  Args:
+    predict_fn: as `predict_volumes` has it.
+    volume: in [0, 1].
+    size: rows and columns that slices are resized to; None: as it is.
+  """
+  planes: dict[int, np.ndarray] = {}
+  inputs = (resize_image(image, size) for image in volume)
+  for z, probs in predict_many(_of_few_shapes(predict_fn), inputs):
+    resized = probs.shape[:2] != volume.shape[1:3]
+    planes[z] = images.resize(probs, volume.shape[1:3], smooth=True) if resized else probs
+  return np.stack([planes[z] for z in range(len(volume))])
 
 
 def _nearest(plane: Float[np.ndarray, 'h w'], size: Sequence[int]) -> Float[np.ndarray, 'y x']:

@@ -75,6 +75,20 @@ def predict_volume(
   return ids
 
 
+def predict_probabilities(
+  predict_fn: PredictFn,
+  volume: Float[np.ndarray, 'x y z c'],
+  window: Sequence[int],
+  overlap: float = OVERLAP,
+  blend: str = 'constant',
+  batch: int = 1,
+) -> Float[np.ndarray, 'x y z k']:
+  """Returns the class probabilities of a volume, all of them in memory; else as predict_volume."""
+  slabs = _summed_slabs(predict_fn, volume, window, overlap, blend, batch)
+  # The division makes a copy, which is needed: `sums` is a view of a buffer that is used again.
+  return np.concatenate([sums / sums.sum(-1, keepdims=True) for _, sums in slabs])
+
+
 class WindowedPredictor(NamedTuple):
   """A PredictFn [B, x, y, z, classes] of whole volumes [B, x, y, z, C], computed from windows.
 
@@ -106,9 +120,7 @@ class WindowedPredictor(NamedTuple):
     return ids, confidence
 
   def _probabilities(self, volume: Float[np.ndarray, 'x y z c']) -> Float[np.ndarray, 'x y z k']:
-    # The division makes a copy, which is needed: `sums` is a view of a buffer that is used again.
-    slabs = [sums / sums.sum(-1, keepdims=True) for _, sums in self._slabs(volume)]
-    return np.concatenate(slabs)
+    return predict_probabilities(self.predict_fn, volume, self.window)
 
   def _slabs(
     self, volume: Float[np.ndarray, 'x y z c']

@@ -5,11 +5,11 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, Integer, UInt8
 from scipy import ndimage
 
 from ssl_jax.data.volume_preprocessing import VolumePreprocessing
-from ssl_jax.inference import slices, sliding_window
+from ssl_jax.inference import instances, slices, sliding_window
 from ssl_jax.io import nifti
 from ssl_jax.types import PredictFn
 
@@ -26,6 +26,7 @@ class WindowSettings(NamedTuple):
   batch: int = 1  # windows that are predicted together
   max_voxels: int = 0  # prepared voxels that fit into memory; 0: as many as do
   largest: bool = False  # whether only the largest connected component of each organ is kept
+  instances: float | None = None  # of instances: the smallest, in prepared voxels; None: of classes
 
 
 class Segmentation(NamedTuple):
@@ -33,6 +34,7 @@ class Segmentation(NamedTuple):
 
   ids: UInt8[np.ndarray, 'x y z']
   coarser: bool
+  instances: Integer[np.ndarray, 'x y z'] | None = None  # of a network of instances: their ids
 
 
 def segment_volume(
@@ -46,13 +48,13 @@ def segment_volume(
   A network of two dimensions predicts the slices one by one and knows no windows.
   """
   try:
-    return Segmentation(_segment_at(1.0, predict_fn, volume, preprocessing, windows), False)
+    return _segment_at(1.0, predict_fn, volume, preprocessing, windows)
   except (MemoryError, jax.errors.JaxRuntimeError) as error:
     # XLA reports every failure with this class; only lack of memory is worth another attempt.
     if isinstance(error, jax.errors.JaxRuntimeError) and 'RESOURCE_EXHAUSTED' not in str(error):
       raise
   # Outside of the except block, so that the failed attempt's arrays are released first.
-  return Segmentation(_segment_at(COARSER, predict_fn, volume, preprocessing, windows), True)
+  return _segment_at(COARSER, predict_fn, volume, preprocessing, windows)
 
 
 def _segment_at(
@@ -61,24 +63,45 @@ def _segment_at(
   volume: nifti.Volume,
   preprocessing: VolumePreprocessing,
   windows: WindowSettings,
-) -> UInt8[np.ndarray, 'x y z']:
+) -> Segmentation:
   """Class ids from voxels whose sides are `coarser` times as long as in training."""
   placement = preprocessing.placement(volume)
   image = preprocessing.image(volume, placement, coarser)
-  if preprocessing.slices:
-    # A few slices at a time always fit into memory.
-    [(_, ids, _)] = slices.predict_volumes(predict_fn, [image], preprocessing.size)
-    native = preprocessing.restore(ids, placement)
-    return largest_components(native) if windows.largest else native
-  # Raised before the network runs; the coarser attempt is not refused a second time.
-  if windows.max_voxels and image[..., 0].size > windows.max_voxels and coarser == 1:
+  # Raised before the network runs; the coarser attempt is not refused a second time. A few slices
+  # at a time always fit into memory.
+  too_large = windows.max_voxels and image[..., 0].size > windows.max_voxels and coarser == 1
+  if too_large and not preprocessing.slices:
     raise MemoryError
-  ids = sliding_window.predict_volume(
-    predict_fn, image, windows.size, windows.overlap, windows.blend, windows.batch
-  )
+  if windows.instances is not None:
+    probs = _probabilities(predict_fn, image, preprocessing, windows)
+    ids = probs.argmax(-1).astype(np.uint8)
+    # A voxel that is twice as long along each axis is eight.
+    found = instances.separate(probs, windows.instances / coarser**3)
+    # Nearest neighbours, as below.
+    native, separated = (preprocessing.restore(array, placement) for array in (ids, found))
+    return Segmentation(native, coarser > 1, separated)
+  if preprocessing.slices:
+    [(_, ids, _)] = slices.predict_volumes(predict_fn, [image], preprocessing.size)
+  else:
+    ids = sliding_window.predict_volume(
+      predict_fn, image, windows.size, windows.overlap, windows.blend, windows.batch
+    )
   # Nearest neighbours: class ids cannot be interpolated.
   native = preprocessing.restore(ids, placement)
-  return largest_components(native) if windows.largest else native
+  return Segmentation(largest_components(native) if windows.largest else native, coarser > 1)
+
+
+def _probabilities(
+  predict_fn: PredictFn,
+  image: Float[np.ndarray, 'z y x c'],
+  preprocessing: VolumePreprocessing,
+  windows: WindowSettings,
+) -> Float[np.ndarray, 'z y x k']:
+  if preprocessing.slices:
+    return slices.predict_probabilities(predict_fn, image, preprocessing.size)
+  return sliding_window.predict_probabilities(
+    predict_fn, image, windows.size, windows.overlap, windows.blend, windows.batch
+  )
 
 
 def largest_components(ids: UInt8[np.ndarray, 'x y z']) -> UInt8[np.ndarray, 'x y z']:

@@ -14,7 +14,7 @@ from ssl_jax.data.dataset_stats import DatasetStats
 from ssl_jax.data.image_kind import FileNotes
 from ssl_jax.data.volume_preprocessing import VolumePreprocessing
 from ssl_jax.errors import UserError
-from ssl_jax.inference import detection, volumes
+from ssl_jax.inference import detection, instances, volumes
 from ssl_jax.inference.images import BUDGET, predict_many
 from ssl_jax.inference.new_image import NewImage, read_new_image
 from ssl_jax.inference.output_names import output_names
@@ -50,11 +50,14 @@ def write_masks(
   Raises:
     UserError: if the folder is missing or holds no image.
   """
-  files = _Files(folder, listing.IMAGES, out, ('masks/{}.png', 'overlays/{}.png'))
+  outputs = ['masks/{}.png', 'overlays/{}.png']
+  if stats.instances is not None:
+    outputs += [f'{instances.FOLDER}/{{}}.tif', f'{instances.FOLDER}/{{}}.csv']
+  files = _Files(folder, listing.IMAGES, out, outputs)
   readable = _ReadableImages(files, stats)
 
   def write(image: _Image, probs: np.ndarray) -> None:
-    mask_file, overlay_file = image.job.files
+    mask_file, overlay_file, *more = image.job.files
     original = image.original.pixels
     if probs.shape[:2] != original.shape[:2]:  # training saw its images at another scale
       probs = images.resize(probs, original.shape[:2], smooth=True)
@@ -63,11 +66,21 @@ def write_masks(
     # The ids themselves are nearly black to look at; the overlay is for people.
     with out.writing(mask_file, image.job.source) as path:
       images.write_mask(path, image.original.mask_as_drawn(mask))
+    if stats.instances is not None:
+      ids = instances.separate(probs, instances.native_min_size(stats))
+      with out.writing(more[0], image.job.source) as path:
+        instances.write_labels(path, image.original.mask_as_drawn(ids))
+      with out.writing(more[1], image.job.source) as path:
+        instances.write_table(path, ids, original)
+      # The overlay shows each object in a colour of its own.
+      mask = instances.as_colours(ids)
     with out.writing(overlay_file, image.job.source) as path:
       images.write_image(path, images.overlay(original, mask))
 
   for image, probs in _predictions(predict_fn, readable, budget):
     files.attempt(image.job.source.path, lambda i=image, p=probs: write(i, p))
+  if stats.instances is not None:
+    instances.write_counts(out.path)
   return files.refused
 
 
@@ -96,7 +109,13 @@ def write_volumes(
     raise UserError('This network was trained on images, not on volumes; give it images.')
   # The spacing and the range of intensities of the training.
   preprocessing = VolumePreprocessing(**stats.preprocessing)
-  files = _Files(folder, listing.VOLUMES, out, ('masks/{}.nii.gz',), stats.channels)
+  outputs = ['masks/{}.nii.gz']
+  if stats.instances is not None:
+    if windows.largest:
+      raise UserError('--largest keeps one object of each class; this network predicts many.')
+    windows = windows._replace(instances=stats.instances['min_size'])
+    outputs += [f'{instances.FOLDER}/{{}}.nii.gz', f'{instances.FOLDER}/{{}}.csv']
+  files = _Files(folder, listing.VOLUMES, out, outputs, stats.channels)
 
   def write(job: _Job) -> None:
     volume, doubts = volume_channels.read_new_volume(job.paths, stats)
@@ -108,12 +127,19 @@ def write_volumes(
         f'{job.source.path} does not fit into memory (or --budget): it was predicted with voxels '
         f'{volumes.COARSER:g} times as long.'
       )
+    if segmentation.instances is not None:
+      with out.writing(job.files[1], job.source) as path:
+        instances.write_volume_labels(path, segmentation.instances, volume)
+      with out.writing(job.files[2], job.source) as path:
+        instances.write_volume_table(path, segmentation.instances, volume)
     # The header of the volume, so that viewers lay the mask onto it.
     with out.writing(job.files[0], job.source) as path:
       nifti.write_labels(path, segmentation.ids, volume.like)
 
   for job in files:
     files.attempt(job.source.path, lambda j=job: write(j))
+  if stats.instances is not None:
+    instances.write_counts(out.path)
   return files.refused
 
 

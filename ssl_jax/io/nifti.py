@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import nibabel
 import numpy as np
-from jaxtyping import Integer, Num, UInt8
+from jaxtyping import Float, Integer, Num, UInt8
 from nibabel import orientations
 
 from ssl_jax.errors import UserError
@@ -152,16 +152,24 @@ def read_labels(path: str | Path) -> tuple[UInt8[np.ndarray, 'x y z'], Volume]:
   return ids, volume
 
 
-def write_labels(path: str | Path, labels: Integer[np.ndarray, 'x y z'], like: Any) -> None:
-  """Writes class ids, in RAS+, on the grid and with the header of the image `like`."""
+def write_labels(
+  path: str | Path, labels: Integer[np.ndarray, 'x y z'], like: Any, dtype: type = np.uint8
+) -> None:
+  """Writes ids, in RAS+, on the grid and with the header of the image `like`."""
   from_ras = orientations.ornt_transform(RAS, orientations.io_orientation(like.affine))
   # Back to the order of axes in the file.
-  native = orientations.apply_orientation(labels, from_ras).astype(np.uint8)
+  native = orientations.apply_orientation(labels, from_ras).astype(dtype)
   header = like.header.copy()
-  header.set_data_dtype(np.uint8)
+  header.set_data_dtype(dtype)
   header.set_slope_inter(1, 0)  # ids are not scaled, even if the image's values were
   # The display range of the image would make viewers show the mask as black; 0 and 0 mean unset.
   header['cal_min'] = 0
   header['cal_max'] = 0
   with atomic.replacing(path) as temporary:
     nibabel.save(nibabel.Nifti1Image(native, like.affine, header), temporary)
+
+
+def ras_affine(like: Any) -> Float[np.ndarray, '4 4']:
+  """Returns what turns indices of an array in RAS+ into positions in mm, of the image `like`."""
+  to_ras = orientations.ornt_transform(orientations.io_orientation(like.affine), RAS)
+  return like.affine @ orientations.inv_ornt_aff(to_ras, like.shape[:3])

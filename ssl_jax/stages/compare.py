@@ -7,7 +7,7 @@ import numpy as np
 
 from ssl_jax import build, parallel, run_folder
 from ssl_jax.errors import UserError
-from ssl_jax.evaluation import confusion, repetitions, statistics, verdicts
+from ssl_jax.evaluation import confusion, headline, repetitions, statistics, verdicts
 from ssl_jax.evaluation.repetitions import Repetition
 from ssl_jax.evaluation.statistics import MIN_REPETITIONS, MIN_UNITS, Difference
 from ssl_jax.io.run_log import read_done, read_log, replace_text
@@ -138,11 +138,12 @@ def stage(
   """
   run = folder.parent
   splits = build.splits_of_seed(settings, settings.seed)
-  metric, read = confusion.PRIMARY_METRIC[splits.task]
-  ours, control, unscored = _scored_pairs(
-    *(_repetitions(run / name) for name in (of, against)), read
-  )
-  compared = repetitions.compare(ours, control, read)
+  metric, read = headline.primary_metric(splits)
+  sides = [_repetitions(run / name) for name in (of, against)]
+  # What the metric is read from: instances are counted as objects, not as pixels.
+  ours, control, unscored = _scored_pairs(*sides, metric, read)
+  judged = headline.counted(ours, metric), headline.counted(control, metric)
+  compared = repetitions.compare(*judged, read)
   difference = compared.difference
   look = 1
   # Without a verdict no error is spent, so it is no look.
@@ -165,7 +166,7 @@ def stage(
   # Nobody should take a number from generated images for a result on real cells.
   if splits.synthetic:
     text += ' These are synthetic images.'
-  worse = repetitions.fraction_worse(ours, control, read)
+  worse = repetitions.fraction_worse(*judged, read)
   figures = {
     f'test/{metric}_difference': difference.mean,
     f'test/{metric}_difference_low': difference.low,
@@ -179,8 +180,8 @@ def stage(
       lines.append(verdicts.not_worse(of, difference, margin, look))
     lines.append(verdicts.where(of, _by_class(ours, control, splits), statistics.look_error(look)))
     if curve:
-      points = _curve(run, against, curve, read)
-      gained = float(np.mean([float(read(one.matrices.sum(0))) for one in ours]))
+      points = _curve(run, against, curve, metric, read)
+      gained = float(np.mean([float(read(one.matrices.sum(0))) for one in judged[0]]))
       sentence, worth = _worth(points, gained, against)
       lines.append(sentence)
       if worth is not None:
@@ -193,13 +194,13 @@ def stage(
     draw = comparison_figures.of_masks
     if splits.task == CELLS:
       draw = comparison_figures.of_cells
-    sides = {against: control, of: ours}
-    draw(folder, splits, {name: [r.matrices for r in side] for name, side in sides.items()})
+    shown = {against: control, of: ours}
+    draw(folder, splits, {name: [r.matrices for r in side] for name, side in shown.items()})
   return figures
 
 
 def _scored_pairs(
-  ours: list[Repetition], control: list[Repetition], read: statistics.Score
+  ours: list[Repetition], control: list[Repetition], metric: str, read: statistics.Score
 ) -> tuple[list[Repetition], list[Repetition], str]:
   """The repetitions that both sides have a score of, and a sentence on those left out.
 
@@ -208,12 +209,12 @@ def _scored_pairs(
   """
   if len(ours) != len(control):
     return ours, control, ''  # which `repetitions.compare` refuses
-  pairs = [
-    (one, other)
-    for one, other in zip(ours, control, strict=True)
+  pairs = []
+  for one, other in zip(ours, control, strict=True):
+    judged = headline.counted([one, other], metric)
     # Every pixel of the test masks may be unknown in one draw.
-    if not np.isnan([float(read(side.matrices.sum(0))) for side in (one, other)]).any()
-  ]
+    if not np.isnan([float(read(side.matrices.sum(0))) for side in judged]).any():
+      pairs.append((one, other))
   if not pairs:
     raise UserError('No test image has a known pixel, so there is nothing to compare.')
   missing = len(ours) - len(pairs)
@@ -248,14 +249,15 @@ def _by_class(
 
 
 def _curve(
-  run: Path, against: str, curve: Sequence[str], read: statistics.Score
+  run: Path, against: str, curve: Sequence[str], metric: str, read: statistics.Score
 ) -> list[tuple[int, float]]:
   """Labels and mean score of the control and of those with more labels, the fewest labels first."""
   points = []
   for name in (against, *curve):
     settings = run_folder.read_settings(run / name)
     labels = len(build.splits_of_seed(settings, settings.seed).labeled)
-    scores = [float(read(one.matrices.sum(0))) for one in _repetitions(run / name)]
+    counted = headline.counted(_repetitions(run / name), metric)
+    scores = [float(read(one.matrices.sum(0))) for one in counted]
     points.append((labels, float(np.mean(scores))))
   return sorted(points)
 

@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from ssl_jax.evaluation import confusion, repetitions, verdicts
+from ssl_jax.evaluation import confusion, headline, repetitions, verdicts
 from ssl_jax.evaluation.repetitions import read_repetition
 from ssl_jax.io.run_log import read_done, replace_text
 from ssl_jax.run_folder import seed_folders
 from ssl_jax.stage_list import StageSpec
 from ssl_jax.stages import looks
-from ssl_jax.types import CELLS, MASKS
 
 FILE = 'verdicts.txt'
 """In the run folder."""
@@ -33,11 +32,13 @@ def write(run: Path, specs: Sequence[StageSpec]) -> list[str]:
     for stage in (of, against):
       sides.append([read_repetition(folder) for folder in seed_folders(run / stage)])
     done = read_done(run / spec.name) or {}
-    cells = 'test/balanced_accuracy_difference' in done
-    _, score = confusion.PRIMARY_METRIC[CELLS if cells else MASKS]
+    metric = next(name for name in confusion.DISPLAY_NAME if f'test/{name}_difference' in done)
+    score = headline.score_of(metric, ())
+    assert score is not None  # each of these has one
+    counted = [headline.counted(side, metric) for side in sides]
     comparison = f'{of} against {against}'
     names.append(comparison)
-    differences.append(repetitions.compare(*sides, score).difference)
+    differences.append(repetitions.compare(*counted, score).difference)
     seen.append(max(len(looks.read_looks(run, comparison)), 1))
   if len(names) < 2:
     return []

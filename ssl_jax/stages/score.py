@@ -128,7 +128,8 @@ def stage(
       predict_fn, step = ensemble.predict_fn(seed, checkpoint)
     done[seed] = {'steps': step}
     for name, source in held_out(splits).items():
-      evaluation = evaluate(predict_fn, source, stats.classes, stats.task, settings.count_absent)
+      what = stats.classes, stats.task, settings.count_absent, stats.instances
+      evaluation = evaluate(predict_fn, source, *what)
       done[seed] |= write_evaluation(evaluation, seed_folder, name, splits)
     if train:
       done[seed] |= missing_labels.score(

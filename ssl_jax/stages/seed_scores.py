@@ -7,7 +7,7 @@ import numpy as np
 
 from ssl_jax import parallel, run_folder, stage_list
 from ssl_jax.data import dataset_stats
-from ssl_jax.evaluation import confusion
+from ssl_jax.evaluation import confusion, headline
 from ssl_jax.evaluation.evaluate import Evaluation
 from ssl_jax.io.run_log import read_log
 from ssl_jax.settings import Learning
@@ -63,7 +63,7 @@ def write_evaluation(evaluation: Evaluation, folder: Path, split: str, splits: S
   if parallel.is_main():
     checksum = dataset_stats.data_checksum(splits)
     evaluation.write(folder / split, splits.draw, checksum, splits.classes)
-  primary, _ = confusion.PRIMARY_METRIC[evaluation.task]
+  primary, _ = headline.primary_metric(splits)
   for sentence in _truth_notes(evaluation, splits.classes):
     print(f'{split}: {sentence}')
   # Without a known pixel there are no scores, and NaN would spoil the means over seeds.

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Integer
 
 from ssl_jax import build, parallel, registry, run_folder
+from ssl_jax.data import instance_masks
+from ssl_jax.data.instances import compact, to_classes
 from ssl_jax.data.volume_preprocessing import VolumePreprocessing
 from ssl_jax.errors import UserError
-from ssl_jax.evaluation import organs
+from ssl_jax.evaluation import instances, organs
 from ssl_jax.evaluation.resource_meter import ResourceMeter
+from ssl_jax.inference import instances as instance_predictions
 from ssl_jax.inference import sliding_window, volumes
 from ssl_jax.inference.trained_networks import Ensemble
 from ssl_jax.io import nifti, nifti_geometry
@@ -46,6 +48,8 @@ def check(spec: StageSpec, earlier: Mapping[str, StageSpec], splits: Splits) -> 
   if blend not in sliding_window.BLENDS:
     raise UserError(f'{where}: blend={blend!r} is not one of {", ".join(sliding_window.BLENDS)}.')
   _check_scoring(stage_kwargs, splits.classes[1:], where)
+  if splits.instances is not None and stage_kwargs.get('largest'):
+    raise UserError(f'{where}: largest=True keeps one object of each class; these are instances.')
 
 
 def _check_scoring(stage_kwargs: Mapping[str, Any], classes: Sequence[str], where: str) -> None:
@@ -107,6 +111,9 @@ def stage(
       for classes that are not in the table: the shortest side of a voxel.
     truth_slices: classes that are scored only on the slices where the truth has them.
 
+  Of a network of instances it also writes instances/NAME.nii.gz and NAME.csv, and scores them
+  volume by volume (test/ap50 and the others of evaluation/instances.py are means over cases).
+
   Raises:
     UserError: if a checkpoint is missing, or a file cannot be read.
     Stopped: if it was asked to stop; what is done is saved.
@@ -119,6 +126,8 @@ def stage(
   for seed, seed_folder in run_folder.folders_of_seeds(settings.part(Seeds), folder).items():
     splits = build.splits_of_seed(settings, seed)
     test, preprocessing = _test_volumes(splits, f'stages.{folder.name}')
+    if splits.instances is not None:
+      windows = windows._replace(instances=splits.instances['min_size'])
     predict_fn, _ = ensemble.predict_fn(seed)
     for kind in ('masks', 'traces'):
       (seed_folder / kind).mkdir(parents=True, exist_ok=True)
@@ -126,15 +135,18 @@ def stage(
     # Here the journal passes on indices, and the case is segmented inside the loop.
     for index in journal.through(journal.waiting, stop, folder.name, 'volumes'):
       record = test[index]
-      ids, spacing, line = _segment_case(predict_fn, record, preprocessing, windows, seed_folder)
+      segmented, spacing, line = _segment_case(
+        predict_fn, record, preprocessing, windows, seed_folder
+      )
       # The mask as its file has it, not resampled: scores are taken on the volume's own grid.
-      truth = _read_truth(record, preprocessing)
+      truth, more = _truth(record, segmented, preprocessing)
       # After the mask and the trace, so that a line means that the case is complete.
+      ids = segmented.ids
       scores = organs.organ_scores(
         truth, ids, spacing, splits.classes, tolerance, truth_slices, settings.count_absent
       )
       counts = organs.voxel_counts(truth, ids, splits.classes)
-      journal.write(index, line | scores | counts)
+      journal.write(index, line | scores | counts | more)
     rows = list(journal.lines().values())
     _write_cases(seed_folder, rows)
     # Tables are written once, from all lines of the journal.
@@ -154,8 +166,8 @@ def _segment_case(
   preprocessing: VolumePreprocessing,
   windows: volumes.WindowSettings,
   folder: Path,
-) -> tuple[np.ndarray, Sequence[float], dict[str, Any]]:
-  """Segments a volume and writes its mask; its class ids, voxel sides in mm, and what it took."""
+) -> tuple[volumes.Segmentation, Sequence[float], dict[str, Any]]:
+  """Segments a volume and writes what it found; that, voxel sides in mm, and what it took."""
   name = record['name']
   # Reading and writing are part of the cost, as a user would see it.
   with ResourceMeter() as meter:
@@ -163,25 +175,39 @@ def _segment_case(
     segmentation = volumes.segment_volume(predict_fn, volume, preprocessing, windows)
     if parallel.is_main():
       nifti.write_labels(folder / 'masks' / f'{name}.nii.gz', segmentation.ids, volume.like)
+      if segmentation.instances is not None:
+        place = folder / instance_predictions.FOLDER
+        place.mkdir(parents=True, exist_ok=True)
+        ids = segmentation.instances
+        instance_predictions.write_volume_labels(place / f'{name}.nii.gz', ids, volume)
+        instance_predictions.write_volume_table(place / f'{name}.csv', ids, volume)
   _write_trace(folder / 'traces' / f'{name}.csv', meter)
   line = {'name': name, 'coarser': int(segmentation.coarser), **meter.cost}
-  return segmentation.ids, volume.spacing, line
+  return segmentation, volume.spacing, line
 
 
-def _read_truth(
-  record: Mapping[str, Any], preprocessing: VolumePreprocessing
-) -> Integer[np.ndarray, 'x y z']:
-  """The mask of a case on the grid of its image."""
+def _truth(
+  record: Mapping[str, Any],
+  segmented: volumes.Segmentation,
+  preprocessing: VolumePreprocessing,
+) -> tuple[np.ndarray, dict[str, float]]:
+  """The true class ids of a volume on its grid and, of instances, how well these match."""
   mask = Path(record['mask_file'])
   # Of a volume of several files the first tells where its voxels lie.
   files = record['file']
   image = Path(files if isinstance(files, str) else files[0])
-  return nifti_geometry.on_grid_of(
-    record['read_mask'](mask),
+  of_instances = segmented.instances is not None
+  stored = instance_masks.read_volume_ids(mask) if of_instances else record['read_mask'](mask)
+  ids = nifti_geometry.on_grid_of(
+    stored,
     (nifti_geometry.load_header(mask), mask),
     (nifti_geometry.load_header(image), image),
     preprocessing.ignore_affine,
   )
+  if segmented.instances is None:
+    return ids, {}
+  matches = instances.match(ids, segmented.instances)
+  return to_classes(compact(ids)), instances.scores([matches])
 
 
 def _means(rows: Sequence[Mapping[str, Any]]) -> Figures:

@@ -10,7 +10,7 @@ import numpy as np
 from ssl_jax import build, parallel, run_folder
 from ssl_jax.data import dataset_stats, stream
 from ssl_jax.errors import UserError
-from ssl_jax.evaluation import confusion
+from ssl_jax.evaluation import headline
 from ssl_jax.evaluation.evaluate import Evaluation, evaluate
 from ssl_jax.inference import cluster_matching
 from ssl_jax.inference.trained_networks import state_predict_fn
@@ -320,7 +320,7 @@ def _monitor(training: _Training, data: Mapping[int, _Data]) -> loop.Evaluate:
         figures[f'{split}/{name}'] = value
     # The metric by which 'best' is chosen has one name for all tasks (see checkpoint.SELECTABLE).
     if 'val' in evaluations:
-      primary, _ = confusion.PRIMARY_METRIC[of_seed.stats.task]
+      primary, _ = headline.primary_metric(of_seed.stats)
       figures['val/score'] = evaluations['val'].scores[primary]
     if losses:
       figures |= losses[seed](state)
@@ -332,10 +332,8 @@ def _monitor(training: _Training, data: Mapping[int, _Data]) -> loop.Evaluate:
 def _evaluate(data: _Data, predict_fn: PredictFn, names: Iterable[str]) -> dict[str, Evaluation]:
   """The evaluations of the splits of these names."""
   stats, held_out = data.stats, data.held_out
-  return {
-    name: evaluate(predict_fn, held_out[name], stats.classes, stats.task, data.count_absent)
-    for name in names
-  }
+  what = stats.classes, stats.task, data.count_absent, stats.instances
+  return {name: evaluate(predict_fn, held_out[name], *what) for name in names}
 
 
 def _final_figures(
