@@ -4,8 +4,8 @@ Data: images/ and masks/ of the Medical Segmentation Decathlon's Task04 (hippoca
 Run:  python main.py --config=configs/hippocampus.py --config.data.labeled=FOLDER
       python -m ssl_jax.table runs/hippocampus
 Time: an hour on two cores.
-Score: pseudo-labels gained a little or nothing, mean teacher showed no difference in Dice; not run
-since the interval covers labels too.
+Score: mean DSC 84.1 with labels alone and with mean teacher: no difference shown (3 repetitions,
+each with its own labels and test volumes). Pseudo-labels have not been run since.
 
 A small U-Net from random weights. All networks but `teacher` have had equal updates when scored.
 """

@@ -10,7 +10,7 @@ from ssl_jax.data import fingerprint, instance_masks, instances, modifiers
 from ssl_jax.data.dataset_stats import compute_stats
 from ssl_jax.datasets import bbbc039, dsb2018, folder, nifti
 from ssl_jax.errors import UserError
-from ssl_jax.io.images import read_mask
+from ssl_jax.io.masks import read_mask
 
 PLACES = [((20, 20), 9), ((20, 40), 10), ((46, 30), 7)]
 
