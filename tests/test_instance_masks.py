@@ -235,7 +235,7 @@ def test_volumes_of_overlapping_masks_are_refused(tmp_path):
   with pytest.raises(UserError, match=r'shape \(4, 5, 6, 2\): .* objects that overlap'):
     instance_masks.read_volume_ids(path)
   nibabel.save(nibabel.Nifti1Image(np.full((4, 5, 6), 0.5, np.float32), np.eye(4)), path)
-  with pytest.raises(UserError, match='holds fractions'):
+  with pytest.raises(UserError, match='smooth borders'):
     instance_masks.read_volume_ids(path)
 
 
