@@ -15,6 +15,9 @@ from ssl_jax.io import image_decoding, images, nifti
 TOLERANCE = 0.01
 """Numbers that are as near to a whole one are it: programs that scale values lose digits."""
 
+MIN_SPREAD = 1e-5
+"""Differences below are rounding errors."""
+
 COLOUR_BITS = 16
 """Bits of a channel in a colour that is written as one number."""
 
@@ -115,6 +118,8 @@ def whole_numbers(
     return values, 0.0
   if values.dtype.kind == 'b':
     return values.astype(np.uint8), 0.0
+  if values.dtype.kind != 'f':
+    raise UserError(f'{path} holds {values.dtype} values and a mask needs whole numbers.')
   unknown = int(np.count_nonzero(~np.isfinite(values)))
   if unknown:
     raise UserError(
@@ -124,6 +129,9 @@ def whole_numbers(
   rounded = np.rint(values)
   distance = np.abs(values - rounded)
   between = distance > TOLERANCE
+  # Values that were divided by a large number are not all 0.
+  if values.size and np.ptp(rounded) == 0 and np.ptp(values) > MIN_SPREAD:
+    between = values != rounded
   if between.any():
     raise UserError(_fractions(values, between, path))
   return rounded.astype(np.int64), float(distance.max(initial=0.0))
@@ -178,7 +186,9 @@ def _pillow(data: bytes, name: str) -> StoredMask:
       pixels = pixels // stretch[depth]
     bits = 1 if image.mode == '1' else pixels.dtype.itemsize * 8
     pixels = image_decoding._upright(pixels, orientation)
-  return _one_channel(StoredMask(pixels, False, palette, bits, notes), name, len(image.getbands()))
+    bands = image.getbands()
+  mask = StoredMask(pixels, False, palette, bits, notes)
+  return _one_channel(mask, name, len(bands), alpha=bands[-1] in 'Aa')
 
 
 def _tiff(data: bytes, name: str) -> StoredMask:
@@ -201,8 +211,10 @@ def _tiff(data: bytes, name: str) -> StoredMask:
         'foreground), though viewers show them inverted',
       )
     mask = StoredMask(pixels, False, palette, int(page.bitspersample), notes)
+    # Only these two kinds of further samples are alpha; others are data.
+    alpha = bool(page.extrasamples) and page.extrasamples[-1] in (1, 2)
     samples = page.samplesperpixel
-  return _one_channel(mask, name, samples)
+  return _one_channel(mask, name, samples, alpha)
 
 
 def _read_volume(path: Path) -> StoredMask:
@@ -211,27 +223,27 @@ def _read_volume(path: Path) -> StoredMask:
   # Colours are records of R, G and B (and A).
   if voxels.dtype.names:
     colours = np.stack([voxels[name] for name in voxels.dtype.names[:3]], -1)
-    return _one_channel(StoredMask(colours, like=image), str(path), 3)
+    return _one_channel(StoredMask(colours, like=image), str(path), 3, alpha=False)
   scaled = (image.dataobj.slope, image.dataobj.inter) != (1.0, 0.0)
   notes = ('values of masks are scaled as their headers say (scl_slope, scl_inter)',) * scaled
   return StoredMask(voxels, False, (), voxels.dtype.itemsize * 8, notes, image)
 
 
-def _one_channel(mask: StoredMask, name: str, channels: int) -> StoredMask:
-  """A mask [*space, C] with one number for each pixel."""
+def _one_channel(mask: StoredMask, name: str, channels: int, alpha: bool) -> StoredMask:
+  """A mask [*space, C], the last channel perhaps alpha, with one number for each pixel."""
   pixels = mask.values
   if pixels.dtype.kind == 'b':
     pixels = pixels.astype(np.uint8)
     mask = mask._replace(values=pixels)
   if channels == 1 or mask.palette:
     return mask
-  if channels not in (2, 3, 4):
+  if channels - alpha not in (1, 3):
     raise UserError(
       f'{name} has {channels} channels and a mask has one; save one channel of class ids (where '
       'structures overlap, a pixel belongs to the upper one).'
     )
-  colours = pixels[..., : 1 if channels == 2 else 3]
-  if channels in (2, 4):
+  colours = pixels[..., : channels - alpha]
+  if alpha:
     mask = mask._replace(notes=(*mask.notes, 'transparency (alpha) of masks is left out'))
     alpha = pixels[..., -1]
     if (colours == colours.ravel()[0]).all() and (alpha != alpha.ravel()[0]).any():
