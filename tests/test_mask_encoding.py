@@ -109,6 +109,7 @@ def test_unclear_masks_are_refused(values, classes, sentence):
     ((0, 128, 255), (0, 1, 2)),
     ((0, 205, 420, 500), (0, 1, 2, 3)),
     ((-1, 0, 1), (IGNORE, 0, 1)),
+    ((0, 1, 65535), (0, 1, IGNORE)),
   ],
 )
 def test_the_values_that_a_message_proposes_can_be_given(values, ids):
@@ -260,6 +261,14 @@ def test_palettes_in_another_order_are_named():
   first = encoding(StoredMask(values, palette=(0, red, green)))
   second = encoding(StoredMask(values, palette=(0, green, red)))
   np.testing.assert_array_equal(first, second[:, [0, 2, 1]])
+  # Adaptive palettes begin with any colour.
+  adaptive = facts_of(of_values((0, 1, 2)), palette=(red, green, 0))
+  with pytest.raises(UserError, match=r'black is 2 \(300 pixels\) and 0 is #ff0000') as e:
+    find_encoding(adaptive, None)
+  encoding = find_encoding(adaptive, None, advice(e))
+  assert encoding(StoredMask(values, palette=(red, green, 0)))[0, 2] == 0
+  white = 255 << 32 | 255 << 16 | 255
+  assert find_encoding(facts_of(of_values((0, 1)), palette=(white, 0)), None).classes
   # Or the indices count.
   assert not find_encoding([*one, *two], None, '1:1, 2:2').by_colour
 

@@ -106,6 +106,12 @@ def test_equal_channels_are_one_and_alpha_is_left_out(tmp_path):
   shapes = np.dstack([np.zeros_like(grey), IDS * 100])
   with pytest.raises(UserError, match=r'c\.png has one colour everywhere and its shapes in the al'):
     masks.read_stored(save(tmp_path / 'c.png', shapes))
+  two = np.dstack([IDS, IDS])
+  path = save(tmp_path / 'e.tif', two, planarconfig='contig', extrasamples=['unassalpha'])
+  np.testing.assert_array_equal(masks.read_mask(path), IDS)
+  # Another channel that no tag calls alpha is data.
+  with pytest.raises(UserError, match=r'e\.tif has 2 channels and a mask has one'):
+    masks.read_mask(save(path, two, planarconfig='contig'))
   with pytest.raises(UserError, match=r'd\.tif has 5 channels and a mask has one'):
     masks.read_stored(
       save(tmp_path / 'd.tif', np.zeros((4, 4, 5), np.uint8), planarconfig='contig')
@@ -147,6 +153,16 @@ def test_what_is_nearly_whole_is_rounded_and_other_fractions_are_named(tmp_path)
   # As the message says.
   save(tmp_path / 's.nii', (np.array([[[0, 0.3, 1]]]) >= 0.5).astype(np.uint8))
   np.testing.assert_array_equal(masks.read_mask(soft), [[[0, 0, 1]]])
+
+
+def test_tiny_numbers_are_no_background(tmp_path):
+  path = save(tmp_path / 'a.nii', np.array([[[0, 0.0001, 0.0002]]], np.float32))
+  with pytest.raises(UserError, match=r'a\.nii .*\(2 voxels, such as 0\.0001'):
+    masks.read_mask(path)
+  noise = save(tmp_path / 'b.nii', np.array([[[0, 1e-9, 0]]], np.float32))
+  assert masks.read_mask(noise).max() == 0
+  with pytest.raises(UserError, match=r'c\.nii holds complex64 values'):
+    masks.read_mask(save(tmp_path / 'c.nii', np.zeros((1, 1, 2), np.complex64)))
 
 
 def test_a_slope_is_said(tmp_path):

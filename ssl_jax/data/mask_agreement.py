@@ -27,9 +27,7 @@ def stray_values(facts: Sequence[MaskFacts]) -> list[int]:
   stray = []
   for value in table.values:
     holders = table.files(value)
-    # 255 beside class ids is ignored, which harms nothing.
-    harmless = value == IGNORE and 1 in table.values
-    if len(holders) == 1 and holders[0].counts[value] <= STRAY_PIXELS and not harmless:
+    if len(holders) == 1 and holders[0].counts[value] <= STRAY_PIXELS:
       stray.append(value)
   return stray
 

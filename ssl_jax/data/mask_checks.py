@@ -31,6 +31,7 @@ def check_colours(facts: Sequence[MaskFacts]) -> None:
       f'{what} ({of_masks}, with the colours {table.counts()}); say which class each colour is, as '
       f"in --config.data.values='{table.proposal()}'."
     )
+  _check_background(facts)
   # The first mask of each index with a palette.
   first: dict[int, MaskFacts] = {}
   for mask in facts:
@@ -44,6 +45,23 @@ def check_colours(facts: Sequence[MaskFacts]) -> None:
           f'({other.count_text(value)}) and {two} in {mask.shown} ({mask.count_text(value)}); say '
           f"which class each colour is, as in --config.data.values='{table.proposal()}'."
         )
+
+
+def _check_background(facts: Sequence[MaskFacts]) -> None:
+  """Raises UserError for palettes of colours in which black, the background, is not 0."""
+  for mask in facts:
+    colours = {value: mask.colour_of(value) for value in mask.counts} if mask.palette else {}
+    # Black and white in the other order are only shown otherwise.
+    coloured = any(len(set(masks.unpack(colour))) > 1 for colour in colours.values())
+    black = [value for value, colour in colours.items() if colour == 0]
+    if coloured and black and colours.get(0, 0) != 0:
+      table = ValueTable([other for other in facts if other.palette], by_colour=True)
+      raise UserError(
+        f'{mask.shown} has a palette in which black is {black[0]} ({mask.count_text(black[0])}) '
+        f'and 0 is {masks.colour_text(colours[0])} ({mask.count_text(0)}), so that it is not clear '
+        "which is the background; say which class each colour is, as in --config.data.values='"
+        f"{table.proposal()}'."
+      )
 
 
 def check_values(table: ValueTable, names: tuple[str, ...] | None) -> None:
@@ -75,11 +93,12 @@ def _check_ignore(table: ValueTable) -> None:
   # If one mask holds both, they mean different things; else 255 may be another 1.
   if any(IGNORE in mask.counts and set(ids) & set(mask.counts) for mask in table.facts):
     return
+  same = f'1:1, {IGNORE}:1' if ids == [1] else table.proposal()
   raise UserError(
     f'{table.files(ids[-1])[0].shown} holds class ids up to {ids[-1]}, but '
     f'{table.files(IGNORE)[0].shown} holds {IGNORE} ({table.where(IGNORE)}) and no 1, so that '
     f'{IGNORE} may be the same class or mean unknown; save all masks alike, or say what it means, '
-    f"as in --config.data.values='{table.proposal()}' or '{table.proposal(ignore=True)}'."
+    f"as in --config.data.values='{same}' or '{table.proposal(ignore=True)}'."
   )
 
 

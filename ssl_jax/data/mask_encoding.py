@@ -174,6 +174,8 @@ def _guess(table: ValueTable) -> Encoding:
     )
   # Of many ids, small instances are no slips.
   stray = mask_agreement.stray_values(table.facts)
+  # 255 beside class ids is ignored, which harms nothing.
+  stray = [value for value in stray if value != IGNORE or 1 not in values]
   if stray and count - len(stray) <= FEW_IDS + 1:
     raise UserError(mask_agreement.stray_text(table, stray[0]))
   if look_like_instances(table.facts):

@@ -9,6 +9,9 @@ from ssl_jax.types import IGNORE
 MAX_NAMED = 8
 """Values or colours that a message names at most."""
 
+LARGEST = (2**16 - 1, 2**32 - 1, 2**64 - 1)
+"""What -1 is as an unsigned number."""
+
 MAX_PROPOSED = 40
 """Entries of a proposal for `data.values`, which is there to be copied, at most."""
 
@@ -62,8 +65,9 @@ class ValueTable:
     entries = [] if background == 0 else [(background, 0)]
     class_id = 0
     for value in [value for value in self.values if value != background][:MAX_PROPOSED]:
-      # Negative numbers mean unknown wherever they are used.
-      ignored = value < 0 or (ignore and value == IGNORE)
+      # Negative numbers mean unknown wherever they are used; -1 may have become the largest number.
+      unknown = value < 0 or (value in LARGEST and len(self.values) > 2 and not self._by_colour)
+      ignored = unknown or (ignore and value == IGNORE)
       class_id += not ignored
       entries.append((value, IGNORE if ignored else class_id))
     more = ', ...' * (len(self.values) > MAX_PROPOSED + 1)

@@ -13,6 +13,9 @@ from ssl_jax.io.stored_image import StoredImage
 TOLERANCE = 0.01
 """Numbers that are as near to a whole one are it: programs that scale values lose digits."""
 
+MIN_SPREAD = 1e-5
+"""Differences below are rounding errors."""
+
 COLOUR_BITS = 16
 """Bits of a channel in a colour that is written as one number."""
 
@@ -112,6 +115,8 @@ def whole_numbers(
     return values, 0.0
   if values.dtype.kind == 'b':
     return values.astype(np.uint8), 0.0
+  if values.dtype.kind != 'f':
+    raise UserError(f'{path} holds {values.dtype} values and a mask needs whole numbers.')
   unknown = int(np.count_nonzero(~np.isfinite(values)))
   if unknown:
     raise UserError(
@@ -121,6 +126,9 @@ def whole_numbers(
   rounded = np.rint(values)
   distance = np.abs(values - rounded)
   between = distance > TOLERANCE
+  # Values that were divided by a large number are not all 0.
+  if values.size and np.ptp(rounded) == 0 and np.ptp(values) > MIN_SPREAD:
+    between = values != rounded
   if between.any():
     raise UserError(_fractions(values, between, path))
   return rounded.astype(np.int64), float(distance.max(initial=0.0))
