@@ -1,9 +1,10 @@
 r"""FixMatch on your own images: two folders in, masks, a picture and a verdict out.
 
 Data: a folder with images/ and masks/ (class ids, or 0 and 255), and a folder with images alone;
-PNG, JPEG, BMP or TIFF of any size and number of channels (docs/images.md). A quarter of the labeled images is kept for the
-test, unless --config.data.test=DIR (laid out like `labeled`) gives others. README says more.
-What the page leaves open is chosen for your images; configuration.md in the run folder says why.
+PNG, JPEG, BMP or TIFF of any size and number of channels (docs/images.md). A quarter of the labeled
+images is kept for the test, unless --config.data.test=DIR (laid out like `labeled`) gives others.
+README says more. What the page leaves open is chosen for your images; configuration.md in the run
+folder says why.
 Run:  python main.py --config=configs/your_images.py \
         --config.data.labeled=DIR --config.data.unlabeled=DIR
 """
