@@ -54,6 +54,7 @@ def test_grey_is_repeated_to_colours_and_not_to_stains(tmp_path):
   assert 'grey and RGB images are mixed: grey ones are repeated to RGB' in splits.notes
   assert splits.kind.layouts == ('RGB', 'grey')
   add(tmp_path / 'b', 'stains.tif', np.moveaxis(pixels(3), -1, 0), metadata={'axes': 'CYX'})
+  assert any('3 channels that are no colours' in note for note in load(tmp_path / 'b').notes)
   add(tmp_path / 'b', 'grey.png', pixels(1), role='unlabeled')
   with pytest.raises(UserError, match=r'grey\.png has 1 .*stains\.tif has 3 channels; all images'):
     load(tmp_path / 'b')

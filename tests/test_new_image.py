@@ -16,6 +16,7 @@ from ssl_jax.errors import UserError
 from ssl_jax.inference import write_predictions
 from ssl_jax.inference.new_image import read_new_image
 from ssl_jax.io import stored_image
+from ssl_jax.stages import training_sources
 
 RNG = np.random.default_rng(0)
 
@@ -121,6 +122,21 @@ def test_a_run_of_an_earlier_version_still_predicts(tmp_path):
   assert read(write(tmp_path / 'new' / 'x.tif', cells('uint16')), old) == []
   # Not known to be another kind, but known to be out of range.
   assert 'do not trust' in read(write(tmp_path / 'new' / 'f.tif', cells('float32') / 3), old)[0]
+
+
+def test_a_training_of_an_earlier_version_goes_on(tmp_path):
+  stats = trained_on(tmp_path, cells('uint16'), cells('uint16'))
+  folder_of_run = tmp_path / 'run'
+  (folder_of_run / 'checkpoints' / '10').mkdir(parents=True)
+  kept = stats._asdict()
+  del kept['kind']
+  (folder_of_run / 'data.json').write_text(json.dumps(kept))
+  assert training_sources.has_begun(folder_of_run)
+  training_sources.keep_stats(folder_of_run, stats)
+  other = stats._replace(kind={**stats.kind, 'dtypes': ('uint8',)})
+  (folder_of_run / 'data.json').write_text(json.dumps(other._asdict()))
+  with pytest.raises(UserError, match='have changed since its training began: kind was'):
+    training_sources.keep_stats(folder_of_run, stats)
 
 
 def bright(images):

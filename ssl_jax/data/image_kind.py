@@ -95,6 +95,8 @@ def common_channels(files: Sequence[ImageFile]) -> tuple[int, list[str]]:
       'that its file does not call colours: they are taken alike'
     )
   channels = counts[-1]
+  if [*first] == [(3, CHANNELS)]:
+    notes.append('images have 3 channels that are no colours; pictures show red, green and blue')
   if channels not in (1, 3):
     shown = 'magenta and green' if channels == 2 else 'the first three in red, green and blue'
     notes.append(
