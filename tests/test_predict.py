@@ -293,7 +293,7 @@ def test_a_full_disk_ends_the_call_in_a_sentence(finished, folder, capsys, monke
   monkeypatch.setattr(write_predictions.images, 'write_mask', full)
   assert _call(finished, folder) == 1
   said = capsys.readouterr().err
-  assert 'the disk is full (No space left on device); free some space.' in said
+  assert 'cannot be written: the disk is full; free some space' in said
   assert 'Skipped' not in said
 
 
