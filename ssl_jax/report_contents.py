@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ssl_jax import build, provenance, registry, report_images, run_folder, table
+from ssl_jax import build, provenance, registry, report_images, run_folder, table_cells
 from ssl_jax.errors import UserError
 from ssl_jax.evaluation import confusion, repetitions, report_figures
 from ssl_jax.evaluation.report_figures import Bar, Curve
@@ -237,7 +237,7 @@ def _seconds(seed: Path) -> float:
 def _cells(run: Path) -> list[Contents]:
   """The cells of the run's table, as texts."""
   try:
-    cells = table.read_cells(run)
+    cells = table_cells.read_cells(run)
   except UserError:
     # A run that compares nothing has no table.
     return []

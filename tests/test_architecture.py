@@ -24,7 +24,7 @@ FLOORS = (
   'build provenance',
   'inference validate continuation',
   'evaluation',
-  'stages step_time',
+  'stages step_time table_cells',
   'self_configuration configuration_report ledger run_identity',
   'table report_images html_pages inspection_pixels',
   'report_contents inspection',

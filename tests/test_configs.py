@@ -18,7 +18,7 @@ import pytest
 from conftest import ROOT, write_discs, write_patients, write_sections, write_volumes
 from PIL import Image
 
-from ssl_jax import parse_settings, registry, self_configuration, stage_list, table
+from ssl_jax import parse_settings, registry, self_configuration, stage_list, table, table_cells
 from ssl_jax import run as runs
 from ssl_jax.configuration_rules import Machine
 from ssl_jax.data.fingerprint import Fingerprint
@@ -537,6 +537,6 @@ def test_a_page_takes_two_tiny_steps(name, stages, tmp_path):
     assert (tmp_path / 'run' / 'verdict' / 'picture.png').exists()
   if config.table:
     assert table.main([str(tmp_path / 'run')]) == 0
-    cells = table.read_cells(tmp_path / 'run')
+    cells = table_cells.read_cells(tmp_path / 'run')
     assert len(cells) > 1
     assert all(len(cell.scores) == 1 for cell in cells)

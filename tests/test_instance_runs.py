@@ -11,7 +11,7 @@ import tifffile
 from conftest import ROOT
 from PIL import Image
 
-from ssl_jax import predict, run_folder, table
+from ssl_jax import predict, run_folder, table, table_cells
 from ssl_jax import run as runs
 
 
@@ -93,7 +93,7 @@ def test_a_run_is_judged_by_average_precision(finished_run, capsys):
   # Three in each image are found or missed.
   assert (stored['objects'][:, :, 1].sum(-1) == 3).all()
   assert table.main([str(run)]) == 0
-  cells = table.read_cells(run)
+  cells = table_cells.read_cells(run)
   assert {cell.figure for cell in cells} == {'ap50', 'ap75'}
   assert all(len(cell.scores) == 1 for cell in cells)
 

@@ -9,7 +9,7 @@ import pytest
 from conftest import tiny_rounds, write_sections
 from PIL import Image
 
-from ssl_jax import predict, registry, run_folder, table
+from ssl_jax import predict, registry, run_folder, table, table_cells
 from ssl_jax.data import stream
 from ssl_jax.errors import Stopped, UserError
 from ssl_jax.evaluation import confusion
@@ -143,7 +143,7 @@ def test_masks_of_crops_hold_what_was_drawn_and_what_was_found(rounds):
 def test_the_tables_show_any_figure(rounds, capsys):
   folder, done = rounds
   assert table.main([str(folder)]) == 0
-  cells = table.read_cells(folder)
+  cells = table_cells.read_cells(folder)
   shown = [c for c in cells if c.figure == 'removed/recall' and c.entry['stage'] == 'real1']
   assert shown[0].mean[0] == done['real1/removed/recall']
   assert shown[0].difference[0] == done['real1/removed/recall'] - done['r0/removed/recall']

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import tiny_page
 
-from ssl_jax import ledger, table
+from ssl_jax import ledger, table, table_cells
 from ssl_jax.errors import UserError
 from ssl_jax.evaluation import statistics
 from ssl_jax.run import run
@@ -148,7 +148,7 @@ def test_a_table_of_numbers_is_drawn_and_may_show_any_figure(half, capsys):
   """Columns 50 and 90 instead of '50 %' and '90 %', and the Dice instead of the mIoU."""
   cells = [
     cell._replace(entry=dict(cell.entry, column=cell.entry['column'].split()[0]))
-    for cell in table.read_cells(half)
+    for cell in table_cells.read_cells(half)
   ]
   assert table.draw(cells, half) == []  # one column is done
   done = [cell for cell in cells if cell.mean is not None]
@@ -161,7 +161,7 @@ def test_a_table_of_numbers_is_drawn_and_may_show_any_figure(half, capsys):
     cell['figure'] = 'dice'
   before = (half / 'config.json').read_text()
   (half / 'config.json').write_text(json.dumps(config))
-  cell = next(c for c in table.read_cells(half) if c.entry['stage'] == 't50')
+  cell = next(c for c in table_cells.read_cells(half) if c.entry['stage'] == 't50')
   figures = [json.loads((half / 't50' / f'seed_{n}' / 'done.json').read_text()) for n in (0, 1)]
   assert cell.scores.tolist() == [own['test/dice'] for own in figures]
   assert table.main([str(half)]) == 0

@@ -133,7 +133,8 @@ class VolumePreprocessing(NamedTuple):
       if windows:
         low, high = windows[index % len(windows)]
       else:
-        low, high = np.percentile(channel, self.percentiles)
+        # Plain numbers: those of NumPy would make the volume float64.
+        low, high = map(float, np.percentile(channel, self.percentiles))
       # A volume of one value would be divided by 0.
       high = max(high, low + 1e-6)
       scaled.append(scale_window(resample(channel, size), low, high, self.clip).T)
