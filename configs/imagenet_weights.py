@@ -4,7 +4,7 @@ Data: folders bbbc039, ctc_phc_u373, dsb2018, em_vnc and wbc in --config.data.ro
 Run:  python main.py --config=configs/imagenet_weights.py --config.data.root=FOLDER
       python -m ssl_jax.table runs/imagenet_weights
 Time: one to two minutes a training on two cores; there are 140.
-Score: with 5 labels of Zheng 1 +3.52 [+1.29, +5.47] over four draws; docs/results.md has the table.
+Score: with 5 labels of Zheng 1 +3.51 [+1.80, +5.07] over five draws; docs/results.md has the table.
 
 Supervised learning alone. Each repetition has its own draw of the labeled images (and of the test
 images, where no list names them) and its own seed. Both networks take about as long for a step.
