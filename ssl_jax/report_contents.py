@@ -27,6 +27,9 @@ MASK_RATE = '/mask_rate'
 MOST_ROWS = 60
 """Rows of a table of cases that a report repeats."""
 
+MOST_NETWORKS = 12
+"""Networks that are described one by one; of more there is the table."""
+
 MOST_CURVES = 8
 """Stages whose curves are drawn; of a table of dozens nobody could tell them apart."""
 
@@ -48,7 +51,10 @@ def collect(run: Path) -> Contents:
     'name': run.resolve().name,
     'unfinished': [stage['name'] for stage in stages if read_done(run / stage['name']) is None],
     'comparisons': [one for one in comparisons if one is not None],
-    'networks': [row for name in trained if (row := _network(run / name, name)) is not None],
+    'networks': [
+      row for name in trained[:MOST_NETWORKS] if (row := _network(run / name, name)) is not None
+    ],
+    'more_networks': max(len(trained) - MOST_NETWORKS, 0),
     'cells': _cells(run),
     'curves': _curves(run, trained),
     'files': _files(run, stages),
@@ -71,12 +77,13 @@ def _comparison(run: Path, stage: Mapping[str, Any]) -> Contents | None:
     return None
   verdict, *more = (folder / run_folder.VERDICT).read_text().splitlines()
   prefix = next((key for key in done if key.endswith('_difference')), '')
-  ends = [done.get(f'{prefix}{part}') for part in ('', '_low', '_high')]
+  # Without a p-value there were too few repetitions or images for a verdict.
+  ends = [done.get(f'{prefix}{part}') for part in ('', '_low', '_high', '_p')]
   known = all(isinstance(end, int | float) and math.isfinite(end) for end in ends)
   chart = meaning = ''
   metric = prefix.removeprefix('test/').removesuffix('_difference')
   if known:
-    mean, low, high = (float(end) for end in ends)  # type: ignore[arg-type]
+    mean, low, high, _ = (float(end) for end in ends)  # type: ignore[arg-type]
     unit = confusion.DISPLAY_NAME.get(metric, metric)
     bar = Bar(f'{stage["of"]} against {stage["against"]}', mean, low, high)
     chart = report_figures.intervals([bar], f'difference, points of test {unit}')
@@ -94,7 +101,7 @@ def _comparison(run: Path, stage: Mapping[str, Any]) -> Contents | None:
 
 def _answer(ends: Sequence[Any]) -> str:
   """'yes', 'no' or 'open': the colour of a verdict."""
-  _, low, high = ends
+  low, high = ends[1:3]
   return 'yes' if low > 0 else 'no' if high < 0 else 'open'
 
 

@@ -90,7 +90,7 @@ def _entries_of_stages(page: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def corrected(cells: Sequence[Cell]) -> list[Cell]:
-  """Returns the cells with what Holm's correction over all differences of the page makes of theirs."""
+  """Returns the cells with their differences corrected for all of the page (Holm)."""
   judged = [i for i, cell in enumerate(cells) if cell.compared is not None]
   differences = [cells[i].compared.difference for i in judged]
   ps = [difference.p for difference in differences]
