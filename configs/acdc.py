@@ -2,16 +2,12 @@
 
 Scored as in most papers since 2021: slices are predicted at one size and brought back to their own;
 Dice is the mean over 40 volumes of 20 patients and three classes. The checkpoint is the last one.
-Both methods learn as UniMatch does on medical images: from confident pixels, by cross-entropy and
-Dice, on strong views whose batch statistics are apart from the rest.
 Data: images/, masks/ and splits/ of ACDC (datasets/acdc.py) in --config.data.root.
 Run:  python main.py --config=configs/acdc.py --config.data.root=FOLDER
       python -m ssl_jax.table runs/acdc
       --config=configs/acdc.py:256 has the size and the steps of the papers.
 Time: at 128 pixels hours a training on two cores; :256 is for an accelerator.
-Score: not run yet as it is. With 5000 steps of :256, one seed, 61.2 and 76.3 Dice by UniMatch
-      (control 43.0 and 60.5), when weights began as He et al. draw them, the moving average taught
-      in evaluation mode, and neither quarter turns nor dropout in the encoder were there.
+Score: not run yet as it is; docs/results.md has that of an earlier form.
 
 Seed 0 labels the patients that the papers label; every other seed draws its own.
 """
@@ -39,6 +35,7 @@ STRONG = dict(
   cutmix=dict(p=0.5, area=(0.02, 0.4), ratio=(0.3, 1 / 0.3)),
 )
 DICE = dict(dice=1.0, dice_smooth=1e-5, dice_squared=True, dice_over='batch')
+# As UniMatch on medical images: from confident pixels, with batch statistics of strong views apart.
 CONFIDENT = dict(weight=0.25, dice=1.0, own_statistics=True)
 """Half of the loss is on labels and half on the rest, each half cross-entropy and Dice in half."""
 
@@ -54,30 +51,23 @@ def get_config(side='128'):
   config.crop_size = size
 
   # Views and methods that all stages have; each method adds its own.
-  config.views = dict(
-    labeled=dict(source='labeled', **WEAK),
-    weak=dict(source='unlabeled', **WEAK),
-  )
+  labeled = dict(source='labeled', **WEAK)
+  config.views = dict(labeled=labeled, weak=dict(source='unlabeled', **WEAK))
   config.methods = dict(supervised=dict(weight=0.25, **DICE))
   # As in UniMatch, the student teaches itself as it learns, with the statistics of its batch.
   config.teacher = 'student'
   config.teacher_mode = 'train'
 
-  # Network and optimizer, as in the papers. Their learning rate is made for weights that begin as
-  # those of torch do.
-  config.model = dict(
-    name='unet',
-    widths=(16, 32, 64, 128, 256),
-    dropout=(0.05, 0.1, 0.2, 0.3, 0.5),
-    kernel_init='torch_uniform',
-  )
+  # Network and optimizer, as in the papers: their rate is for weights that begin as those of torch.
+  dropout = (0.05, 0.1, 0.2, 0.3, 0.5)
+  config.model = dict(name='unet', widths=(16, 32, 64, 128, 256), dropout=dropout)
+  config.model.kernel_init = 'torch_uniform'
   config.optimizer.update(name='sgd', lr=0.01, momentum=0.9, weight_decay=1e-4)
   config.schedule.name = 'poly'
   config.steps = STEPS[side]
   config.eval_every = config.steps
   config.log_every = 50
-  if side != '128':
-    # Of an accelerator.
+  if side != '128':  # on an accelerator
     config.precision = 'bfloat16'
     config.steps_per_call = 50
     config.checkpoint_every = 1000

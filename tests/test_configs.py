@@ -261,7 +261,7 @@ PARAMETERS = {
   'hippocampus': 353_707,
   'hydramix_crchisto': 5_468_871,
   'imagenet_weights': 762_850,
-  'instances_microscopy': 763_426,
+  'instances_microscopy': 763_571,
   'recipe_search': 762_850,
   'iic_microscopy': 31_031_308,
   'methods_microscopy': 1_035_794,

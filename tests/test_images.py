@@ -136,17 +136,6 @@ def test_not_an_image_and_not_a_file_are_named(tmp_path):
     images.read_image(path)
 
 
-def test_list_images_sorts_and_ignores_hidden_and_other_files(tmp_path):
-  for name in ('b.PNG', 'a.tif', '.hidden.png', 'notes.txt', 'c.Jpeg'):
-    (tmp_path / name).touch()
-  assert [p.name for p in images.list_images(tmp_path)] == ['a.tif', 'b.PNG', 'c.Jpeg']
-  with pytest.raises(UserError, match='does not exist; check the path'):
-    images.list_images(tmp_path / 'no')
-  (tmp_path / 'empty').mkdir()
-  with pytest.raises(UserError, match='holds no images'):
-    images.list_images(tmp_path / 'empty')
-
-
 def test_write_mask_round_trips_plain_ids(tmp_path):
   mask = np.array([[0, 1], [2, IGNORE]])
   images.write_mask(tmp_path / 'm.png', mask)
