@@ -229,7 +229,12 @@ def read_table(path):
 def test_files_of_an_image(tmp_path):
   image = np.stack([np.full((64, 64), 100), TOUCHING * 10], -1).astype(np.uint16)
   probs = one_hot(instances.to_classes(TOUCHING))
-  shown = inference.write_image(tmp_path, 'a', probs, image, 5)
+  ids = inference.separate(probs, 5)
+  folder = tmp_path / 'instances'
+  folder.mkdir()
+  inference.write_labels(folder / 'a.tif', ids)
+  inference.write_table(folder / 'a.csv', ids, image)
+  shown = inference.as_colours(ids)
   found = tifffile.imread(tmp_path / 'instances' / 'a.tif')
   assert found.dtype == np.uint16
   np.testing.assert_array_equal(found, TOUCHING)
@@ -240,7 +245,8 @@ def test_files_of_an_image(tmp_path):
   assert float(rows[2]['area']) == (TOUCHING == 3).sum()
   assert (float(rows[2]['x']), float(rows[2]['y'])) == (30, 50)
   assert (float(rows[2]['mean_intensity_1']), float(rows[2]['mean_intensity_2'])) == (100, 30)
-  inference.write_image(tmp_path, 'b', np.zeros((4, 4, 3), np.float32), image[:4, :4, :1], 5)
+  none = inference.separate(np.zeros((4, 4, 3), np.float32), 5)
+  inference.write_table(folder / 'b.csv', none, image[:4, :4, :1])
   inference.write_counts(tmp_path)
   rows = read_table(tmp_path / 'counts.csv')
   assert [(row['name'], row['instances']) for row in rows] == [('a', '3'), ('b', '0')]
