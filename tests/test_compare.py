@@ -140,11 +140,11 @@ def _repetition(*matrices):
 def test_repetitions_without_a_known_pixel_are_left_out():
   known, unknown = np.array([[9, 1], [2, 8]]), np.zeros((2, 2), int)
   pairs = [_repetition(known), _repetition(unknown), _repetition(known)]
-  ours, control, sentence = compare._scored_pairs(pairs, pairs, confusion.mean_iou)
+  ours, control, sentence = compare._scored_pairs(pairs, pairs, 'miou', confusion.mean_iou)
   assert len(ours) == len(control) == 2
   assert sentence == ' 1 repetitions whose test masks have no known pixel were left out.'
   with pytest.raises(UserError, match='No test image has a known pixel'):
-    compare._scored_pairs(pairs[1:2], pairs[1:2], confusion.mean_iou)
+    compare._scored_pairs(pairs[1:2], pairs[1:2], 'miou', confusion.mean_iou)
 
 
 def test_one_test_image_has_no_interval():

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from ssl_jax.evaluation import confusion
+from ssl_jax.evaluation import confusion, instances
 from ssl_jax.types import CELLS, IGNORE, MASKS
 
 NAMES = ('background', 'cytoplasm', 'nucleus')
@@ -102,6 +102,7 @@ def test_balanced_accuracy_is_the_mean_recall_of_the_classes_there_are():
 
 def test_every_task_has_a_headline_that_can_be_spoken():
   assert set(confusion.PRIMARY_METRIC) == {MASKS, CELLS}
-  assert {figure for figure, _ in confusion.PRIMARY_METRIC.values()} == set(confusion.DISPLAY_NAME)
+  spoken = {figure for figure, _ in confusion.PRIMARY_METRIC.values()} | {instances.PRIMARY}
+  assert spoken == set(confusion.DISPLAY_NAME)
   for figure, read in confusion.PRIMARY_METRIC.values():
     assert read(np.diag([1, 2, 3])) == pytest.approx(100), figure

@@ -130,6 +130,12 @@ def test_unlabeled_volumes_of_one_name_are_refused(labeled):
 def _micro(folder, **knobs):
   """Volumes with voxels of 4 um."""
   write_volumes(folder / 'labeled', spacing=(0.004, 0.004, 0.004))
+  # The objects are so many mm large, which is all of such a volume.
+  for path in (folder / 'labeled' / 'masks').iterdir():
+    image = nibabel.load(path)
+    ids = np.asarray(image.dataobj).copy()
+    ids[:6], ids[6:9] = 0, 1
+    nibabel.save(nibabel.Nifti1Image(ids, image.affine), path)
   return nifti_dataset.load(labeled=folder / 'labeled', cache=folder / 'cache', **knobs)
 
 
@@ -179,9 +185,11 @@ def test_a_class_that_resampling_loses_is_refused(labeled):
   changed = np.asarray(image.dataobj).copy()
   changed[1, 1, 1] = 3
   nibabel.save(nibabel.Nifti1Image(changed, image.affine), path)
-  assert 3 in [label for record in _records(_load(labeled)) for label in np.unique(record['label'])]
+  assert 3 in [
+    label for record in _records(_load(labeled, classes=4)) for label in np.unique(record['label'])
+  ]
   with pytest.raises(UserError, match=r'case3.nii.gz: class 3 \(1 voxels\) is lost when .* from '):
-    _load(labeled, spacing=(2.5, 2.5, 2.5))
+    _load(labeled, classes=4, spacing=(2.5, 2.5, 2.5))
 
 
 def test_a_class_outside_of_the_foreground_is_refused(labeled):

@@ -15,6 +15,7 @@ from ssl_jax.datasets import folder
 from ssl_jax.errors import UserError
 from ssl_jax.inference import write_predictions
 from ssl_jax.inference.new_image import read_new_image
+from ssl_jax.inference.prediction_folder import Origin, open_folder
 from ssl_jax.io import stored_image
 from ssl_jax.stages import training_sources
 
@@ -145,6 +146,12 @@ def bright(images):
   return np.concatenate([dark, 1 - dark], -1)
 
 
+def predicted(stats, folder):
+  """Predicts folder/new into folder/out; returns what was refused."""
+  with open_folder(folder / 'out', folder / 'new', Origin('run', 'network', {})) as out:
+    return write_predictions.write_masks(bright, stats, folder / 'new', out)
+
+
 @pytest.mark.parametrize('drawn', ['tag', 'stored'])
 def test_predicted_masks_lie_as_those_of_the_training_did(tmp_path, drawn, capsys):
   stats = trained_on(tmp_path, cells('uint8'), cells('uint8'))
@@ -153,7 +160,7 @@ def test_predicted_masks_lie_as_those_of_the_training_did(tmp_path, drawn, capsy
   stored = np.zeros((16, 24), np.uint8)
   stored[2:7, 3:20] = 255
   _save(tmp_path / 'new' / 'a.png', stored, 6)
-  assert write_predictions.write_masks(bright, stats, tmp_path / 'new', tmp_path / 'out') == []
+  assert predicted(stats, tmp_path) == []
   with Image.open(tmp_path / 'out/masks/a.png') as mask:
     expected = stored if drawn == 'stored' else stored_image.turn(stored, 6)
     np.testing.assert_array_equal(np.asarray(mask) * 255, expected)
@@ -165,7 +172,7 @@ def test_images_with_many_channels_are_predicted_and_shown(tmp_path):
   stats = trained_on(tmp_path, cells('uint16', 4), cells('uint16', 4))
   write(tmp_path / 'new' / 'a.tif', cells('uint16', 4))
   write(tmp_path / 'new' / 'f.tif', cells('float32', 4))
-  refused = write_predictions.write_masks(bright, stats, tmp_path / 'new', tmp_path / 'out')
+  refused = predicted(stats, tmp_path)
   assert len(refused) == 1
   assert 'f.tif is floating point' in refused[0]
   with Image.open(tmp_path / 'out/overlays/a.png') as overlay:

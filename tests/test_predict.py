@@ -232,16 +232,16 @@ def test_other_options_do_not_resume(finished, folder, capsys):
 def test_whatever_fails_for_one_image_the_others_are_done(finished, folder, capsys, monkeypatch):
   cells = np.asarray(Image.open(folder / 'in' / 'a.png'))
   Image.fromarray(cells).save(folder / 'in' / 'd.png')
-  read = write_predictions.images.read_image
+  read = write_predictions.read_new_image
 
-  def fail(path):
+  def fail(path, *rest):
     if path.stem == 'b':
       raise MemoryError
     if path.stem == 'c':
       raise ZeroDivisionError('odd shape')
-    return read(path)
+    return read(path, *rest)
 
-  monkeypatch.setattr(write_predictions.images, 'read_image', fail)
+  monkeypatch.setattr(write_predictions, 'read_new_image', fail)
   assert _call(finished, folder) == 1
   said = capsys.readouterr().err
   assert said.count('Skipped: ') == 2

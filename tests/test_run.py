@@ -301,7 +301,7 @@ def test_changed_data_are_refused_on_resume(page, tmp_path):
   (tmp_path / 'done.json').unlink()
   stats = json.loads((tmp_path / 'data.json').read_text())
   (tmp_path / 'data.json').write_text(json.dumps(stats | {'fingerprint': 1}))
-  with pytest.raises(UserError, match='fingerprint was 1'):
+  with pytest.raises(UserError, match='The data have changed since'):
     run(page, tmp_path)
 
 

@@ -84,7 +84,9 @@ def test_other_bytes_in_the_same_place_are_another_run(copied, page, kind):
   pixels[30:35, 30:35] = pixels.max()
   Image.fromarray(pixels).save(path)
   before = (copied / 'run' / 'done.json').read_bytes()
-  with pytest.raises(UserError, match=r'data of .*control have changed.*start in a new --workdir'):
+  with pytest.raises(
+    UserError, match=r'The data have changed since .*control was trained.*use another --workdir'
+  ):
     run(_page(page, copied / 'data'), copied / 'run')
   assert (copied / 'run' / 'done.json').read_bytes() == before
 
@@ -92,7 +94,7 @@ def test_other_bytes_in_the_same_place_are_another_run(copied, page, kind):
 def test_another_folder_is_another_run(copied, page):
   _write_images(copied / 'other')
   Image.new('L', (40, 40), 9).save(copied / 'other' / 'unlabeled' / 'u4.png')
-  with pytest.raises(UserError, match='have changed since its training began'):
+  with pytest.raises(UserError, match='The data have changed since'):
     run(_page(page, copied / 'other'), copied / 'run')
   run(_page(page, copied / 'other'), copied / 'new')
 

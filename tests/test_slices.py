@@ -48,7 +48,11 @@ def _volumes_of(source):
 def test_training_sees_slices_and_the_test_is_of_volumes(labeled):
   found = _load(labeled, test_fraction=0.3)
   whole = nifti_dataset.load(
-    labeled=labeled / 'labeled', cache=labeled / 'cache', num_labeled=2, test_fraction=0.3
+    labeled=labeled / 'labeled',
+    cache=labeled / 'cache',
+    num_labeled=2,
+    test_fraction=0.3,
+    spacing=(),
   )
   volume = whole.labeled[0]
   assert [len(found.labeled), len(found.unlabeled), len(found.test)] == [32, 32, 2]

@@ -9,6 +9,7 @@ from ssl_jax.data.volume_preprocessing import VolumePreprocessing
 from ssl_jax.datasets import nifti as nifti_dataset
 from ssl_jax.errors import UserError
 from ssl_jax.inference import write_predictions
+from ssl_jax.inference.prediction_folder import Origin, open_folder
 from ssl_jax.inference.volumes import WindowSettings
 from ssl_jax.io import nifti
 
@@ -177,8 +178,8 @@ def test_new_volumes_of_the_same_form_are_predicted(tmp_path, how, slices):
   write_image(tmp_path / 'new', 'three', case(7, 3)[0], 'files')
   (tmp_path / 'new' / 'three_0000.nii.gz').unlink()
   windows = WindowSettings((6, 8, 9))
-  where = tmp_path / 'new', tmp_path / 'out'
-  refused = write_predictions.write_volumes(bright, stats, windows, *where)
+  with open_folder(tmp_path / 'out', tmp_path / 'new', Origin('run', 'network', {})) as out:
+    refused = write_predictions.write_volumes(bright, stats, windows, tmp_path / 'new', out)
   assert sorted(path.name for path in (tmp_path / 'out/masks').iterdir()) == [
     'n7.nii.gz',
     'n8.nii.gz',

@@ -167,7 +167,8 @@ def write_volume_table(path: Path, ids: Integer[np.ndarray, 'x y z'], volume: ni
   voxels = volume.voxels
   rows = _measure(ids, voxels if voxels.ndim == 4 else voxels[..., None], columns)
   # From indices in RAS+ to positions.
-  affine = nifti_geometry.in_ras(nifti_geometry.read_geometry(volume.like, path))
+  geometry = nifti_geometry.read_geometry(volume.like, volume.like.get_filename())
+  affine = nifti_geometry.in_ras(geometry)
   for row in rows:
     index = [row[f'{letter}_mm'] for letter in 'xyz']
     position = affine[:3, :3] @ index + affine[:3, 3]

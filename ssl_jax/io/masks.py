@@ -209,14 +209,14 @@ def _one_channel(mask: StoredMask, name: str) -> StoredMask:
   channels = pixels.shape[-1]
   if channels == 1:
     return mask._replace(values=np.ascontiguousarray(pixels[..., 0]))
-  # Some programs save masks as RGB; with equal channels the ids are still clear.
-  if (pixels == pixels[..., :1]).all():
-    return mask._replace(values=np.ascontiguousarray(pixels[..., 0]))
   if channels != 3:
     raise UserError(
       f'{name} has {channels} channels and a mask has one; save one channel of class ids (where '
       'structures overlap, a pixel belongs to the upper one).'
     )
+  # Some programs save masks as RGB; with equal channels the ids are still clear.
+  if (pixels == pixels[..., :1]).all():
+    return mask._replace(values=np.ascontiguousarray(pixels[..., 0]))
   if pixels.dtype.kind not in 'iu':
     raise UserError(f'{name} has three channels of fractions; save one channel of class ids.')
   return mask._replace(values=pack(pixels), coloured=True)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import nibabel
 import numpy as np
-from jaxtyping import Float, Integer, Num, UInt8
+from jaxtyping import Integer, Num, UInt8
 from nibabel import orientations
 
 from ssl_jax.errors import UserError
@@ -167,9 +167,3 @@ def write_labels(
   header['cal_max'] = 0
   with atomic.replacing(path) as temporary:
     nibabel.save(nibabel.Nifti1Image(native, like.affine, header), temporary)
-
-
-def ras_affine(like: Any) -> Float[np.ndarray, '4 4']:
-  """Returns what turns indices of an array in RAS+ into positions in mm, of the image `like`."""
-  to_ras = orientations.ornt_transform(orientations.io_orientation(like.affine), RAS)
-  return like.affine @ orientations.inv_ornt_aff(to_ras, like.shape[:3])

@@ -181,9 +181,12 @@ def on_grid_of(
     ids = orientations.apply_orientation(ids, back)
     ids = orientations.apply_orientation(ids, of_image.to_ras)
   if ids.shape != of_image.shape:
+    # The same sides in another order are no accident.
+    hint = ' (perhaps its axes are in another order)'
+    same_sides = sorted(ids.shape) == sorted(of_image.shape)
     raise UserError(
-      f'{mask_path} has {ids.shape} voxels but {image_path.name} has {of_image.shape}; '
-      'save the mask on the grid of its image.'
+      f'{mask_path} has {ids.shape} voxels but {image_path.name} has {of_image.shape}'
+      f'{hint if same_sides else ""}; save the mask on the grid of its image.'
     )
   if ignore_affine:
     return ids

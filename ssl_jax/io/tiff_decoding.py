@@ -62,7 +62,7 @@ def read_header(data: bytes, name: str) -> Header:
 
 
 def read_samples(data: bytes, name: str) -> StoredImage:
-  """Returns the samples of a file; those of 1 bit become 0 and 255.
+  """Returns the samples of a file; those of fewer than 8 bits are not stretched.
 
   Raises:
     UserError: if it is too large, a stack, or of a colour space that is not read.
@@ -80,7 +80,7 @@ def read_samples(data: bytes, name: str) -> StoredImage:
     samples = samples.transpose(order)
     samples = samples.reshape(*samples.shape[:2], -1)
     if samples.dtype == bool:
-      samples = samples.astype(np.uint8) * 255
+      samples = samples.astype(np.uint8)
     alpha = None if contents.alpha is None else samples[..., contents.alpha]
     # Without a copy where there is no alpha.
     if len(contents.kept) < samples.shape[-1]:
@@ -92,8 +92,7 @@ def read_samples(data: bytes, name: str) -> StoredImage:
       alpha,
       palette,
       header,
-      # Samples of one bit are stretched already.
-      bits=_bits(contents.page) if samples.dtype == np.uint8 and contents.page.dtype != bool else 8,
+      bits=_bits(contents.page) if samples.dtype == np.uint8 else 8,
       white_is_zero=stored_image.INVERTED in header.changes,
       inks=photometric == PHOTOMETRIC.SEPARATED,
     )
