@@ -11,6 +11,7 @@ from ssl_jax.data import patch_splits, patches, point_annotations
 from ssl_jax.data.patches import Patches, Window
 from ssl_jax.datasets import crchisto, points
 from ssl_jax.errors import UserError
+from ssl_jax.io.stored_image import Header
 from ssl_jax.types import CELLS, IGNORE
 
 
@@ -288,3 +289,12 @@ def test_images_of_one_patient_are_on_one_side(tmp_path):
   trained = {splits.labeled[i]['of'][:2] for i in range(len(splits.labeled))}
   assert not tested & trained
   assert set(splits.draw.groups.values()) == tested
+
+
+@pytest.mark.parametrize('end', ['\n', '\r\n', '\r'])
+def test_line_ends_of_all_systems_are_read(tmp_path, end):
+  path = tmp_path / 'a.csv'
+  path.write_bytes(end.join(['x,y,class', '3,4,cell', '5,6,other', '']).encode())
+  header = Header(20, 30, 1, np.dtype('uint8'))
+  read = point_annotations.read_points(path, header)
+  assert [(point.x, point.y) for point in read] == [(3, 4), (5, 6)]

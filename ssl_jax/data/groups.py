@@ -68,7 +68,17 @@ def _table_reader(path: Path) -> ReadGroup:
     text = images.read_bytes(path).decode('utf-8-sig')
   except UnicodeDecodeError as error:
     raise UserError(f'data.group: {path} is not text (UTF-8); save it as CSV.') from error
-  table = csv.DictReader(io.StringIO(text))
+  # Any line ends, also those of old Macs.
+  table = csv.DictReader(io.StringIO(text, newline=None))
+  try:
+    return _read_table(table, path)
+  except csv.Error as error:
+    raise UserError(
+      f'data.group: {path} cannot be read as CSV ({error}); save it as CSV again.'
+    ) from error
+
+
+def _read_table(table: csv.DictReader, path: Path) -> ReadGroup:
   columns = tuple(name.strip() for name in table.fieldnames or ())
   if not set(COLUMNS) <= set(columns):
     raise UserError(

@@ -110,7 +110,18 @@ def read_points(path: Path, header: images.Header) -> list[Point]:
     text = images.read_bytes(path).decode('utf-8-sig')
   except UnicodeDecodeError as error:
     raise UserError(f'{path} is not text (UTF-8); save it as CSV.') from error
-  table = csv.DictReader(io.StringIO(text))
+  # Any line ends, also those of old Macs.
+  table = csv.DictReader(io.StringIO(text, newline=None))
+  try:
+    return _read_table(table, path, header)
+  except csv.Error as error:
+    raise UserError(
+      f'{path} cannot be read as CSV ({error}, near line {table.line_num}); save it as CSV again.'
+    ) from error
+
+
+def _read_table(table: csv.DictReader, path: Path, header: images.Header) -> list[Point]:
+  """All points of a CSV."""
   # Spaces after the commas do no harm.
   columns = tuple(name.strip() for name in table.fieldnames or ())
   if not set(COLUMNS) <= set(columns):
