@@ -79,7 +79,8 @@ def _table_reader(path: Path) -> ReadGroup:
 
 
 def _read_table(table: csv.DictReader, path: Path) -> ReadGroup:
-  columns = tuple(name.strip() for name in table.fieldnames or ())
+  # A quote that is not closed takes line ends into a name.
+  columns = tuple(' '.join(name.split()) for name in table.fieldnames or ())
   if not set(COLUMNS) <= set(columns):
     raise UserError(
       f'data.group: {path} has the columns {", ".join(columns) or "(none)"} and needs name, group, '

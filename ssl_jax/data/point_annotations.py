@@ -123,7 +123,8 @@ def read_points(path: Path, header: images.Header) -> list[Point]:
 def _read_table(table: csv.DictReader, path: Path, header: images.Header) -> list[Point]:
   """All points of a CSV."""
   # Spaces after the commas do no harm.
-  columns = tuple(name.strip() for name in table.fieldnames or ())
+  # A quote that is not closed takes line ends into a name.
+  columns = tuple(' '.join(name.split()) for name in table.fieldnames or ())
   if not set(COLUMNS) <= set(columns):
     raise UserError(
       f'{path} has the columns {", ".join(columns) or "(none)"} and needs x, y, class, with commas '

@@ -131,8 +131,9 @@ def read_stored(path: str | Path) -> tuple[np.ndarray, Any]:
     raw = raw[..., 0]
   if raw.ndim != 3 or min(raw.shape) < 1:
     raise UserError(f'{path} has the shape {raw.shape}, and a volume has three axes; split it.')
-  to_ras = orientations.ornt_transform(orientations.io_orientation(image.affine), RAS)
-  return orientations.apply_orientation(raw, to_ras), image
+  # Refuses an affine without a direction along some axis, which has no orientation.
+  geometry = nifti_geometry.read_geometry(image, path)
+  return orientations.apply_orientation(raw, geometry.to_ras), image
 
 
 def read_labels(path: str | Path) -> tuple[UInt8[np.ndarray, 'x y z'], Volume]:
