@@ -122,8 +122,7 @@ def read_points(path: Path, header: images.Header) -> list[Point]:
 
 def _read_table(table: csv.DictReader, path: Path, header: images.Header) -> list[Point]:
   """All points of a CSV."""
-  # Spaces after the commas do no harm.
-  # A quote that is not closed takes line ends into a name.
+  # Spaces after the commas do no harm, and a quote that is not closed takes line ends into a name.
   columns = tuple(' '.join(name.split()) for name in table.fieldnames or ())
   if not set(COLUMNS) <= set(columns):
     raise UserError(
