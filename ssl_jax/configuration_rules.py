@@ -184,7 +184,7 @@ def normalize(data: Fingerprint, page: Page, machine: Machine) -> Choice:
 
   On development sets (2 seeds each) the data's own were better for stained cells in color, 84.3
   against 82.5 mIoU, and the weights' own for gray nuclei, 95.5 against 94.9
-  (results/network_choices.csv).
+  (results/network_choices.jsonl).
   """
   model = page['model']
   if not model.get('pretrained'):
