@@ -80,12 +80,23 @@ class View(struct.PyTreeNode):
 Views = Mapping[str, View]
 
 
+FeatureMask = Callable[[int], Float[Array, 'b channels']]
+"""Number of channels -> what those of each image's features are multiplied by."""
+
+
+class FeatureDropout(NamedTuple):
+  """Which channels between encoder and decoder a batch drops; layers.DropChannels does so."""
+
+  rates: Float[Array, ' b'] | None = None  # fractions of the channels, drawn anew at each layer
+  mask: FeatureMask | None = None
+
+
 class Term(NamedTuple):
   """One term of the loss: images for the student, and a loss of its outputs.
 
-  Terms with the same `view` and `feature_dropout` share one forward pass, so `view` may only be
-  given if `images` are those of the view, unchanged. Terms of `own_statistics` are normalized
-  together, apart from all others.
+  Terms with the same `view`, `feature_dropout` and `feature_mask` share one forward pass, so `view`
+  may only be given if `images` are those of the view, unchanged. Terms of `own_statistics` are
+  normalized together, apart from all others.
   """
 
   images: Float[Array, 'b *space c']  # shown to the student
@@ -93,6 +104,7 @@ class Term(NamedTuple):
   weight: Array | float = 1.0
   head: str | None = 'class'  # which of the student's heads the loss gets; None: all, as a dict
   feature_dropout: float = 0.0  # fraction of the channels between encoder and decoder to drop
+  feature_mask: FeatureMask | None = None  # or which ones, for masks that terms have in common
   view: str | None = None  # name of the view whose images these are; None: a pass of its own
   unlabeled: bool = False  # images without labels, whose class fractions are watched for a collapse
   own_statistics: bool = False  # batch normalization by these images alone, not kept for prediction

@@ -27,6 +27,7 @@ METHOD_RANGES: dict[str, tuple[float, float]] = {
   'alpha': (1e-6, math.inf),
   'clip': (1e-12, 1.0),
   'feature_dropout': (0.0, 1.0),
+  'dropped_images': (0.0, 1.0),
 }
 """Ranges (inclusive) of arguments of methods, by name; a method of one's own may use the names."""
 

@@ -71,7 +71,7 @@ def test_nothing_teaches_while_a_predicted_class_has_no_confident_pixel(weightin
   assert np.asarray(confidence.pixel_weights(PROBS, valid, 0.95, 0.0, weighting, True)).any()
 
 
-@pytest.mark.parametrize('method', ['fixmatch', 'unimatch', 'pseudo_label'])
+@pytest.mark.parametrize('method', ['fixmatch', 'unimatch', 'unimatch_v2', 'pseudo_label'])
 def test_an_unknown_weighting_is_refused(method):
   with pytest.raises(UserError, match=f'methods.{method}.weighting=.hard. is not one of thresh'):
     registry.build('methods', method, {'weighting': 'hard'})

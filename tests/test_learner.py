@@ -10,6 +10,7 @@ from flax import linen as nn
 
 from ssl_jax import parallel, registry
 from ssl_jax.errors import UserError
+from ssl_jax.models import layers
 from ssl_jax.training import learner
 from ssl_jax.types import Term
 
@@ -118,6 +119,43 @@ def test_terms_of_one_view_share_one_forward_pass(view, dropout, passes):
   _, metrics = made.update(state, _batch(4), jax.random.key(1))
   assert seen == [4 * passes]
   assert metrics['loss/twice/a'] == metrics['loss/twice/b']
+
+
+@pytest.mark.parametrize('apart', [False, True], ids=['one pass', 'two passes'])
+def test_a_mask_reaches_the_images_of_its_term_beside_rates(apart):
+  """Features are 1, so that outputs are what they were multiplied by."""
+
+  class Ones(nn.Module):
+    @nn.compact
+    def __call__(self, x, train=False, feature_dropout=None):
+      features = nn.BatchNorm(use_running_average=not train)(x) * 0 + 1
+      features = jnp.tile(features, 2) * self.param('scale', nn.initializers.ones, ())
+      return layers.DropChannels()(features, feature_dropout)
+
+  # An example of its own each: [4, 6].
+  factors = jnp.arange(24.0).reshape(4, 6)
+
+  def mask(channels):
+    assert channels == 6
+    return factors
+
+  def deviation(expected):
+    return lambda outputs: abs(outputs - expected).max()
+
+  def method(teacher, views, key, step):
+    of_mask = deviation(factors[:, None, None])
+    strong = views['strong'].image
+    masked = Term(strong, of_mask, view='strong', feature_mask=mask, own_statistics=apart)
+    weak = Term(views['weak'].image, lambda x: (x * (x - 2)).max(), feature_dropout=0.5)
+    weak = weak._replace(view='weak', own_statistics=apart)
+    plain = Term(views['labeled'].image, deviation(1.0), view='labeled')
+    return {'mask': masked, 'rate': weak, 'plain': plain, 'same': masked}, {}
+
+  made = learner.make_learner(Ones(), {'m': method}, VIEWS, SIZE, optax.sgd(0.1))
+  state = made.init(jax.random.key(0), jnp.zeros((1, *SIZE, 3)), made.normalization)
+  _, metrics = made.update(state, _batch(4), jax.random.key(1))
+  for name in ('mask', 'rate', 'plain', 'same'):
+    assert metrics[f'loss/m/{name}'] == pytest.approx(0, abs=1e-5)
 
 
 def test_images_with_statistics_of_their_own_leave_the_others_as_they_are():

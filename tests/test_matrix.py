@@ -24,7 +24,7 @@ VIEWS = {
 }
 KWARGS = {'iic': {'radius': 1, 'over': 'over'}, 'uda': {'divergence': 'iid', 'radius': 1}}
 ALONE = {'mixmatch', 'hydramix', 'supervised'}
-OF_ALL_NETWORKS = {'supervised', 'fixmatch', 'unimatch', 'cps', 'iic'}
+OF_ALL_NETWORKS = {'supervised', 'fixmatch', 'unimatch', 'unimatch_v2', 'cps', 'iic'}
 """What asks something of the network itself (heads, dropped features), and what others are like."""
 HEADS = {'class': 3, 'over': 4}
 UNET = ('unet', {'widths': (4, 6)})

@@ -8,6 +8,7 @@ import pytest
 
 from ssl_jax import losses, parallel, registry
 from ssl_jax.errors import UserError
+from ssl_jax.methods import unimatch_v2
 from ssl_jax.types import IGNORE, MASKS, Mix, View
 
 GRID = jnp.broadcast_to(jnp.eye(2, 3), (2, 2, 3))
@@ -262,6 +263,47 @@ def test_unimatch_by_hand():
   assert terms['strong2'].loss(STUDENT) == pytest.approx(-np.log(0.5) / 3, rel=1e-5)
 
 
+def test_unimatch_v2_by_hand():
+  views = _views() | {'strong2': _view(value=0.5, valid=[[[True, True]], [[False, True]]])}
+  terms, metrics, asked = _ask('unimatch_v2', views, step=25, weight=0.8, ramp_up_steps=100)
+  ramp = float(losses.ramp_up(25, 100))
+  assert 0 < ramp < 1
+  assert {name: float(term.weight) for name, term in terms.items()} == {
+    'strong': pytest.approx(0.4 * ramp),
+    'strong2': pytest.approx(0.4 * ramp),
+  }
+  # The teacher's surest pixels are 0.97 and 0.95; the student gives their classes 0.5 and 0.2.
+  assert terms['strong'].loss(STUDENT) == pytest.approx(-np.log([0.5, 0.2]).sum() / 4, rel=1e-5)
+  assert terms['strong2'].loss(STUDENT) == pytest.approx(-np.log(0.5) / 3, rel=1e-5)
+  assert metrics['mask_rate'] == 0.5
+  assert len(asked) == 1
+  terms, _, _ = _ask('unimatch_v2', views, cross_entropy=0.0, dice=1.0)
+  # Of V-Net, by class over the two confident pixels: 1 - 2 sum(p t) / (sum(p^2) + sum(t^2)).
+  zero = 1 - 2 * 0.5 / (0.5**2 + 0.8**2 + 1)
+  one = 1 - 2 * 0.2 / (0.5**2 + 0.2**2 + 1)
+  assert terms['strong'].loss(STUDENT) == pytest.approx((zero + one) / 2, rel=1e-3)
+
+
+def test_unimatch_v2_drops_in_one_view_what_the_other_keeps():
+  def masks(batch, dropped_images, channels=6):
+    first, second = unimatch_v2.complementary_masks(KEY, batch, dropped_images)
+    np.testing.assert_array_equal(first(channels), first(channels))  # the same at every layer
+    return np.asarray(first(channels)), np.asarray(second(channels))
+
+  first, second = masks(8, 0.5)
+  np.testing.assert_array_equal(first + second, 2)
+  kept_whole = (first == 1).all(1)
+  assert kept_whole.sum() == 4
+  assert set(np.unique(first[~kept_whole])) == {0, 2}
+  # Images differ in their channels, and about half of them are in either view.
+  first, _ = masks(200, 1.0)
+  assert len(np.unique(first, axis=0)) > 32
+  assert first.mean() == pytest.approx(1, abs=0.1)
+  # Half of three images is one and a half, of which one stays whole.
+  assert (masks(3, 0.5)[0] == 1).all(1).sum() == 1
+  assert (masks(4, 0.0)[0] == 1).all()
+
+
 def test_cps_by_hand():
   terms, _, asked = _ask('cps', _views(), weight=1.5)
   other = jnp.log(TEACHER)
@@ -389,7 +431,7 @@ def test_terms_name_the_view_whose_images_they_show(name):
   for key, term in terms.items():
     shown = [view_name for view_name, view in views.items() if view.image is term.images]
     assert [term.view] == (shown or [None])
-    assert term.unlabeled == (key == 'unlabeled' or name == 'unimatch')
+    assert term.unlabeled == (key == 'unlabeled' or name in ('unimatch', 'unimatch_v2'))
 
 
 @pytest.mark.parametrize('name', registry.known('methods'))

@@ -18,6 +18,7 @@ from ssl_jax.models.convolution import conv
 from ssl_jax.models.depthwise import depthwise_conv, same_padding
 from ssl_jax.models.initializers import Initializer, he_normal, normal
 from ssl_jax.models.layers import DropChannels, batch_norm, hold
+from ssl_jax.types import FeatureDropout
 
 COEFFICIENTS = {
   'efficientnet_lite0': (1.0, 1.0),
@@ -232,7 +233,7 @@ class Backbone(nn.Module):
     self,
     x: Float[Array, 'b h w c'],
     train: bool = False,
-    feature_dropout: Float[Array, ' b'] | None = None,
+    feature_dropout: FeatureDropout | None = None,
   ) -> list[Array]:
     """Returns the features [B, h, w, c], all with `feature_dropout` (layers.DropChannels).
 

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from ssl_jax.models.layers import Dense
 from ssl_jax.models.wideresnet import Backbone
-from ssl_jax.types import CELLS
+from ssl_jax.types import CELLS, FeatureDropout
 
 TASKS = (CELLS,)
 
@@ -38,7 +38,7 @@ class Model(nn.Module):
     self,
     x: Float[Array, 'b h w c'],
     train: bool = False,
-    feature_dropout: Float[Array, ' b'] | None = None,
+    feature_dropout: FeatureDropout | None = None,
   ) -> dict[str, Array]:
     """Returns the outputs of a batch by head; `feature_dropout` as in layers.DropChannels.
 

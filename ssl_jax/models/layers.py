@@ -20,6 +20,7 @@ from ssl_jax.errors import UserError
 from ssl_jax.io.interpolation import interpolation_matrix
 from ssl_jax.models.convolution import conv, matmul
 from ssl_jax.models.initializers import Initializer, he_normal, lecun_normal
+from ssl_jax.types import FeatureDropout
 
 
 def max_pool2(x: Float[Array, 'b *space c']) -> Float[Array, 'b *half c']:
@@ -216,25 +217,29 @@ def batch_norm(
 
 
 class DropChannels(nn.Module):
-  """Drops whole channels, a fraction of its own for each example, and rescales the rest.
+  """Drops whole channels of each example, as the terms of a batch ask for, and rescales the rest.
 
-  The fractions are those that the terms of a batch ask for (`Term.feature_dropout`), which is why
-  this is no `nn.Dropout`. Without fractions (outside training) the layer does nothing.
+  Terms differ in it within one batch, which is why this is no `nn.Dropout`. Where nothing is asked
+  for (outside training) the layer does nothing.
   """
 
   @nn.compact
   def __call__(
-    self, x: Float[Array, 'b *space c'], fraction: Float[Array, ' b'] | None
+    self, x: Float[Array, 'b *space c'], dropout: FeatureDropout | None
   ) -> Float[Array, 'b *space c']:
-    """Returns the features with channels dropped; draws from the key 'dropout'."""
-    if fraction is None:
+    """Returns the features with channels dropped; `rates` are drawn from the key 'dropout'."""
+    if dropout is None:
       return x
-    # [B, 1], against [B, C] random numbers.
-    fraction = fraction[:, None]
-    drawn = jax.random.uniform(self.make_rng('dropout'), (x.shape[0], x.shape[-1]))
-    # Rescaled, so that the expected sum over channels stays the same; the maximum guards against a
-    # fraction of 1.
-    factor = (drawn >= fraction) / jnp.maximum(1 - fraction, 1e-6)
+    factor = jnp.ones((x.shape[0], x.shape[-1]))
+    if dropout.rates is not None:
+      # [B, 1], against [B, C] random numbers.
+      fraction = dropout.rates[:, None]
+      drawn = jax.random.uniform(self.make_rng('dropout'), factor.shape)
+      # Rescaled, so that the expected sum over channels stays the same; the maximum guards against
+      # a fraction of 1.
+      factor = (drawn >= fraction) / jnp.maximum(1 - fraction, 1e-6)
+    if dropout.mask is not None:
+      factor = factor * dropout.mask(x.shape[-1])
     # The same for all pixels of a channel.
     return x * jnp.expand_dims(factor, range(1, x.ndim - 1)).astype(x.dtype)
 

@@ -17,6 +17,7 @@ from ssl_jax.models.layers import (
   crop_to,
   pad_to_multiple,
 )
+from ssl_jax.types import FeatureDropout
 
 SLOPE = 0.01
 """The slope of the leaky ReLU for negative values."""
@@ -79,7 +80,7 @@ class Model(nn.Module):
     self,
     x: Float[Array, 'b *space c'],
     train: bool = False,
-    feature_dropout: Float[Array, ' b'] | None = None,
+    feature_dropout: FeatureDropout | None = None,
   ) -> Float[Array, 'b *space classes']:
     """Returns the logits of a batch; `feature_dropout` is explained in layers.DropChannels.
 

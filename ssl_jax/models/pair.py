@@ -9,6 +9,7 @@ from flax.core import FrozenDict
 from jaxtyping import Array, Float
 
 from ssl_jax.registry import build
+from ssl_jax.types import FeatureDropout
 
 
 class Model(nn.Module):
@@ -38,7 +39,7 @@ class Model(nn.Module):
     self,
     x: Float[Array, 'b *space c'],
     train: bool = False,
-    feature_dropout: Float[Array, ' b'] | None = None,
+    feature_dropout: FeatureDropout | None = None,
   ) -> dict[str, Array]:
     """Returns the logits of both networks; `feature_dropout` as in layers.DropChannels.
 

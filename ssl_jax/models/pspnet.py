@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from ssl_jax.models import backbones
 from ssl_jax.models.initializers import lecun_normal
 from ssl_jax.models.layers import Conv, ConvNormAct, adaptive_mean, resize_linear
+from ssl_jax.types import FeatureDropout
 
 
 class Model(nn.Module):
@@ -35,7 +36,7 @@ class Model(nn.Module):
     self,
     x: Float[Array, 'b h w c'],
     train: bool = False,
-    feature_dropout: Float[Array, ' b'] | None = None,
+    feature_dropout: FeatureDropout | None = None,
   ) -> Float[Array, 'b h w classes']:
     """Returns the logits of a batch; `feature_dropout` is explained in layers.DropChannels.
 

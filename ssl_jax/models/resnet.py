@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from ssl_jax.errors import UserError
 from ssl_jax.models.layers import Conv, DropChannels, batch_norm, hold, max_pool3
+from ssl_jax.types import FeatureDropout
 
 DEPTHS = {
   'resnet18': ((2, 2, 2, 2), False),
@@ -101,7 +102,7 @@ class Backbone(nn.Module):
     self,
     x: Float[Array, 'b h w c'],
     train: bool = False,
-    feature_dropout: Float[Array, ' b'] | None = None,
+    feature_dropout: FeatureDropout | None = None,
   ) -> list[Array]:
     """Returns the five features [B, h, w, c], all with `feature_dropout` (layers.DropChannels).
 

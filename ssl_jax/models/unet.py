@@ -19,6 +19,7 @@ from ssl_jax.models.layers import (
   max_pool2,
   pad_to_multiple,
 )
+from ssl_jax.types import FeatureDropout
 
 
 class Model(nn.Module):
@@ -52,7 +53,7 @@ class Model(nn.Module):
     self,
     x: Float[Array, 'b *space c'],
     train: bool = False,
-    feature_dropout: Float[Array, ' b'] | None = None,
+    feature_dropout: FeatureDropout | None = None,
   ) -> Float[Array, 'b *space classes']:
     """Returns the logits of a batch; `feature_dropout` is explained in layers.DropChannels.
 

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 from ssl_jax.models.efficientnet_lite import Backbone
 from ssl_jax.models.initializers import lecun_normal
 from ssl_jax.models.layers import Conv, ConvNormAct, resize_linear
+from ssl_jax.types import FeatureDropout
 
 
 class Model(nn.Module):
@@ -38,7 +39,7 @@ class Model(nn.Module):
     self,
     x: Float[Array, 'b h w c'],
     train: bool = False,
-    feature_dropout: Float[Array, ' b'] | None = None,
+    feature_dropout: FeatureDropout | None = None,
   ) -> Float[Array, 'b h w classes']:
     """Returns the logits of a batch; `feature_dropout` is explained in layers.DropChannels.
 

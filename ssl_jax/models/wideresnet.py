@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from ssl_jax.errors import UserError
 from ssl_jax.models.layers import Conv, Dense, DropChannels, batch_norm
-from ssl_jax.types import CELLS
+from ssl_jax.types import CELLS, FeatureDropout
 
 TASKS = (CELLS,)
 
@@ -104,7 +104,7 @@ class Backbone(nn.Module):
     self,
     x: Float[Array, 'b h w c'],
     train: bool = False,
-    feature_dropout: Float[Array, ' b'] | None = None,
+    feature_dropout: FeatureDropout | None = None,
   ) -> Float[Array, 'b k l o']:
     """Returns the features of a batch; `feature_dropout` is explained in layers.DropChannels.
 
@@ -149,7 +149,7 @@ class Model(nn.Module):
     self,
     x: Float[Array, 'b h w c'],
     train: bool = False,
-    feature_dropout: Float[Array, ' b'] | None = None,
+    feature_dropout: FeatureDropout | None = None,
   ) -> Float[Array, 'b classes']:
     """Returns the logits of a batch; `feature_dropout` is explained in layers.DropChannels.
 

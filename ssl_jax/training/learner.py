@@ -15,6 +15,7 @@ from ssl_jax.training import collapse
 from ssl_jax.types import (
   AS_IS,
   NUMBERS,
+  FeatureDropout,
   Key,
   Learner,
   LossTransform,
@@ -252,11 +253,8 @@ def make_learner(
     """Runs the student once over the images of some passes; returns outputs, new statistics."""
     images = [term.images for term in passes.values()]
     kwargs: dict[str, Any] = {}
-    if any(term.feature_dropout for term in passes.values()):
-      # [B] for each pass: a rate for every example, 0 where a term wants no dropout.
-      rates = [jnp.full(len(term.images), term.feature_dropout) for term in passes.values()]
-      # In the order of the images below.
-      kwargs['feature_dropout'] = parallel.interleave(rates)
+    if dropout := _feature_dropout([*passes.values()]):
+      kwargs['feature_dropout'] = dropout
     joined, batch_stats = network.apply(
       # `params` is what is differentiated; the batch statistics are those of the state.
       {**state.student, 'params': params},
@@ -279,7 +277,30 @@ def _pass_of(name: str, term: Term) -> tuple:
   if term.view is None:
     # The term's name makes the pass unique, so that it is shared with no other term.
     return 'term', name
-  return 'view', term.view, term.feature_dropout
+  return 'view', term.view, term.feature_dropout, term.feature_mask
+
+
+def _feature_dropout(terms: Sequence[Term]) -> FeatureDropout | None:
+  """Returns which channels the images of some terms drop, joined as the images are; None: none."""
+  rates = None
+  if any(term.feature_dropout for term in terms):
+    # [B] for each pass: a rate for every example, 0 where a term wants no dropout.
+    rates = parallel.interleave(
+      [jnp.full(len(term.images), term.feature_dropout) for term in terms]
+    )
+  if not any(term.feature_mask for term in terms):
+    return None if rates is None else FeatureDropout(rates)
+
+  def mask(channels: int) -> jax.Array:
+    factors = []
+    for term in terms:
+      if term.feature_mask:
+        factors.append(term.feature_mask(channels))
+      else:
+        factors.append(jnp.ones((len(term.images), channels)))
+    return parallel.interleave(factors)
+
+  return FeatureDropout(rates, mask)
 
 
 def _has_stats(state: TrainState) -> bool:
