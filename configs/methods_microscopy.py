@@ -26,6 +26,7 @@ CUTMIX = dict(**INTENSITY, cutmix=dict(p=0.5, area=(0.1, 0.4)))
 RANDAUGMENT = dict(n=2, p=0.5, magnitude=(1, 9), solarize='falling')
 # As in uda_microscopy.py: rotated once more, then RandAugment.
 ROTATED = dict(source='weak', rotate=180.0, randaugment=RANDAUGMENT)
+TWO_STRONG = {'views.strong': CUTMIX, 'views.strong2': CUTMIX}
 SECOND = dict(source='unlabeled', **WEAK)
 
 METHODS = {  # the fields that each method's stage adds to the page
@@ -55,11 +56,8 @@ METHODS = {  # the fields that each method's stage adds to the page
     'methods.mixmatch': dict(lambda_u=10.0, ramp_up_steps=RAMP_UP_STEPS, dice=1.0),
     'views.weak2': SECOND,
   },
-  'unimatch': {
-    'methods.unimatch': dict(ramp_up_steps=RAMP_UP_STEPS),
-    'views.strong': CUTMIX,
-    'views.strong2': CUTMIX,
-  },
+  'unimatch': {'methods.unimatch': dict(ramp_up_steps=RAMP_UP_STEPS), **TWO_STRONG},
+  'unimatch-v2': {'methods.unimatch_v2': dict(ramp_up_steps=RAMP_UP_STEPS), **TWO_STRONG},
   'pseudo-label': {'methods.pseudo_label': dict(ramp_up_steps=RAMP_UP_STEPS)},
   'entropy': {'methods.entropy': dict(ramp_up_steps=RAMP_UP_STEPS)},
 }

@@ -12,7 +12,7 @@ draws of labels of its own, and the better half goes on with twice the draws. Be
 over the sets of the difference to the control. None of these draws is reported as a result.
 """
 
-from configs.lib import pretrained
+from configs.lib import pretrained, recipes, self_training
 from ssl_jax import settings
 
 GREY = dict(percentiles=(0.1, 99.9))
@@ -33,29 +33,17 @@ STRONG = dict(
   blur=dict(p=0.5, sigma=(0.1, 2.0)),
 )
 CUTMIX = dict(**STRONG, cutmix=dict(p=0.5, area=(0.02, 0.4)))
-ONE = {'views.strong': CUTMIX}
-TWO = {'views.strong': CUTMIX, 'views.strong2': CUTMIX}
-LATE = {'labels_first': LABELS_FIRST}
-RISING = dict(ramp_up_steps=STEPS)
-# Images of microscopy show many objects, of which the largest alone would be left.
-BCP = dict(weight=0.5, pretraining_steps=STEPS // 3, largest_component=False)
 
-CANDIDATES = {  # name: fields that it changes
-  'fixmatch': {'methods.fixmatch': dict(ramp_up_steps=LABELS_FIRST), **ONE},
-  'fixmatch-dice': {'methods.fixmatch': dict(dice=1.0), **ONE, **LATE},
-  'fixmatch-held': {'methods.fixmatch': dict(dice=1.0, hold_back=True), **ONE, **LATE},
-  'fixmatch-soft': {'methods.fixmatch': dict(dice=1.0, weighting='soft'), **ONE, **LATE},
-  'mean-teacher': {'methods.mean_teacher': dict(weight=1.0, **RISING), 'views.strong': STRONG},
-  'mean-teacher-cutmix': {'methods.mean_teacher': dict(weight=3.0), **ONE, **LATE},
-  'unimatch': {'methods.unimatch': dict(dice=1.0), **TWO, **LATE},
-  'bcp': {'methods': dict(bcp=BCP)},
+FIRST = 'fixmatch fixmatch-dice fixmatch-held fixmatch-soft mean-teacher mean-teacher-cutmix'
+ROUNDS = {
+  '1': ((*FIRST.split(), 'unimatch', 'bcp'), (10,)),
+  # What came later, on the draw of round 1.
+  '1b': (('unimatch-v2', 'fixmatch-dice-again'), (10,)),
 }
-
-ROUNDS = {'1': (tuple(CANDIDATES), (10,))}
 """By number of the round: its candidates, and its draws of labels. Reported draws are below 10.
 
-The rounds after it (draws 11 and 12, then 13 to 16) are written here with the candidates that
-benchmarks/halving.py names after the round before.
+Candidates are recipes of configs/lib/recipes.py. The rounds after it (draws 11 and 12, then 13 to
+16) are written here with those that benchmarks/halving.py names after the round before.
 """
 
 
@@ -89,9 +77,7 @@ def get_config(number='1'):
       first = f'{name}-fixmatch-{repetition}'
       stages.append({'name': f'{name}-control-{repetition}', 'control_of': first})
       for candidate in dict.fromkeys(('fixmatch', *candidates)):
-        stages.append(
-          {'name': f'{name}-{candidate}-{repetition}', **CANDIDATES[candidate], **drawn}
-        )
+        stages += _trainings(f'{name}-{candidate}-{repetition}', candidate, drawn)
   cells = []
   for row in ('control', *candidates):
     for name in SETS:
@@ -107,3 +93,22 @@ def get_config(number='1'):
   config.stages = tuple(stages)
   config.table = tuple(cells)
   return settings.complete(config)
+
+
+def _trainings(name, candidate, drawn):
+  """The stages of a candidate, the last of which has this name."""
+  recipe = recipes.RECIPES[candidate]
+  fields = recipes.fields(recipe, STEPS, LABELS_FIRST, STRONG, CUTMIX)
+  if not recipe.rounds:
+    return [{'name': name, **fields, **drawn}]
+  # A pseudo-labeled image is shown as strongly as an unlabeled one.
+  shown = {key: value for key, value in CUTMIX.items() if key != 'source'}
+  return self_training.rounds(
+    name,
+    fields,
+    {**WEAK, **shown},
+    batch=4,
+    common=drawn,
+    without=('views.weak', 'batch.unlabeled'),
+    count=recipe.rounds,
+  )

@@ -1,4 +1,4 @@
-r"""FixMatch on your own images: two folders in, masks, a picture and a verdict out.
+r"""FixMatch or another recipe on your own images: masks, a picture and a verdict out.
 
 Data: a folder with images/ and masks/ (class ids, or 0 and 255), and a folder with images alone;
 PNG, JPEG, BMP or TIFF of any size and number of channels (docs/images.md). A quarter of the labeled
@@ -8,8 +8,10 @@ If masks hold an id for each object, add --config.data.instances=True (docs/inst
 What the page leaves open is chosen for your images; configuration.md in the run folder says why.
 Run:  python main.py --config=configs/your_images.py \
         --config.data.labeled=DIR --config.data.unlabeled=DIR
+      --config=configs/your_images.py:RECIPE has another recipe of configs/lib/recipes.py.
 """
 
+from configs.lib import recipes
 from ssl_jax import open_fields, settings
 
 WEAK = dict(scale=(0.7, 1.4), rotate=15.0, flip=0.5, flip_vertical=0.5)
@@ -18,9 +20,12 @@ WEAK = dict(scale=(0.7, 1.4), rotate=15.0, flip=0.5, flip_vertical=0.5)
 def get_config(more=''):
   """The page; any field can be set from the shell, as in --config.minutes=60.
 
-  `more` may be 'minutes' (--config=configs/your_images.py:minutes): then FixMatch is also compared
-  with a control that is trained for as long as it.
+  `more` may be a recipe, and 'minutes' (--config=configs/your_images.py:unimatch,minutes): then it
+  is also compared with a control that is trained for as long.
   """
+  asked = [word for word in more.split(',') if word != 'minutes']
+  recipe = recipes.of_page(','.join(asked), 'images')
+  trained = recipes.stage_name(recipe)
   config = settings.defaults()
 
   # Data: --config.data.labeled and .unlabeled name your folders; .val, .test and .classes may.
@@ -32,19 +37,13 @@ def get_config(more=''):
   config.views = dict(
     labeled=dict(source='labeled', jitter=dict(p=0.5), **WEAK),
     weak=dict(source='unlabeled', jitter=dict(p=0.5), **WEAK),
-    strong=dict(
-      source='weak',
-      jitter=dict(p=0.8),
-      blur=dict(p=0.5, sigma=(0.1, 2.0)),
-      cutmix=dict(p=0.5, area=(0.1, 0.4)),
-    ),
   )
+  strong = dict(source='weak', jitter=dict(p=0.8), blur=dict(p=0.5, sigma=(0.1, 2.0)))
+  cutmix = dict(**strong, cutmix=dict(p=0.5, area=(0.1, 0.4)))
 
   # Methods: their losses are added up. The moving average of the student teaches and predicts.
-  config.methods = dict(
-    supervised=dict(weight=1.0, dice=1.0),
-    fixmatch=dict(threshold=0.95, weight=1.0),
-  )
+  config.methods = dict(supervised=dict(weight=1.0, dice=1.0))
+  of_recipe = recipes.put(config, recipe, strong, cutmix)
   config.teacher = 'ema'
   config.ema_decay = 0.99
 
@@ -63,33 +62,32 @@ def get_config(more=''):
     'normalize',
     'views.labeled.jitter',
     'views.weak.jitter',
-    'views.strong.jitter',
+    *(f'views.{name}.jitter' for name in recipes.STRONG_VIEWS[: recipe.strong_views]),
     'steps',
     'eval_every',
     'checkpoint_every',
-    'methods.fixmatch.ramp_up_steps',
+    *of_recipe,
   )
   open_fields.leave_open(config, chosen, minutes=20)
 
-  # Stages: the same training without the unlabeled images, FixMatch, and their comparison. In four
+  # Stages: the same training without the unlabeled images, with them, and their comparison. In four
   # repetitions each labeled image is tested once.
   config.num_seeds = 4
   equal_minutes = (
-    dict(name='control-minutes', control_of='fixmatch', equal_minutes=('fixmatch', 'control')),
+    dict(name='control-minutes', control_of=trained, equal_minutes=(trained, 'control')),
     dict(
       name='verdict-minutes',
       run='compare',
-      of='fixmatch',
+      of=trained,
       against='control-minutes',
       differences=('equal_minutes',),
     ),
   )
-  asked = {'': (), 'minutes': equal_minutes}[more]
   config.stages = (
-    dict(name='control', control_of='fixmatch'),
-    dict(name='fixmatch'),
-    dict(name='verdict', run='compare', of='fixmatch', against='control'),
-    *asked,
+    dict(name='control', control_of=trained),
+    dict(name=trained),
+    dict(name='verdict', run='compare', of=trained, against='control'),
+    *(equal_minutes if 'minutes' in more.split(',') else ()),
     # The network that is kept, for `predict`: it learns from all labeled images.
     {'name': 'final', 'num_seeds': 1, 'data.test_fraction': 0.0},
   )

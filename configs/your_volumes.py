@@ -10,16 +10,22 @@ x, y, z, sets another) and scaled by `data.window` (raw values that become 0 and
 volumes; configuration.md in the run folder says why.
 Run:  python main.py --config=configs/your_volumes.py \
         --config.data.labeled=DIR --config.data.unlabeled=DIR
+      --config=configs/your_volumes.py:RECIPE has another recipe of configs/lib/recipes.py.
 """
 
-from configs.lib import volumes
+from configs.lib import recipes, volumes
 from ssl_jax import open_fields, settings
 
 WEAK = dict(rotate=15.0, scale=(0.85, 1.2), **volumes.FLIPS)
 
 
-def get_config():
-  """The page; any field can be set from the shell, as in --config.minutes=60."""
+def get_config(name='default'):
+  """The page; any field can be set from the shell, as in --config.minutes=60.
+
+  `name` may be that of another recipe (--config=configs/your_volumes.py:fixmatch).
+  """
+  recipe = recipes.of_page(name, 'volumes')
+  trained = recipes.stage_name(recipe)
   config = volumes.page()
 
   # Data: --config.data.labeled and .unlabeled name your folders; .val, .test and .classes may.
@@ -31,11 +37,12 @@ def get_config():
   config.views = dict(
     labeled=dict(source='labeled', **WEAK, **volumes.INTENSITY),
     weak=dict(source='unlabeled', **WEAK),
-    strong=dict(source='weak', **volumes.INTENSITY),
   )
+  strong = dict(source='weak', **volumes.INTENSITY)
+  cutmix = dict(**strong, cutmix=dict(p=0.5, area=(0.1, 0.4)))
 
   # Methods: their losses are added up. The moving average of the student teaches and predicts.
-  config.methods.mean_teacher = dict(weight=10.0)
+  of_recipe = recipes.put(config, recipe, strong, cutmix)
   config.teacher = 'ema'
   config.ema_decay = 0.99
 
@@ -47,18 +54,18 @@ def get_config():
 
   # Chosen for your volumes, where you do not set them. One training takes about so many minutes.
   chosen = ('crop_size', 'batch', 'steps', 'eval_every', 'checkpoint_every')
-  chosen += ('methods.mean_teacher.ramp_up_steps',)
+  chosen += of_recipe
   open_fields.leave_open(config, chosen, minutes=20)
 
   # In four repetitions each labeled volume is tested once.
   config.num_seeds = 4
-  # Stages: a control without the unlabeled volumes, mean teacher, their comparison, and both
+  # Stages: a control without the unlabeled volumes, one with them, their comparison, and both
   # networks' masks for the whole test volumes.
   config.stages = (
-    dict(name='control', control_of='mean-teacher'),
-    dict(name='mean-teacher'),
-    dict(name='verdict', run='compare', of='mean-teacher', against='control'),
-    *volumes.organs(['control', 'mean-teacher'], overlap=0.5, blend='gaussian'),
+    dict(name='control', control_of=trained),
+    dict(name=trained),
+    dict(name='verdict', run='compare', of=trained, against='control'),
+    *volumes.organs(['control', trained], overlap=0.5, blend='gaussian'),
     # The network that is kept, for `predict`: it learns from all labeled volumes.
     {'name': 'final', 'num_seeds': 1, 'data.test_fraction': 0.0},
   )

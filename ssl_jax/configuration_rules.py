@@ -264,6 +264,11 @@ def ramp_up_steps(steps: int) -> Choice:
   return Choice(steps // 4, 'a quarter of the steps: first the labels, then the unlabeled images')
 
 
+def labels_first(steps: int) -> Choice:
+  """`labels_first`: unlabeled images wait for a quarter of the training."""
+  return Choice(steps // 4, 'a quarter of the steps is on labels alone')
+
+
 RULES: dict[str, Callable[[Fingerprint, Page, Machine], Choice]] = {
   'data.scale': scale,
   'crop_size': crop_size,

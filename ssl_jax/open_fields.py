@@ -28,6 +28,7 @@ TYPES: dict[str, type] = {
   'eval_every': int,
   'checkpoint_every': int,
   'ramp_up_steps': int,
+  'labels_first': int,
 }
 """Fields, by the last word of their name, that are left open as a whole."""
 

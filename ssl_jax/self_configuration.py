@@ -188,6 +188,8 @@ def _decide_length(
       page, decisions[field] = _apply(page, field, lambda _: rules.checkpoint_every(steps, seconds))
     if last == 'ramp_up_steps':
       page, decisions[field] = _apply(page, field, lambda _: rules.ramp_up_steps(steps))
+    if last == 'labels_first':
+      page, decisions[field] = _apply(page, field, lambda _: rules.labels_first(steps))
   return page, decisions
 
 

@@ -28,7 +28,15 @@ from ssl_jax.stages import compare
 
 PAGES = sorted((ROOT / 'configs').glob('[!_]*.py'))
 NAMES = [path.stem for path in PAGES]
-ARGUMENTS = {'gan_self_training_em': ('full',), 'flare22': ('2',), 'acdc': ('256',)}
+ARGUMENTS = {
+  'gan_self_training_em': ('full',),
+  'flare22': ('2',),
+  'acdc': ('256',),
+  'recipe_search': ('1b',),
+  'quickstart': ('unimatch-v2',),
+  'your_images': ('unimatch,minutes',),
+  'your_volumes': ('fixmatch-soft',),
+}
 """What may follow a page's name after a colon."""
 
 TWINS = ('fixmatch_zheng2', 'wbc_table1_honest')
@@ -263,10 +271,12 @@ PARAMETERS = {
   'imagenet_weights': 762_850,
   'instances_microscopy': 763_571,
   'recipe_search': 762_850,
+  'recipe_search:1b': 762_850,
   'iic_microscopy': 31_031_308,
   'methods_microscopy': 1_035_794,
   'formula_choices': 121_186,
   'quickstart': 763_426,
+  'quickstart:unimatch-v2': 763_426,
   'uda_microscopy': 31_030_658,
   'wbc_study': 1_035_947,
   'wbc_table1': 40_347_555,
@@ -274,7 +284,9 @@ PARAMETERS = {
   'your_cells': 4_303_557,
   'your_gaps': 1_296_946,
   'your_images': 763_426,
+  'your_images:unimatch,minutes': 763_426,
   'your_volumes': 1_412_418,
+  'your_volumes:fixmatch-soft': 1_412_418,
   'gan_self_training_em:full': 5_174_562,
   'flare22:2': 31_419_406,
 }

@@ -213,6 +213,7 @@ def test_what_follows_from_the_steps():
   assert rules.eval_every(2400).value == 600
   assert rules.eval_every(2).value == 1
   assert rules.ramp_up_steps(2400).value == 600
+  assert rules.labels_first(2400).value == 600
   assert rules.checkpoint_every(2400, 0.1).value == 100  # 600 would be a minute
   assert rules.checkpoint_every(2400, 3.0).value == 20
   assert rules.checkpoint_every(2400, 30.0).value == 10
