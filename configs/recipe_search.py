@@ -12,7 +12,7 @@ draws of labels of its own, and the better half goes on with twice the draws. Be
 over the sets of the difference to the control. None of these draws is reported as a result.
 """
 
-from configs.lib import pretrained, recipes, self_training
+from configs.lib import pretrained
 from ssl_jax import settings
 
 GREY = dict(percentiles=(0.1, 99.9))
@@ -23,7 +23,8 @@ SETS = {  # name: fields of the data
   'dsb2018': dict(name='dsb2018', labeled=5),
 }
 STEPS = 600
-LABELS_FIRST = STEPS // 4
+
+FIRST = STEPS // 4
 
 WEAK = dict(scale=(0.8, 1.25), rotate=180.0, flip=0.5)
 LITTLE = dict(p=0.5, brightness=0.2, contrast=0.2)
@@ -55,13 +56,8 @@ def get_config(number='1'):
   config.data = dict(name='bbbc039')
   config.batch = dict(labeled=4, unlabeled=4)
 
-  # Views and methods that all stages have; each candidate adds its own.
-  config.views = dict(
-    labeled=dict(source='labeled', jitter=LITTLE, **WEAK),
-    weak=dict(source='unlabeled', jitter=LITTLE, **WEAK),
-  )
-
-  # Network, and what it learns with.
+  # Views that all stages have (each candidate adds its own), network, and what it learns with.
+  pretrained.use_views(config)
   pretrained.use_pretrained_unet(config)
   config.steps = STEPS
   config.eval_every = STEPS
@@ -77,7 +73,8 @@ def get_config(number='1'):
       first = f'{name}-fixmatch-{repetition}'
       stages.append({'name': f'{name}-control-{repetition}', 'control_of': first})
       for candidate in dict.fromkeys(('fixmatch', *candidates)):
-        stages += _trainings(f'{name}-{candidate}-{repetition}', candidate, drawn)
+        stage = f'{name}-{candidate}-{repetition}'
+        stages += pretrained.trainings(stage, candidate, STEPS, drawn)
   cells = []
   for row in ('control', *candidates):
     for name in SETS:
@@ -93,22 +90,3 @@ def get_config(number='1'):
   config.stages = tuple(stages)
   config.table = tuple(cells)
   return settings.complete(config)
-
-
-def _trainings(name, candidate, drawn):
-  """The stages of a candidate, the last of which has this name."""
-  recipe = recipes.RECIPES[candidate]
-  fields = recipes.fields(recipe, STEPS, LABELS_FIRST, STRONG, CUTMIX)
-  if not recipe.rounds:
-    return [{'name': name, **fields, **drawn}]
-  # A pseudo-labeled image is shown as strongly as an unlabeled one.
-  shown = {key: value for key, value in CUTMIX.items() if key != 'source'}
-  return self_training.rounds(
-    name,
-    fields,
-    {**WEAK, **shown},
-    batch=4,
-    common=drawn,
-    without=('views.weak', 'batch.unlabeled'),
-    count=recipe.rounds,
-  )

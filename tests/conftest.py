@@ -163,7 +163,9 @@ def write_sections(folder, count=8, side=64, seed=0):
       Image.fromarray(mask).save(folder / 'masks' / f'z{number:02d}.png')
 
 
-def write_volumes(folder, count=8, shape=(18, 20, 16), seed=0, spacing=(1.0, 1.0, 1.5), first=0):
+def write_volumes(
+  folder, count=8, shape=(18, 20, 16), seed=0, spacing=(1.0, 1.0, 1.5), first=0, classes=3
+):
   """Writes images/ and masks/ of NIfTI volumes: a bright ball of class 1, a dark one of class 2."""
   import nibabel
 
@@ -177,7 +179,8 @@ def write_volumes(folder, count=8, shape=(18, 20, 16), seed=0, spacing=(1.0, 1.0
       centre = np.array([x, 10, 8]) + rng.uniform(-1.5, 1.5, 3)
       inside = sum(((grid[i] - centre[i]) * mm[i]) ** 2 for i in range(3)) < 4.5**2
       voxels[inside] += {1: 60, 2: -40}[value]
-      mask[inside] = value
+      if value < classes:
+        mask[inside] = value
     for kind, array in (('images', voxels.astype(np.int16)), ('masks', mask)):
       image = nibabel.Nifti1Image(array, np.diag([-spacing[0], -spacing[1], spacing[2], 1.0]))
       nibabel.save(image, folder / kind / f'case{number}.nii.gz')

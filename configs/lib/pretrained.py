@@ -1,5 +1,50 @@
 """What pages share whose network starts from ImageNet and learns for minutes."""
 
+from configs.lib import recipes, self_training
+
+WEAK = dict(scale=(0.8, 1.25), rotate=180.0, flip=0.5)
+LITTLE = dict(p=0.5, brightness=0.2, contrast=0.2)
+STRONG = dict(
+  source='weak',
+  jitter=dict(p=0.8, brightness=0.5, contrast=0.5),
+  blur=dict(p=0.5, sigma=(0.1, 2.0)),
+)
+CUTMIX = dict(**STRONG, cutmix=dict(p=0.5, area=(0.02, 0.4)))
+
+
+def use_views(config):
+  """Puts the views of labeled and unlabeled images into a page; a recipe adds the strong ones."""
+  config.views = dict(
+    labeled=dict(source='labeled', jitter=LITTLE, **WEAK),
+    weak=dict(source='unlabeled', jitter=LITTLE, **WEAK),
+  )
+
+
+def trainings(name, recipe_name, steps, common):
+  """The stages of a recipe, the last of which has this name.
+
+  Args:
+    name: of the stage.
+    recipe_name: one of recipes.RECIPES.
+    steps: of each training.
+    common: fields of all these stages: data set, draw and seed.
+  """
+  recipe = recipes.RECIPES[recipe_name]
+  fields = recipes.fields(recipe, steps, steps // 4, STRONG, CUTMIX)
+  if not recipe.rounds:
+    return [{'name': name, **fields, **common}]
+  # A pseudo-labeled image is shown as strongly as an unlabeled one.
+  shown = {key: value for key, value in CUTMIX.items() if key != 'source'}
+  return self_training.rounds(
+    name,
+    fields,
+    {**WEAK, **shown},
+    batch=4,
+    common=common,
+    without=('views.weak', 'batch.unlabeled'),
+    count=recipe.rounds,
+  )
+
 
 def use_pretrained_unet(config):
   """Puts a light U-Net on EfficientNet-Lite0, and what it learns with, into a page."""
