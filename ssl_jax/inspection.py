@@ -3,7 +3,6 @@
 All that is wrong is collected, where training would stop at the first of it. Nothing is changed.
 """
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +14,8 @@ from ssl_jax.data.mask_encoding import Encoding, find_encoding
 from ssl_jax.data.mask_facts import MaskFacts, read_facts
 from ssl_jax.errors import UserError
 from ssl_jax.inspection_pixels import MOST_NAMED, NOTE, PROBLEM, WARNING, Finding, Sample, named
-from ssl_jax.io import images, listing, nifti_geometry
+from ssl_jax.io import equal_files, images, listing, nifti_geometry
+from ssl_jax.io.image_decoding import Header
 
 
 class Inspection(NamedTuple):
@@ -48,18 +48,13 @@ def inspect(
   Raises:
     UserError: if `labeled` does not exist or has no images/ in it.
   """
-  folder = subfolder(labeled, 'images', 'labeled', 'put the labeled images in images/')
-  kind = 'images'
-  if listing.read_folder(folder, listing.VOLUMES).paths:
-    kind = 'volumes'
-  elif not _has(labeled, 'masks') and _has(labeled, 'points'):
-    kind = 'points'
+  kind = kind_of(labeled)
   findings: list[Finding] = []
   roles = {'labeled': labeled, 'unlabeled': unlabeled, 'val': val, 'test': test}
   given = {role: path for role, path in roles.items() if path is not None}
-  files = {role: _list(role, path, kind, findings) for role, path in given.items()}
+  files = {role: list_role(role, path, kind, findings) for role, path in given.items()}
   counts = {role: len(paths) for role, paths in files.items()}
-  _find_copies(files, findings)
+  find_copies(files, findings)
   _find_groups(files, group, findings)
   result = Inspection(kind, findings, counts, {}, [], [], [], [])
   if kind == 'volumes':
@@ -70,12 +65,26 @@ def inspect(
   return result
 
 
+def kind_of(labeled: Path) -> str:
+  """Returns what the labeled files of a folder are: 'images', 'volumes' or 'points'.
+
+  Raises:
+    UserError: if the folder does not exist or has no images/ in it.
+  """
+  folder = subfolder(labeled, 'images', 'labeled', 'put the labeled images in images/')
+  if listing.read_folder(folder, listing.VOLUMES).paths:
+    return 'volumes'
+  if not _has(labeled, 'masks') and _has(labeled, 'points'):
+    return 'points'
+  return 'images'
+
+
 def _has(folder: Path, name: str) -> bool:
   return any(path.is_dir() and path.name.lower() == name for path in folder.iterdir())
 
 
-def _list(role: str, folder: Path, kind: str, findings: list[Finding]) -> list[Path]:
-  """The image files of a role; what else its folder holds becomes findings."""
+def list_role(role: str, folder: Path, kind: str, findings: list[Finding]) -> list[Path]:
+  """Returns the image files of a role; what else its folder holds becomes findings."""
   try:
     if role == 'unlabeled':
       place = unlabeled_folder(folder)
@@ -95,21 +104,17 @@ def _list(role: str, folder: Path, kind: str, findings: list[Finding]) -> list[P
   return listed.paths
 
 
-def _find_copies(files: Mapping[str, Sequence[Path]], findings: list[Finding]) -> None:
-  """Files of one content, within a role and across them."""
-  first: dict[str, tuple[str, Path]] = {}
+def find_copies(files: Mapping[str, Sequence[Path]], findings: list[Finding]) -> None:
+  """Finds files of one content, within a role and across them."""
+  every = [(role, path) for role, paths in files.items() for path in paths]
+  equal = equal_files.find([path for _, path in every])
+  findings.extend(Finding(PROBLEM, sentence) for sentence in equal.unreadable)
   copies: dict[tuple[str, str], list[str]] = {}
-  for role, paths in files.items():
-    for path in paths:
-      try:
-        with path.open('rb') as file:
-          digest = hashlib.file_digest(file, 'sha256').hexdigest()
-      except OSError as error:
-        findings.append(Finding(PROBLEM, f'{path} cannot be read ({error.strerror}).'))
-        continue
-      known_role, known = first.setdefault(digest, (role, path))
-      if known is not path:
-        copies.setdefault((known_role, role), []).append(f'{path.name} = {known.name}')
+  for first, *others in equal.groups:
+    role, path = every[first]
+    for index in others:
+      other_role, other = every[index]
+      copies.setdefault((role, other_role), []).append(f'{other.name} = {path.name}')
   for (one, other), pairs in copies.items():
     where = f'within {one}' if one == other else f'of {one} and {other}'
     # A copy of a test image in training is dropped there, which changes the counts.
@@ -167,8 +172,7 @@ def _inspect_pixels(
     except UserError as error:
       findings.append(Finding(PROBLEM, str(error)))
       continue
-    channels = 'gray' if header.channels == 1 else f'{header.channels} channels'
-    key = f'{header.height} x {header.width}, {channels}, {header.dtype}'
+    key = form_of(header)
     sizes[key] = sizes.get(key, 0) + 1
     findings.extend(Finding(NOTE, f'{path.name}: {change}.') for change in header.changes)
   mask_of: dict[Path, Path] = {}
@@ -176,7 +180,7 @@ def _inspect_pixels(
   if kind == 'images':
     for role in ('labeled', 'val', 'test'):
       if role in given:
-        mask_of |= _find_masks(given[role], role, files[role], findings)
+        mask_of |= find_masks(given[role], role, files[role], findings)
     encoding = _find_encoding(mask_of, findings)
   samples = inspection_pixels.read_samples(files, mask_of, findings)
   classes = inspection_pixels.class_table(samples, encoding, findings) if encoding else []
@@ -195,10 +199,16 @@ def _inspect_pixels(
   )
 
 
-def _find_masks(
+def form_of(header: Header) -> str:
+  """Returns size, channels and type of an image, as in '96 x 128, gray, uint8'."""
+  channels = 'gray' if header.channels == 1 else f'{header.channels} channels'
+  return f'{header.height} x {header.width}, {channels}, {header.dtype}'
+
+
+def find_masks(
   folder: Path, role: str, image_paths: Sequence[Path], findings: list[Finding]
 ) -> dict[Path, Path]:
-  """The masks of a role's images; those without partners become findings."""
+  """Returns the masks of a role's images; those without partners become findings."""
   try:
     place = subfolder(folder, 'masks', role, 'put the masks in masks/')
     listed = listing.read_folder(place, listing.IMAGES)

@@ -53,7 +53,7 @@ def read_samples(
   """Returns some images of each role; those that cannot be read become findings."""
   samples = []
   for role, paths in files.items():
-    for path in _spread(paths, _count_to_sample(paths)):
+    for path in spread(paths, _count_to_sample(paths)):
       try:
         pixels = images.read_image(path)
       except UserError as error:
@@ -234,8 +234,8 @@ def find_alike(
   return shown
 
 
-def _spread(paths: Sequence[Path], count: int) -> list[Path]:
-  """At most so many of the paths, evenly spaced."""
+def spread(paths: Sequence[Path], count: int) -> list[Path]:
+  """Returns at most so many of the paths, evenly spaced."""
   if not paths:
     return []
   chosen = np.linspace(0, len(paths) - 1, min(len(paths), count)).astype(int)

@@ -7,8 +7,10 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from ssl_jax import inspect
+from ssl_jax import inspect, inspection_quick
+from ssl_jax import run as runs
 from ssl_jax.data import mask_alignment, near_duplicates, unlike
+from ssl_jax.io import equal_files
 
 
 def scene(seed, side=96):
@@ -139,3 +141,58 @@ def test_an_outlier_is_named():
 def test_a_folder_that_is_none_is_a_sentence(tmp_path, capsys):
   assert inspect.main([f'--labeled={tmp_path / "nowhere"}']) == 1
   assert 'does not exist' in capsys.readouterr().err
+
+
+# ---- Before a training
+
+
+def test_equal_files_are_equal_to_the_last_byte(tmp_path):
+  middle = equal_files.PEEKED * 3
+  contents = {
+    'a': b'0' * middle,
+    'b': b'0' * (middle // 2) + b'1' + b'0' * (middle // 2 - 1),  # as long as a, with its ends
+    'c': b'0' * middle,
+    'd': b'short',
+    'e': b'',
+    'f': b'',
+  }
+  paths = []
+  for name, content in contents.items():
+    paths.append(tmp_path / name)
+    paths[-1].write_bytes(content)
+  found = equal_files.find([*paths, tmp_path / 'none', paths[3]])
+  assert found.groups == [[0, 2], [3, 7], [4, 5]]
+  (sentence,) = found.unreadable
+  assert 'none cannot be read' in sentence
+
+
+def test_a_run_begins_with_the_quick_checks(tmp_path):
+  labeled = write(tmp_path / 'labeled')
+  write(tmp_path / 'more', count=3, first=11)  # the first is the last of labeled
+  (labeled / 'masks' / 'a.png').unlink()
+  fields = {'labeled': str(labeled), 'unlabeled': str(tmp_path / 'more' / 'images')}
+  notes = inspection_quick.notes({'name': 'folder', **fields})
+  assert notes[:2] == [
+    '1 images of labeled have no mask: a.png',
+    '1 exact copies of labeled and unlabeled: l.png = l.png',
+  ]
+  assert notes[2] == '12 labeled images: 12 of 96 x 96, gray, uint8'
+  assert '`python -m ssl_jax.inspect --labeled=' in notes[-1]
+  # Of data that nobody has to inspect, and of folders that the loader refuses, it says nothing.
+  assert inspection_quick.notes({'name': 'synthetic', 'labeled': 8}) == []
+  assert inspection_quick.notes({'name': 'folder', 'labeled': str(tmp_path / 'none')}) == []
+
+
+def test_quick_checks_are_told_once_for_a_run(tmp_path, page, capsys):
+  write(tmp_path / 'labeled')
+  page.unlock()
+  page.data = dict(name='folder', labeled=str(tmp_path / 'labeled'), test_fraction=0.25)
+  page.methods = dict(supervised=dict(weight=1.0))
+  page.views = dict(labeled=dict(source='labeled'))
+  page.batch = dict(labeled=2)
+  page.update(stages=(), steps=1, eval_every=1, teacher='student')
+  told = []
+  for _ in range(2):
+    runs.run(page, tmp_path / 'run')
+    told.append(capsys.readouterr().out.count('looks further'))
+  assert told == [1, 0]
