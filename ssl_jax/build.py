@@ -62,6 +62,11 @@ def splits_of_seed(settings: Settings, seed: int) -> types.Splits:
   return splits(settings.data)
 
 
+def forget_splits() -> None:
+  """Lets the next run of this process read the images anew: in a notebook they may have changed."""
+  _splits.cache_clear()
+
+
 @functools.lru_cache(2)  # the stages of a run share their images
 def _splits(data: str) -> types.Splits:
   tree = parse_settings.tuples(json.loads(data))

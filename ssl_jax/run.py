@@ -15,6 +15,7 @@ from ssl_jax import (
   build,
   configuration_report,
   continuation,
+  inspection_quick,
   parallel,
   provenance,
   registry,
@@ -65,6 +66,7 @@ def run(
   # Both must come before anything else that uses JAX.
   build.keep_compiled()
   parallel.start()
+  build.forget_splits()
   page = stage_list.plain(config)
   if page.get('plugins'):
     # The run folder must find them from wherever it is asked later.
@@ -74,6 +76,10 @@ def run(
     workdir = listing.expand(workdir)
     # Everything is checked before the folder is touched, so that a mistake leaves no trace in it.
     page = continuation.adopt(page, workdir)
+    # Once for a run, and before the loader: it stops at the first file that is wrong.
+    if parallel.is_main() and not (workdir / run_folder.CONFIG).exists():
+      for note in inspection_quick.notes(page['data']):
+        print(f'Data: {note}.', flush=True)
     configuration = self_configuration.configure(page, workdir, stop, command=command)
     page = configuration.page
     specs = stage_list.resolve(page)

@@ -13,7 +13,7 @@ FILES = sorted(path for path in PACKAGE.rglob('*.py') if path.name != '__init__.
 # A file or a room imports only what stands on a lower floor; files of one room may also import each
 # other, as long as they do not form a cycle.
 FLOORS = (
-  'errors open_fields',
+  'errors open_fields notebook_setup',
   'types registry',
   'placeholders',
   'settings parallel losses components data_locations',
@@ -28,9 +28,10 @@ FLOORS = (
   'self_configuration configuration_report ledger run_identity',
   'table report_images html_pages inspection_pixels',
   'report_contents inspection',
-  'report inspect',
+  'report inspect inspection_quick',
   'run predict dry_run',
   'cli',
+  'notebook',
 )
 HEIGHT = {name: height for height, floor in enumerate(FLOORS) for name in floor.split()}
 

