@@ -1,5 +1,6 @@
 """The notebooks run from top to bottom on a CPU, and what they call does what they promise."""
 
+import asyncio
 import json
 import re
 import sys
@@ -130,7 +131,7 @@ def test_a_notebook_runs(name, folder):
   shown = [output for cell in executed.cells for output in cell.outputs if 'data' in output]
   html = ''.join(output['data'].get('text/html', '') for output in shown)
   assert 'Loss on the labeled images' in html
-  assert '<iframe srcdoc="&lt;!' in html
+  assert '<div><iframe srcdoc="&lt;!' in html
   assert 'Verdict' in ''.join(map(_printed, executed.cells))
   if name == 'your_images':
     assert len(list((folder / 'predictions' / 'masks').iterdir())) == 40
@@ -152,7 +153,7 @@ def test_an_interrupted_cell_saves_and_goes_on(folder):
     # Within the training: metrics are written after the first steps.
     while not record.exists() or not record.stat().st_size:
       time.sleep(0.05)
-    client.km.interrupt_kernel()
+    asyncio.run(client.km.interrupt_kernel())
 
   with client.setup_kernel():
     for index in (0, 1):
