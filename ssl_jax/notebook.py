@@ -88,7 +88,9 @@ def show(page: str | Path, height: int = 600) -> None:
   """Shows an HTML file, such as the report of a run, in the notebook."""
   text = html.escape(Path(page).read_text(encoding='utf-8'), quote=True)
   # A frame keeps its styles apart from the notebook's, and srcdoc needs no server.
-  frame = f'<iframe srcdoc="{text}" width="100%" height="{height}" style="border:0;background:white"></iframe>'
+  # White, because a report is not made for the dark themes of notebooks.
+  style = 'border:0;background:white'
+  frame = f'<iframe srcdoc="{text}" width="100%" height="{height}" style="{style}"></iframe>'
   # IPython warns of HTML that begins with a frame.
   display(HTML(f'<div>{frame}</div>'))
 
