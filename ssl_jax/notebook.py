@@ -7,6 +7,7 @@ import contextlib
 import html
 import importlib
 import shutil
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -48,6 +49,8 @@ def train(workdir: str, *words: str) -> None:
   Raises:
     CellStopped: if it was interrupted, or something is wrong.
   """
+  # While the command line imports it, an interrupt would end the kernel.
+  importlib.import_module('ssl_jax.run')
   with _live_curves(Path(workdir)):
     _call(lambda: cli.train([f'--workdir={workdir}', *words]), 'Run it again to go on.')
 
@@ -137,10 +140,16 @@ def _lines(stage: Path, name: str, figure: str) -> list[Curve]:
 
 def _call(command: Callable[[], int], advice: str) -> None:
   """Runs a command, which prints its mistakes itself."""
+  # The command line takes SIGTERM over for good; a kernel needs its own to be shut down.
+  before = signal.getsignal(signal.SIGTERM)
   try:
     code = command()
   except SystemExit as end:
     code = end.code
+  finally:
+    # None: a library has set it without Python.
+    if before is not None:
+      signal.signal(signal.SIGTERM, before)
   if code:
     raise CellStopped(f'This cell has stopped; the reason stands above. {advice}')
 

@@ -120,7 +120,11 @@ def test_notebooks_set_up_in_the_same_way():
   assert all(start == starts[0] for start in starts)
 
 
-@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize(
+  'name',
+  # Ten stages, of which five train.
+  [pytest.param(name, marks=pytest.mark.slow if name == 'wbc_tpu' else ()) for name in NAMES],
+)
 def test_a_notebook_runs(name, folder):
   for page, (data, more) in PAGES[name].items():
     _write_page(folder, page, data, more)
