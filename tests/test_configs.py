@@ -270,7 +270,7 @@ PARAMETERS = {
   'hydramix_crchisto': 5_468_871,
   'imagenet_weights': 762_850,
   'instances_microscopy': 763_571,
-  'few_labels': 762_850,
+  'few_labels': 763_571,
   'recipe_search': 762_850,
   'recipe_search:1b': 762_850,
   'iic_microscopy': 31_031_308,
