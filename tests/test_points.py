@@ -200,7 +200,9 @@ def test_a_table_of_a_german_excel_is_read_and_said(tmp_path):
   rows = [row.replace('.', ',') for row in rows]
   path.write_bytes('\r\n'.join(['X;Y;Class', '5,5;7,25;größer', *rows]).encode('latin-1'))
   read = point_annotations.read_folder(tmp_path, 'labeled')[1]
-  assert [(point.x, point.y) for point in read.points[1:]] == [(p.x, p.y) for p in plain.points]
+  # write_discs rounds to two digits.
+  positions = [(point.x, point.y) for point in plain.points]
+  assert np.allclose([(point.x, point.y) for point in read.points[1:]], positions, atol=0.006)
   assert read.points[0] == (2, 5.5, 7.25, 'größer')
   splits = points.load(labeled=tmp_path, size=15, jitter=3)
   assert 'größer' in splits.classes
