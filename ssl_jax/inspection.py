@@ -14,8 +14,8 @@ from ssl_jax.data.mask_encoding import Encoding, find_encoding
 from ssl_jax.data.mask_facts import MaskFacts, read_facts
 from ssl_jax.errors import UserError
 from ssl_jax.inspection_pixels import MOST_NAMED, NOTE, PROBLEM, WARNING, Finding, Sample, named
-from ssl_jax.io import equal_files, images, listing, nifti_geometry
-from ssl_jax.io.image_decoding import Header
+from ssl_jax.io import equal_files, file_names, images, listing, nifti_geometry
+from ssl_jax.io.stored_image import Header
 
 
 class Inspection(NamedTuple):
@@ -124,7 +124,7 @@ def find_copies(files: Mapping[str, Sequence[Path]], findings: list[Finding]) ->
 
 def _find_groups(files: Mapping[str, Sequence[Path]], group: str, findings: list[Finding]) -> None:
   """Names that look grouped, and groups on both sides of a split."""
-  names = {role: [path.stem for path in paths] for role, paths in files.items()}
+  names = {role: [file_names.stem(path) for path in paths] for role, paths in files.items()}
   if not group:
     if note := grouped_names_note(names.get('labeled', [])):
       findings.append(Finding(WARNING, note + '.'))

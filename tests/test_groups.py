@@ -31,8 +31,7 @@ def test_a_table_has_the_groups(tmp_path):
 @pytest.mark.parametrize(
   ('text', 'says'),
   [
-    ('file,group\na,1\n', 'has the columns file, group and needs name, group'),
-    ('', r'has the columns \(none\)'),
+    ('file,group\na,1\n', 'data.group: .*g.csv has the columns file, group and needs name, group'),
     ('name,group\na,\n', 'line 2 lacks a name or a group'),
     ('name,group\na,1\na.png,2\n', 'line 3 puts a.png into the group 2'),
   ],

@@ -20,6 +20,8 @@ def match(images, masks):
   [
     *('', '_seg', '_mask', '_masks', '_label', '_labels', '_gt', '_cp_masks', '_segmentation'),
     *('-Mask', '.seg', ' Labels', '_GT', '.cp_masks', '_SEG'),
+    # QuPath, ilastik, 3D Slicer, and what people write.
+    *('-labelled', '_Simple Segmentation', '-label', '_groundtruth', '_ground_truth', '_labeled'),
   ],
 )
 @pytest.mark.parametrize(('image', 'mask'), [('.tif', '.png'), ('.nii.gz', '.nii.gz')])
@@ -65,7 +67,7 @@ def test_names_are_compared_in_one_normal_form():
 @pytest.mark.parametrize(
   ('images', 'masks', 'says'),
   [
-    (['a.png'], ['b.png', 'a.png'], r'masks/b\.png has no image of that name'),
+    (['a.png'], ['b.png', 'a.png'], r'masks/b\.png has no image of that name.*or that with _seg'),
     (['a.png', 'b.png'], ['b.png'], r'images/a\.png has no mask in masks; add one called a\.png'),
     (['a.nii'], ['a.nii', 'a.nii.gz'], r'a\.nii\.gz and a\.nii are both masks of a\.nii'),
     (['a.png'], ['a.png', 'a_mask.png'], r'a_mask\.png and a\.png are both masks of a\.png'),

@@ -42,51 +42,6 @@ def test_16_bit_grey_keeps_its_depth(tmp_path, suffix):
   assert images.read_header(path).dtype == np.uint16
 
 
-def test_16_bit_rgb_png_keeps_its_depth(tmp_path):
-  deep = RNG.integers(0, 65536, (7, 5, 3), np.uint16)
-  (tmp_path / 'a.png').write_bytes(imagecodecs.png_encode(deep))
-  np.testing.assert_array_equal(images.read_image(tmp_path / 'a.png'), deep)
-  assert images.read_header(tmp_path / 'a.png')[:4] == (7, 5, 3, np.uint16)
-
-
-def test_jpeg_reads_near_its_values(tmp_path):
-  path = save(tmp_path / 'a.jpg', np.full((16, 16, 3), 100, np.uint8))
-  assert abs(images.read_image(path).astype(int) - 100).max() <= 2
-
-
-def test_alpha_is_dropped_palette_becomes_rgb_and_one_bit_0_255(tmp_path):
-  alpha = np.dstack([RGB, np.zeros((7, 5), np.uint8)])
-  np.testing.assert_array_equal(images.read_image(save(tmp_path / 'a.png', alpha)), RGB)
-  palette = Image.fromarray(np.array([[0, 1]], np.uint8)).convert('P')
-  palette.putpalette([10, 20, 30, 40, 50, 60])
-  palette.save(tmp_path / 'p.png')
-  np.testing.assert_array_equal(
-    images.read_image(tmp_path / 'p.png'), [[[10, 20, 30], [40, 50, 60]]]
-  )
-  Image.fromarray(np.array([[True, False]])).save(tmp_path / 'b.png')
-  np.testing.assert_array_equal(images.read_image(tmp_path / 'b.png')[..., 0], [[255, 0]])
-
-
-@pytest.mark.parametrize('dtype', [np.float64, np.int16, np.int32, np.uint32])
-def test_other_tiff_samples_become_float32(tmp_path, dtype):
-  path = save(tmp_path / 'a.tif', (GREY8.astype(dtype) - np.asarray(3).astype(dtype)))
-  image = images.read_image(path)
-  assert image.dtype == np.float32
-  assert image.shape == (7, 5, 1)
-  assert images.read_header(path)[:4] == (7, 5, 1, np.float32)
-
-
-def test_compressed_tiled_and_planar_tiffs(tmp_path):
-  packed = save(tmp_path / 'a.tif', GREY16, compression='lzw', predictor=True)
-  np.testing.assert_array_equal(images.read_image(packed)[..., 0], GREY16)
-  planes = np.moveaxis(RGB, -1, 0).copy()
-  planar = save(tmp_path / 'b.tif', planes, photometric='rgb', planarconfig='separate')
-  np.testing.assert_array_equal(images.read_image(planar), RGB)
-  assert images.read_header(planar)[:4] == (7, 5, 3, np.uint8)
-  white = save(tmp_path / 'c.tif', GREY8, photometric='miniswhite')
-  np.testing.assert_array_equal(images.read_image(white)[..., 0], 255 - GREY8)
-
-
 @pytest.mark.parametrize('orientation', range(1, 9))
 def test_exif_orientation_is_applied_as_pillow_does(tmp_path, orientation):
   image = Image.fromarray(RGB)
@@ -100,18 +55,6 @@ def test_exif_orientation_is_applied_as_pillow_does(tmp_path, orientation):
   assert images.read_header(tmp_path / 'a.png')[:2] == expected.shape[:2]
   tagged = save(tmp_path / 'a.tif', RGB, extratags=[(274, 3, 1, orientation, True)])
   np.testing.assert_array_equal(images.read_image(tagged), expected)
-
-
-@pytest.mark.parametrize('shape', [(4, 7, 5), (2, 3, 7, 5)])
-def test_a_stack_is_refused(tmp_path, shape):
-  path = save(tmp_path / 'stack.tif', np.zeros(shape, np.uint8), photometric='minisblack')
-  with pytest.raises(UserError, match=r'stack\.tif is a stack of .*each slice'):
-    images.read_image(path)
-  single_page = tmp_path / 'imagej.tif'
-  axes = {'axes': 'ZYX' if len(shape) == 3 else 'TZYX'}
-  tifffile.imwrite(single_page, np.zeros(shape, np.uint8), imagej=True, metadata=axes)
-  with pytest.raises(UserError, match='is a stack of'):
-    images.read_header(single_page)
 
 
 @pytest.mark.parametrize('suffix', ['.png', '.jpg', '.bmp', '.tif'])
@@ -206,56 +149,6 @@ def channels_of(count, dtype=np.uint8):
   return RNG.integers(0, 200, (7, 5, count)).astype(dtype)
 
 
-FIRST = dict(photometric='minisblack', metadata={'axes': 'CYX'})
-
-
-@pytest.mark.parametrize('dtype', [np.uint8, np.uint16, np.float32])
-@pytest.mark.parametrize('count', [2, 4, 5])
-@pytest.mark.parametrize(
-  'how', ['contiguous', 'planar', 'OME', 'OME with T and Z', 'ImageJ', 'axes']
-)
-def test_every_channel_of_a_tiff_is_read(tmp_path, how, count, dtype):
-  array = channels_of(count, dtype)
-  first = np.moveaxis(array, -1, 0).copy()
-  path = tmp_path / 'a.tif'
-  if how == 'contiguous':
-    tifffile.imwrite(path, array, photometric='minisblack', planarconfig='contig')
-  elif how == 'planar':
-    tifffile.imwrite(path, first, photometric='minisblack', planarconfig='separate')
-  elif how == 'OME':
-    tifffile.imwrite(path, first, ome=True, **FIRST)
-  elif how == 'OME with T and Z':
-    axes = dict(photometric='minisblack', metadata={'axes': 'TCZYX'})
-    tifffile.imwrite(path, first[None, :, None], ome=True, **axes)
-  elif how == 'ImageJ':
-    tifffile.imwrite(path, first, imagej=True, metadata={'axes': 'CYX', 'mode': 'composite'})
-  else:
-    tifffile.imwrite(path, first, compression='zlib', **FIRST)
-  np.testing.assert_array_equal(images.read_image(path), array)
-  header = images.read_header(path)
-  assert header[:4] == (7, 5, count, np.dtype(dtype))
-  assert header.layout == 'channels'
-  assert header.changes == ()
-
-
-@pytest.mark.parametrize('kind', ['unassalpha', 'assocalpha', 'unspecified'])
-@pytest.mark.parametrize('photometric', ['rgb', 'minisblack'])
-def test_only_samples_that_are_called_alpha_are_dropped(tmp_path, photometric, kind):
-  colours = 3 if photometric == 'rgb' else 1
-  array = channels_of(colours + 1)
-  path = save(
-    tmp_path / 'a.tif', array, photometric=photometric, extrasamples=[kind], planarconfig='contig'
-  )
-  kept = colours + (kind == 'unspecified')
-  np.testing.assert_array_equal(images.read_image(path), array[..., :kept])
-  header = images.read_header(path)
-  assert header.channels == kept
-  assert header.has_alpha == (kind != 'unspecified')
-  # With a further channel, red, green and blue are no colours of a picture any more.
-  assert header.layout == ('channels' if kind == 'unspecified' else {3: 'RGB', 1: 'grey'}[colours])
-  assert image_decoding.is_transparent(path.read_bytes(), 'a.tif') == header.has_alpha
-
-
 def test_transparency_is_found_in_alpha_and_palettes(tmp_path):
   opaque = np.dstack([RGB, np.full((7, 5), 255, np.uint8)])
   glass = opaque.copy()
@@ -309,14 +202,6 @@ def test_cmyk_becomes_rgb(tmp_path):
     assert 'CMYK became RGB' in header.changes[0]
 
 
-def test_colour_spaces_that_are_not_read_are_named(tmp_path):
-  for colours, says in (('cielab', 'CIELAB'), ('ycbcr', 'YCbCr'), ('cfa', 'CFA')):
-    array = RGB if colours != 'cfa' else GREY8
-    path = save(tmp_path / f'{colours}.tif', array, photometric=colours)
-    with pytest.raises(UserError, match=rf'{colours}\.tif holds .*{says}.*save it as RGB'):
-      images.read_header(path)
-
-
 def test_white_is_zero_and_few_bits_are_read_as_brightness(tmp_path):
   white = save(tmp_path / 'w.tif', GREY16, photometric='miniswhite')
   np.testing.assert_array_equal(images.read_image(white)[..., 0], 65535 - GREY16)
@@ -330,20 +215,6 @@ def test_white_is_zero_and_few_bits_are_read_as_brightness(tmp_path):
   assert images.read_header(four).changes == ('4-bit samples stretched to 8 bits',)
   twelve = save(tmp_path / 't.tif', np.array([[0, 4095]], np.uint16), bitspersample=12)
   np.testing.assert_array_equal(images.read_image(twelve)[0, :, 0], [0, 4095])
-
-
-def test_advice_on_a_stack_of_channels_works(tmp_path):
-  planes = np.moveaxis(channels_of(3), -1, 0).copy()
-  path = save(tmp_path / 'a.tif', planes, photometric='minisblack')
-  with pytest.raises(
-    UserError, match=r"is a stack of 3 images of 7 x 5 pixels whose meaning.*'axes': 'CYX'"
-  ):
-    images.read_image(path)
-  tifffile.imwrite(path, planes, photometric='minisblack', metadata={'axes': 'CYX'})
-  np.testing.assert_array_equal(images.read_image(path), np.moveaxis(planes, 0, -1))
-  tifffile.imwrite(path, planes, imagej=True, metadata={'axes': 'ZYX'})
-  with pytest.raises(UserError, match='3 images of 7 x 5 pixels along Z'):
-    images.read_image(path)
 
 
 def test_a_large_image_is_read_up_to_a_limit_that_can_be_raised(tmp_path, monkeypatch):

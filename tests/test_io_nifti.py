@@ -100,3 +100,14 @@ def test_a_name_without_room_for_outputs_is_found_early(tmp_path):
   assert nifti.name_of(tmp_path / ('n' * 248 + '.nii')) == 'n' * 248
   with pytest.raises(UserError, match='more than 255 bytes; give it a shorter name'):
     nifti.name_of(tmp_path / ('n' * 250 + '.nii'))
+
+
+def test_complex_numbers_and_wrong_endings_are_named(tmp_path):
+  """Their imaginary part would be left out in silence."""
+  image = nibabel.Nifti1Image(np.ones((2, 3, 4), np.complex64) * 1j, np.eye(4))
+  nibabel.save(image, tmp_path / 'c.nii')
+  with pytest.raises(UserError, match=r'c\.nii holds complex numbers; save their magnitude'):
+    nifti.read_volume(tmp_path / 'c.nii')
+  (tmp_path / 'p.nii.gz').write_bytes((tmp_path / 'c.nii').read_bytes())
+  with pytest.raises(UserError, match=r'its content is not gzipped; call it p\.nii if'):
+    nifti.read_volume(tmp_path / 'p.nii.gz')

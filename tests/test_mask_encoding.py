@@ -293,3 +293,20 @@ def test_hidden_masks_add_no_class():
   encoding = find_encoding(facts, None).limited_to(facts[:2])
   assert encoding.classes == ('background', 'class 1')
   np.testing.assert_array_equal(encoding(StoredMask(np.array([[0, 1, 2]]))), [[0, 1, IGNORE]])
+
+
+def test_one_object_a_mask_with_an_id_of_its_own_is_no_class():
+  """Object 1 in the first file, 2 in the second: else each would be a class of one mask."""
+  objects = [disc(centre=(10 + 5 * i, 20)).astype(np.uint16) * (i + 1) for i in range(4)]
+  with pytest.raises(UserError, match=r'look like instance ids.*data\.instances=True'):
+    find_encoding(facts_of(*objects), None)
+  assert len(find_encoding(facts_of(*objects), 5).classes) == 5
+  # Two masks may show one class each.
+  assert len(find_encoding(facts_of(*objects[:2]), None).classes) == 3
+
+
+def test_a_colour_between_two_is_not_asked_for_one_by_one():
+  shades = [(level, 0, 0) for level in (0,) * 30 + (255,) * 20 + tuple(range(20, 240, 20))]
+  facts = facts_of(masks.pack(np.array([shades])), coloured=True)
+  with pytest.raises(UserError, match='smooth borders'):
+    find_encoding(facts, None, '#ff0000:1')

@@ -187,3 +187,21 @@ def test_what_is_no_mask_is_refused(tmp_path):
   (tmp_path / 'y.NII.GZ').write_bytes(b'x')
   with pytest.raises(UserError, match=r'y\.NII\.GZ cannot be read as NIfTI'):
     masks.read_stored(tmp_path / 'y.NII.GZ')
+
+
+def test_a_lossy_tiff_is_no_mask(tmp_path):
+  """Its ids would be others near each boundary, and small ones look like further classes."""
+  ids = np.zeros((32, 32), np.uint8)
+  ids[7:20, 5:22] = 7
+  path = save(tmp_path / 'a.tif', ids, compression='jpeg', compressionargs={'level': 60})
+  with pytest.raises(UserError, match=r'a\.tif is compressed as JPEG, which alters mask values'):
+    masks.read_stored(path)
+
+
+def test_an_inverting_palette_is_said(tmp_path):
+  image = Image.fromarray(IDS).convert('P')
+  image.putpalette([255, 255, 255, 128, 128, 128, 0, 0, 0])
+  image.save(tmp_path / 'a.png')
+  stored = masks.read_stored(tmp_path / 'a.png')
+  np.testing.assert_array_equal(stored.values, IDS)
+  assert 'viewers show them inverted' in stored.notes[0]

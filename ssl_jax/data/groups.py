@@ -3,14 +3,12 @@
 Images of one group are like copies of each other, so a group is on one side of every split.
 """
 
-import csv
-import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ssl_jax.errors import UserError
-from ssl_jax.io import file_names, images
+from ssl_jax.io import csv_tables, file_names
 
 COLUMNS = ('name', 'group')
 """Columns of a CSV of groups; others are ignored."""
@@ -63,49 +61,24 @@ def group_reader(group: str) -> ReadGroup:
 
 def _table_reader(path: Path) -> ReadGroup:
   """Reads groups from a CSV."""
-  try:
-    # `utf-8-sig` drops the byte order mark that Excel writes.
-    text = images.read_bytes(path).decode('utf-8-sig')
-  except UnicodeDecodeError as error:
-    raise UserError(f'data.group: {path} is not text (UTF-8); save it as CSV.') from error
-  # Any line ends, also those of old Macs.
-  table = csv.DictReader(io.StringIO(text, newline=None))
-  try:
-    return _read_table(table, path)
-  except csv.Error as error:
-    raise UserError(
-      f'data.group: {path} cannot be read as CSV ({error}); save it as CSV again.'
-    ) from error
-
-
-def _read_table(table: csv.DictReader, path: Path) -> ReadGroup:
-  # A quote that is not closed takes line ends into a name.
-  columns = tuple(' '.join(name.split()) for name in table.fieldnames or ())
-  if not set(COLUMNS) <= set(columns):
-    raise UserError(
-      f'data.group: {path} has the columns {", ".join(columns) or "(none)"} and needs name, group, '
-      'with commas between them.'
-    )
-  table.fieldnames = columns
+  shown = f'data.group: {path}'
   group_of: dict[str, str] = {}
-  for row in table:
-    name, group = ((row[column] or '').strip() for column in COLUMNS)
+  for row in csv_tables.read_table(path, COLUMNS, shown).rows:
+    name, group = (row.cells[column] for column in COLUMNS)
     if not name or not group:
-      raise UserError(
-        f'data.group: {path}, line {table.line_num} lacks a name or a group; complete it.'
-      )
+      raise UserError(f'{shown}, line {row.line} lacks a name or a group; complete it.')
     # With or without the ending of the file.
     for key in {file_names.normal(name), file_names.normal(file_names.stem(Path(name)))}:
       if group_of.setdefault(key, group) != group:
         raise UserError(
-          f'data.group: {path}, line {table.line_num} puts {name} into the group {group}, and an '
-          f'earlier line into {group_of[key]}; correct one of them.'
+          f'{shown}, line {row.line} puts {name} into the group {group}, and an earlier line into '
+          f'{group_of[key]}; correct one of them.'
         )
 
   def read(name: str) -> str:
     key = file_names.normal(name)
     if key not in group_of:
-      raise UserError(f'data.group: {path} has no line for {name}; add its name and its group.')
+      raise UserError(f'{shown} has no line for {name}; add its name and its group.')
     return group_of[key]
 
   return read

@@ -14,7 +14,11 @@ import numpy as np
 from ssl_jax.errors import UserError
 from ssl_jax.io import file_names, images, listing, stored_image
 
-SUFFIX = re.compile(r'[ ._-]+(cp[ ._-]masks?|masks?|seg|segmentation|labels?|gt)$', re.IGNORECASE)
+SUFFIX = re.compile(
+  r'[ ._-]+(cp[ ._-]masks?|masks?|seg|(simple[ ._-])?segmentations?|labels?|labell?ed|labelmap|gt'
+  r'|ground[ ._-]?truth|annotations?)$',
+  re.IGNORECASE,
+)
 """What the name of a mask file may have after the name of its image."""
 
 IMAGE_SUFFIX = re.compile(r'_0000$')
@@ -177,7 +181,10 @@ def match_masks(image_paths: Sequence[Path], masks: Sequence[Path], folder: Path
   if pairs.unclear:
     raise UserError(pairs.unclear[0])
   for path in pairs.masks_alone:
-    raise UserError(f'{path} has no image of that name in images/; add the image or remove it.')
+    raise UserError(
+      f'{path} has no image of that name in images/; add the image, call the mask as its image is '
+      f'called (or that with {SUFFIXES} after it), or remove it.'
+    )
   for path in pairs.images_alone:
     name = file_names.stem(path)
     ending = '.nii.gz' if path.name.lower().endswith(file_names.ENDINGS) else '.png'

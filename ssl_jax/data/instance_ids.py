@@ -7,6 +7,9 @@ from jaxtyping import Float
 
 from ssl_jax.data.mask_facts import MaskFacts, Piece
 
+MIN_MASKS = 3
+"""Of so many masks, ids that no two share number the objects of all files one after another."""
+
 FEW_IDS = 4
 """Of more ids than this, one connected piece each is enough to take them for instances."""
 
@@ -41,10 +44,13 @@ def look_like_instances(facts: Sequence[MaskFacts]) -> bool:
   pieces = [piece for of_mask in of_masks for piece in of_mask][:MAX_COUNTED]
   ids = {piece.value for piece in pieces}
   most = max((len(of_mask) for of_mask in of_masks), default=0)
-  if most < 3:
-    return False
   # A fraction below 1, because a cell may be cut in two by another above it.
   if sum(piece.connected for piece in pieces) < MIN_CONNECTED * len(pieces):
+    return False
+  # A class is in more than one mask.
+  if len(of_masks) >= MIN_MASKS and len(ids) == len(pieces):
+    return True
+  if most < 3:
     return False
   if len(ids) > FEW_IDS:
     return not _sizes_of_organs(of_masks)

@@ -27,6 +27,8 @@ def check_colours(facts: Sequence[MaskFacts]) -> None:
         f'{what} ({of_masks}, with {len(table.values)} colours, as photographs have, or drawings '
         'with smooth borders); check that masks/ holds masks, and save one colour for each class.'
       )
+    if soft := table.soft_colours():
+      raise UserError(soft)
     raise UserError(
       f'{what} ({of_masks}, with the colours {table.counts()}); say which class each colour is, as '
       f"in --config.data.values='{table.proposal()}'."

@@ -273,6 +273,8 @@ def _map(facts: Sequence[MaskFacts], mapped: ValueMap, names: tuple[str, ...] | 
   given = ', '.join(f'{table.text(v)}:{i}' for v, i in mapped.ids.items() if (v, i) != (0, 0))
   for value in table.values:
     if value not in mapped.ids:
+      if mapped.by_colour and (soft := table.soft_colours()):
+        raise UserError(soft)
       raise UserError(
         f'{table.files(value)[0].shown} holds {table.text(value)} ({table.where(value)}), which '
         f"data.values does not name; add it, as in --config.data.values='{given}, "

@@ -8,7 +8,16 @@ from typing import NamedTuple, NoReturn
 
 import numpy as np
 
-from ssl_jax.data import draws, folder_notes, groups, held_out, image_source, patches, stream
+from ssl_jax.data import (
+  draws,
+  folder_notes,
+  groups,
+  held_out,
+  image_kind,
+  image_source,
+  patches,
+  stream,
+)
 from ssl_jax.data.image_mask_pairs import ImageFile, list_unlabeled
 from ssl_jax.data.patches import Patches, Window
 from ssl_jax.data.point_annotations import (
@@ -118,6 +127,11 @@ def make_splits(
   # Split by image, never by patch: patches of one image overlap and share its staining.
   kinds = {'images': listing.IMAGES, 'points': listing.TABLES}
   notes = folder_notes.left_out(folders.values(), unlabeled, kinds)
+  of_tables = image_kind.FileNotes()
+  for image in (image for folder in folders_read.values() for image in folder):
+    for note in image.notes:
+      of_tables.add(note, image.csv.name)
+  notes += of_tables.sentences()
   if not group and (note := groups.grouped_names_note([file.name for file in files['labeled']])):
     notes.append(note)
   read_group = groups.group_reader(group)

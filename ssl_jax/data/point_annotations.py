@@ -1,17 +1,15 @@
 """Folders of images and of points (a CSV for each image: x, y, class) -> checked annotations."""
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from ssl_jax.data.image_mask_pairs import ImageFile, list_files, short_name, subfolder
 from ssl_jax.errors import UserError
-from ssl_jax.io import file_names, images, listing
+from ssl_jax.io import csv_tables, file_names, images, listing
 from ssl_jax.types import IGNORE
 
 COLUMNS = ('x', 'y', 'class')
@@ -38,6 +36,14 @@ class AnnotatedFile(NamedTuple):
   file: ImageFile
   csv: Path
   points: list[Point]
+  notes: tuple[str, ...] = ()  # how the CSV was read
+
+
+class PointTable(NamedTuple):
+  """The points of a CSV, and how it was read."""
+
+  points: list[Point]
+  notes: tuple[str, ...]
 
 
 class AnnotatedImage(NamedTuple):
@@ -67,8 +73,7 @@ def read_folder(folder: str | Path, role: str) -> list[AnnotatedFile]:
   annotated = []
   for file in files:
     path = tables[file.name]
-    points = read_points(path, file.header)
-    annotated.append(AnnotatedFile(file, path, points))
+    annotated.append(AnnotatedFile(file, path, *read_points(path, file.header)))
   return annotated
 
 
@@ -95,7 +100,7 @@ def _match_tables(files: Sequence[ImageFile], folder: Path) -> dict[str, Path]:
   return tables
 
 
-def read_points(path: Path, header: images.Header) -> list[Point]:
+def read_points(path: Path, header: images.Header) -> PointTable:
   """Reads the points of one image.
 
   Args:
@@ -105,63 +110,38 @@ def read_points(path: Path, header: images.Header) -> list[Point]:
   Raises:
     UserError: naming the file, and the line that is wrong.
   """
-  try:
-    # `utf-8-sig` drops the byte order mark that Excel writes, which would hide the column x.
-    text = images.read_bytes(path).decode('utf-8-sig')
-  except UnicodeDecodeError as error:
-    raise UserError(f'{path} is not text (UTF-8); save it as CSV.') from error
-  # Any line ends, also those of old Macs.
-  table = csv.DictReader(io.StringIO(text, newline=None))
-  try:
-    return _read_table(table, path, header)
-  except csv.Error as error:
-    raise UserError(
-      f'{path} cannot be read as CSV ({error}, near line {table.line_num}); save it as CSV again.'
-    ) from error
+  table = csv_tables.read_table(path, COLUMNS, hint='x = column, y = row, in pixels')
+  points = [_read_point(row, table, path, header) for row in table.rows]
+  return PointTable(points, table.notes)
 
 
-def _read_table(table: csv.DictReader, path: Path, header: images.Header) -> list[Point]:
-  """All points of a CSV."""
-  # Spaces after the commas do no harm, and a quote that is not closed takes line ends into a name.
-  columns = tuple(' '.join(name.split()) for name in table.fieldnames or ())
-  if not set(COLUMNS) <= set(columns):
-    raise UserError(
-      f'{path} has the columns {", ".join(columns) or "(none)"} and needs x, y, class, with commas '
-      'between them (x = column, y = row, in pixels).'
-    )
-  table.fieldnames = columns
-  return [_read_point(row, table.line_num, path, header) for row in table]
-
-
-def _read_point(row: dict[Any, Any], line: int, path: Path, header: images.Header) -> Point:
+def _read_point(
+  row: csv_tables.Row, table: csv_tables.Table, path: Path, header: images.Header
+) -> Point:
   """Checks one line of a CSV."""
+  cells = row.cells
   coordinates = []
   for axis, length in (('x', header.width), ('y', header.height)):
-    try:
-      # None in a line that is too short; '' is refused below as no number.
-      value = float(row[axis] or '')
-    except ValueError:
-      value = math.nan
-    # 'nan' and 'inf' are numbers to `float`, so they are caught here.
-    if not math.isfinite(value):
-      raise UserError(f'{path}, line {line}: {axis}={row[axis]!r} is not a number; correct it.')
+    value = table.number(cells[axis])
+    if math.isnan(value):
+      raise UserError(f'{path}, line {row.line}: {axis}={cells[axis]!r} is no number; correct it.')
     # The far edge itself is allowed: coordinates are measured from the edges of the image.
     if not 0 <= value <= length:
       raise UserError(
-        f'{path}, line {line}: {axis}={value:g} is outside its image, which is {header.width} '
+        f'{path}, line {row.line}: {axis}={value:g} is outside its image, which is {header.width} '
         f'pixels wide and {header.height} high; give pixels, x from the left and y from the top.'
       )
     coordinates.append(value)
-  class_name = (row['class'] or '').strip()
+  class_name = cells['class']
   if class_name.lower() == BACKGROUND_NAME:
     raise UserError(
-      f'{path}, line {line}: background needs no points (patches of it are drawn where there are '
-      'none); remove the line.'
+      f'{path}, line {row.line}: background needs no points (patches of it are drawn where there '
+      'are none); remove the line.'
     )
   if class_name.lower() in UNKNOWN_CLASSES:
     class_name = ''
   x, y = coordinates
-  return Point(line, x, y, class_name)
+  return Point(row.line, x, y, class_name)
 
 
 def classes_in(folder: Sequence[AnnotatedFile]) -> tuple[str, ...]:

@@ -51,14 +51,7 @@ def load(
     UserError: if a file is missing or an amount impossible.
   """
   folder = microscopy.find_folder(root, 'bbbc039', HOW)
-  files = list_files(folder / 'images')
-  masks = None
-  if instances:
-    files, masks = microscopy.find_instances(files, folder, HOW)
-  else:
-    # A mask has the name of its image: NAME.tif and NAME.png.
-    files = microscopy.match_masks(files, folder / 'masks', lambda path: path.stem)
-    microscopy.require_masks(files, folder, HOW)
+  files, masks = microscopy.find_masks(list_files(folder / 'images'), folder, HOW, instances)
   lists = {role: folder / 'metadata' / name for role, name in LISTS.items()}
   val_files = val
   notes = []

@@ -44,13 +44,7 @@ def load(
     UserError: if a file is missing or an amount impossible.
   """
   folder = microscopy.find_folder(root, 'dsb2018', HOW)
-  files = list_files(folder / 'images')
-  masks = None
-  if instances:
-    files, masks = microscopy.find_instances(files, folder, HOW)
-  else:
-    files = microscopy.match_masks(files, folder / 'masks', lambda path: path.stem)
-    microscopy.require_masks(files, folder, HOW)
+  files, masks = microscopy.find_masks(list_files(folder / 'images'), folder, HOW, instances)
   training, test_files = microscopy.draw_test(files, test, seed)
   return microscopy.make_splits(
     training,

@@ -140,11 +140,8 @@ def split_by_depth(folder: Path, val: int, test: Amount, how: str) -> Sections:
   Raises:
     UserError: if a section has no mask, or an amount is impossible.
   """
-  files = match_masks(list_files(folder / 'images'), folder / 'masks', lambda path: path.stem)
-  for file in files:
-    # All sections of the stack are annotated; a missing mask means an incomplete download.
-    if file.mask is None:
-      raise UserError(f'{folder}/masks has no mask of {file.name}; {how}')
+  # All sections of the stack are annotated.
+  files, _ = find_masks(list_files(folder / 'images'), folder, how, instances=False)
   # At least one section is left for training.
   num_test = count_images(test, len(files) - 1, 'data.test')
   num_val = count_images(val, len(files) - num_test - 1, 'data.val', at_least=0)
@@ -179,28 +176,32 @@ def foreground_reader(margin: int = 0) -> image_source.ReadMask:
   return read
 
 
-def find_instances(
-  files: Sequence[ImageFile], folder: Path, how: str
-) -> tuple[list[ImageFile], instance_masks.InstanceMasks]:
-  """Returns the files of a data set with their masks of instances, and how these are read.
+def find_masks(
+  files: Sequence[ImageFile], folder: Path, how: str, instances: bool
+) -> tuple[list[ImageFile], instance_masks.InstanceMasks | None]:
+  """Returns the files of a set of which every image is annotated, with their masks.
 
-  Ids are in instances/; where that folder is missing, masks/ has one color for each object, or at
-  least for objects that touch: connected regions of one value of the first channel are instances.
+  A mask has the name of its image, whatever its ending. Masks of instances come with how they are
+  read: ids are in instances/; where that folder is missing, masks/ has one color for each object,
+  or at least for objects that touch: connected regions of one value of the first channel are
+  instances.
 
   Args:
     files: images.
     folder: of the data set.
     how: to get it.
+    instances: whether masks of instances are wanted; otherwise those in masks/ are taken.
 
   Raises:
-    UserError: if an image has no mask, or a mask another size.
+    UserError: if an image has no mask, or a mask of instances another size.
   """
-  if (folder / 'instances').is_dir():
-    with_masks = match_masks(files, folder / 'instances', lambda path: path.stem)
-    require_masks(with_masks, folder, how, 'instances')
+  name = 'instances' if instances and (folder / 'instances').is_dir() else 'masks'
+  with_masks = match_masks(files, folder / name, lambda path: path.stem)
+  _require_masks(with_masks, folder / name, how)
+  if not instances:
+    return with_masks, None
+  if name == 'instances':
     return with_masks, instance_masks.look_through_images(with_masks)
-  with_masks = match_masks(files, folder / 'masks', lambda path: path.stem)
-  require_masks(with_masks, folder, how)
   return with_masks, instance_masks.look_through_images(with_masks, read=_read_regions)
 
 
@@ -227,16 +228,11 @@ def match_masks(
   return [file._replace(mask=masks.get(file.name)) for file in files]
 
 
-def require_masks(files: Sequence[ImageFile], folder: Path, how: str, masks: str = 'masks') -> None:
-  """Checks that each image has a mask, in a set of which every image is annotated.
-
-  Raises:
-    UserError: if one has none, as after an incomplete download; the message ends with `how` to get
-      the set.
-  """
+def _require_masks(files: Sequence[ImageFile], folder: Path, how: str) -> None:
+  """Raises UserError if an image has no mask, as after an incomplete download."""
   for file in files:
     if file.mask is None:
-      raise UserError(f'{folder}/{masks} has no mask of {file.name}; {how}')
+      raise UserError(f'{folder} has no mask of {file.name}; {how}')
 
 
 def draw_test(

@@ -160,11 +160,21 @@ def count_text(count: int, mask: np.ndarray) -> str:
 def _read_image(data: bytes, name: str) -> StoredMask:
   """A PNG, BMP or TIFF."""
   stored = image_decoding.decode_stored(data, name)
+  if stored.lossy:
+    raise UserError(
+      f'{name} is compressed as JPEG, which alters mask values; save masks without it (not this '
+      'file, but the drawing that it was made of).'
+    )
   palette: tuple[int, ...] = ()
   notes: tuple[str, ...] = ()
   if stored.palette is not None:
     palette = tuple(pack(stored.palette).tolist())
     notes = ('of masks with a palette the indices are read, not the colours',)
+    if _inverts(stored.palette):
+      notes = (
+        'of masks with an inverting palette the indices are read as they are stored (1 is '
+        'foreground), though viewers show them inverted',
+      )
   if stored.white_is_zero:
     notes = (
       'masks of which a tag says that white is zero are read as they are stored (1, or True, is '
@@ -176,6 +186,14 @@ def _read_image(data: bytes, name: str) -> StoredMask:
   pixels = stored_image.turn(stored.samples, stored.header.orientation)
   bits = stored.bits if stored.bits < 8 else pixels.dtype.itemsize * 8
   return _one_channel(StoredMask(pixels, False, palette, bits, notes), name)
+
+
+def _inverts(palette: np.ndarray) -> bool:
+  """Whether a palette shows 0 as white and larger indices as darker greys."""
+  steps = np.diff(palette[:, 0].astype(int))
+  is_grey = bool((palette == palette[:, :1]).all())
+  # Entries behind the last that is used are often black.
+  return is_grey and palette[0, 0] == 255 and len(steps) > 0 and steps[0] < 0
 
 
 def _check_alpha(stored: StoredImage, name: str) -> None:

@@ -93,6 +93,8 @@ def _load(path: str | Path) -> tuple[Any, np.ndarray]:
     return image, np.asanyarray(image.dataobj)
   # Readers raise any kind of error for broken bytes (OSError, zlib.error, HeaderDataError, ...).
   except Exception as error:
+    if renamed := gzip_files.other_name(Path(path)):
+      raise UserError(f'{path} cannot be read as NIfTI: {renamed}.') from error
     reason = ' '.join(str(error).split())[:120] or type(error).__name__
     raise UserError(f'{path} cannot be read as NIfTI ({reason}); get the file again.') from error
 
@@ -102,6 +104,8 @@ def _read(path: str | Path) -> Volume:
   image, raw = _load(path)
   if raw.dtype.names:  # colours: records of R, G and B
     raw = np.stack([raw[name] for name in raw.dtype.names[:3]], -1)
+  if raw.dtype.kind == 'c':
+    raise UserError(f'{path} holds complex numbers; save their magnitude.')
   while raw.ndim > 3 and raw.shape[-1] == 1:  # many tools write a fourth axis of length 1
     raw = raw[..., 0]
   if raw.ndim == 5 and raw.shape[3] == 1:  # ITK writes channels along the fifth axis

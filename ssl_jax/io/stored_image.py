@@ -51,6 +51,7 @@ class StoredImage(NamedTuple):
   bits: int = 8  # below 8: samples are in 0..2^bits - 1, and not yet stretched
   white_is_zero: bool = False
   inks: bool = False  # samples are amounts of cyan, magenta, yellow and black
+  lossy: bool = False  # compressed inside a TIFF in a way that alters values
 
 
 def turn(pixels: np.ndarray, orientation: int) -> np.ndarray:

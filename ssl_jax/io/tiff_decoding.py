@@ -36,6 +36,9 @@ COLOURS = {
 JPEG_COMPRESSIONS = (6, 7, 33007, 34892)
 """Compressions whose decoder makes RGB of YCbCr."""
 
+LOSSY_COMPRESSIONS = (*JPEG_COMPRESSIONS, 33003, 33005)
+"""Compressions that alter values: JPEG, and JPEG 2000 as slide scanners use it."""
+
 
 class Contents(NamedTuple):
   """The one image of a file, and where its channels are."""
@@ -95,6 +98,7 @@ def read_samples(data: bytes, name: str) -> StoredImage:
       bits=_bits(contents.page) if samples.dtype == np.uint8 else 8,
       white_is_zero=stored_image.INVERTED in header.changes,
       inks=photometric == PHOTOMETRIC.SEPARATED,
+      lossy=contents.page.compression in LOSSY_COMPRESSIONS,
     )
 
 

@@ -1,0 +1,91 @@
+"""PNG, JPEG and BMP files: samples as they are stored, and what an image of them is."""
+
+import io
+import struct
+import zlib
+
+import imagecodecs
+import numpy as np
+import pytest
+from PIL import Image
+
+from ssl_jax.errors import UserError
+from ssl_jax.io import images, pillow_decoding
+
+RNG = np.random.default_rng(0)
+RGB = RNG.integers(0, 256, (7, 5, 3), np.uint8)
+
+
+def encoded(image, form='PNG', **options):
+  data = io.BytesIO()
+  image.save(data, format=form, **options)
+  return data.getvalue()
+
+
+def save(path, array):
+  Image.fromarray(array).save(path)
+  return path
+
+
+def test_16_bit_rgb_png_keeps_its_depth(tmp_path):
+  deep = RNG.integers(0, 65536, (7, 5, 3), np.uint16)
+  (tmp_path / 'a.png').write_bytes(imagecodecs.png_encode(deep))
+  np.testing.assert_array_equal(images.read_image(tmp_path / 'a.png'), deep)
+  assert images.read_header(tmp_path / 'a.png')[:4] == (7, 5, 3, np.uint16)
+
+
+def test_jpeg_reads_near_its_values(tmp_path):
+  path = save(tmp_path / 'a.jpg', np.full((16, 16, 3), 100, np.uint8))
+  assert abs(images.read_image(path).astype(int) - 100).max() <= 2
+
+
+def test_alpha_is_dropped_palette_becomes_rgb_and_one_bit_0_255(tmp_path):
+  alpha = np.dstack([RGB, np.zeros((7, 5), np.uint8)])
+  np.testing.assert_array_equal(images.read_image(save(tmp_path / 'a.png', alpha)), RGB)
+  palette = Image.fromarray(np.array([[0, 1]], np.uint8)).convert('P')
+  palette.putpalette([10, 20, 30, 40, 50, 60])
+  palette.save(tmp_path / 'p.png')
+  np.testing.assert_array_equal(
+    images.read_image(tmp_path / 'p.png'), [[[10, 20, 30], [40, 50, 60]]]
+  )
+  Image.fromarray(np.array([[True, False]])).save(tmp_path / 'b.png')
+  np.testing.assert_array_equal(images.read_image(tmp_path / 'b.png')[..., 0], [[255, 0]])
+
+
+def test_indices_and_few_bits_stay_as_stored():
+  palette = Image.fromarray(np.array([[0, 2]], np.uint8)).convert('P')
+  palette.putpalette([255, 255, 255, 0, 0, 0, 9, 8, 7])
+  stored = pillow_decoding.read_samples(encoded(palette, bits=2), 'p.png')
+  assert stored.samples[0, :, 0].tolist() == [0, 2]
+  assert stored.palette[:3].tolist() == [[255] * 3, [0] * 3, [9, 8, 7]]
+  bit = pillow_decoding.read_samples(encoded(Image.fromarray(np.array([[True, False]]))), 'b.png')
+  assert (bit.samples[0, :, 0].tolist(), bit.bits) == ([1, 0], 1)
+  # Two bits, of which Pillow makes 0, 85, 170 and 255: 1 and 3 in four pixels.
+  row = zlib.compress(b'\0' + bytes([0b01_11_00_10]))
+  chunks = [(b'IHDR', struct.pack('>IIBBBBB', 4, 1, 2, 0, 0, 0, 0)), (b'IDAT', row), (b'IEND', b'')]
+  parts = (
+    struct.pack('>I', len(body)) + name + body + struct.pack('>I', zlib.crc32(name + body))
+    for name, body in chunks
+  )
+  data = b'\x89PNG\r\n\x1a\n' + b''.join(parts)
+  grey = pillow_decoding.read_samples(data, 'g.png')
+  assert (grey.samples[0, :, 0].tolist(), grey.bits) == ([1, 3, 0, 2], 2)
+  assert grey.header.changes == ('2-bit samples stretched to 8 bits',)
+  assert pillow_decoding.png_format(data) == (2, 0)
+  assert pillow_decoding.png_format(b'BM') is None
+
+
+def test_an_animation_is_refused():
+  frames = [Image.new('L', (5, 7), level) for level in (0, 9)]
+  data = encoded(frames[0], save_all=True, append_images=frames[1:])
+  with pytest.raises(UserError, match=r'a\.png is an animation of 2 images'):
+    pillow_decoding.read_header(data, 'a.png')
+
+
+def test_a_missing_end_is_noticed_without_decoding():
+  noise = Image.fromarray(RGB.repeat(9, 0))
+  for form in ('PNG', 'JPEG'):
+    data = encoded(noise, form)
+    assert pillow_decoding.read_header(data + b'more', 'a').height == 63
+    with pytest.raises(ValueError, match='its end is missing'):
+      pillow_decoding.read_header(data[:-20], 'a')
