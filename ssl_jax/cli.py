@@ -381,7 +381,7 @@ def help_text(program: str) -> str:
   listed = '\n'.join(pages)
   return f"""Trains what a page of configs/ describes: segmentation with few labels and many images.
 
-  {program}                                   the quickstart: two minutes on two CPU cores
+  {program}                                   the quickstart: six minutes on two CPU cores
   {program} --config=configs/your_images.py --config.data.labeled=DIR --config.data.unlabeled=DIR
 
 Flags:

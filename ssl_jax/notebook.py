@@ -113,15 +113,15 @@ def curves(run: Path) -> str:
   charts = []
   for figure, title in CHARTS.items():
     lines: list[Curve] = []
-    for stage in page.get('stages') or ({'name': ''},):
-      lines += _lines(run / stage['name'], stage['name'] or 'network', figure)
+    for place, stage in enumerate(page.get('stages') or ({'name': ''},)):
+      lines += _lines(run / stage['name'], stage['name'] or 'network', place, figure)
     if lines:
       chart = report_figures.curves(lines)
       charts.append(f'<div style="width:420px"><b>{title}</b>{chart}</div>')
   return f'<div style="display:flex;flex-wrap:wrap;background:white">{"".join(charts)}</div>'
 
 
-def _lines(stage: Path, name: str, figure: str) -> list[Curve]:
+def _lines(stage: Path, name: str, place: int, figure: str) -> list[Curve]:
   """The curves of a stage: of the seeds that have got as far as the first, and of the next one."""
   seeds: list[dict[int, float]] = []
   for folder in run_folder.seed_folders(stage):
@@ -132,9 +132,10 @@ def _lines(stage: Path, name: str, figure: str) -> list[Curve]:
       seeds.append(values)
   whole = [seed for seed in seeds if max(seed) == max(seeds[0])]
   running = [seed for seed in seeds if max(seed) < max(seeds[0])]
-  lines = [Curve(name, whole)] if whole else []
+  lines = [Curve(name, whole, place)] if whole else []
   if running:
-    lines.append(Curve(f'{name}, seed that is running', running[-1:]))
+    # A colour of its own; so far the later stages have not begun.
+    lines.append(Curve(f'{name}, seed that is running', running[-1:], place + 1))
   return lines
 
 

@@ -283,10 +283,10 @@ def _curves(run: Path, trained: Sequence[str]) -> list[tuple[str, str]]:
   charts = []
   for title, belongs in wanted.items():
     lines = []
-    for name, log_of_seed in logs.items():
+    for place, (name, log_of_seed) in enumerate(logs.items()):
       seeds = [_series(log, belongs) for log in log_of_seed]
       if seeds and all(len(seed) > 1 for seed in seeds):
-        lines.append(Curve(name, seeds))
+        lines.append(Curve(name, seeds, place))
     if lines:
       charts.append((title, report_figures.curves(lines)))
   return charts

@@ -27,6 +27,8 @@ class Curve(NamedTuple):
 
   name: str
   seeds: Sequence[Mapping[int, float]]  # step -> value
+  # Its place among the stages, so that a stage has one colour in all charts.
+  place: int
 
 
 def intervals(bars: Sequence[Bar], x: str) -> str:
@@ -56,8 +58,8 @@ def curves(lines: Sequence[Curve]) -> str:
     lines: one for each stage; what they show is said above the chart.
   """
   figure, axis = _axis(2.8)
-  for number, line in enumerate(lines):
-    colour = LINE_COLOURS[number % len(LINE_COLOURS)]
+  for line in lines:
+    colour = LINE_COLOURS[line.place % len(LINE_COLOURS)]
     if len(line.seeds) > 1:
       for seed in line.seeds:
         axis.plot(list(seed), list(seed.values()), color=colour, alpha=0.25, linewidth=0.8)
