@@ -89,10 +89,15 @@ class Candidates:
 
   def _attempt(self, path: Path, action: Callable[[], object]) -> bool:
     """Does something for a file, which is refused if that fails; returns whether it did not."""
+    # One file that cannot be done should not cost the others, whatever readers raise.
     try:
       action()
     except UserError as error:
       self.refused.append(str(error))
+      return False
+    except Exception as error:
+      reason = (str(error).splitlines() or [''])[0][:200] or type(error).__name__
+      self.refused.append(f'{path} could not be read ({type(error).__name__}: {reason}).')
       return False
     return True
 

@@ -12,8 +12,8 @@ from ssl_jax.evaluation import confusion, headline, learning_curve
 from ssl_jax.evaluation.learning_curve import Curve, Gain
 from ssl_jax.io.run_log import read_done
 
-COUNTS = ('num_labeled', 'labeled')
-"""Fields of data sets that say how many labels are learned from; `labeled` may be a folder."""
+COUNTS = ('num_labeled', 'labeled', 'draw', 'seed')
+"""Fields of data sets that say how many labels are learned from, and which; a text is a folder."""
 
 CURVE_PAGES = ('your_images', 'your_volumes')
 """Pages that train on fewer labels, too, where `:curve` follows their name."""
@@ -100,7 +100,7 @@ def _typical(stage: Path) -> float:
 
 
 def _without_counts(stage: Path) -> str:
-  """The settings of a stage as text, without the number of labels and of seeds."""
+  """The settings of a stage as text, without number and draw of the labels, and seeds."""
   if not any((folder / run_folder.CONFIG).exists() for folder in (stage, stage.parent)):
     return ''
   tree: dict[str, Any] = parse_settings.to_dict(run_folder.read_settings(stage))
@@ -109,7 +109,7 @@ def _without_counts(stage: Path) -> str:
     # A folder's path stays: other images are another curve.
     if not isinstance(data.get(name), str):
       data.pop(name, None)
-  return json.dumps({**tree, 'data': data, 'num_seeds': None}, sort_keys=True)
+  return json.dumps({**tree, 'data': data, 'num_seeds': None, 'seed': None}, sort_keys=True)
 
 
 def _unknown(run: Path, numbers: int, now: float, more: int) -> str:
@@ -138,4 +138,4 @@ def _with_curve(match: re.Match[str]) -> str:
   page, argument = match.groups()
   if not argument:
     return f'{page}:curve'
-  return match.group() if 'curve' in argument else f'{page}{argument}+curve'
+  return match.group() if 'curve' in argument else f'{page}{argument},curve'

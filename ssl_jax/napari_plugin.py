@@ -24,9 +24,9 @@ from ssl_jax.types import CELLS, PredictFn
 
 
 def predict_layer(
-  layer: 'napari.layers.Image',
+  layer: 'napari.layers.Image',  # pyrefly: ignore[unknown-name]
   run: Annotated[Path, {'mode': 'd', 'label': 'run folder'}],
-) -> 'napari.types.LayerDataTuple':
+) -> 'napari.types.LayerDataTuple':  # pyrefly: ignore[unknown-name]
   """Returns the mask of an image layer as a layer of labels, to be corrected.
 
   Raises:
@@ -39,8 +39,8 @@ def predict_layer(
 
 
 def save_label(
-  image: 'napari.layers.Image',
-  mask: 'napari.layers.Labels',
+  image: 'napari.layers.Image',  # pyrefly: ignore[unknown-name]
+  mask: 'napari.layers.Labels',  # pyrefly: ignore[unknown-name]
   folder: Annotated[Path, {'mode': 'd', 'label': 'labeled folder'}],
 ) -> str:
   """Saves an image and its mask into images/ and masks/ of a folder; returns what was saved.

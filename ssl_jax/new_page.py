@@ -86,6 +86,12 @@ def page_text(wishes: Wishes, path: Path) -> str:
   return '\n'.join(lines).replace(f'configs/{base.name}', path.as_posix()) + '\n'
 
 
+def _program() -> str:
+  """What trains a page: an installed copy has no main.py."""
+  in_clone = (page_files.pages_root() / 'main.py').exists()
+  return 'python main.py' if in_clone else 'ssl-jax train'
+
+
 def _base_of(wishes: Wishes) -> str:
   """The page to start from: instances may be of images or of volumes."""
   if wishes.task == 'instances':
@@ -107,7 +113,7 @@ def _docstring_edit(tree: ast.Module, wishes: Wishes, path: Path) -> Edit:
     '',
     'Written by `ssl-jax new-page`; change it as you like before the first run.',
     f'Data: {data} and the folders below.',
-    f'Run:  python main.py --config={path.as_posix()}',
+    f'Run:  {_program()} --config={path.as_posix()}',
     'What the page leaves open is chosen for your data; configuration.md in the run folder says',
     'why.',
     '"""',
@@ -202,7 +208,8 @@ def _check(page: Path) -> None:
 
 def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
-    'ssl-jax new-page', description='Writes a page for your data, to be changed as you like.'
+    'python -m ssl_jax.new_page',
+    description='Writes a page for your data, to be changed as you like.',
   )
   add = parser.add_argument
   add('page', type=listing.expand, help='file to write, as mine.py')
@@ -276,8 +283,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f'ssl_jax: {error}', file=sys.stderr)
     return 1
   print(f'Page: {options.page}')
-  print(f'Look first:  python main.py --config={shlex.quote(str(options.page))} --dry_run')
-  print(f'Then train:  python main.py --config={shlex.quote(str(options.page))}')
+  command = f'{_program()} --config={shlex.quote(str(options.page))}'
+  print(f'Look first:  {command} --dry_run')
+  print(f'Then train:  {command}')
   return 0
 
 

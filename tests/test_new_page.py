@@ -63,7 +63,7 @@ def test_every_field_of_the_data_is_explained(cells):
   # Help of a field beside its value, and of a setting in a comment.
   assert "    # a folder of images only.\n    unlabeled='" in text
   assert '# Optimizer updates of a training stage.\n  # config.steps = ' in text
-  assert all(len(line) <= 100 for line in text.splitlines() if 'labeled=' not in line)
+  assert all(len(line) <= 100 for line in text.splitlines() if str(cells) not in line)
   # It is the page of configs/, and names itself.
   assert f'--config={(cells / "mine.py").as_posix()}' in text
   assert 'configs/your_images' not in text

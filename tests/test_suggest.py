@@ -31,12 +31,12 @@ def test_two_that_contradict_each_other_disagree_by_one_bit():
 
 
 def test_mutual_information_by_hand():
-  opinion = committee.combine([np.array([0.9, 0.1]), np.array([0.6, 0.4])])
+  opinion = committee.combine([np.array([[0.9, 0.1]]), np.array([[0.6, 0.4]])])
 
   def bits(p):
     return -p * np.log2(p) - (1 - p) * np.log2(1 - p)
 
-  assert opinion.uncertainty == pytest.approx(bits(0.75) - (bits(0.9) + bits(0.6)) / 2)
+  assert opinion.uncertainty[0] == pytest.approx(bits(0.75) - (bits(0.9) + bits(0.6)) / 2)
 
 
 def test_of_one_network_it_is_the_entropy():
@@ -96,7 +96,7 @@ def test_the_fit_is_that_of_scipy():
   from scipy import optimize
 
   numbers, scores = np.array([5.0, 10, 20, 40]), np.array([61.0, 70.5, 74.0, 78.5])
-  law = learning_curve.fit(numbers, scores)
+  law = learning_curve.fit(numbers.tolist(), scores.tolist())
 
   def curve(n, limit, loss, rate):
     return limit - loss * n**-rate
@@ -179,7 +179,7 @@ def test_a_stage_that_differs_in_more_is_no_point_of_the_curve(tmp_path):
       'python main.py --config=configs/your_images.py:curve --config.data.labeled=a',
     ),
     ('ssl-jax train --config=your_volumes', 'ssl-jax train --config=your_volumes:curve'),
-    ('python main.py --config=your_images:minutes', '--config=your_images:minutes+curve'),
+    ('python main.py --config=your_images:minutes', '--config=your_images:minutes,curve'),
     ('python main.py --config=mine.py', 'differ in the number of labels alone (data.num_labeled'),
   ],
 )

@@ -23,7 +23,7 @@ class Chosen(NamedTuple):
 
 
 def standardize(
-  groups: Sequence[Float[np.ndarray, 'n features']],
+  groups: Sequence[Float[np.ndarray, 'n _']],
 ) -> Float[np.ndarray, 'n all']:
   """Returns descriptions of n images in which each number has deviation 1 and each group counts 1.
 
