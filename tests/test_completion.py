@@ -81,7 +81,8 @@ def test_a_page_that_changes_has_other_fields_and_a_broken_one_none(tmp_path):
   text = (ROOT / 'configs' / 'quickstart.py').read_text()
   page.write_text(text)
   assert 'methods.uda.weight' not in completion.fields(page)
-  page.write_text(text.replace('fixmatch=dict(threshold=0.95, ', 'uda=dict('))
+  more = '  config.methods.uda = dict()\n  return settings.complete('
+  page.write_text(text.replace('  return settings.complete(', more))
   os.utime(page, (1, 1))
   assert 'methods.uda.weight' in completion.fields(page)
   page.write_text('this is no page')

@@ -355,8 +355,16 @@ def test_fewer_labels_count_groups_and_say_how_many_there_are(tmp_path):
     folder.load(labeled=root, num_labeled=9, test_fraction=0)
 
 
+def _others(root):
+  """A folder of other images than `make` has, as copies would leave training."""
+  for i in range(2):
+    write(root / 'images' / f'other{i}.png', 255 - picture(i))
+    write(root / 'masks' / f'other{i}.png', mask(i, (0, 255)))
+  return root
+
+
 def test_drawn_labels_with_a_test_folder_depend_on_their_pool(tmp_path):
-  options = dict(labeled=make(tmp_path / 'a', count=4), test=make(tmp_path / 'b', values=(0, 1)))
+  options = dict(labeled=make(tmp_path / 'a', count=4), test=_others(tmp_path / 'b'))
   drawn = folder.load(**options, num_labeled=1).draw
   # One of four: n / (N - n).
   assert drawn.overlap == pytest.approx(1 / 3)
