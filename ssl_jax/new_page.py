@@ -114,7 +114,7 @@ def _docstring_edit(tree: ast.Module, wishes: Wishes, path: Path) -> Edit:
     'Written by `ssl-jax new-page`; change it as you like before the first run.',
     f'Data: {data} and the folders below.',
     f'Run:  {_program()} --config={path.as_posix()}',
-    'What the page leaves open is chosen for your data, as configuration.md in the run folder says.',
+    'What the page leaves open is chosen for your data (configuration.md in the run folder).',
     '"""',
   ]
   return node.lineno, node.end_lineno or node.lineno, new
