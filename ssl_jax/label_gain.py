@@ -26,6 +26,7 @@ class Outlook(NamedTuple):
   more: int = 0
   gain: Gain | None = None
   points: tuple[tuple[float, float], ...] = ()  # numbers of labels and mean scores, if known
+  command: str = ''  # by which more could be said
 
 
 def outlook(stage: Path, more: int = 10) -> Outlook:
@@ -45,7 +46,7 @@ def outlook(stage: Path, more: int = 10) -> Outlook:
       now = max(now, run_folder.read_stats(folder).counts.get('labeled', 0))
   usable = [(n, scores) for n, scores in points if len(scores) >= learning_curve.MIN_DRAWS]
   if len(usable) < learning_curve.MIN_NUMBERS:
-    return Outlook(_unknown(stage.parent, len(points), now, more))
+    return _unknown(stage.parent, len(points), more)
   curve = Curve([number for number, _ in usable], [np.array(scores) for _, scores in usable])
   gain = learning_curve.gain(curve, now, more)
   name = confusion.DISPLAY_NAME.get(figure, figure)
@@ -112,7 +113,7 @@ def _without_counts(stage: Path) -> str:
   return json.dumps({**tree, 'data': data, 'num_seeds': None, 'seed': None}, sort_keys=True)
 
 
-def _unknown(run: Path, numbers: int, now: float, more: int) -> str:
+def _unknown(run: Path, numbers: int, more: int) -> Outlook:
   """Why nothing can be said, and which command would change that."""
   have = 'one number of labels' if numbers < 2 else f'{numbers} numbers of labels'
   text = (
@@ -124,14 +125,16 @@ def _unknown(run: Path, numbers: int, now: float, more: int) -> str:
   words = command.read_text().strip() if command.exists() else ''
   extended = re.sub(rf'(--config=\S*?(?:{page})(?:\.py)?)(:\S+)?(?=\s|$)', _with_curve, words)
   if extended != words:
-    return (
-      f'{text} This command adds them to the run (trainings on a quarter and on half of the '
-      f'labels) and keeps what is done: {extended}'
+    text += (
+      ' This command adds them to the run (trainings on a quarter and on half of the labels) and '
+      'keeps what is done:'
     )
-  return (
-    f'{text} Add stages to the page that differ in the number of labels alone (data.num_labeled, '
-    f'or data.labeled where it is a number); docs/suggest.md shows how.'
+    return Outlook(text, command=extended)
+  text += (
+    ' Add stages to the page that differ in the number of labels alone (data.num_labeled, or '
+    'data.labeled where it is a number); docs/suggest.md shows how.'
   )
+  return Outlook(text)
 
 
 def _with_curve(match: re.Match[str]) -> str:

@@ -80,7 +80,7 @@ def suggest(run: Path, unlabeled: Path, count: int, out: Path) -> tuple[Outlook,
       'candidates': len(described),
       'labeled': len(known),
       'unit': pool.kind.name,
-      'outlook': outlook.text,
+      'outlook': outlook,
       'chart': _chart(outlook),
       'measure': _measure(committee),
       'warnings': warnings,
@@ -299,6 +299,8 @@ def main(arguments: list[str] | None = None) -> int:
   print(f'Suggestions: {options.out / PAGE} and {options.out / TABLE}')
   print(f'To correct: {options.out / TO_LABEL} (images/ and masks/)')
   print(outlook.text)
+  if outlook.command:
+    print(f'  {outlook.command}')
   for sentence in refused:
     print(f'Skipped: {sentence}', file=sys.stderr)
   return 1 if refused else 0

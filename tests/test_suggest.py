@@ -175,7 +175,6 @@ def test_a_stage_that_differs_in_more_is_no_point_of_the_curve(tmp_path):
   [
     (
       'python main.py --config=configs/your_images.py --config.data.labeled=a',
-      'half of the labels) and keeps what is done: '
       'python main.py --config=configs/your_images.py:curve --config.data.labeled=a',
     ),
     ('ssl-jax train --config=your_volumes', 'ssl-jax train --config=your_volumes:curve'),
@@ -187,7 +186,7 @@ def test_without_a_curve_the_command_that_makes_one_is_told(tmp_path, command, s
   stage = _curve_run(tmp_path / 'run', (8,), command)
   outlook = label_gain.outlook(stage)
   assert 'cannot be said: the run has scores at one number of labels' in outlook.text
-  assert says in outlook.text
+  assert says in f'{outlook.text} {outlook.command}'
 
 
 # ---- The command
@@ -257,6 +256,8 @@ def test_suggestions_come_with_reasons_and_masks_to_correct(ensemble, pool, caps
       assert mask.size == image.size
   html = (pool / 'out' / 'suggestions.html').read_text()
   assert html.count('<figure>') == 3
+  # The quickstart's page has no command for more.
+  assert 'docs/suggest.md shows how' in html
   assert html.count('data:image/png') == 6
 
 
