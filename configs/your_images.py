@@ -21,9 +21,10 @@ def get_config(more=''):
   """The page; any field can be set from the shell, as in --config.minutes=60.
 
   `more` may be a recipe, and 'minutes' (--config=configs/your_images.py:unimatch,minutes): then it
-  is also compared with a control that is trained for as long.
+  is also compared with a control that is trained for as long. With 'curve' it also learns from
+  fewer labels, by which `ssl-jax suggest` says what more would give.
   """
-  asked = [word for word in more.split(',') if word != 'minutes']
+  asked = [word for word in more.split(',') if word not in ('minutes', 'curve')]
   recipe = recipes.of_page(','.join(asked), 'images')
   trained = recipes.stage_name(recipe)
   config = settings.defaults()
@@ -85,6 +86,7 @@ def get_config(more=''):
   )
   config.stages = (
     dict(name='control', control_of=trained),
+    *(recipes.FEWER_LABELS if 'curve' in more.split(',') else ()),
     dict(name=trained),
     dict(name='verdict', run='compare', of=trained, against='control'),
     *(equal_minutes if 'minutes' in more.split(',') else ()),

@@ -22,9 +22,12 @@ WEAK = dict(rotate=15.0, scale=(0.85, 1.2), **volumes.FLIPS)
 def get_config(name='default'):
   """The page; any field can be set from the shell, as in --config.minutes=60.
 
-  `name` may be that of another recipe (--config=configs/your_volumes.py:fixmatch).
+  `name` may be that of another recipe (--config=configs/your_volumes.py:fixmatch). With 'curve'
+  (:fixmatch,curve) it also learns from fewer labels, by which `ssl-jax suggest` says what more
+  would give.
   """
-  recipe = recipes.of_page(name, 'volumes')
+  asked = [word for word in name.split(',') if word != 'curve']
+  recipe = recipes.of_page(','.join(asked), 'volumes')
   trained = recipes.stage_name(recipe)
   config = volumes.page()
 
@@ -63,6 +66,7 @@ def get_config(name='default'):
   # networks' masks for the whole test volumes.
   config.stages = (
     dict(name='control', control_of=trained),
+    *(recipes.FEWER_LABELS if 'curve' in name.split(',') else ()),
     dict(name=trained),
     dict(name='verdict', run='compare', of=trained, against='control'),
     *volumes.organs(['control', trained], overlap=0.5, blend='gaussian'),

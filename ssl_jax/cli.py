@@ -3,8 +3,8 @@
 JAX is imported only once flags and page are right, so that a mistake is told at once.
 """
 
-import ast
 import contextlib
+import importlib
 import os
 import re
 import runpy
@@ -20,32 +20,17 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from ssl_jax import parse_settings, registry
+from ssl_jax.commands import COMMANDS, TRAIN_FLAGS, module_of
 from ssl_jax.errors import INTERRUPTED, Stopped, UserError
 from ssl_jax.io import listing, terminal
-
-COMMANDS = {
-  'inspect': 'looks at images and masks before a training',
-  'train': 'trains what a page describes (the same as python main.py)',
-  'predict': 'writes masks, or points, for a folder of images',
-  'report': 'writes a run as one HTML file',
-  'table': 'prints the table of a run',
-}
-
-
-def pages_root() -> Path:
-  """The folder that holds configs/: inside an installed package, or the repository's root."""
-  # A wheel carries configs/ as ssl_jax/pages/configs (see pyproject.toml), because a top-level
-  # package named `configs` would clash with others.
-  package = Path(__file__).resolve().parent
-  installed = package / 'pages'
-  return installed if installed.is_dir() else package.parent
+from ssl_jax.page_files import about, page_files, pages_root
 
 
 def main() -> int:
   """`ssl-jax COMMAND ...`; returns the exit code."""
   words = sys.argv[1:]
   if not words or words[0] in ('-h', '--help', '-help'):
-    listed = '\n'.join(f'  ssl-jax {name:8} {about}' for name, about in COMMANDS.items())
+    listed = '\n'.join(f'  ssl-jax {name:10} {text}' for name, text in COMMANDS.items())
     print(f'Semi-supervised segmentation of biomedical images.\n\n{listed}\n')
     print('Each tells more with --help.')
     return 0
@@ -57,22 +42,8 @@ def main() -> int:
   if command == 'train':
     return train(rest, program='ssl-jax train')
   with _sentences('the same command starts again'):
-    # Imported here, because these modules import JAX, which takes seconds.
-    if command == 'predict':
-      from ssl_jax import predict
-
-      return predict.main(rest)
-    if command == 'inspect':
-      from ssl_jax import inspect
-
-      return inspect.main(rest)
-    if command == 'report':
-      from ssl_jax import report
-
-      return report.main(rest)
-    from ssl_jax import table
-
-    return table.main(rest)
+    # Imported here, because most of these modules import JAX, which takes seconds.
+    return importlib.import_module(module_of(command)).main(rest)
   return 1
 
 
@@ -299,7 +270,7 @@ def _unknown_flag(name: str) -> str:
   first = name.split('.')[0].split('=')[0]
   if first in parse_settings.FIELDS:
     return f'--{name} is no flag; fields of the config are set as --config.{name}=...'
-  known = ['config', 'workdir', 'only', 'dry_run', 'help']
+  known = [*TRAIN_FLAGS, 'help']
   guess = registry.nearest(first, known)
   return f'--{name} is no flag{guess}; the flags are --{", --".join(known)}, --config.FIELD=...'
 
@@ -365,19 +336,11 @@ def _field_problems(words: Sequence[str], config: ConfigDict) -> list[str]:
   return problems
 
 
-def page_files() -> list[Path]:
-  """The pages of configs/."""
-  # Files that begin with an underscore, such as __init__.py, are no pages.
-  return sorted((pages_root() / 'configs').glob('[!_]*.py'))
-
-
 def help_text(program: str) -> str:
   """The two commands, the flags, and the pages with a line each."""
   pages = []
   for path in page_files():
-    # Parsed, not imported: listing the pages must neither run them nor need their data.
-    about = (ast.get_docstring(ast.parse(path.read_text())) or '').splitlines()
-    pages.append(f'  {path.stem:20} {about[0] if about else ""}')
+    pages.append(f'  {path.stem:20} {about(path)}')
   listed = '\n'.join(pages)
   return f"""Trains what a page of configs/ describes: segmentation with few labels and many images.
 

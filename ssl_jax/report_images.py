@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Integer, Num, UInt8
+from jaxtyping import Float, Integer, Num, UInt8
 from PIL import Image
 
 from ssl_jax.evaluation import confusion
@@ -94,6 +94,15 @@ def with_mask(
   size = _shown_size(image)
   layer = '' if mask is None else _uri(_layer(mask, size), 'PNG')
   return _shown(image, size), layer
+
+
+def heat(image: Num[np.ndarray, 'h w c'], values: Float[np.ndarray, 'h w']) -> str:
+  """Returns values of at least 0 as orange to lay over an image, clear where they are 0."""
+  size = _shown_size(image)
+  small = Image.fromarray(values.astype(np.float32)).resize(size[::-1], Image.Resampling.BILINEAR)
+  opacity = np.clip(np.asarray(small) / max(float(values.max()), 1e-6), 0, 1) * 230
+  colour = np.broadcast_to(np.array([255, 110, 0], np.uint8), (*size, 3))
+  return _uri(Image.fromarray(np.dstack([colour, opacity.astype(np.uint8)])).quantize(64), 'PNG')
 
 
 def _shown(image: Num[np.ndarray, 'h w c'], size: tuple[int, int]) -> str:

@@ -14,7 +14,7 @@ FILES = sorted(path for path in PACKAGE.rglob('*.py') if path.name != '__init__.
 # other, as long as they do not form a cycle.
 FLOORS = (
   'errors open_fields notebook_setup',
-  'types registry',
+  'types registry commands page_files',
   'placeholders',
   'settings parallel losses components data_locations',
   'parse_settings confidence',
@@ -29,7 +29,9 @@ FLOORS = (
   'table report_images html_pages inspection_pixels',
   'report_contents inspection',
   'report inspect inspection_quick',
-  'run predict dry_run',
+  'candidates label_gain page_fields',
+  'run predict dry_run new_page completion',
+  'suggest napari_plugin',
   'cli',
   'notebook',
 )

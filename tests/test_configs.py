@@ -34,8 +34,8 @@ ARGUMENTS = {
   'acdc': ('256',),
   'recipe_search': ('1b',),
   'quickstart': ('unimatch-v2',),
-  'your_images': ('unimatch,minutes',),
-  'your_volumes': ('fixmatch-soft',),
+  'your_images': ('unimatch,minutes', 'curve'),
+  'your_volumes': ('fixmatch-soft', 'fixmatch,curve'),
 }
 """What may follow a page's name after a colon."""
 
@@ -288,6 +288,8 @@ PARAMETERS = {
   'your_images:unimatch,minutes': 763_426,
   'your_volumes': 1_412_418,
   'your_volumes:fixmatch-soft': 1_412_418,
+  'your_images:curve': 763_426,
+  'your_volumes:fixmatch,curve': 1_412_418,
   'gan_self_training_em:full': 5_174_562,
   'flare22:2': 31_419_406,
 }

@@ -324,3 +324,48 @@ def test_groups_are_on_one_side_of_every_split(tmp_path):
   assert splits.draw.groups == {'t': 'm3'}
   with pytest.raises(UserError, match='puts every labeled image into a group of test'):
     folder.load(labeled=root, test=root, group=r'^(p\d+)')
+
+
+def test_fewer_labels_are_among_more_and_the_others_become_unlabeled(tmp_path):
+  root = make(tmp_path / 'a', count=8)
+  chosen = {}
+  for asked in (1, 0.5, 6, None):
+    splits = folder.load(labeled=root, num_labeled=asked, draw=1)
+    chosen[asked] = set(names(splits.labeled))
+    hidden = set() if splits.unlabeled is None else set(names(splits.unlabeled))
+    # The test is the same for all, and nothing is lost.
+    assert chosen[asked] | hidden | set(names(splits.test)) == {f'im{i}' for i in range(8)}
+    assert not chosen[asked] & hidden
+  assert [len(of) for of in chosen.values()] == [1, 3, 6, 6]
+  assert chosen[1] < chosen[0.5] < chosen[6] == chosen[None]
+  assert 'label' not in folder.load(labeled=root, num_labeled=1).unlabeled[0]
+  others = [set(names(folder.load(labeled=root, num_labeled=3, draw=d).labeled)) for d in range(4)]
+  assert len({frozenset(of) for of in others}) > 1
+
+
+def test_fewer_labels_count_groups_and_say_how_many_there_are(tmp_path):
+  root = make(tmp_path / 'a', count=6)
+  table = tmp_path / 'g.csv'
+  rows = [f'im{i},p{i // 2}' for i in range(6)]
+  table.write_text('\n'.join(['name,group', *rows]))
+  splits = folder.load(labeled=root, num_labeled=1, test_fraction=0, group=str(table))
+  first, second = sorted(int(name[2]) for name in names(splits.labeled))
+  assert first // 2 == second // 2
+  with pytest.raises(UserError, match=r'num_labeled=9 is not in 1\.\.6, the images with masks'):
+    folder.load(labeled=root, num_labeled=9, test_fraction=0)
+
+
+def _others(root):
+  """A folder of other images than `make` has, as copies would leave training."""
+  for i in range(2):
+    write(root / 'images' / f'other{i}.png', 255 - picture(i))
+    write(root / 'masks' / f'other{i}.png', mask(i, (0, 255)))
+  return root
+
+
+def test_drawn_labels_with_a_test_folder_depend_on_their_pool(tmp_path):
+  options = dict(labeled=make(tmp_path / 'a', count=4), test=_others(tmp_path / 'b'))
+  drawn = folder.load(**options, num_labeled=1).draw
+  # One of four: n / (N - n).
+  assert drawn.overlap == pytest.approx(1 / 3)
+  assert folder.load(**options).draw.overlap is None

@@ -76,7 +76,7 @@ def test_wheel_holds_the_package_its_tables_and_the_pages(tmp_path):
   (wheel,) = builder.build(directory=str(tmp_path), versions=['standard'])
   names = {name for name in zipfile.ZipFile(wheel).namelist() if '.dist-info/' not in name}
   package = {path.relative_to(ROOT) for path in (ROOT / 'ssl_jax').rglob('*.*')}
-  kinds = ('.py', '.tsv', '.html', '.css')
+  kinds = ('.py', '.tsv', '.html', '.css', '.yaml')
   package = {path.as_posix() for path in package if path.suffix in kinds}
   pages = {path.relative_to(ROOT).as_posix() for path in (ROOT / 'configs').rglob('*.py')}
   assert names == package | {f'ssl_jax/pages/{page}' for page in pages}

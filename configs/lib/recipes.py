@@ -48,6 +48,12 @@ SHOWN = dict(fixmatch=CONFIDENT, unimatch=CONFIDENT, unimatch_v2=CONFIDENT, mean
 
 STRONG_VIEWS = ('strong', 'strong2')
 
+FEWER_LABELS = (
+  {'name': 'labels-25', 'data.num_labeled': 0.25},
+  {'name': 'labels-50', 'data.num_labeled': 0.5},
+)
+"""Stages that learn from a quarter and from half of the labels, for a learning curve."""
+
 
 def of_page(name: str, kind: str) -> Recipe:
   """Returns the recipe of a name for a page of 'images' or 'volumes'.

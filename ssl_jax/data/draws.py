@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ssl_jax.errors import UserError
 from ssl_jax.types import Draw
 
 
@@ -37,6 +38,27 @@ def fold_of_draw(count: int, fraction: float, seed: int, draw: int = 0) -> list[
   # Folds differ by one unit where they do not divide the count.
   bounds = [round(count * k / folds) for k in range(folds + 1)]
   return order[bounds[fold] : bounds[fold + 1]]
+
+
+def labeled_count(asked: float | int | None, pool: int, units: str) -> int:
+  """Returns how many of `pool` units are learned from with their labels.
+
+  Args:
+    asked: a number, below 1 a fraction of the pool; None: all.
+    pool: units that there are.
+    units: what they are, for the message.
+
+  Raises:
+    UserError: if there are not so many.
+  """
+  if asked is None:
+    return pool
+  count = max(round(asked * pool), 1) if 0 < asked < 1 else asked
+  if not 0 < count <= pool or count != int(count):
+    raise UserError(
+      f'data.num_labeled={asked:g} is not in 1..{pool}, the {units} with masks to learn from.'
+    )
+  return int(count)
 
 
 def pool_overlap(drawn: int, pool: int) -> float | None:

@@ -142,6 +142,49 @@ def hold_out(
   return HeldOut(kept, test, note, drawn)
 
 
+class Fewer(NamedTuple):
+  """What became of labeled files of which only some are learned from."""
+
+  note: str
+  overlap: float | None  # of types.Draw
+
+
+def use_fewer(
+  roles: dict[str, list[ImageFile]],
+  num_labeled: float | int,
+  seed: int,
+  draw: int = 0,
+  group: str = '',
+) -> Fewer:
+  """Moves all but some of the labeled files, without their masks, to the unlabeled ones.
+
+  The files of a smaller number are among those of a larger one.
+
+  Args:
+    roles: files by role; they are changed.
+    num_labeled: files, or groups, that stay; see draws.labeled_count.
+    seed: of the draws.
+    draw: number of the repetition.
+    group: see groups.group_reader.
+
+  Raises:
+    UserError: if there are not so many.
+  """
+  files = roles['labeled']
+  read_group = groups.group_reader(group)
+  names = list(dict.fromkeys(read_group(file.name) for file in files))
+  count = draws.labeled_count(num_labeled, len(names), 'groups' if group else 'images')
+  kept = {names[i] for i in draws.draw_order(len(names), seed, draw)[:count]}
+  roles['labeled'] = [file for file in files if read_group(file.name) in kept]
+  hidden = [file for file in files if read_group(file.name) not in kept]
+  roles['unlabeled'] = [*(file._replace(mask=None) for file in hidden), *roles['unlabeled']]
+  note = (
+    f'{len(roles["labeled"])} of {len(files)} labeled images are learned from, the others count as '
+    f'unlabeled (data.num_labeled={num_labeled:g}, draw {draw})'
+  )
+  return Fewer(note, draws.pool_overlap(count, len(names)))
+
+
 def join_names(files: Sequence[ImageFile | Case]) -> str:
   """Returns the names of files for a message; at most ten."""
   more = f' and {len(files) - 10} more' if len(files) > 10 else ''

@@ -24,7 +24,7 @@ APART = 0.95
 """Share of the unlabeled images on one side of the labeled ones from which they are unlike."""
 
 
-def features(image: Float[np.ndarray, 'h w c']) -> Float[np.ndarray, ' features']:
+def features(image: Float[np.ndarray, '*space c']) -> Float[np.ndarray, ' features']:
   """Returns the numbers that describe an image in [0, 1]: by channel percentiles, and sharpness."""
   numbers = []
   for channel in np.moveaxis(image, -1, 0):

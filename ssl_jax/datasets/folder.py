@@ -24,6 +24,7 @@ def load(
   test: str | Path | None = None,
   classes: int | Sequence[str] | None = None,
   values: str | Mapping[Any, Any] | None = None,
+  num_labeled: float | int | None = None,
   test_fraction: float | int = 0.25,
   seed: int = 0,
   draw: int = 0,
@@ -45,6 +46,8 @@ def load(
     classes: a number or names, the background first; needed only if the masks leave it open.
     values: class ids (or names) of the values or colours of masks, as in '205:1, 420:2' or
       '#ff0000:1, #00ff00:2'; 255 means ignore; needed only if the masks leave it open.
+    num_labeled: how many of the labeled images (with `group`, of the groups) are learned from, or
+      below 1 which fraction of them; None: all. The others become unlabeled.
     test_fraction: of the labeled images, set aside for the test where there is no folder for it;
       0: no test.
     seed: of the draws of these.
@@ -93,6 +96,11 @@ def load(
     files['test'] = parts.test
     notes.append(parts.note)
     drawn = parts.draw
+  if num_labeled is not None:
+    fewer = held_out.use_fewer(files, num_labeled, seed, draw, group)
+    notes.append(fewer.note)
+    if not drawn.own_test:
+      drawn = drawn._replace(overlap=fewer.overlap)
   # After the draw, because copies of images that were just held out must leave training, too.
   notes += held_out.drop_groups(files, group)
   notes += held_out.drop_copies(files)

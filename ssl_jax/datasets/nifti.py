@@ -27,7 +27,7 @@ def load(
   test: str | Path | None = None,
   classes: int | Sequence[str] | None = None,
   values: str | Mapping[Any, Any] | None = None,
-  num_labeled: int | None = None,
+  num_labeled: float | int | None = None,
   test_fraction: float | int = 0.25,
   seed: int = 0,
   draw: int = 0,
@@ -58,8 +58,9 @@ def load(
       the masks leave them open.
     values: class ids (or names) of the values of masks, as in '205:1, 420:2'; 255 means ignore;
       needed only if the masks leave it open.
-    num_labeled: how many of the labeled volumes (with `group`, of the patients) keep their masks;
-      None: all. The others become unlabeled, and their masks only judge pseudo-labels.
+    num_labeled: how many of the labeled volumes (with `group`, of the patients) keep their masks,
+      or below 1 which fraction of them; None: all. The others become unlabeled, and their masks
+      only judge pseudo-labels.
     test_fraction: of the labeled volumes, set aside for the test where there is no folder for it;
       0: no test.
     draw: number of the repetition; without a test folder repetitions are a cross-validation, with
@@ -143,18 +144,12 @@ def load(
       notes.append(f'no test folder: {count} of {len(listed)} labeled volumes held out as test')
     # In the drawn order, so that the patients of fewer labels are among those of more.
     patients = list(dict.fromkeys(read_group(case.name) for case in training))
-    if num_labeled is None:
-      num_labeled = len(patients)
-    elif not 0 < num_labeled <= len(patients):
-      units = 'groups' if group else 'volumes'
-      raise UserError(
-        f'data.num_labeled={num_labeled} is not in 1..{len(patients)}, the {units} with masks to '
-        'learn from.'
-      )
-    chosen = set(patients[:num_labeled])
+    units = 'groups' if group else 'volumes'
+    count = draws.labeled_count(num_labeled, len(patients), units)
+    chosen = set(patients[:count])
     cases['labeled'] = [case for case in training if read_group(case.name) in chosen]
     if not drawn.own_test:
-      drawn = drawn._replace(overlap=draws.pool_overlap(num_labeled, len(patients)))
+      drawn = drawn._replace(overlap=draws.pool_overlap(count, len(patients)))
     # Their masks are known but not used for training.
     hidden = [case for case in training if read_group(case.name) not in chosen]
     channels = volume_channels.files_per_case(listed)
