@@ -8,7 +8,13 @@ share them.
 from collections.abc import Sequence
 from pathlib import Path
 
-from ssl_jax.datasets import microscopy, nifti
+from ssl_jax.data import draws
+from ssl_jax.data.mask_encoding import class_ids
+from ssl_jax.data.volume_preprocessing import VolumePreprocessing
+from ssl_jax.data.volume_source import FileDigests, default_cache
+from ssl_jax.data.volume_splits import list_pairs, make_splits, prepare_roles
+from ssl_jax.datasets import microscopy
+from ssl_jax.errors import UserError
 from ssl_jax.types import Splits
 
 HOW = (
@@ -44,16 +50,39 @@ def load(
     cache: the folder that keeps what is preprocessed; None: ~/.cache/ssl_jax/volumes.
 
   Raises:
-    UserError: naming the file that is missing, broken, or of another shape than its mask.
+    UserError: naming the file that is missing or broken, or the amount that is impossible.
   """
-  return nifti.load(
-    labeled=microscopy.find_folder(root, 'la_mri', HOW),
-    classes=CLASSES,
-    num_labeled=labeled,
-    test_fraction=test_fraction,
-    slices=slices,
-    size=size,
-    seed=seed,
-    draw=draw,
-    cache=cache,
+  preprocessing = VolumePreprocessing(
+    percentiles=(0.5, 99.5), slices=slices, size=None if size is None else tuple(size)
+  )
+  preprocessing.check()
+  folder = microscopy.find_folder(root, 'la_mri', HOW)
+  with FileDigests(Path(cache) if cache else default_cache()) as digests:
+    listed = list_pairs(folder, 'root', digests)
+    if not 0 < test_fraction < 1 or len(listed) < 2:
+      raise UserError(
+        f'data.test_fraction={test_fraction} leaves none of {len(listed)} volumes to learn from; '
+        'give a fraction of 0 to 1, or more volumes.'
+      )
+    tested = set(draws.fold_of_draw(len(listed), test_fraction, seed, draw))
+    # In the order of the draw, so that the volumes of fewer labels are among those of more.
+    order = draws.draw_order(len(listed), seed, draw)
+    training = [listed[i] for i in order if i not in tested]
+    amount = 1.0 if labeled is None else labeled
+    count = microscopy.count_images(amount, len(training), 'data.labeled')
+    cases = {
+      'labeled': training[:count],
+      'unlabeled': training[count:],
+      'val': [],
+      'test': [listed[i] for i in sorted(tested)],
+    }
+    prepared, notes = prepare_roles(cases, preprocessing, digests, class_ids(CLASSES))
+  names = [case.name for case in cases['test']]
+  return make_splits(
+    prepared,
+    preprocessing,
+    CLASSES,
+    judged=True,
+    notes=notes,
+    draw=draws.folds_draw([case.name for case in listed], names, names),
   )
