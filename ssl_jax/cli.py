@@ -28,6 +28,7 @@ COMMANDS = {
   'train': 'trains what a page describes (the same as python main.py)',
   'predict': 'writes masks, or points, for a folder of images',
   'report': 'writes a run as one HTML file',
+  'export': 'writes a trained network for other programs (ONNX, StableHLO, BioImage Model Zoo)',
   'table': 'prints the table of a run',
 }
 
@@ -70,6 +71,10 @@ def main() -> int:
       from ssl_jax import report
 
       return report.main(rest)
+    if command == 'export':
+      from ssl_jax import export
+
+      return export.main(rest)
     from ssl_jax import table
 
     return table.main(rest)
