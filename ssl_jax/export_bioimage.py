@@ -113,7 +113,10 @@ def _description(network: Network, details: Details, folder: Path) -> Any:
     ],
     test_tensor=file('test_input.npy'),
   )
-  same = {axis: zoo.SizeReference(tensor_id=zoo.TensorId(INPUT), axis_id=zoo.AxisId(axis)) for axis in 'yx'}
+  same = {
+    axis: zoo.SizeReference(tensor_id=zoo.TensorId(INPUT), axis_id=zoo.AxisId(axis))
+    for axis in 'yx'
+  }
   classes = zoo.OutputTensorDescr(
     id=zoo.TensorId(OUTPUT),
     description='Probability of each class.',
@@ -135,8 +138,8 @@ def _description(network: Network, details: Details, folder: Path) -> Any:
       for text, number in _papers(network)
       if number
     ],
-    covers=[folder / 'cover.png'],
-    documentation=folder / 'documentation.md',
+    covers=[file('cover.png')],
+    documentation=file('documentation.md'),
     tags=['semantic-segmentation', 'segmentation', '2d', 'semi-supervised', 'ssl_jax', 'jax'],
     inputs=[pixels],
     outputs=[classes],
@@ -190,7 +193,7 @@ labeled and unlabeled images ({counts}).
 ## Input
 
 Pixels as the files hold them ({kinds}), as float32, of any size. Do not normalize them: brightness,
-padding{", scaling" if stats.scale != 1 else ""} and standardization are inside the network.
+padding{', scaling' if stats.scale != 1 else ''} and standardization are inside the network.
 
 ## Output
 

@@ -10,7 +10,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
@@ -88,9 +87,7 @@ def load(run: Path, every_seed: bool = False) -> Network:
     members.append(
       Member(learner.predict, predict_fn, bare, averaged, stats, learner.multiple, clusters)
     )
-  return Network(
-    tuple(members), weights, tuple(folders), run_folder.read_settings(folders[0])
-  )
+  return Network(tuple(members), weights, tuple(folders), run_folder.read_settings(folders[0]))
 
 
 def _folders(run: Path, every_seed: bool) -> list[Path]:
@@ -117,7 +114,7 @@ def _check(run: Path, settings: Settings, stats: DatasetStats) -> None:
     what = 'finds cells'
   elif stats.preprocessing is not None:
     what = 'was trained on volumes'
-  elif settings.gan is not None and 'train_gan' == run_folder.stage_entry(run).get('run'):
+  elif settings.gan is not None and run_folder.stage_entry(run).get('run') == 'train_gan':
     what = 'makes images'
   else:
     return

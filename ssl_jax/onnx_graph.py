@@ -72,7 +72,9 @@ class OnnxGraph:
     # JAX writes expressions of sizes so that Python can read them: 2*floordiv(h, 2) - 1.
     text = str(size)
     if text not in self._size_names:
-      self._size_names[text] = self._expression(ast.parse(text.replace('^', '**'), mode='eval').body)
+      self._size_names[text] = self._expression(
+        ast.parse(text.replace('^', '**'), mode='eval').body
+      )
     return self._size_names[text]
 
   def _expression(self, node: ast.AST) -> str:

@@ -104,7 +104,9 @@ class Writer:
     return self._elementwise('Reciprocal', [root], shape, dtype)
 
   def _ne(self, inputs: Sequence[Value], params: Any, shape: Any, dtype: np.dtype) -> Value:
-    return self._elementwise('Not', [self._elementwise('Equal', inputs, shape, dtype)], shape, dtype)
+    return self._elementwise(
+      'Not', [self._elementwise('Equal', inputs, shape, dtype)], shape, dtype
+    )
 
   def _erfc(self, inputs: Sequence[Value], params: Any, shape: Any, dtype: np.dtype) -> Value:
     one = Value((), dtype, array=np.ones((), dtype), waiting=True)
@@ -228,7 +230,10 @@ class Writer:
     letters = iter('abcdefghijklmnop')
     left_letters = [next(letters) for _ in left.shape]
     right_letters = [next(letters) for _ in right.shape]
-    for one, other in [*zip(left_sum, right_sum, strict=True), *zip(left_batch, right_batch, strict=True)]:
+    for one, other in [
+      *zip(left_sum, right_sum, strict=True),
+      *zip(left_batch, right_batch, strict=True),
+    ]:
       right_letters[other] = left_letters[one]
     result = [left_letters[axis] for axis in left_batch]
     result += [c for i, c in enumerate(left_letters) if i not in (*left_sum, *left_batch)]
@@ -236,7 +241,9 @@ class Writer:
     equation = f'{"".join(left_letters)},{"".join(right_letters)}->{"".join(result)}'
     return self.graph.add('Einsum', *names, equation=equation)
 
-  def _conv_general_dilated(self, inputs: Sequence[Value], params: Any, shape: Any, dtype: Any) -> str:
+  def _conv_general_dilated(
+    self, inputs: Sequence[Value], params: Any, shape: Any, dtype: Any
+  ) -> str:
     if any(step != 1 for step in params['lhs_dilation']) or params['batch_group_count'] != 1:
       raise NotImplementedError('a convolution of spread pixels')
     images, kernel = inputs

@@ -14,6 +14,7 @@ from ssl_jax.onnx_operations import Value, Writer
 CALLS = ('jaxpr', 'call_jaxpr', 'fun_jaxpr')
 """Under which name an operation that is a program itself has that program."""
 
+
 def _reciprocal_root(array: np.ndarray) -> np.ndarray:
   return 1 / np.sqrt(array)
 

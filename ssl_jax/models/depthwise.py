@@ -163,9 +163,7 @@ def depthwise_conv(
   The output has ceil(h / stride) rows and ceil(w / stride) columns. It equals
   `lax.conv_general_dilated` with a group for each channel, up to rounding.
   """
-  by_groups = functools.partial(
-    conv_same, stride=stride, dilation=dilation, groups=x.shape[-1]
-  )
+  by_groups = functools.partial(conv_same, stride=stride, dilation=dilation, groups=x.shape[-1])
   if is_symbolic(x.shape):
     return by_groups(x, kernel)
   return lax.platform_dependent(

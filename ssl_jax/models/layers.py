@@ -21,7 +21,7 @@ from ssl_jax.io.interpolation import interpolation_matrix
 from ssl_jax.models import symbolic
 from ssl_jax.models.convolution import conv, matmul
 from ssl_jax.models.initializers import Initializer, he_normal, lecun_normal
-from ssl_jax.models.symbolic import is_symbolic
+from ssl_jax.models.symbolic import Size, is_symbolic
 from ssl_jax.types import FeatureDropout
 
 
@@ -87,7 +87,7 @@ def _apply_matrix(x: Array, matrix: np.ndarray | Array, axis: int) -> Array:
 
 
 def resize_linear(
-  x: Float[Array, 'b *space c'], size: Sequence[int], align_corners: bool = False
+  x: Float[Array, 'b *space c'], size: Sequence[Size], align_corners: bool = False
 ) -> Float[Array, 'b *size c']:
   """Resizes bi- or trilinearly, without antialiasing, as `torch.nn.functional.interpolate` does.
 
@@ -132,7 +132,7 @@ def pad_to_multiple(x: Float[Array, 'b *space c'], multiple: int) -> Float[Array
   return jnp.pad(x, [(0, 0), *((0, n) for n in missing), (0, 0)], mode='reflect')
 
 
-def crop_to(x: Float[Array, 'b *more c'], space: Sequence[int]) -> Float[Array, 'b *space c']:
+def crop_to(x: Float[Array, 'b *more c'], space: Sequence[Size]) -> Float[Array, 'b *space c']:
   """Cuts off at the bottom and right what `pad_to_multiple` added to an image of size `space`."""
   return x[(slice(None), *(slice(n) for n in space))]
 
