@@ -16,6 +16,7 @@ from ssl_jax.errors import UserError
 from ssl_jax.export_network import Network
 from ssl_jax.export_onnx import INPUT, OUTPUT
 from ssl_jax.io import atomic, images
+from ssl_jax.onnx_graph import OPSET
 
 FILE = 'bioimage.zip'
 
@@ -113,21 +114,22 @@ def _description(network: Network, details: Details, folder: Path) -> Any:
     ],
     test_tensor=file('test_input.npy'),
   )
-  same = {
-    axis: zoo.SizeReference(tensor_id=zoo.TensorId(INPUT), axis_id=zoo.AxisId(axis))
-    for axis in 'yx'
-  }
+
+  def same_as_input(axis: str) -> Any:
+    size = zoo.SizeReference(tensor_id=zoo.TensorId(INPUT), axis_id=zoo.AxisId(axis))
+    return zoo.SpaceOutputAxis(id=zoo.AxisId(axis), size=size)
+
   classes = zoo.OutputTensorDescr(
     id=zoo.TensorId(OUTPUT),
     description='Probability of each class.',
     axes=[
       zoo.BatchAxis(),
       named([_identifier(name, number) for number, name in enumerate(stats.classes)]),
-      *(zoo.SpaceOutputAxis(id=zoo.AxisId(axis), size=same[axis]) for axis in 'yx'),
+      *map(same_as_input, 'yx'),
     ],
     test_tensor=file('test_output.npy'),
   )
-  weights = zoo.OnnxWeightsDescr(source=folder / WEIGHTS, opset_version=17)
+  weights = zoo.OnnxWeightsDescr(source=folder / WEIGHTS, opset_version=OPSET)
   return zoo.ModelDescr(
     name=details.name,
     description=f'Segmentation into {", ".join(stats.classes)}.',

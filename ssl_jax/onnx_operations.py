@@ -230,10 +230,8 @@ class Writer:
     letters = iter('abcdefghijklmnop')
     left_letters = [next(letters) for _ in left.shape]
     right_letters = [next(letters) for _ in right.shape]
-    for one, other in [
-      *zip(left_sum, right_sum, strict=True),
-      *zip(left_batch, right_batch, strict=True),
-    ]:
+    pairs = [*zip(left_sum, right_sum, strict=True), *zip(left_batch, right_batch, strict=True)]
+    for one, other in pairs:
       right_letters[other] = left_letters[one]
     result = [left_letters[axis] for axis in left_batch]
     result += [c for i, c in enumerate(left_letters) if i not in (*left_sum, *left_batch)]

@@ -1,4 +1,4 @@
-"""Programs of JAX as models of ONNX: traced with open sizes, then written operation by operation."""
+"""Programs of JAX as models of ONNX: traced with open sizes, written operation by operation."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

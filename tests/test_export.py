@@ -168,10 +168,11 @@ NETWORKS = {
 }
 
 
-@pytest.mark.parametrize(
-  'name',
-  [pytest.param(name, marks=pytest.mark.slow if i else ()) for i, name in enumerate(NETWORKS)],
-)
+QUICK = 'nnunet'
+MARKED = [pytest.param(name, marks=() if name == QUICK else pytest.mark.slow) for name in NETWORKS]
+
+
+@pytest.mark.parametrize('name', MARKED)
 def test_every_network_of_images_becomes_onnx(name):
   pytest.importorskip('onnx', reason='the extra export is not installed')
   pytest.importorskip('onnxruntime', reason='the extra export is not installed')
