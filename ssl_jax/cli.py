@@ -5,6 +5,7 @@ JAX is imported only once flags and page are right, so that a mistake is told at
 
 import ast
 import contextlib
+import importlib
 import os
 import re
 import runpy
@@ -28,7 +29,7 @@ COMMANDS = {
   'train': 'trains what a page describes (the same as python main.py)',
   'predict': 'writes masks, or points, for a folder of images',
   'report': 'writes a run as one HTML file',
-  'export': 'writes a trained network for other programs (ONNX, StableHLO, BioImage Model Zoo)',
+  'export': 'writes a trained network for other programs',
   'table': 'prints the table of a run',
 }
 
@@ -59,25 +60,7 @@ def main() -> int:
     return train(rest, program='ssl-jax train')
   with _sentences('the same command starts again'):
     # Imported here, because these modules import JAX, which takes seconds.
-    if command == 'predict':
-      from ssl_jax import predict
-
-      return predict.main(rest)
-    if command == 'inspect':
-      from ssl_jax import inspect
-
-      return inspect.main(rest)
-    if command == 'report':
-      from ssl_jax import report
-
-      return report.main(rest)
-    if command == 'export':
-      from ssl_jax import export
-
-      return export.main(rest)
-    from ssl_jax import table
-
-    return table.main(rest)
+    return importlib.import_module(f'ssl_jax.{command}').main(rest)
   return 1
 
 
