@@ -16,7 +16,7 @@ from ssl_jax.export_network import Network
 from ssl_jax.inference.images import predict_many
 from ssl_jax.io import images
 
-EXAMPLE = 512
+EXAMPLE = 256
 """Pixels of the longest side of an example; of larger images the middle is taken."""
 
 TOLERANCE = 1e-3

@@ -16,7 +16,7 @@ from flax import traverse_util
 from jax import lax
 from jaxtyping import Array, Float, Num, UInt8
 
-from ssl_jax import run_folder
+from ssl_jax import registry, run_folder
 from ssl_jax.data.dataset_stats import DatasetStats
 from ssl_jax.errors import UserError
 from ssl_jax.inference import cluster_matching
@@ -66,6 +66,10 @@ def load(run: Path, every_seed: bool = False) -> Network:
   Raises:
     UserError: if there is none, or it gives no class to each pixel of an image.
   """
+  # As predict has it: a network may be a plug-in of the user's.
+  plugins = run_folder.plugins_of(run)
+  if plugins and Path(plugins).is_dir():
+    registry.add_plugins(plugins)
   folders = _folders(run, every_seed)
   members = []
   weights: dict[str, np.ndarray] = {}
@@ -76,7 +80,9 @@ def load(run: Path, every_seed: bool = False) -> Network:
     settings = replace(settings, precision='float32')
     trained = TrainedNetwork(settings, stats)
     state = trained.state(folder, settings.checkpoint)
-    predict_fn, _ = trained.predict_fn(folder, settings.checkpoint)
+    predict_fn, step = trained.predict_fn(folder, settings.checkpoint)
+    if settings.checkpoint == 'last' and step < settings.steps:
+      print(f'Note: the network of {folder} was trained for {step} of {settings.steps} steps.')
     tree = predicting_weights(settings.part(Learning), state)
     for path, array in traverse_util.flatten_dict(tree, sep='/').items():
       weights[f'{number}/{path}'] = np.asarray(array)
