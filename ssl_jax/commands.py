@@ -10,6 +10,7 @@ COMMANDS = {
   'train': 'trains what a page describes (the same as python main.py)',
   'predict': 'writes masks, or points, for a folder of images',
   'report': 'writes a run as one HTML file',
+  'export': 'writes a trained network for other programs',
   'suggest': 'chooses images to label next',
   'table': 'prints the table of a run',
   'completion': 'prints what makes a shell complete these commands',

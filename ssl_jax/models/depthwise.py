@@ -12,8 +12,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from ssl_jax.models.symbolic import Size, is_symbolic
 
-def same_padding(size: int, kernel: int, stride: int, dilation: int = 1) -> tuple[int, int]:
+
+def same_padding(size: Size, kernel: int, stride: int, dilation: int = 1) -> tuple[Size, Size]:
   """Returns how much TensorFlow's 'SAME' pads an axis of this size, before and after.
 
   The output has ceil(size / stride) pixels; where the padding is odd, more of it comes after.
@@ -21,11 +23,15 @@ def same_padding(size: int, kernel: int, stride: int, dilation: int = 1) -> tupl
   outputs = -(-size // stride)
   # How many pixels a kernel spans.
   span = dilation * (kernel - 1) + 1
-  missing = max((outputs - 1) * stride + span - size, 0)
+  # What the last kernel reaches beyond the axis; below 0 only where kernels leave pixels out (and
+  # an open size cannot be compared with 0).
+  missing = stride * outputs - size + span - stride
+  if span < stride:
+    missing = max(missing, 0)
   return missing // 2, missing - missing // 2
 
 
-def _paddings(x: Array, kernel: Array, stride: int, dilation: int) -> list[tuple[int, int]]:
+def _paddings(x: Array, kernel: Array, stride: int, dilation: int) -> list[tuple[Size, Size]]:
   """The padding of both axes of space."""
   space = x.shape[1:3]
   sides = kernel.shape[:2]
@@ -50,16 +56,28 @@ def _window(
   return padded[:, slices[0], slices[1]]
 
 
-def _by_groups(x: Array, kernel: Array, stride: int, dilation: int) -> Array:
-  """The convolution as XLA has it, with a group for each channel."""
+def conv_same(
+  x: Float[Array, 'b h w i'],
+  kernel: Float[Array, 'k l j o'],
+  stride: int = 1,
+  dilation: int = 1,
+  groups: int = 1,
+) -> Float[Array, 'b m n o']:
+  """Convolves as XLA does it, padded as TensorFlow's 'SAME'."""
+  paddings = _paddings(x, kernel, stride, dilation)
+  if is_symbolic(x.shape):
+    # A convolution takes no padding that follows from an open size.
+    margins = [(before, after, 0) for before, after in paddings]
+    x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *margins, (0, 0, 0)])
+    paddings = [(0, 0), (0, 0)]
   return lax.conv_general_dilated(
     x,
     kernel,
     window_strides=(stride, stride),
-    padding=_paddings(x, kernel, stride, dilation),
+    padding=paddings,
     rhs_dilation=(dilation, dilation),
     dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-    feature_group_count=x.shape[-1],
+    feature_group_count=groups,
   )
 
 
@@ -145,9 +163,12 @@ def depthwise_conv(
   The output has ceil(h / stride) rows and ceil(w / stride) columns. It equals
   `lax.conv_general_dilated` with a group for each channel, up to rounding.
   """
+  by_groups = functools.partial(conv_same, stride=stride, dilation=dilation, groups=x.shape[-1])
+  if is_symbolic(x.shape):
+    return by_groups(x, kernel)
   return lax.platform_dependent(
     x,
     kernel,
     cpu=lambda x, kernel: _by_shifts(x, kernel, stride, dilation),
-    default=lambda x, kernel: _by_groups(x, kernel, stride, dilation),
+    default=by_groups,
   )

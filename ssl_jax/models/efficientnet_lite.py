@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from ssl_jax.errors import UserError
 from ssl_jax.models.convolution import conv
-from ssl_jax.models.depthwise import depthwise_conv, same_padding
+from ssl_jax.models.depthwise import conv_same, depthwise_conv
 from ssl_jax.models.initializers import Initializer, he_normal, normal
 from ssl_jax.models.layers import DropChannels, batch_norm, hold
 from ssl_jax.types import FeatureDropout
@@ -167,10 +167,7 @@ def _conv_norm(x: Array, layer: _Layer, frozen: bool, dtype: Any, train: bool) -
     # Of size 1, which needs no padding.
     x = conv(x, kernel)
   else:
-    pads = [same_padding(n, size, layer.stride) for n in x.shape[1:3]]
-    numbers = ('NHWC', 'HWIO', 'NHWC')
-    strides = (layer.stride, layer.stride)
-    x = lax.conv_general_dilated(x, kernel, strides, pads, dimension_numbers=numbers)
+    x = conv_same(x, kernel, layer.stride)
   if shift is not None:
     return x + shift.astype(dtype)
   return batch_norm(train, dtype, layer.norm_name, EPSILON)(x)

@@ -18,8 +18,10 @@ from jaxtyping import Array, Float
 
 from ssl_jax.errors import UserError
 from ssl_jax.io.interpolation import interpolation_matrix
+from ssl_jax.models import symbolic
 from ssl_jax.models.convolution import conv, matmul
 from ssl_jax.models.initializers import Initializer, he_normal, lecun_normal
+from ssl_jax.models.symbolic import Size, is_symbolic
 from ssl_jax.types import FeatureDropout
 
 
@@ -77,7 +79,7 @@ def max_pool3(x: Float[Array, 'b *space c']) -> Float[Array, 'b *half c']:
   return x
 
 
-def _apply_matrix(x: Array, matrix: np.ndarray, axis: int) -> Array:
+def _apply_matrix(x: Array, matrix: np.ndarray | Array, axis: int) -> Array:
   """Multiplies one axis of `x` by a matrix [new size, size]."""
   # Without 'highest', accelerators would round the factors to fewer bits (TF32, bfloat16).
   product = jnp.tensordot(jnp.asarray(matrix, x.dtype), x, (1, axis), precision='highest')
@@ -85,7 +87,7 @@ def _apply_matrix(x: Array, matrix: np.ndarray, axis: int) -> Array:
 
 
 def resize_linear(
-  x: Float[Array, 'b *space c'], size: Sequence[int], align_corners: bool = False
+  x: Float[Array, 'b *space c'], size: Sequence[Size], align_corners: bool = False
 ) -> Float[Array, 'b *size c']:
   """Resizes bi- or trilinearly, without antialiasing, as `torch.nn.functional.interpolate` does.
 
@@ -95,7 +97,10 @@ def resize_linear(
   if len(size) != x.ndim - 2:
     raise ValueError(f'resize_linear: size {tuple(size)} does not fit the shape {x.shape}')
   for axis, new in enumerate(size, start=1):
-    if new != x.shape[axis]:
+    if is_symbolic((new, x.shape[axis])):
+      matrix = symbolic.interpolation_matrix(x.shape[axis], new, align_corners)
+      x = _apply_matrix(x, matrix, axis)
+    elif new != x.shape[axis]:
       # Linear interpolation is separable: one small matrix for each axis.
       x = _apply_matrix(x, interpolation_matrix(x.shape[axis], new, align_corners), axis)
   return x
@@ -108,9 +113,11 @@ def adaptive_mean(x: Float[Array, 'b *space c'], grid: int) -> Float[Array, 'b *
   """
   for axis in range(1, x.ndim - 1):
     n, cells = x.shape[axis], np.arange(grid)
-    low, high = cells * n // grid, -(-(cells + 1) * n // grid)
+    # An open size can be computed with on the device alone.
+    numbers = jnp if is_symbolic((n,)) else np
+    low, high = cells * n // grid, ((cells + 1) * n + grid - 1) // grid
     # [grid, n]: which pixels each cell covers.
-    pixel = np.arange(n)
+    pixel = numbers.arange(n)
     inside = (pixel >= low[:, None]) & (pixel < high[:, None])
     x = _apply_matrix(x, inside / (high - low)[:, None], axis)
   return x
@@ -125,7 +132,7 @@ def pad_to_multiple(x: Float[Array, 'b *space c'], multiple: int) -> Float[Array
   return jnp.pad(x, [(0, 0), *((0, n) for n in missing), (0, 0)], mode='reflect')
 
 
-def crop_to(x: Float[Array, 'b *more c'], space: Sequence[int]) -> Float[Array, 'b *space c']:
+def crop_to(x: Float[Array, 'b *more c'], space: Sequence[Size]) -> Float[Array, 'b *space c']:
   """Cuts off at the bottom and right what `pad_to_multiple` added to an image of size `space`."""
   return x[(slice(None), *(slice(n) for n in space))]
 
@@ -262,7 +269,7 @@ class GroupNorm(nn.Module):
 
     def group_mean(values: Array) -> Array:
       # [B, *space, C] -> [B, C] -> [B, groups]
-      groups = values.mean(space).reshape(len(x), -1, self.size).mean(-1)
+      groups = values.mean(space).reshape(x.shape[0], -1, self.size).mean(-1)
       # Back to [B, C]: every channel gets the mean of its group.
       return jnp.repeat(groups, self.size, axis=1)
 

@@ -1,0 +1,76 @@
+"""Export as ONNX: one file with the weights inside, for images of any size.
+
+We write it ourselves (onnx_program.py). jax2onnx 0.17 needs an older Orbax than training does, so
+that both cannot be in one environment.
+"""
+
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from ssl_jax import export_network, onnx_program
+from ssl_jax.errors import UserError
+from ssl_jax.export_network import Network
+from ssl_jax.io import atomic
+
+FILE = 'network.onnx'
+
+INPUT, OUTPUT, MASK = 'image', 'probabilities', 'mask'
+
+
+def check_package(module: str, what: str) -> None:
+  """Checks that a package of the extra `export` is installed.
+
+  Raises:
+    UserError: saying how to install it.
+  """
+  if importlib.util.find_spec(module) is None:
+    raise UserError(
+      f"{what} needs the package {module}, which is not installed: pip install 'ssl_jax[export]', "
+      f"or in a clone pip install -e '.[export]'."
+    )
+
+
+def write(network: Network, out: Path) -> list[str]:
+  """Writes the network with probabilities and mask as outputs; returns the name of the file.
+
+  Raises:
+    UserError: if the package onnx is missing, or the network has an operation that is not written.
+  """
+  model = to_model(network, with_mask=True)
+  with atomic.replacing(out / FILE) as temporary:
+    temporary.write_bytes(model.SerializeToString())
+  return [FILE]
+
+
+def to_model(network: Network, with_mask: bool) -> Any:
+  """Returns the network as an onnx.ModelProto: float32 pixels [B, C, H, W] as files hold them.
+
+  Raises:
+    UserError: as `write` does.
+  """
+  check_package('onnx', 'ONNX')
+
+  def program(weights: Mapping[str, Array], images: Array) -> tuple[Array, ...]:
+    # Programs of other fields have the channels first.
+    probs = export_network.probabilities(network, weights, jnp.moveaxis(images, 1, -1))
+    outputs = [jnp.moveaxis(probs, -1, 1)]
+    if with_mask:
+      outputs.append(export_network.mask_of(probs))
+    return tuple(outputs)
+
+  names = INPUT, (OUTPUT, MASK) if with_mask else (OUTPUT,)
+  shape = f'b, {network.stats.channels}, h, w'
+  classes = {str(number): name for number, name in enumerate(network.stats.classes)}
+  try:
+    return onnx_program.to_onnx(program, network.weights, shape, np.float32, names, classes)
+  except NotImplementedError as error:
+    raise UserError(
+      f'The network {network.settings.model.name} cannot be written as ONNX ({error}); '
+      '--format=stablehlo knows every operation.'
+    ) from error
