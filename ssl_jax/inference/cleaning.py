@@ -17,8 +17,8 @@ class Cleaning(NamedTuple):
   """What is removed from a mask, and filled in it, in this order."""
 
   largest: bool = False  # whether only the largest component of each class is kept
-  min_size: float = 1  # pixels or voxels; smaller components of a class become background
-  max_hole: float = 0  # pixels or voxels; holes of up to this size are filled
+  min_size: float | int = 1  # pixels or voxels; smaller components of a class become background
+  max_hole: float | int = 0  # pixels or voxels; holes of up to this size are filled
 
 
 def clean(ids: Integer[np.ndarray, '*space'], cleaning: Cleaning) -> Integer[np.ndarray, '*space']:
@@ -28,7 +28,7 @@ def clean(ids: Integer[np.ndarray, '*space'], cleaning: Cleaning) -> Integer[np.
   return fill_holes(ids, cleaning.max_hole)
 
 
-def _without_specks(ids: np.ndarray, largest: bool, min_size: float) -> np.ndarray:
+def _without_specks(ids: np.ndarray, largest: bool, min_size: float | int) -> np.ndarray:
   """The ids without components that are small, or, with `largest`, not the largest of a class."""
   kept = np.zeros_like(ids)
   for class_id, box in enumerate(ndimage.find_objects(ids), start=1):
@@ -48,7 +48,7 @@ def _without_specks(ids: np.ndarray, largest: bool, min_size: float) -> np.ndarr
 
 
 def fill_holes(
-  ids: Integer[np.ndarray, '*space'], max_hole: float = math.inf
+  ids: Integer[np.ndarray, '*space'], max_hole: float | int = math.inf
 ) -> Integer[np.ndarray, '*space']:
   """Returns ids whose holes are filled with what surrounds them most.
 
@@ -71,7 +71,9 @@ def fill_holes(
   if not is_hole.any():
     return ids
   # One row a side that a hole shares with an id: [sides, 2].
-  sides = np.concatenate([_shared_sides(ids, components, is_hole, axis) for axis in range(ids.ndim)])
+  sides = np.concatenate(
+    [_shared_sides(ids, components, is_hole, axis) for axis in range(ids.ndim)]
+  )
   pairs, shared = np.unique(sides, axis=0, return_counts=True)
   # By the number of sides, the most first; `lexsort` sorts by its last key.
   order = np.lexsort((pairs[:, 1], -shared, pairs[:, 0]))

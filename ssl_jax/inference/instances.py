@@ -132,15 +132,23 @@ def write_labels(path: Path, ids: Integer[np.ndarray, 'h w']) -> None:
 
 
 def write_table(
-  path: Path, ids: Integer[np.ndarray, 'h w'], image: Num[np.ndarray, 'h w c']
+  path: Path,
+  ids: Integer[np.ndarray, 'h w'],
+  image: Num[np.ndarray, 'h w c'],
+  pixel_area: float | int | None = None,
 ) -> None:
   """Writes a CSV with a row for each instance of an image.
 
   It has the id, area in pixels, x and y of the centroid (column and row from 0, the centre of the
-  first pixel), and the mean raw intensity by channel.
+  first pixel), the mean raw intensity by channel, and the area in square micrometres where that of
+  a pixel is given.
   """
   columns = {'label': 'id', 'area': 'area', 'centroid-1': 'x', 'centroid-0': 'y'}
-  _write_rows(path, _measure(ids, image, columns))
+  rows = _measure(ids, image, columns)
+  if pixel_area is not None:
+    for row in rows:
+      row['area_um2'] = row['area'] * pixel_area
+  _write_rows(path, rows)
 
 
 def as_colours(ids: Integer[np.ndarray, 'h w']) -> UInt8[np.ndarray, 'h w']:

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Int, Integer
 from skimage import measure
 
-Ring = Int[np.ndarray, 'n 2']
+Ring = Int[np.ndarray, '_ 2']
 """Corners (x, y) of a closed line, the first one not repeated."""
 
 

@@ -1,4 +1,4 @@
-"""The networks that a run, a stage or a seed's folder predicts with: by default all of its seeds."""
+"""The networks that a run, a stage or a seed's folder predicts with: by default all seeds."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from ssl_jax.inference.averaging import AS_IS, Copy, average
 from ssl_jax.inference.images import ImagePredictor
 from ssl_jax.inference.sliding_window import WindowedPredictor
 from ssl_jax.inference.trained_networks import TrainedNetwork
-from ssl_jax.settings import Settings
+from ssl_jax.settings import Inputs, Settings
 from ssl_jax.training.checkpoint import Checkpoints
 from ssl_jax.types import PredictFn
 
@@ -124,6 +124,14 @@ def find(run: Path, seed: int | None = None) -> Networks:
     numbers = ', '.join(map(str, sorted(set(untrained))))
     notes.append(f'no network has been trained yet for the seeds {numbers} of {run}')
   return _alike(members, notes)
+
+
+def has_turned(settings: Settings) -> bool:
+  """Whether a training saw its images turned by a quarter or more, so that no side is up."""
+  return any(
+    view.get('quarter_turns', 0) > 0 or view.get('rotate', 0) >= 90
+    for view in settings.part(Inputs).views.values()
+  )
 
 
 def _training(run: Path) -> Path:
