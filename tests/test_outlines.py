@@ -114,7 +114,7 @@ def test_geojson_has_what_qupath_reads(tmp_path, mask):
 
 
 def test_instances_are_detections_one_feature_each(tmp_path, mask):
-  shapes = outline_files.shapes_of(mask > 0, mask.astype(np.int32), CLASSES)
+  shapes = outline_files.shapes_of(mask, mask.astype(np.int32), CLASSES)
   outline_files.write_geojson(tmp_path / 'a.geojson', shapes)
   features = json.loads((tmp_path / 'a.geojson').read_text())['features']
   assert [feature['properties']['name'] for feature in features] == ['object 1', 'object 2']

@@ -35,8 +35,8 @@ class Wanted(NamedTuple):
   cleaning: Cleaning = Cleaning()
 
 
-IMAGES = Wanted()
-VOLUMES = Wanted(overlays=False)
+FOR_IMAGES = Wanted()
+FOR_VOLUMES = Wanted(overlays=False)
 """What is written by default."""
 
 

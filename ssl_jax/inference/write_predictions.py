@@ -23,7 +23,7 @@ from ssl_jax.inference import (
   volume_outputs,
   volumes,
 )
-from ssl_jax.inference.image_outputs import IMAGES, VOLUMES, Wanted
+from ssl_jax.inference.image_outputs import FOR_IMAGES, FOR_VOLUMES, Wanted
 from ssl_jax.inference.images import BUDGET, predict_many
 from ssl_jax.inference.new_image import NewImage, read_new_image
 from ssl_jax.inference.output_names import output_names
@@ -45,7 +45,7 @@ def write_masks(
   folder: Path,
   out: PredictionFolder,
   budget: int = BUDGET,
-  wanted: Wanted = IMAGES,
+  wanted: Wanted = FOR_IMAGES,
 ) -> list[str]:
   """Writes out/masks/NAME.png (class ids at native size), and what else is wanted.
 
@@ -95,7 +95,7 @@ def write_volumes(
   windows: WindowSettings,
   folder: Path,
   out: PredictionFolder,
-  wanted: Wanted = VOLUMES,
+  wanted: Wanted = FOR_VOLUMES,
 ) -> list[str]:
   """Writes out/masks/NAME.nii.gz (class ids, with the volume's header), and what else is wanted.
 
@@ -155,7 +155,7 @@ def write_cells(
   stride: int = 8,
   score: float | int = 0.5,
   radius: float | int = 12.0,
-  wanted: Wanted = IMAGES,
+  wanted: Wanted = FOR_IMAGES,
 ) -> list[str]:
   """Writes out/points/NAME.csv (x, y, class, score), and what else is wanted.
 
