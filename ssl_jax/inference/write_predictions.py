@@ -77,6 +77,8 @@ def write_masks(
 
   for image, probs in _predictions(predict_fn, readable, budget):
     files.attempt(image.job.source.path, lambda i=image, p=probs: write(i, p))
+    files.bar.update()
+  files.bar.close()
   _write_tables(stats, out)
   return files.refused
 
@@ -142,6 +144,8 @@ def write_volumes(
 
   for job in files:
     files.attempt(job.source.path, lambda j=job: write(j))
+    files.bar.update()
+  files.bar.close()
   _write_tables(stats, out)
   return files.refused
 
@@ -187,6 +191,8 @@ def write_cells(
 
   for image in _ReadableImages(files, stats):
     files.attempt(image.job.source.path, lambda i=image: write(i))
+    files.bar.update()
+  files.bar.close()
   return files.refused
 
 
@@ -248,6 +254,8 @@ class _Files:
         f'{len(longer)} files share their name with another one but for the ending: their outputs '
         f'keep it ({", ".join(map(file_names.normal, longer[:3]))}, ...).'
       )
+    # Moves when a file is written, not when it is read: batches of several images wait in between.
+    self.bar = tqdm(total=len(self._paths), unit=' files', desc='predict')
 
   def _named(self, path: Path) -> Path:
     """A path with the name after which outputs are called: of channels, that of the case."""
@@ -255,17 +263,21 @@ class _Files:
     return path if len(files) == 1 else path.with_name(volume_channels.case_name(files) + '.nii.gz')
 
   def __iter__(self) -> Iterator[_Job]:
-    pairs = zip(self._paths, self._outputs, strict=True)
-    for path, outputs in tqdm(pairs, total=len(self._paths), unit=' files', desc='predict'):
+    for path, outputs in zip(self._paths, self._outputs, strict=True):
       try:
         source = read_source(*self._files_of[path])
       except OSError as error:
         self.refused.append(f'{path} cannot be read ({error.strerror}).')
+        self.bar.update()
         continue
       if self._out.is_done(outputs, source):
+        # Not counted as work, from which the time left is estimated.
+        self.bar.initial += 1
+        self.bar.update()
         continue
       if problem := self._out.problem(outputs, source):
         self.refused.append(problem)
+        self.bar.update()
         continue
       yield _Job(source, outputs, self._files_of[path])
 
@@ -304,6 +316,8 @@ class _ReadableImages:
       read: list[_Image] = []
       if self.files.attempt(job.source.path, lambda j=job, r=read: r.append(self._read(j))):
         yield read[0]
+      else:
+        self.files.bar.update()
     for sentence in self._notes.sentences():
       tqdm.write(f'Note: {sentence}.')
 
@@ -345,3 +359,5 @@ def _predictions(
 
         if readable.files.attempt(image.job.source.path, predict):
           yield image, alone[0]
+        else:
+          readable.files.bar.update()
