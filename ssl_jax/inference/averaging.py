@@ -128,14 +128,3 @@ def disagreement(
   """
   # Rounding may bring it below 0.
   return np.clip(entropy(probs) - mean_entropy, 0, 1)
-
-
-def classes_only(predict_fn: PredictFn) -> PredictFn:
-  """Returns a predict function of images that ends with the mean entropy without it."""
-
-  def predict(images: np.ndarray) -> Any:
-    return predict_fn(images)[..., :-1]
-
-  return ImagePredictor(
-    predict, predict_fn.multiple if isinstance(predict_fn, ImagePredictor) else 1
-  )
