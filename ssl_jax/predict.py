@@ -221,8 +221,7 @@ def _write(options: argparse.Namespace, budget_given: bool) -> tuple[DatasetStat
   if len(networks.members) > 1:
     notes = [f'the mean of {len(networks.members)} networks predicts (--seed takes one)', *notes]
   _print_notes([*networks.notes, *notes])
-  if stats.instances is not None:
-    stats = instances.with_min_size(stats, options.min_size)
+  stats = instances.with_min_size(stats, options.min_size)
   wanted = _wanted(options, stats, spread)
   kind = listing.IMAGES if stats.preprocessing is None else listing.VOLUMES
   # A wrong folder of images is found before another one is made.
