@@ -4,60 +4,68 @@ Writes masks of images or volumes, or the detected cells, whichever the run was 
 """
 
 import argparse
-import hashlib
-import json
+import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from absl import logging
 
-from ssl_jax import build, parallel, parse_settings, registry, run_folder
+from ssl_jax import build, parallel
 from ssl_jax.data.dataset_stats import DatasetStats
 from ssl_jax.errors import INTERRUPTED, UserError
-from ssl_jax.inference import instances, sliding_window, write_predictions
+from ssl_jax.inference import (
+  averaging,
+  instances,
+  measurements,
+  run_networks,
+  sliding_window,
+  write_predictions,
+)
+from ssl_jax.inference.cleaning import Cleaning
+from ssl_jax.inference.image_outputs import Wanted
 from ssl_jax.inference.images import BUDGET
 from ssl_jax.inference.prediction_folder import Origin, open_folder
-from ssl_jax.inference.trained_networks import Ensemble, TrainedNetwork
+from ssl_jax.inference.run_networks import Networks
 from ssl_jax.inference.volumes import WindowSettings
 from ssl_jax.io import listing, terminal
 from ssl_jax.settings import Settings
-from ssl_jax.training.checkpoint import Checkpoints
 from ssl_jax.types import CELLS, PredictFn
 
-MATTERS = ('budget', 'stride', 'score', 'radius', 'overlap', 'blend', 'largest', 'min_size')
+MATTERS = (
+  'budget',
+  'stride',
+  'score',
+  'radius',
+  'overlap',
+  'blend',
+  'largest',
+  'min_size',
+  'fill_holes',
+  'tta',
+  'bits',
+)
 """Options on which predictions depend: a resumed call must have the same."""
 
+OF_MASKS = ('tta', 'probabilities', 'uncertainty', 'largest', 'min_size', 'fill_holes')
+"""Options that mean nothing where cells are detected."""
 
-def load(run: Path) -> tuple[PredictFn, DatasetStats, Settings]:
-  """The trained network of a run, of one of its stages, or of one seed's folder.
 
-  Of a stage that scored several networks it is their mean, of the first seed.
+def load(run: Path, seed: int | None = None) -> tuple[PredictFn, DatasetStats, Settings]:
+  """The mean of the networks of a run, of one of its stages, or of one seed's folder.
 
   Raises:
-    UserError: if the folder holds no trained network.
+    UserError: if the folder holds no trained network, or not that of the seed.
   """
-  # The run may have been made elsewhere, so its folder of plug-ins need not exist here.
-  plugins = run_folder.plugins_of(run)
-  if plugins and Path(plugins).is_dir():  # most predictions need none: a network alone is built
-    registry.add_plugins(plugins)
-  # A `score` stage has no checkpoints of its own: the networks are those of the stages it scored.
-  if (entry := run_folder.stage_entry(run)).get('run') == 'score':
-    ensemble = Ensemble(run.parent, entry['of'])
-    seed = ensemble.seeds()[0]
-    return ensemble.predict_fn(seed)[0], ensemble.stats(seed), ensemble.settings[0]
-  # Otherwise one network: of the folder itself, of a stage, or of the run's last training.
-  folder = run_folder.network_folder(run)
-  settings = run_folder.read_settings(folder)
-  # Written when training begins, with the mean and deviation by which images are normalized.
-  if not (folder / run_folder.STATS).exists():
-    raise UserError(f'{run} holds no trained network yet; has its training begun?')
-  stats = run_folder.read_stats(folder)
-  predict_fn, step = TrainedNetwork(settings, stats).predict_fn(folder, settings.checkpoint)
-  # A run that is still training can predict with its latest checkpoint, but should say so.
-  if settings.checkpoint == 'last' and step < settings.steps:
-    print(f'Note: this network was trained for {step} of {settings.steps} steps.')
-  return predict_fn, stats, settings
+  networks = run_networks.find(run, seed)
+  predict_fn, notes = networks.predict_fn()
+  _print_notes([*networks.notes, *notes])
+  return predict_fn, networks.stats, networks.settings
+
+
+def _print_notes(notes: Sequence[str]) -> None:
+  for note in notes:
+    print(f'Note: {note}.')
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -68,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
   add('--run', type=listing.expand, required=True, help='run, stage or seed folder')
   add('--images', type=listing.expand, required=True, help='folder of images')
   add('--out', type=listing.expand, required=True, help='folder to write to, new or empty')
+  add('--seed', type=int, help='take the network of this seed alone (default: the mean of all)')
   add('--resume', action='store_true', help='leave out what an interrupted call has done')
   add(
     '--overwrite',
@@ -98,9 +107,50 @@ def _parser() -> argparse.ArgumentParser:
     default='constant',
     help='volumes: how overlapping windows are weighted (default constant)',
   )
-  add('--min_size', type=float, help='instances: pixels of the smallest (default: as in the run)')
-  add('--largest', action='store_true', help='volumes: keep the largest component of each organ')
+  _add_outputs(parser)
   return parser
+
+
+def _add_outputs(parser: argparse.ArgumentParser) -> None:
+  """Options of what is written."""
+  add = parser.add_argument
+  add(
+    '--tta',
+    nargs='?',
+    const='auto',
+    choices=('auto', 'mirror', 'turn'),
+    help='test-time augmentation: the mean over mirrored copies (takes 4 times as long; volumes: 8 '
+    'times) or, with "turn", over mirrored and turned ones (images: 8 times). Without a value, '
+    'images are turned if the training turned them',
+  )
+  add('--probabilities', action='store_true', help='write maps of class probabilities')
+  add(
+    '--uncertainty',
+    action='store_true',
+    help='write maps of the entropy and, of several networks or with --tta, of their disagreement',
+  )
+  add('--bits', type=int, choices=(8, 16), default=8, help='of these maps (default 8)')
+  add('--largest', action='store_true', help='keep the largest connected component of each class')
+  add(
+    '--min_size',
+    type=float,
+    help='pixels or voxels; smaller components of a class become background, and smaller instances '
+    'are dropped (default: none; instances: as in the run)',
+  )
+  add(
+    '--fill_holes',
+    type=float,
+    nargs='?',
+    const=math.inf,
+    help='fill holes in classes or instances, or only those of at most so many pixels or voxels',
+  )
+  add('--geojson', action='store_true', help='images: write outlines for QuPath')
+  add('--rois', action='store_true', help='images: write outlines for ImageJ (a ZIP of ROIs)')
+  add(
+    '--overlays',
+    action=argparse.BooleanOptionalAction,
+    help='write pictures with the masks over them (default: of images, not of volumes)',
+  )
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -112,6 +162,44 @@ def _check(options: argparse.Namespace) -> None:
     raise UserError('--overlap must be at least 0 and below 1, and --batch at least 1.')
   if not (options.stride > 0 and options.radius > 0 and 0 <= options.score <= 1):
     raise UserError('--stride and --radius must be above 0, and --score in the range 0 to 1.')
+  for name in ('min_size', 'fill_holes'):
+    value = getattr(options, name)
+    if value is not None and not value >= 1:
+      raise UserError(f'--{name}={value:g} is not at least 1.')
+
+
+def _copies(options: argparse.Namespace, networks: Networks) -> list[averaging.Copy]:
+  """The copies of an image that are predicted."""
+  if options.tta is None:
+    return [averaging.AS_IS]
+  dimensions = len(networks.settings.crop_size)
+  if dimensions == 3 and options.tta == 'turn':
+    raise UserError('--tta=turn is for images; volumes are mirrored only (--tta).')
+  turned = options.tta == 'turn'
+  if options.tta == 'auto' and dimensions == 2:
+    turned = run_networks.has_turned(networks.settings)
+  copies = averaging.copies_of(dimensions, turned)
+  how = 'mirrored and turned' if turned else 'mirrored'
+  _print_notes([f'--tta: each image is predicted {len(copies)} times, {how}'])
+  return copies
+
+
+def _wanted(options: argparse.Namespace, stats: DatasetStats, spread: bool) -> Wanted:
+  """What is written."""
+  is_volume = stats.preprocessing is not None
+  overlays = not is_volume if options.overlays is None else options.overlays
+  # Of instances, the smallest are dropped where they are separated.
+  min_size = options.min_size if options.min_size and stats.instances is None else 1
+  return Wanted(
+    overlays,
+    options.probabilities,
+    options.uncertainty,
+    spread,
+    options.bits,
+    options.geojson,
+    options.rois,
+    Cleaning(options.largest, min_size, options.fill_holes or 0),
+  )
 
 
 def _write(options: argparse.Namespace, budget_given: bool) -> tuple[DatasetStats, list[str], bool]:
@@ -120,15 +208,30 @@ def _write(options: argparse.Namespace, budget_given: bool) -> tuple[DatasetStat
   Returns the statistics of the run's data, a sentence for each file that could not be done, and
   whether that was all of them.
   """
-  predict_fn, stats, settings = load(options.run)
+  networks = run_networks.find(options.run, options.seed)
+  stats, settings = networks.stats, networks.settings
+  if stats.task == CELLS:
+    for name in OF_MASKS:
+      if getattr(options, name):
+        raise UserError(f'--{name} is for masks, and this run detects cells; leave it out.')
+  copies = _copies(options, networks)
+  # From the second prediction on there may be disagreement.
+  spread = options.uncertainty and len(copies) * len(networks.members) > 1
+  predict_fn, notes = networks.predict_fn(copies, spread)
+  if len(networks.members) > 1:
+    notes = [f'the mean of {len(networks.members)} networks predicts (--seed takes one)', *notes]
+  _print_notes([*networks.notes, *notes])
   stats = instances.with_min_size(stats, options.min_size)
+  wanted = _wanted(options, stats, spread)
   kind = listing.IMAGES if stats.preprocessing is None else listing.VOLUMES
   # A wrong folder of images is found before another one is made.
   found = listing.read_folder(options.images, kind)
   if not found.missing:
     listing.files_of(found)
   given = {name: getattr(options, name) for name in MATTERS}
-  origin = Origin(str(options.run.resolve()), network_hash(options.run), given)
+  if not (options.probabilities or options.uncertainty):
+    del given['bits']
+  origin = Origin(str(options.run.resolve()), networks.digest(), given)
   with open_folder(options.out, options.images, origin, options.resume, options.overwrite) as out:
     where = options.images, out
     # Megapixels for the user, pixels for the program.
@@ -142,16 +245,17 @@ def _write(options: argparse.Namespace, budget_given: bool) -> tuple[DatasetStat
         options.batch,
         # The default is for images. A volume is made coarser only on request or if memory runs out.
         budget if budget_given else 0,
-        options.largest,
       )
-      skipped = write_predictions.write_volumes(predict_fn, stats, windows, *where)
+      skipped = write_predictions.write_volumes(predict_fn, stats, windows, *where, wanted)
     elif stats.task == CELLS:
       # Patches are square, so one side is enough.
       window = settings.crop_size[0]
       detection = dict(stride=options.stride, score=options.score, radius=options.radius)
-      skipped = write_predictions.write_cells(predict_fn, stats, window, *where, **detection)
+      skipped = write_predictions.write_cells(
+        predict_fn, stats, window, *where, **detection, wanted=wanted
+      )
     else:
-      skipped = write_predictions.write_masks(predict_fn, stats, *where, budget)
+      skipped = write_predictions.write_masks(predict_fn, stats, *where, budget, wanted)
     return stats, skipped, out.is_untouched()
 
 
@@ -170,26 +274,8 @@ def _say(stats: DatasetStats, out: Path, nothing: bool) -> None:
         f'Instances, a table of each image, and their numbers: {out / instances.FOLDER}, '
         f'{out / instances.COUNTS}'
       )
-
-
-def network_hash(run: Path) -> str:
-  """Returns what two runs have in common only if their networks predict the same.
-
-  It follows from settings, data and steps, not from where the run lies.
-  """
-  if (entry := run_folder.stage_entry(run)).get('run') == 'score':
-    ensemble = Ensemble(run.parent, entry['of'])
-    folders = ensemble.members(ensemble.seeds()[0])
-  else:
-    folders = [run_folder.network_folder(run)]
-  known: list[Any] = []
-  for folder in folders:
-    tree = parse_settings.to_dict(run_folder.read_settings(folder))
-    # Where the data lie does not matter; what they are is among the statistics.
-    del tree['data']
-    steps = Checkpoints(folder / 'checkpoints', read_only=True).steps()
-    known.append([folder.name, tree, run_folder.read_stats(folder)._asdict(), sorted(steps)])
-  return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+    else:
+      print(f'Areas, shares and intensities: {out / measurements.TABLE}')
 
 
 def main(arguments: list[str] | None = None) -> int:

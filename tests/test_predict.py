@@ -15,8 +15,8 @@ from ssl_jax import predict, run_folder
 from ssl_jax.data.dataset_stats import DatasetStats
 from ssl_jax.data.volume_preprocessing import VolumePreprocessing
 from ssl_jax.datasets import synthetic
+from ssl_jax.inference import image_outputs, write_predictions
 from ssl_jax.inference import images as inference_images
-from ssl_jax.inference import write_predictions
 from ssl_jax.inference.output_names import output_names
 from ssl_jax.inference.prediction_folder import Origin, open_folder
 from ssl_jax.inference.volumes import WindowSettings
@@ -290,7 +290,7 @@ def test_a_full_disk_ends_the_call_in_a_sentence(finished, folder, capsys, monke
   def full(path, mask):
     raise OSError(errno.ENOSPC, 'No space left on device', str(path))
 
-  monkeypatch.setattr(write_predictions.images, 'write_mask', full)
+  monkeypatch.setattr(image_outputs.images, 'write_mask', full)
   assert _call(finished, folder) == 1
   said = capsys.readouterr().err
   assert 'cannot be written: the disk is full; free some space' in said

@@ -14,7 +14,6 @@ from skimage import measure, segmentation
 
 from ssl_jax.data.dataset_stats import DatasetStats
 from ssl_jax.data.instances import BODY, neighbours
-from ssl_jax.errors import UserError
 from ssl_jax.inference import slices
 from ssl_jax.inference.images import predict_many
 from ssl_jax.io import atomic, images, nifti, nifti_geometry
@@ -110,18 +109,9 @@ def with_min_size(stats: DatasetStats, min_size: float | int | None) -> DatasetS
   Args:
     stats: of the training data.
     min_size: pixels of an image file, or voxels of the training's spacing; None: that of the run.
-
-  Raises:
-    UserError: if it is below 1, or the network predicts no instances.
   """
-  if min_size is None:
+  if min_size is None or stats.instances is None:
     return stats
-  if stats.instances is None:
-    raise UserError(
-      '--min_size is for runs with data.instances=True, and this one predicts classes.'
-    )
-  if not min_size >= 1:
-    raise UserError(f'--min_size={min_size:g} is not at least 1.')
   return stats._replace(instances={'min_size': min_size * stats.scale**2})
 
 
@@ -132,15 +122,23 @@ def write_labels(path: Path, ids: Integer[np.ndarray, 'h w']) -> None:
 
 
 def write_table(
-  path: Path, ids: Integer[np.ndarray, 'h w'], image: Num[np.ndarray, 'h w c']
+  path: Path,
+  ids: Integer[np.ndarray, 'h w'],
+  image: Num[np.ndarray, 'h w c'],
+  pixel_area: float | int | None = None,
 ) -> None:
   """Writes a CSV with a row for each instance of an image.
 
   It has the id, area in pixels, x and y of the centroid (column and row from 0, the centre of the
-  first pixel), and the mean raw intensity by channel.
+  first pixel), the mean raw intensity by channel, and the area in square micrometres where that of
+  a pixel is given.
   """
   columns = {'label': 'id', 'area': 'area', 'centroid-1': 'x', 'centroid-0': 'y'}
-  _write_rows(path, _measure(ids, image, columns))
+  rows = _measure(ids, image, columns)
+  if pixel_area is not None:
+    for row in rows:
+      row['area_um2'] = row['area'] * pixel_area
+  _write_rows(path, rows)
 
 
 def as_colours(ids: Integer[np.ndarray, 'h w']) -> UInt8[np.ndarray, 'h w']:

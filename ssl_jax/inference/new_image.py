@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Integer, Num
+from jaxtyping import Float, Num
 
 from ssl_jax.data import dataset_stats
 from ssl_jax.data.dataset_stats import DatasetStats
@@ -20,9 +20,9 @@ class NewImage(NamedTuple):
   orientation: int  # of its file, by which it was turned
   masks_stored: bool  # whether the training's masks lay on the pixels as stored
 
-  def mask_as_drawn(self, mask: Integer[np.ndarray, 'h w']) -> Integer[np.ndarray, 'i j']:
-    """Returns a mask of the upright image in the position in which the training's were drawn."""
-    return stored_image.turn_back(mask, self.orientation) if self.masks_stored else mask
+  def as_drawn(self, upright: Num[np.ndarray, 'h w *c']) -> Num[np.ndarray, 'i j *c']:
+    """Returns a mask, or maps, in the position in which the training's masks were drawn."""
+    return stored_image.turn_back(upright, self.orientation) if self.masks_stored else upright
 
 
 def read_new_image(

@@ -18,7 +18,17 @@ from ssl_jax.io import atomic, listing, lock
 
 RECORD = 'predict.jsonl'
 
-FOLDERS = ('masks', 'overlays', 'points', 'instances')
+FOLDERS = (
+  'masks',
+  'overlays',
+  'points',
+  'instances',
+  'measurements',
+  'probabilities',
+  'uncertainty',
+  'geojson',
+  'rois',
+)
 """Folders in which predictions are written."""
 
 
@@ -207,13 +217,20 @@ def _check_content(out: Path, origin: Origin, resume: bool, overwrite: bool) -> 
         f'folder, or replace them with --overwrite.'
       )
     return _Record(1, {})
-  if resume and dict(then.options) != dict(origin.options):
-    changed = [f'--{name}={value}' for name, value in then.options.items()]
+  if resume and _given(then.options) != _given(origin.options):
+    changed = []
+    for name, value in _given(then.options).items():
+      changed.append(f'--{name}' if value is True else f'--{name}={value}')
     raise UserError(
-      f'--resume: the predictions in {out} were made with {" ".join(changed)}; repeat these, or '
-      f'leave out --resume to make all of them again.'
+      f'--resume: the predictions in {out} were made with {" ".join(changed)}; give these and no '
+      f'others, or leave out --resume to make all of them again.'
     )
   return record if resume else record._replace(round=record.round + 1)
+
+
+def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+  """The options without those that are off; records of earlier versions lack the newer ones."""
+  return {name: value for name, value in options.items() if value not in (None, False)}
 
 
 def _holds_files(out: Path) -> bool:

@@ -53,7 +53,10 @@ def predict_volumes(
 
 
 def predict_probabilities(
-  predict_fn: PredictFn, volume: Num[np.ndarray, 'z y x c'], size: Sequence[int] | None = None
+  predict_fn: PredictFn,
+  volume: Num[np.ndarray, 'z y x c'],
+  size: Sequence[int] | None = None,
+  smooth: bool = True,
 ) -> Float[np.ndarray, 'z y x k']:
   """Returns the class probabilities of a volume, at its own size.
 
@@ -61,12 +64,13 @@ def predict_probabilities(
     predict_fn: as `predict_volumes` has it.
     volume: in [0, 1].
     size: rows and columns that slices are resized to; None: as it is.
+    smooth: whether they are brought back by linear interpolation; else as `predict_volumes` does.
   """
   planes: dict[int, np.ndarray] = {}
   inputs = (resize_image(image, size) for image in volume)
   for z, probs in predict_many(_of_few_shapes(predict_fn), inputs):
     resized = probs.shape[:2] != volume.shape[1:3]
-    planes[z] = images.resize(probs, volume.shape[1:3], smooth=True) if resized else probs
+    planes[z] = images.resize(probs, volume.shape[1:3], smooth) if resized else probs
   return np.stack([planes[z] for z in range(len(volume))])
 
 

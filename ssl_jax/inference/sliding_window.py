@@ -82,11 +82,20 @@ def predict_probabilities(
   overlap: float = OVERLAP,
   blend: str = 'constant',
   batch: int = 1,
+  more: int = 0,
 ) -> Float[np.ndarray, 'x y z k']:
-  """Returns the class probabilities of a volume, all of them in memory; else as predict_volume."""
+  """Returns the class probabilities of a volume, all of them in memory; else as predict_volume.
+
+  The last `more` channels are no probabilities, but averaged with them.
+  """
   slabs = _summed_slabs(predict_fn, volume, window, overlap, blend, batch)
-  # The division makes a copy, which is needed: `sums` is a view of a buffer that is used again.
-  return np.concatenate([sums / sums.sum(-1, keepdims=True) for _, sums in slabs])
+  parts = []
+  for _, sums in slabs:
+    # The classes' sums add up to the sum of the weights.
+    weights = sums[..., : sums.shape[-1] - more].sum(-1, keepdims=True)
+    # The division makes a copy, which is needed: `sums` is a view of a buffer that is used again.
+    parts.append(sums / weights)
+  return np.concatenate(parts)
 
 
 class WindowedPredictor(NamedTuple):

@@ -6,7 +6,6 @@ no longer there still predicts.
 
 import functools
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from ssl_jax import build, parallel, parse_settings, run_folder
 from ssl_jax.data.dataset_stats import DatasetStats
 from ssl_jax.errors import UserError
 from ssl_jax.inference import cluster_matching, sliding_window
+from ssl_jax.inference.averaging import average
 from ssl_jax.inference.images import ImagePredictor
 from ssl_jax.settings import Inputs, Learning, Match, Settings
 from ssl_jax.training.checkpoint import Checkpoints
@@ -35,22 +35,6 @@ def state_predict_fn(
   if len(crop_size) == 3:
     return sliding_window.WindowedPredictor(predict_fn, crop_size)
   return ImagePredictor(predict_fn, multiple)
-
-
-def _mean(predict_fns: Sequence[PredictFn]) -> PredictFn:
-  """The mean of several predictions; of volumes window by window where all take the same ones."""
-  # Averaging within a window keeps the bounded memory of WindowedPredictor, which a mean of whole
-  # volumes would lose.
-  windowed = [f for f in predict_fns if isinstance(f, sliding_window.WindowedPredictor)]
-  if len(windowed) == len(predict_fns) and len({tuple(f.window) for f in windowed}) == 1:
-    return windowed[0]._replace(predict_fn=_mean([f.predict_fn for f in windowed]))
-  multiples = [f.multiple for f in predict_fns if isinstance(f, ImagePredictor)]
-
-  def mean(images: np.ndarray) -> np.ndarray:
-    return np.mean([predict_fn(images) for predict_fn in predict_fns], 0)
-
-  # An image is padded once, so that it fits all of them.
-  return ImagePredictor(mean, math.lcm(*multiples))
 
 
 def build_network(settings: Settings, stats: DatasetStats) -> Learner:
@@ -167,7 +151,7 @@ class Ensemble:
       members.append(network.predict_fn(folder, checkpoint or settings.checkpoint))
     if len(members) == 1:
       return members[0]
-    return _mean([predict_fn for predict_fn, _ in members]), members[0][1]
+    return average([predict_fn for predict_fn, _ in members]), members[0][1]
 
   def cluster_predict_fn(self, seed: int, checkpoint: str, match: Match) -> tuple[PredictFn, int]:
     """The predictions of the first through the head of `match`, with its clusters as they are.

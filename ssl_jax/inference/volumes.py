@@ -6,10 +6,10 @@ from typing import NamedTuple
 import jax
 import numpy as np
 from jaxtyping import Float, Integer, UInt8
-from scipy import ndimage
 
-from ssl_jax.data.volume_preprocessing import VolumePreprocessing
-from ssl_jax.inference import instances, slices, sliding_window
+from ssl_jax.data.volume_preprocessing import Placement, VolumePreprocessing
+from ssl_jax.inference import averaging, cleaning, instances, slices, sliding_window
+from ssl_jax.inference.cleaning import Cleaning
 from ssl_jax.io import nifti
 from ssl_jax.types import PredictFn
 
@@ -27,6 +27,8 @@ class WindowSettings(NamedTuple):
   max_voxels: int = 0  # prepared voxels that fit into memory; 0: as many as do
   largest: bool = False  # whether only the largest connected component of each organ is kept
   instances: float | None = None  # of instances: the smallest, in prepared voxels; None: of classes
+  probabilities: bool = False  # whether those of all classes are kept
+  spread: bool = False  # whether predictions end with the mean entropy (averaging.average)
 
 
 class Segmentation(NamedTuple):
@@ -35,6 +37,9 @@ class Segmentation(NamedTuple):
   ids: UInt8[np.ndarray, 'x y z']
   coarser: bool
   instances: Integer[np.ndarray, 'x y z'] | None = None  # of a network of instances: their ids
+  # Of all classes, where they were asked for, on the prepared grid, and where that lies.
+  probs: Float[np.ndarray, 'i j k channels'] | None = None
+  placement: Placement | None = None
 
 
 def segment_volume(
@@ -72,14 +77,21 @@ def _segment_at(
   too_large = windows.max_voxels and image[..., 0].size > windows.max_voxels and coarser == 1
   if too_large and not preprocessing.slices:
     raise MemoryError
-  if windows.instances is not None:
-    probs = _probabilities(predict_fn, image, preprocessing, windows)
-    ids = probs.argmax(-1).astype(np.uint8)
-    # A voxel that is twice as long along each axis is eight.
-    found = instances.separate(probs, windows.instances / coarser**3)
+  if windows.instances is not None or windows.probabilities:
+    kept = _probabilities(predict_fn, image, preprocessing, windows)
+    probs, _ = averaging.split(kept, windows.spread)
     # Nearest neighbours, as below.
-    native, separated = (preprocessing.restore(array, placement) for array in (ids, found))
-    return Segmentation(native, coarser > 1, separated)
+    native = preprocessing.restore(probs.argmax(-1).astype(np.uint8), placement)
+    separated = None
+    if windows.instances is not None:
+      # A voxel that is twice as long along each axis is eight.
+      found = instances.separate(probs, windows.instances / coarser**3)
+      separated = preprocessing.restore(found, placement)
+    elif windows.largest:
+      native = largest_components(native)
+    if not windows.probabilities:
+      return Segmentation(native, coarser > 1, separated)
+    return Segmentation(native, coarser > 1, separated, kept, placement)
   if preprocessing.slices:
     [(_, ids, _)] = slices.predict_volumes(predict_fn, [image], preprocessing.size)
   else:
@@ -98,9 +110,17 @@ def _probabilities(
   windows: WindowSettings,
 ) -> Float[np.ndarray, 'z y x k']:
   if preprocessing.slices:
-    return slices.predict_probabilities(predict_fn, image, preprocessing.size)
+    # So that classes are the same whether their probabilities are kept or not.
+    smooth = windows.instances is not None
+    return slices.predict_probabilities(predict_fn, image, preprocessing.size, smooth)
   return sliding_window.predict_probabilities(
-    predict_fn, image, windows.size, windows.overlap, windows.blend, windows.batch
+    predict_fn,
+    image,
+    windows.size,
+    windows.overlap,
+    windows.blend,
+    windows.batch,
+    more=int(windows.spread),
   )
 
 
@@ -109,13 +129,4 @@ def largest_components(ids: UInt8[np.ndarray, 'x y z']) -> UInt8[np.ndarray, 'x 
 
   Voxels are connected by their faces; of components of equal size the first is kept.
   """
-  kept = np.zeros_like(ids)
-  for organ, box in enumerate(ndimage.find_objects(ids), start=1):
-    if box is None:
-      continue
-    # Within the bounding box of the organ alone, which is much smaller than the volume.
-    components, count = ndimage.label(ids[box] == organ)
-    # Component 0 is what does not belong to the organ; it is left out, so the index is off by one.
-    sizes = np.bincount(components.ravel(), minlength=count + 1)[1:]
-    kept[box][components == sizes.argmax() + 1] = organ
-  return kept
+  return cleaning.clean(ids, Cleaning(largest=True))

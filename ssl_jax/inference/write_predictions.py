@@ -14,19 +14,29 @@ from ssl_jax.data.dataset_stats import DatasetStats
 from ssl_jax.data.image_kind import FileNotes
 from ssl_jax.data.volume_preprocessing import VolumePreprocessing
 from ssl_jax.errors import UserError
-from ssl_jax.inference import detection, instances, volumes
+from ssl_jax.inference import (
+  cell_outputs,
+  detection,
+  image_outputs,
+  instances,
+  measurements,
+  volume_outputs,
+  volumes,
+)
+from ssl_jax.inference.image_outputs import FOR_IMAGES, FOR_VOLUMES, Wanted
 from ssl_jax.inference.images import BUDGET, predict_many
 from ssl_jax.inference.new_image import NewImage, read_new_image
 from ssl_jax.inference.output_names import output_names
 from ssl_jax.inference.prediction_folder import PredictionFolder, Source, read_source
 from ssl_jax.inference.volumes import WindowSettings
-from ssl_jax.io import file_names, images, listing, nifti, overlays
+from ssl_jax.io import file_names, listing
 from ssl_jax.io.listing import Kind
-from ssl_jax.io.run_log import replace_text
 from ssl_jax.types import PredictFn
 
 HOPELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 """Errors of writing that the next image would meet as well."""
+
+ONE_OF_MANY = '--largest keeps one object of each class; this network predicts many.'
 
 
 def write_masks(
@@ -35,8 +45,9 @@ def write_masks(
   folder: Path,
   out: PredictionFolder,
   budget: int = BUDGET,
+  wanted: Wanted = FOR_IMAGES,
 ) -> list[str]:
-  """Writes out/masks/NAME.png (class ids at native size) and out/overlays/NAME.png.
+  """Writes out/masks/NAME.png (class ids at native size), and what else is wanted.
 
   Returns one sentence for each image that could not be done; the others are done all the same.
 
@@ -46,42 +57,38 @@ def write_masks(
     folder: images to predict.
     out: folder to write to.
     budget: pixels; larger images are cut into tiles.
+    wanted: see image_outputs.
 
   Raises:
     UserError: if the folder is missing or holds no image.
   """
-  outputs = ['masks/{}.png', 'overlays/{}.png']
-  if stats.instances is not None:
-    outputs += [f'{instances.FOLDER}/{{}}.tif', f'{instances.FOLDER}/{{}}.csv']
-  files = _Files(folder, listing.IMAGES, out, outputs)
+  if stats.instances is not None and wanted.cleaning.largest:
+    raise UserError(ONE_OF_MANY)
+  templates = image_outputs.templates(wanted, stats)
+  files = _Files(folder, listing.IMAGES, out, [*templates.values()])
   readable = _ReadableImages(files, stats)
 
   def write(image: _Image, probs: np.ndarray) -> None:
-    mask_file, overlay_file, *more = image.job.files
-    original = image.original.pixels
-    if probs.shape[:2] != original.shape[:2]:  # training saw its images at another scale
-      probs = images.resize(probs, original.shape[:2], smooth=True)
-    # Resized as probabilities and only then decided, which gives smoother borders than resized ids.
-    mask = probs.argmax(-1).astype(np.uint8)
-    # The ids themselves are nearly black to look at; the overlay is for people.
-    with out.writing(mask_file, image.job.source) as path:
-      images.write_mask(path, image.original.mask_as_drawn(mask))
-    if stats.instances is not None:
-      ids = instances.separate(probs, instances.native_min_size(stats))
-      with out.writing(more[0], image.job.source) as path:
-        instances.write_labels(path, image.original.mask_as_drawn(ids))
-      with out.writing(more[1], image.job.source) as path:
-        instances.write_table(path, ids, original)
-      # The overlay shows each object in a colour of its own.
-      mask = instances.as_colours(ids)
-    with out.writing(overlay_file, image.job.source) as path:
-      images.write_image(path, images.overlay(original, mask))
+    source = image.job.source
+    prediction = image_outputs.decide(source.path, image.original, probs, stats, wanted)
+    for kind, file in zip(templates, image.job.files, strict=True):
+      with out.writing(file, source) as path:
+        image_outputs.write(kind, path, prediction, wanted)
 
   for image, probs in _predictions(predict_fn, readable, budget):
     files.attempt(image.job.source.path, lambda i=image, p=probs: write(i, p))
+    files.bar.update()
+  files.bar.close()
+  _write_tables(stats, out)
+  return files.refused
+
+
+def _write_tables(stats: DatasetStats, out: PredictionFolder) -> None:
+  """The tables of all images or volumes."""
   if stats.instances is not None:
     instances.write_counts(out.path)
-  return files.refused
+  else:
+    measurements.write_all(out.path)
 
 
 def write_volumes(
@@ -90,8 +97,9 @@ def write_volumes(
   windows: WindowSettings,
   folder: Path,
   out: PredictionFolder,
+  wanted: Wanted = FOR_VOLUMES,
 ) -> list[str]:
-  """Writes out/masks/NAME.nii.gz: class ids on each volume's own grid, with its header.
+  """Writes out/masks/NAME.nii.gz (class ids, with the volume's header), and what else is wanted.
 
   Returns one sentence for each volume that could not be done; the others are done all the same.
 
@@ -101,6 +109,7 @@ def write_volumes(
     windows: how a volume goes through the network.
     folder: volumes to predict.
     out: folder to write to.
+    wanted: see image_outputs.
 
   Raises:
     UserError: if the folder is missing or holds no volume, or the network was trained on images.
@@ -109,13 +118,14 @@ def write_volumes(
     raise UserError('This network was trained on images, not on volumes; give it images.')
   # The spacing and the range of intensities of the training.
   preprocessing = VolumePreprocessing(**stats.preprocessing)
-  outputs = ['masks/{}.nii.gz']
   if stats.instances is not None:
-    if windows.largest:
-      raise UserError('--largest keeps one object of each class; this network predicts many.')
+    if windows.largest or wanted.cleaning.largest:
+      raise UserError(ONE_OF_MANY)
     windows = windows._replace(instances=stats.instances['min_size'])
-    outputs += [f'{instances.FOLDER}/{{}}.nii.gz', f'{instances.FOLDER}/{{}}.csv']
-  files = _Files(folder, listing.VOLUMES, out, outputs, stats.channels)
+  asked = wanted.probabilities or wanted.uncertainty
+  windows = windows._replace(probabilities=asked, spread=wanted.spread)
+  templates = volume_outputs.templates(wanted, stats)
+  files = _Files(folder, listing.VOLUMES, out, [*templates.values()], stats.channels)
 
   def write(job: _Job) -> None:
     volume, doubts = volume_channels.read_new_volume(job.paths, stats)
@@ -127,19 +137,16 @@ def write_volumes(
         f'{job.source.path} does not fit into memory (or --budget): it was predicted with voxels '
         f'{volumes.COARSER:g} times as long.'
       )
-    if segmentation.instances is not None:
-      with out.writing(job.files[1], job.source) as path:
-        instances.write_volume_labels(path, segmentation.instances, volume)
-      with out.writing(job.files[2], job.source) as path:
-        instances.write_volume_table(path, segmentation.instances, volume)
-    # The header of the volume, so that viewers lay the mask onto it.
-    with out.writing(job.files[0], job.source) as path:
-      nifti.write_labels(path, segmentation.ids, volume.like)
+    prediction = volume_outputs.decide(volume, segmentation, stats, wanted)
+    for kind, file in zip(templates, job.files, strict=True):
+      with out.writing(file, job.source) as path:
+        volume_outputs.write(kind, path, prediction, wanted)
 
   for job in files:
     files.attempt(job.source.path, lambda j=job: write(j))
-  if stats.instances is not None:
-    instances.write_counts(out.path)
+    files.bar.update()
+  files.bar.close()
+  _write_tables(stats, out)
   return files.refused
 
 
@@ -152,8 +159,9 @@ def write_cells(
   stride: int = 8,
   score: float | int = 0.5,
   radius: float | int = 12.0,
+  wanted: Wanted = FOR_IMAGES,
 ) -> list[str]:
-  """Writes out/points/NAME.csv (x, y, class, score), and out/overlays/NAME.png with rings.
+  """Writes out/points/NAME.csv (x, y, class, score), and what else is wanted.
 
   Returns one sentence for each image that could not be done; the others are done all the same.
 
@@ -166,24 +174,25 @@ def write_cells(
     stride: see detection.detect_cells.
     score: see detection.detect_cells.
     radius: see detection.detect_cells.
+    wanted: pictures with rings, and points for QuPath and ImageJ.
 
   Raises:
     UserError: if the folder is missing or holds no image.
   """
-  files = _Files(folder, listing.IMAGES, out, ('points/{}.csv', 'overlays/{}.png'))
+  templates = cell_outputs.templates(wanted)
+  files = _Files(folder, listing.IMAGES, out, [*templates.values()])
 
   def write(image: _Image) -> None:
-    points_file, overlay_file = image.job.files
     # Points need no scaling back to the original: `data.scale` is for masks only.
     cells = detection.detect_cells(predict_fn, image.prepared, size, stride, score, radius)
-    with out.writing(points_file, image.job.source) as path:
-      replace_text(path, detection.cells_to_csv(cells, stats.classes))
-    with out.writing(overlay_file, image.job.source) as path:
-      original = image.original.pixels
-      images.write_image(path, overlays.draw_cells(original, cells.points, cells.classes))
+    for kind, file in zip(templates, image.job.files, strict=True):
+      with out.writing(file, image.job.source) as path:
+        cell_outputs.write(kind, path, cells, image.original.pixels, stats.classes)
 
   for image in _ReadableImages(files, stats):
     files.attempt(image.job.source.path, lambda i=image: write(i))
+    files.bar.update()
+  files.bar.close()
   return files.refused
 
 
@@ -245,6 +254,8 @@ class _Files:
         f'{len(longer)} files share their name with another one but for the ending: their outputs '
         f'keep it ({", ".join(map(file_names.normal, longer[:3]))}, ...).'
       )
+    # Moves when a file is written, not when it is read: batches of several images wait in between.
+    self.bar = tqdm(total=len(self._paths), unit=' files', desc='predict')
 
   def _named(self, path: Path) -> Path:
     """A path with the name after which outputs are called: of channels, that of the case."""
@@ -252,17 +263,21 @@ class _Files:
     return path if len(files) == 1 else path.with_name(volume_channels.case_name(files) + '.nii.gz')
 
   def __iter__(self) -> Iterator[_Job]:
-    pairs = zip(self._paths, self._outputs, strict=True)
-    for path, outputs in tqdm(pairs, total=len(self._paths), unit=' files', desc='predict'):
+    for path, outputs in zip(self._paths, self._outputs, strict=True):
       try:
         source = read_source(*self._files_of[path])
       except OSError as error:
         self.refused.append(f'{path} cannot be read ({error.strerror}).')
+        self.bar.update()
         continue
       if self._out.is_done(outputs, source):
+        # Not counted as work, from which the time left is estimated.
+        self.bar.initial += 1
+        self.bar.update()
         continue
       if problem := self._out.problem(outputs, source):
         self.refused.append(problem)
+        self.bar.update()
         continue
       yield _Job(source, outputs, self._files_of[path])
 
@@ -301,6 +316,8 @@ class _ReadableImages:
       read: list[_Image] = []
       if self.files.attempt(job.source.path, lambda j=job, r=read: r.append(self._read(j))):
         yield read[0]
+      else:
+        self.files.bar.update()
     for sentence in self._notes.sentences():
       tqdm.write(f'Note: {sentence}.')
 
@@ -342,3 +359,5 @@ def _predictions(
 
         if readable.files.attempt(image.job.source.path, predict):
           yield image, alone[0]
+        else:
+          readable.files.bar.update()
