@@ -1,6 +1,7 @@
 """Writes predictions for a folder of images into another one: masks, volumes, or cells."""
 
 import errno
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +15,8 @@ from ssl_jax.data.dataset_stats import DatasetStats
 from ssl_jax.data.image_kind import FileNotes
 from ssl_jax.data.volume_preprocessing import VolumePreprocessing
 from ssl_jax.errors import UserError
-from ssl_jax.inference import detection, instances, volumes
+from ssl_jax.inference import detection, instances, stacks, volumes, write_planes
+from ssl_jax.inference.block_store import BlockStore, grid_of
 from ssl_jax.inference.images import BUDGET, predict_many
 from ssl_jax.inference.new_image import NewImage, read_new_image
 from ssl_jax.inference.output_names import output_names
@@ -22,6 +24,7 @@ from ssl_jax.inference.prediction_folder import PredictionFolder, Source, read_s
 from ssl_jax.inference.volumes import WindowSettings
 from ssl_jax.io import file_names, images, listing, nifti, overlays
 from ssl_jax.io.listing import Kind
+from ssl_jax.io.planes import Planes
 from ssl_jax.io.run_log import replace_text
 from ssl_jax.types import PredictFn
 
@@ -35,9 +38,11 @@ def write_masks(
   folder: Path,
   out: PredictionFolder,
   budget: int = BUDGET,
+  axes: str | None = None,
 ) -> list[str]:
   """Writes out/masks/NAME.png (class ids at native size) and out/overlays/NAME.png.
 
+  Stacks and images too large for memory get a mask of their own form (see stacks and write_planes).
   Returns one sentence for each image that could not be done; the others are done all the same.
 
   Args:
@@ -46,6 +51,7 @@ def write_masks(
     folder: images to predict.
     out: folder to write to.
     budget: pixels; larger images are cut into tiles.
+    axes: of stacks whose files do not say it, as in 'ZYX'.
 
   Raises:
     UserError: if the folder is missing or holds no image.
@@ -53,8 +59,13 @@ def write_masks(
   outputs = ['masks/{}.png', 'overlays/{}.png']
   if stats.instances is not None:
     outputs += [f'{instances.FOLDER}/{{}}.tif', f'{instances.FOLDER}/{{}}.csv']
-  files = _Files(folder, listing.IMAGES, out, outputs)
-  readable = _ReadableImages(files, stats)
+  files = _Files(folder, listing.PREDICTED, out, outputs)
+  files.open_planes = lambda path: stacks.open_planes(path, axes)
+  files.with_instances = stats.instances is not None
+  task = stacks.BlockTask(stats, budget)
+  readable = _ReadableImages(
+    files, stats, lambda job, notes: _write_planes(predict_fn, job, task, out, notes)
+  )
 
   def write(image: _Image, probs: np.ndarray) -> None:
     mask_file, overlay_file, *more = image.job.files
@@ -82,6 +93,25 @@ def write_masks(
   if stats.instances is not None:
     instances.write_counts(out.path)
   return files.refused
+
+
+def _write_planes(
+  predict_fn: PredictFn,
+  job: '_Job',
+  task: stacks.BlockTask,
+  out: PredictionFolder,
+  notes: FileNotes,
+) -> None:
+  """Predicts and writes a stack or a large image; what is done of it is kept if that is stopped."""
+  assert job.planes is not None
+  try:
+    stacks.check(job.planes, task.stats, notes)
+    store = BlockStore(out.blocks_of(job.source), grid_of(job.planes))
+    stacks.predict_blocks(predict_fn, job.planes, store, task)
+    write_planes.write_all(job.planes, store, task.stats, out, job.files, job.source)
+  finally:
+    job.planes.close()
+  shutil.rmtree(store.folder)
 
 
 def write_volumes(
@@ -193,6 +223,7 @@ class _Job(NamedTuple):
   source: Source
   files: Sequence[str]  # inside the folder of predictions
   paths: Sequence[Path]  # of the source: several where channels of a volume are files
+  planes: Planes | None = None  # of a stack or a large image
 
 
 class _Image(NamedTuple):
@@ -238,7 +269,11 @@ class _Files:
     self._out = out
     # Names come from all files, also those that are left out: they must not change with --resume.
     names = output_names([self._named(path) for path in self._paths], kind)
-    self._outputs = [[output.format(name) for output in outputs] for name in names]
+    self._names = names
+    self._templates = outputs
+    # Set where files may be stacks: opens one, or returns None for what is read as a whole.
+    self.open_planes: Callable[[Path], Planes | None] = lambda path: None
+    self.with_instances = False
     longer = [path.name for path, name in zip(self._paths, names, strict=True) if name == path.name]
     if longer:
       print(
@@ -252,19 +287,30 @@ class _Files:
     return path if len(files) == 1 else path.with_name(volume_channels.case_name(files) + '.nii.gz')
 
   def __iter__(self) -> Iterator[_Job]:
-    pairs = zip(self._paths, self._outputs, strict=True)
-    for path, outputs in tqdm(pairs, total=len(self._paths), unit=' files', desc='predict'):
+    pairs = zip(self._paths, self._names, strict=True)
+    for path, name in tqdm(pairs, total=len(self._paths), unit=' files', desc='predict'):
       try:
         source = read_source(*self._files_of[path])
+        image = self.open_planes(path)
       except OSError as error:
         self.refused.append(f'{path} cannot be read ({error.strerror}).')
         continue
-      if self._out.is_done(outputs, source):
+      except UserError as error:
+        self.refused.append(str(error))
         continue
-      if problem := self._out.problem(outputs, source):
+      templates = self._templates
+      if image is not None:
+        templates = write_planes.output_templates(image, self.with_instances)
+      outputs = [template.format(name) for template in templates]
+      done = self._out.is_done(outputs, source)
+      problem = '' if done else self._out.problem(outputs, source)
+      if problem:
         self.refused.append(problem)
+      if done or problem:
+        if image is not None:
+          image.close()
         continue
-      yield _Job(source, outputs, self._files_of[path])
+      yield _Job(source, outputs, self._files_of[path], image)
 
   def attempt(self, path: Path, action: Callable[[], object]) -> bool:
     """Does something for a file, which is refused if that fails; returns whether it did not.
@@ -291,13 +337,24 @@ class _Files:
 class _ReadableImages:
   """The readable images of a folder, prepared as in training; the others are refused."""
 
-  def __init__(self, files: _Files, stats: DatasetStats):
+  def __init__(
+    self,
+    files: _Files,
+    stats: DatasetStats,
+    write_planes: Callable[[_Job, FileNotes], None] | None = None,
+  ):
     self.files = files
     self._stats = stats
+    # Stacks and large images are not given out: they are predicted and written at once.
+    self._write_planes = write_planes
     self._notes = FileNotes()
 
   def __iter__(self) -> Iterator[_Image]:
     for job in self.files:
+      if job.planes is not None and self._write_planes is not None:
+        write = self._write_planes
+        self.files.attempt(job.source.path, lambda j=job, w=write: w(j, self._notes))
+        continue
       read: list[_Image] = []
       if self.files.attempt(job.source.path, lambda j=job, r=read: r.append(self._read(j))):
         yield read[0]
