@@ -183,6 +183,23 @@ def test_a_large_image_has_the_mask_of_a_whole_one(folder, monkeypatch):
   assert max(Image.open(folder / 'out' / 'overlays' / 'slide.png').size) == 1500
 
 
+def test_a_large_stack_of_imagej_becomes_an_ome_tiff_with_its_sizes(folder, monkeypatch):
+  monkeypatch.setattr(planes, 'LARGE', 90 * 130)
+  monkeypatch.setattr('ssl_jax.io.tiff_stacks.SMALLEST_LEVEL', 100)
+  about = {'axes': 'ZYX', 'spacing': 2.5, 'unit': 'micron'}
+  more = dict(imagej=True, metadata=about, resolution=(4.0, 5.0))
+  tifffile.imwrite(folder / 'in' / 'a.tif', STACK[:2], **more)
+  assert _predict(folder) == []
+  with tifffile.TiffFile(folder / 'out' / 'masks' / 'a.tif') as tif:
+    assert tif.is_ome
+    assert [level.shape for level in tif.series[0].levels] == [(2, 96, 130), (2, 48, 65)]
+    np.testing.assert_array_equal(tif.asarray(), _masks(STACK[:2]))
+    for text in ('PhysicalSizeX="0.25"', 'PhysicalSizeY="0.2"', 'PhysicalSizeZ="2.5"'):
+      assert text in tif.ome_metadata
+  pages = tifffile.TiffFile(folder / 'out' / 'overlays' / 'a.tif').pages
+  assert [page.shape for page in pages] == [(96, 130, 3)] * 2
+
+
 def test_instances_of_a_large_image_are_joined(folder, monkeypatch):
   [(_, probs)] = predict_many(predict_fn, [LARGE[..., None].astype(np.float32) / 255])
   expected = instances.separate(probs, 20)

@@ -26,10 +26,12 @@ ReadFn = Callable[[slice, slice], np.ndarray]
 
 
 class TileStore:
-  """Keeps tiles on disk for as long as parts need them; without a folder it keeps none."""
+  """Keeps tiles of a plane on disk while parts need them; without a folder it keeps none."""
 
-  def __init__(self, folder: Path | None):
+  def __init__(self, folder: Path | None, plane: int = 0):
     self._folder = folder
+    # In the name, because a kill may leave tiles of the plane before.
+    self._plane = plane
     self._uses: Counter[tuple[int, int]] = Counter()
 
   def expect(self, tiles: Iterable[tuple[int, int]]) -> None:
@@ -40,7 +42,7 @@ class TileStore:
     """Returns the probabilities of a tile; predicts them if they are not there."""
     if self._folder is None:
       return predict()
-    path = self._folder / f'tile_{tile[0]}_{tile[1]}.npy'
+    path = self._folder / f'tile_{self._plane}_{tile[0]}_{tile[1]}.npy'
     self._uses[tile] -= 1
     probs = np.load(path) if path.exists() else None
     if probs is None:

@@ -143,7 +143,7 @@ def large_blocks(
   """Yields blocks of large planes; tiles that several need are kept in `folder`, if any."""
   margin = 0 if task.stats.instances is None else task.margin
   for plane in sorted({block.plane for block in blocks}):
-    tiles = TileStore(folder)
+    tiles = TileStore(folder, plane)
     regions = PlaneRegions(predict_fn, image, plane, task.stats, task.budget, tiles)
     of_plane = [block for block in blocks if block.plane == plane]
     for block in of_plane:
