@@ -1,6 +1,7 @@
 """Puts the blocks of a stack or a large image together: masks, instances, a table and overlays."""
 
 import csv
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -10,12 +11,15 @@ import numpy as np
 import tifffile
 
 from ssl_jax.data.dataset_stats import DatasetStats
-from ssl_jax.inference import instances, joined_instances
-from ssl_jax.inference.block_store import CLASSES, OBJECTS, STRIP, Block, BlockStore
+from ssl_jax.data.image_kind import FileNotes
+from ssl_jax.inference import instances, joined_instances, stacks
+from ssl_jax.inference.block_store import CLASSES, OBJECTS, STRIP, Block, BlockStore, grid_of
 from ssl_jax.inference.joined_instances import Joined
 from ssl_jax.inference.prediction_folder import PredictionFolder, Source
+from ssl_jax.inference.stacks import BlockTask
 from ssl_jax.io import atomic, images, nifti, ome_zarr, planes, tiff_stacks
 from ssl_jax.io.planes import NIFTI, OME_ZARR, Planes
+from ssl_jax.types import PredictFn
 
 OVERVIEW = 2048
 """Pixels of the longer side of an overlay; that of a larger image is made smaller."""
@@ -38,6 +42,38 @@ def output_templates(image: Planes, with_instances: bool) -> list[str]:
   if with_instances:
     return [*names, f'{instances.FOLDER}/{{}}{ending}', f'{instances.FOLDER}/{{}}.csv']
   return names
+
+
+def predict(
+  predict_fn: PredictFn,
+  image: Planes,
+  task: BlockTask,
+  out: PredictionFolder,
+  files: Sequence[str],
+  source: Source,
+  notes: FileNotes,
+) -> None:
+  """Predicts and writes a stack or a large image, and closes it.
+
+  What is done of it is kept if that is stopped.
+
+  Args:
+    predict_fn: gives class probabilities.
+    image: to predict.
+    task: how its blocks are predicted.
+    out: folder to write to.
+    files: to write, as output_templates has them.
+    source: the file of the image.
+    notes: to which conversions and doubts are added.
+  """
+  try:
+    stacks.check(image, task.stats, notes)
+    store = BlockStore(out.blocks_of(source), grid_of(image))
+    stacks.predict_blocks(predict_fn, image, store, task)
+    write_all(image, store, task.stats, out, files, source)
+  finally:
+    image.close()
+  shutil.rmtree(store.folder)
 
 
 def write_all(

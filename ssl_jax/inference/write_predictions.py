@@ -1,7 +1,6 @@
 """Writes predictions for a folder of images into another one: masks, volumes, or cells."""
 
 import errno
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +15,6 @@ from ssl_jax.data.image_kind import FileNotes
 from ssl_jax.data.volume_preprocessing import VolumePreprocessing
 from ssl_jax.errors import UserError
 from ssl_jax.inference import detection, instances, stacks, volumes, write_planes
-from ssl_jax.inference.block_store import BlockStore, grid_of
 from ssl_jax.inference.images import BUDGET, predict_many
 from ssl_jax.inference.new_image import NewImage, read_new_image
 from ssl_jax.inference.output_names import output_names
@@ -63,9 +61,12 @@ def write_masks(
   files.open_planes = lambda path: stacks.open_planes(path, axes)
   files.with_instances = stats.instances is not None
   task = stacks.BlockTask(stats, budget)
-  readable = _ReadableImages(
-    files, stats, lambda job, notes: _write_planes(predict_fn, job, task, out, notes)
-  )
+
+  def write_stack(job: _Job, notes: FileNotes) -> None:
+    assert job.planes is not None
+    write_planes.predict(predict_fn, job.planes, task, out, job.files, job.source, notes)
+
+  readable = _ReadableImages(files, stats, write_stack)
 
   def write(image: _Image, probs: np.ndarray) -> None:
     mask_file, overlay_file, *more = image.job.files
@@ -93,25 +94,6 @@ def write_masks(
   if stats.instances is not None:
     instances.write_counts(out.path)
   return files.refused
-
-
-def _write_planes(
-  predict_fn: PredictFn,
-  job: '_Job',
-  task: stacks.BlockTask,
-  out: PredictionFolder,
-  notes: FileNotes,
-) -> None:
-  """Predicts and writes a stack or a large image; what is done of it is kept if that is stopped."""
-  assert job.planes is not None
-  try:
-    stacks.check(job.planes, task.stats, notes)
-    store = BlockStore(out.blocks_of(job.source), grid_of(job.planes))
-    stacks.predict_blocks(predict_fn, job.planes, store, task)
-    write_planes.write_all(job.planes, store, task.stats, out, job.files, job.source)
-  finally:
-    job.planes.close()
-  shutil.rmtree(store.folder)
 
 
 def write_volumes(

@@ -78,10 +78,8 @@ def _axes_of(series: tifffile.TiffPageSeries, axes: str | None, name: str) -> tu
   """The axes of a series, and a note where they are others than it says itself."""
   own = series.axes
   unknown = [a for a, n in zip(own, series.shape, strict=True) if n > 1 and a not in KNOWN]
-  # Only where rows and columns stay what they are: an RGB image among stacks is no stack.
-  fits = axes is not None and len(axes) == len(own)
-  fits = fits and all(a == b for a, b in zip(axes or '', own, strict=True) if a + b in _SAME)
-  fits = fits and all((a in 'YXS') == (b in 'YXS') for a, b in zip(axes or '', own, strict=True))
+  # Only where rows, columns and samples stay what they are: an RGB image among stacks is no stack.
+  fits = axes is not None and _frame(axes) == _frame(own)
   if axes is not None and fits:
     return axes, [f'axes {own} taken as {axes}, as --axes says'] * (axes != own)
   if unknown or not {'Y', 'X'} <= set(own):
@@ -89,7 +87,9 @@ def _axes_of(series: tifffile.TiffPageSeries, axes: str | None, name: str) -> tu
   return own, []
 
 
-_SAME = tuple(a + b for a in 'YXS' for b in 'YXS')
+def _frame(axes: str) -> str:
+  """Axes with a dot for each that is neither rows, columns nor samples."""
+  return ''.join(axis if axis in 'YXS' else '.' for axis in axes)
 
 
 def _question(series: tifffile.TiffPageSeries, axes: str | None, name: str) -> str:
