@@ -66,20 +66,23 @@ def main():
   parser.add_argument('--out', type=Path, help='CSV file to write')
   parser.add_argument('--network', default='', help='what to call the network in the table')
   options = parser.parse_args()
-  lines = []
   for side in options.sides:
     with tempfile.TemporaryDirectory() as folder:
       line = {'network': options.network or options.run.name}
-      lines.append(line | measure(options.run.resolve(), side, Path(folder)))
-    print(lines[-1], flush=True)
-  if options.out is None:
-    return
-  new = not options.out.exists()
-  with options.out.open('a', newline='') as file:
-    table = csv.DictWriter(file, list(lines[0]))
+      line |= measure(options.run.resolve(), side, Path(folder))
+    print(line, flush=True)
+    if options.out is not None:
+      append(options.out, line)
+
+
+def append(path, line):
+  """Adds a line to a CSV file, at once: the next size may take hours."""
+  new = not path.exists()
+  with path.open('a', newline='') as file:
+    table = csv.DictWriter(file, list(line))
     if new:
       table.writeheader()
-    table.writerows(lines)
+    table.writerow(line)
 
 
 if __name__ == '__main__':
