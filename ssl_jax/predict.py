@@ -28,7 +28,7 @@ from ssl_jax.inference.images import BUDGET
 from ssl_jax.inference.prediction_folder import Origin, open_folder
 from ssl_jax.inference.run_networks import Networks
 from ssl_jax.inference.volumes import WindowSettings
-from ssl_jax.io import listing, terminal
+from ssl_jax.io import listing, planes, terminal
 from ssl_jax.settings import Settings
 from ssl_jax.types import CELLS, PredictFn
 
@@ -44,6 +44,7 @@ MATTERS = (
   'fill_holes',
   'tta',
   'bits',
+  'axes',
 )
 """Options on which predictions depend: a resumed call must have the same."""
 
@@ -90,6 +91,11 @@ def _parser() -> argparse.ArgumentParser:
     help='megapixels; larger images are cut into overlapping tiles (default %(default).2f). For '
     'volumes megavoxels, above which one is processed at half resolution (default: where memory '
     'runs out)',
+  )
+  add(
+    '--axes',
+    help='stacks whose files do not say what their axes are: one letter each, in their order (T '
+    'time, Z depth, C channels, Y rows, X columns, S samples), as ZYX',
   )
   add('--stride', type=int, default=8, help='cells: pixels between windows (default 8)')
   add('--score', type=float, default=0.5, help='cells: minimum probability (default 0.5)')
@@ -158,6 +164,7 @@ def _check(options: argparse.Namespace) -> None:
   # `not >` rather than `<=`, so that NaN is refused as well.
   if not options.budget > 0:
     raise UserError(f'--budget={options.budget} is not above 0; give megapixels.')
+  planes.check_axes(options.axes)
   if not (0 <= options.overlap < 1 and options.batch > 0):
     raise UserError('--overlap must be at least 0 and below 1, and --batch at least 1.')
   if not (options.stride > 0 and options.radius > 0 and 0 <= options.score <= 1):
@@ -223,7 +230,9 @@ def _write(options: argparse.Namespace, budget_given: bool) -> tuple[DatasetStat
   _print_notes([*networks.notes, *notes])
   stats = instances.with_min_size(stats, options.min_size)
   wanted = _wanted(options, stats, spread)
-  kind = listing.IMAGES if stats.preprocessing is None else listing.VOLUMES
+  kind = listing.IMAGES if stats.task == CELLS else listing.PREDICTED
+  if stats.preprocessing is not None:
+    kind = listing.VOLUMES
   # A wrong folder of images is found before another one is made.
   found = listing.read_folder(options.images, kind)
   if not found.missing:
@@ -255,7 +264,9 @@ def _write(options: argparse.Namespace, budget_given: bool) -> tuple[DatasetStat
         predict_fn, stats, window, *where, **detection, wanted=wanted
       )
     else:
-      skipped = write_predictions.write_masks(predict_fn, stats, *where, budget, wanted)
+      skipped = write_predictions.write_masks(
+        predict_fn, stats, *where, budget, wanted, options.axes
+      )
     return stats, skipped, out.is_untouched()
 
 
@@ -274,7 +285,7 @@ def _say(stats: DatasetStats, out: Path, nothing: bool) -> None:
         f'Instances, a table of each image, and their numbers: {out / instances.FOLDER}, '
         f'{out / instances.COUNTS}'
       )
-    else:
+    elif (out / measurements.TABLE).exists():
       print(f'Areas, shares and intensities: {out / measurements.TABLE}')
 
 

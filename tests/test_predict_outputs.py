@@ -185,6 +185,25 @@ def test_masks_are_cleaned_before_anything_is_written(tmp_path):
   assert not (tmp_path / 'out' / 'overlays').exists()
 
 
+def test_a_stack_is_skipped_where_something_is_wanted_of_whole_images(tmp_path):
+  (tmp_path / 'in').mkdir()
+  Image.new('L', (16, 16), 128).save(tmp_path / 'in' / 'a.png')
+  planes = np.full((2, 16, 16), 128, np.uint8)
+  metadata = {'axes': 'ZYX'}
+  path = tmp_path / 'in' / 'stack.tif'
+  tifffile.imwrite(path, planes, photometric='minisblack', metadata=metadata)
+  for wanted, count in ((Wanted(geojson=True), 1), (Wanted(), 0)):
+    with open_folder(tmp_path / 'out', tmp_path / 'in', Origin('run', 'net', {})) as out:
+      refused = write_predictions.write_masks(
+        _of_thirds, STATS, tmp_path / 'in', out, wanted=wanted
+      )
+    assert len(refused) == count
+    if refused:
+      assert 'stack.tif is a stack or a large image' in refused[0]
+      assert 'without --geojson; leave this out' in refused[0]
+  assert (tifffile.imread(tmp_path / 'out' / 'masks' / 'stack.tif') == 1).all()
+
+
 @pytest.mark.parametrize('bits', [8, 16])
 def test_maps_of_volumes_lie_on_their_grid(tmp_path, bits):
   write_volumes(tmp_path, count=1)

@@ -214,27 +214,58 @@ def predict_tiled(
   Tiles are blended with weights that fall linearly towards their borders, where the network sees
   the least of the surroundings.
   """
-  # Square tiles whose sides need no padding, except those of images narrower than a tile.
-  multiple = _multiple_of(predict_fn)
-  unit = math.lcm(multiple, TILE_MULTIPLE)
-  side = max(int(budget**0.5) // unit, 1) * unit
-  height, width = (min(side, length) for length in image.shape[:2])
-  # [height, width, 1]: a pyramid, whose weight is that of the nearer border.
-  weight = np.minimum(_tent(height)[:, None], _tent(width)[None, :]).astype(np.float32)[..., None]
+  tiles = tiles_of(predict_fn, image.shape[:2], budget, overlap)
   total = norm = None
-  for top in window_starts(image.shape[0], height, overlap):
-    for left in window_starts(image.shape[1], width, overlap):
-      tile = np.s_[top : top + height, left : left + width]
-      probs = predict_fn(_pad(image[tile], multiple)[None])[0][:height, :width]
+  for row in range(len(tiles.tops)):
+    for column in range(len(tiles.lefts)):
+      place = tiles.place(row, column)
+      probs = predict_tile(predict_fn, image[place], tiles)
       if total is None or norm is None:  # only now is the number of classes known
         total = np.zeros((*image.shape[:2], probs.shape[-1]), np.float32)
         norm = np.zeros((*image.shape[:2], 1), np.float32)
       # Divided at the end: the weights that a pixel got depend on how many tiles cover it.
-      total[tile] += weight * probs
-      norm[tile] += weight
+      total[place] += tiles.weight * probs
+      norm[place] += tiles.weight
   assert total is not None  # there is at least one tile
   assert norm is not None
   return total / norm
+
+
+class Tiles(NamedTuple):
+  """The overlapping tiles of an image: first rows and columns, and the weight of each pixel."""
+
+  tops: Sequence[int]
+  lefts: Sequence[int]
+  weight: Float[np.ndarray, 'h w 1']
+  multiple: int  # of the sides of the network
+
+  def place(self, row: int, column: int) -> tuple[slice, slice]:
+    """Returns the rows and columns of a tile."""
+    (height, width), top, left = self.weight.shape[:2], self.tops[row], self.lefts[column]
+    return slice(top, top + height), slice(left, left + width)
+
+
+def tiles_of(
+  predict_fn: PredictFn, size: Sequence[int], budget: int = BUDGET, overlap: float = OVERLAP
+) -> Tiles:
+  """Returns the tiles of an image of `size`, each of at most `budget` pixels."""
+  # Square tiles whose sides need no padding, except those of images narrower than a tile.
+  multiple = _multiple_of(predict_fn)
+  unit = math.lcm(multiple, TILE_MULTIPLE)
+  side = max(int(budget**0.5) // unit, 1) * unit
+  height, width = (min(side, length) for length in size)
+  # [height, width, 1]: a pyramid, whose weight is that of the nearer border.
+  weight = np.minimum(_tent(height)[:, None], _tent(width)[None, :]).astype(np.float32)[..., None]
+  tops, lefts = window_starts(size[0], height, overlap), window_starts(size[1], width, overlap)
+  return Tiles(tops, lefts, weight, multiple)
+
+
+def predict_tile(
+  predict_fn: PredictFn, pixels: Float[np.ndarray, 'h w c'], tiles: Tiles
+) -> Float[np.ndarray, 'h w k']:
+  """Returns the class probabilities of a tile, as if it were an image of its own."""
+  height, width = pixels.shape[:2]
+  return np.asarray(predict_fn(_pad(pixels, tiles.multiple)[None])[0][:height, :width])
 
 
 def _tent(length: int) -> Float[np.ndarray, ' n']:

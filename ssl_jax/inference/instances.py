@@ -213,8 +213,11 @@ def write_counts(out: Path) -> None:
   table.writerow(['name', 'instances', 'mean_size'])
   # From the tables, so that images of an earlier call (--resume) are counted too.
   for path in sorted((out / FOLDER).glob('*.csv')):
+    # Row by row: the table of a slide may have millions.
+    count, total = 0, 0.0
     with path.open() as file:
-      rows = list(csv.DictReader(file))
-    sizes = [float(row.get('area') or row['voxels']) for row in rows]
-    table.writerow([path.stem, len(rows), f'{np.mean(sizes):g}' if rows else ''])
+      for row in csv.DictReader(file):
+        count += 1
+        total += float(row.get('area') or row['voxels'])
+    table.writerow([path.stem, count, f'{total / count:g}' if count else ''])
   replace_text(out / COUNTS, text.getvalue())

@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +18,9 @@ from ssl_jax.errors import UserError
 from ssl_jax.io import atomic, listing, lock
 
 RECORD = 'predict.jsonl'
+
+BLOCKS = '.blocks'
+"""In the folder: what is done of files that are predicted by blocks and not yet finished."""
 
 FOLDERS = (
   'masks',
@@ -100,6 +104,10 @@ class PredictionFolder:
     """Whether nothing was written, nor found to be done."""
     return self._untouched
 
+  def blocks_of(self, source: Source) -> Path:
+    """Returns the folder for what is done of an unfinished file, in this round."""
+    return self.path / BLOCKS / f'{self._round}-{source.sha256[:32]}'
+
   def problem(self, files: Sequence[str], source: Source) -> str:
     """Returns a sentence on why the files of an image cannot be written; empty if they can."""
     for file in files:
@@ -175,7 +183,12 @@ def open_folder(
     lines = [_line(file, line) for file, line in record.files.items()]
     with atomic.replacing(out / RECORD) as temporary:
       temporary.write_text(''.join([header, *lines]))
+    for folder in (out / BLOCKS).glob('*'):
+      if not folder.name.startswith(f'{record.round}-'):
+        shutil.rmtree(folder)
     yield PredictionFolder(out, overwrite, record)
+    with contextlib.suppress(OSError):  # not there, or still needed
+      (out / BLOCKS).rmdir()
 
 
 def _line(file: str, line: _Written) -> str:
@@ -277,5 +290,9 @@ def _longest_name(folder: Path) -> int:
 
 
 def _sha256(path: Path) -> str:
+  if path.is_dir():  # an OME-Zarr
+    files = sorted(file for file in path.rglob('*') if file.is_file())
+    lines = [f'{file.relative_to(path).as_posix()} {_sha256(file)}\n' for file in files]
+    return hashlib.sha256(''.join(lines).encode()).hexdigest()
   with path.open('rb') as file:
     return hashlib.file_digest(file, 'sha256').hexdigest()

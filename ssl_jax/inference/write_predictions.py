@@ -1,7 +1,7 @@
 """Writes predictions for a folder of images into another one: masks, volumes, or cells."""
 
-import errno
-from collections.abc import Callable, Iterator, Sequence
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,21 +20,19 @@ from ssl_jax.inference import (
   image_outputs,
   instances,
   measurements,
+  stacks,
   volume_outputs,
   volumes,
+  write_stack,
 )
 from ssl_jax.inference.image_outputs import FOR_IMAGES, FOR_VOLUMES, Wanted
 from ssl_jax.inference.images import BUDGET, predict_many
+from ssl_jax.inference.input_files import InputFiles, Job
 from ssl_jax.inference.new_image import NewImage, read_new_image
-from ssl_jax.inference.output_names import output_names
-from ssl_jax.inference.prediction_folder import PredictionFolder, Source, read_source
+from ssl_jax.inference.prediction_folder import PredictionFolder
 from ssl_jax.inference.volumes import WindowSettings
-from ssl_jax.io import file_names, listing
-from ssl_jax.io.listing import Kind
+from ssl_jax.io import listing
 from ssl_jax.types import PredictFn
-
-HOPELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-"""Errors of writing that the next image would meet as well."""
 
 ONE_OF_MANY = '--largest keeps one object of each class; this network predicts many.'
 
@@ -46,9 +44,11 @@ def write_masks(
   out: PredictionFolder,
   budget: int = BUDGET,
   wanted: Wanted = FOR_IMAGES,
+  axes: str | None = None,
 ) -> list[str]:
   """Writes out/masks/NAME.png (class ids at native size), and what else is wanted.
 
+  Stacks and images too large for memory get a mask of their own form (see stacks and write_planes).
   Returns one sentence for each image that could not be done; the others are done all the same.
 
   Args:
@@ -57,7 +57,8 @@ def write_masks(
     folder: images to predict.
     out: folder to write to.
     budget: pixels; larger images are cut into tiles.
-    wanted: see image_outputs.
+    wanted: see image_outputs; stacks and large images get masks, instances and overlays.
+    axes: of stacks whose files do not say it, as in 'ZYX'.
 
   Raises:
     UserError: if the folder is missing or holds no image.
@@ -65,8 +66,18 @@ def write_masks(
   if stats.instances is not None and wanted.cleaning.largest:
     raise UserError(ONE_OF_MANY)
   templates = image_outputs.templates(wanted, stats)
-  files = _Files(folder, listing.IMAGES, out, [*templates.values()])
-  readable = _ReadableImages(files, stats)
+  files = InputFiles(folder, listing.PREDICTED, out, [*templates.values()])
+  files.open_planes = lambda path: stacks.open_planes(path, axes)
+  files.with_instances = stats.instances is not None
+
+  def write_whole_stack(job: Job, notes: FileNotes) -> None:
+    assert job.planes is not None
+    with contextlib.closing(job.planes):
+      write_stack.check_wanted(job.source.path, wanted)
+      task = stacks.BlockTask(stats, budget)
+      write_stack.write(predict_fn, job.planes, task, out, job.files, job.source, notes)
+
+  readable = _ReadableImages(files, stats, write_whole_stack)
 
   def write(image: _Image, probs: np.ndarray) -> None:
     source = image.job.source
@@ -125,9 +136,9 @@ def write_volumes(
   asked = wanted.probabilities or wanted.uncertainty
   windows = windows._replace(probabilities=asked, spread=wanted.spread)
   templates = volume_outputs.templates(wanted, stats)
-  files = _Files(folder, listing.VOLUMES, out, [*templates.values()], stats.channels)
+  files = InputFiles(folder, listing.VOLUMES, out, [*templates.values()], stats.channels)
 
-  def write(job: _Job) -> None:
+  def write(job: Job) -> None:
     volume, doubts = volume_channels.read_new_volume(job.paths, stats)
     for doubt in doubts:
       tqdm.write(f'Note: {doubt}.')
@@ -180,7 +191,7 @@ def write_cells(
     UserError: if the folder is missing or holds no image.
   """
   templates = cell_outputs.templates(wanted)
-  files = _Files(folder, listing.IMAGES, out, [*templates.values()])
+  files = InputFiles(folder, listing.IMAGES, out, [*templates.values()])
 
   def write(image: _Image) -> None:
     # Points need no scaling back to the original: `data.scale` is for masks only.
@@ -196,123 +207,36 @@ def write_cells(
   return files.refused
 
 
-class _Job(NamedTuple):
-  """A file to predict, and the names of what is written for it."""
-
-  source: Source
-  files: Sequence[str]  # inside the folder of predictions
-  paths: Sequence[Path]  # of the source: several where channels of a volume are files
-
-
 class _Image(NamedTuple):
   """An image to predict."""
 
-  job: _Job
+  job: Job
   original: NewImage  # for the overlay
   prepared: Num[np.ndarray, 'new_h new_w new_c']  # as training saw its own
-
-
-class _Files:
-  """The files of a folder that are still to do; all that cannot be done is refused by a sentence.
-
-  Args:
-    folder: to predict.
-    kind: images or volumes.
-    out: where predictions go.
-    outputs: files for each input, with {} for its name.
-    channels: that the network takes; of volumes, each may be a file.
-
-  Raises:
-    UserError: if the folder is missing or holds nothing of the kind.
-  """
-
-  def __init__(
-    self,
-    folder: Path,
-    kind: Kind,
-    out: PredictionFolder,
-    outputs: Sequence[str],
-    channels: int = 1,
-  ):
-    found = listing.read_folder(folder, kind)
-    if found.others:
-      print(f'{found._replace(missing=[]).note()}.')
-    self.refused = [f'{path} {listing.NOT_FETCHED}.' for path in found.missing]
-    # An empty folder is a mistake; one of broken links is told link by link.
-    paths = found.paths if found.missing else listing.files_of(found)
-    self._files_of = {path: (path,) for path in paths}
-    if kind == listing.VOLUMES:
-      self._files_of = volume_channels.group_unlabeled(paths, channels)
-    self._paths = list(self._files_of)
-    self._out = out
-    # Names come from all files, also those that are left out: they must not change with --resume.
-    names = output_names([self._named(path) for path in self._paths], kind)
-    self._outputs = [[output.format(name) for output in outputs] for name in names]
-    longer = [path.name for path, name in zip(self._paths, names, strict=True) if name == path.name]
-    if longer:
-      print(
-        f'{len(longer)} files share their name with another one but for the ending: their outputs '
-        f'keep it ({", ".join(map(file_names.normal, longer[:3]))}, ...).'
-      )
-    # Moves when a file is written, not when it is read: batches of several images wait in between.
-    self.bar = tqdm(total=len(self._paths), unit=' files', desc='predict')
-
-  def _named(self, path: Path) -> Path:
-    """A path with the name after which outputs are called: of channels, that of the case."""
-    files = self._files_of[path]
-    return path if len(files) == 1 else path.with_name(volume_channels.case_name(files) + '.nii.gz')
-
-  def __iter__(self) -> Iterator[_Job]:
-    for path, outputs in zip(self._paths, self._outputs, strict=True):
-      try:
-        source = read_source(*self._files_of[path])
-      except OSError as error:
-        self.refused.append(f'{path} cannot be read ({error.strerror}).')
-        self.bar.update()
-        continue
-      if self._out.is_done(outputs, source):
-        # Not counted as work, from which the time left is estimated.
-        self.bar.initial += 1
-        self.bar.update()
-        continue
-      if problem := self._out.problem(outputs, source):
-        self.refused.append(problem)
-        self.bar.update()
-        continue
-      yield _Job(source, outputs, self._files_of[path])
-
-  def attempt(self, path: Path, action: Callable[[], object]) -> bool:
-    """Does something for a file, which is refused if that fails; returns whether it did not.
-
-    Raises:
-      OSError: if no other file could be written either.
-    """
-    # One file that cannot be done should not cost the predictions of the others, whatever it is
-    # that readers and the network raise.
-    try:
-      action()
-    except UserError as error:
-      self.refused.append(str(error))
-      return False
-    except Exception as error:
-      if isinstance(error, OSError) and error.errno in HOPELESS:
-        raise
-      reason = (str(error).splitlines() or [''])[0][:200] or type(error).__name__
-      self.refused.append(f'{path} could not be predicted ({type(error).__name__}: {reason}).')
-      return False
-    return True
 
 
 class _ReadableImages:
   """The readable images of a folder, prepared as in training; the others are refused."""
 
-  def __init__(self, files: _Files, stats: DatasetStats):
+  def __init__(
+    self,
+    files: InputFiles,
+    stats: DatasetStats,
+    write_planes: Callable[[Job, FileNotes], None] | None = None,
+  ):
     self.files = files
     self._stats = stats
+    # Stacks and large images are not given out: they are predicted and written at once.
+    self._write_planes = write_planes
     self._notes = FileNotes()
 
   def __iter__(self) -> Iterator[_Image]:
     for job in self.files:
+      if job.planes is not None and self._write_planes is not None:
+        write = self._write_planes
+        self.files.attempt(job.source.path, lambda j=job, w=write: w(j, self._notes))
+        self.files.bar.update()
+        continue
       read: list[_Image] = []
       if self.files.attempt(job.source.path, lambda j=job, r=read: r.append(self._read(j))):
         yield read[0]
@@ -321,7 +245,7 @@ class _ReadableImages:
     for sentence in self._notes.sentences():
       tqdm.write(f'Note: {sentence}.')
 
-  def _read(self, job: _Job) -> _Image:
+  def _read(self, job: Job) -> _Image:
     image, prepared = read_new_image(job.source.path, self._stats, self._notes)
     return _Image(job, image, prepared)
 

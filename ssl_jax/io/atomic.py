@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import uuid
 from collections.abc import Generator
 from pathlib import Path
@@ -32,6 +33,20 @@ def replacing(path: str | Path) -> Generator[Path, None, None]:
   finally:
     # Does nothing after the rename; after an error it removes what was written so far.
     temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replacing_folder(path: Path) -> Generator[Path, None, None]:
+  """As `replacing`, for a folder; the old one is removed just before the new one is there."""
+  temporary = path.with_name(f'.{uuid.uuid4().hex[:12]}{_ending(path.name)}')
+  try:
+    yield temporary
+    # A folder cannot be replaced in one step where there is one already.
+    if path.is_dir():
+      shutil.rmtree(path)
+    os.replace(temporary, path)
+  finally:
+    shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _ending(name: str) -> str:

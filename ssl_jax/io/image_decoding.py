@@ -72,10 +72,11 @@ def decode_colours(data: bytes, name: str) -> tuple[np.ndarray, Header]:
   header = stored.header
   if _is_transparent(stored):
     header = header._replace(changes=(*header.changes, stored_image.TRANSPARENT))
-  return stored_image.turn(_colours(stored), header.orientation), header
+  return stored_image.turn(colours_of(stored), header.orientation), header
 
 
-def _colours(stored: StoredImage) -> np.ndarray:
+def colours_of(stored: StoredImage) -> np.ndarray:
+  """Returns samples [H, W, C] as they are meant: palettes and inks as colours, high is bright."""
   samples = stored.samples
   if stored.palette is not None:
     # An index beyond the end of its palette takes the last colour.
@@ -124,8 +125,17 @@ def guard(decode: Callable[[bytes, str], Result], data: bytes, name: str) -> Res
         f'{name} cannot be read: its content is {what}, whatever its name says; save it as PNG or '
         'TIFF.'
       )
+  return guard_reading(lambda: decode(data, name), name)
+
+
+def guard_reading(read: Callable[[], Result], name: str) -> Result:
+  """Calls a function that reads a file; turns whatever broken bytes make it raise into a UserError.
+
+  Raises:
+    UserError: naming the file.
+  """
   try:
-    return decode(data, name)
+    return read()
   # The message of a UserError is already written for the user.
   except UserError:
     raise

@@ -15,10 +15,13 @@ class Kind(NamedTuple):
   name: str  # for messages, in the plural
   endings: tuple[str, ...]  # in lower case; upper case is read as well
   output: str  # ending of what a run or predict writes for such a file
+  folders: tuple[str, ...] = ()  # endings of folders that are read as one file
 
 
 IMAGES = Kind('images', ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff'), '.png')
 VOLUMES = Kind('volumes', file_names.ENDINGS, '.nii.gz')
+PREDICTED = Kind('images', (*IMAGES.endings, *VOLUMES.endings), '.png', ('.zarr',))
+"""What a network of two dimensions predicts: images, and stacks plane by plane."""
 TABLES = Kind('CSV files', ('.csv',), '.csv')
 
 HIDDEN = 'hidden or system files'
@@ -84,6 +87,8 @@ def read_folder(folder: str | Path, kind: Kind) -> Listing:
   folder = expand(folder)
   if folder.is_file():
     raise UserError(f'{folder} is a file, not a folder; give the folder that it lies in.')
+  if folder.is_dir() and folder.name.lower().endswith(kind.folders):
+    raise UserError(f'{folder} is one image, not a folder of images; give the folder it lies in.')
   if not folder.is_dir():
     raise UserError(f'The folder {folder} does not exist; check the path.')
   try:
@@ -114,7 +119,7 @@ def _what(path: Path, kind: Kind) -> str:
   if name.startswith('.') or name in SYSTEM_FILES:
     return HIDDEN
   if path.is_dir():
-    return 'folders'
+    return 'file' if name.endswith(kind.folders) else 'folders'
   of_kind = name.endswith(kind.endings)
   if path.is_symlink() and not path.exists():
     return 'missing' if of_kind else 'broken links'

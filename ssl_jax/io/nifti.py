@@ -84,8 +84,14 @@ def _with_channel_axis(voxels: np.ndarray) -> np.ndarray:
   return voxels if voxels.ndim == 4 else voxels[..., None]
 
 
-def _load(path: str | Path) -> tuple[Any, np.ndarray]:
-  """The nibabel image of a file, and its numbers with the slope and intercept of its header."""
+def load(path: str | Path) -> tuple[Any, np.ndarray]:
+  """Returns the nibabel image of a file, and its numbers in the order of the file.
+
+  The slope and intercept of its header are applied.
+
+  Raises:
+    UserError: if the file is broken.
+  """
   try:
     # To the end, so that damaged bytes are noticed by their checksum.
     gzip_files.check(path)
@@ -101,7 +107,7 @@ def _load(path: str | Path) -> tuple[Any, np.ndarray]:
 
 def _read(path: str | Path) -> Volume:
   """A file of three or four axes."""
-  image, raw = _load(path)
+  image, raw = load(path)
   if raw.dtype.names:  # colours: records of R, G and B
     raw = np.stack([raw[name] for name in raw.dtype.names[:3]], -1)
   if raw.dtype.kind == 'c':
@@ -130,7 +136,7 @@ def read_stored(path: str | Path) -> tuple[np.ndarray, Any]:
     UserError: if the file is broken or is not three-dimensional.
   """
   # Whole numbers stay whole numbers, unless the header has a slope.
-  image, raw = _load(path)
+  image, raw = load(path)
   while raw.ndim > 3 and raw.shape[-1] == 1:  # many tools write a fourth axis of length 1
     raw = raw[..., 0]
   if raw.ndim != 3 or min(raw.shape) < 1:
@@ -163,7 +169,14 @@ def write_labels(
   """Writes ids, in RAS+, on the grid and with the header of the image `like`."""
   from_ras = orientations.ornt_transform(RAS, orientations.io_orientation(like.affine))
   # Back to the order of axes in the file.
-  native = orientations.apply_orientation(labels, from_ras).astype(dtype)
+  write_stored(path, orientations.apply_orientation(labels, from_ras), like, dtype)
+
+
+def write_stored(
+  path: str | Path, native: Integer[np.ndarray, 'i j k'], like: Any, dtype: type = np.uint8
+) -> None:
+  """Writes ids, in the order of axes of the image `like`, on its grid and with its header."""
+  native = native.astype(dtype)
   header = like.header.copy()
   header.set_data_dtype(dtype)
   header.set_slope_inter(1, 0)  # ids are not scaled, even if the image's values were

@@ -6,6 +6,7 @@ those that the tag ExtraSamples calls alpha.
 """
 
 import io
+from collections.abc import Mapping
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -60,8 +61,8 @@ def read_header(data: bytes, name: str) -> Header:
   """
   with tifffile.TiffFile(io.BytesIO(data)) as tif:
     contents = find_contents(tif, name)
-    _check_complete(contents, len(data))
-    return _header(contents)
+    check_complete(contents, len(data))
+    return header_of(contents)
 
 
 def read_samples(data: bytes, name: str) -> StoredImage:
@@ -73,7 +74,7 @@ def read_samples(data: bytes, name: str) -> StoredImage:
   """
   with tifffile.TiffFile(io.BytesIO(data)) as tif:
     contents = find_contents(tif, name)
-    header = _header(contents)
+    header = header_of(contents)
     series = contents.series
     samples = series.asarray().reshape(series.shape)
     axes = series.axes
@@ -84,22 +85,27 @@ def read_samples(data: bytes, name: str) -> StoredImage:
     samples = samples.reshape(*samples.shape[:2], -1)
     if samples.dtype == bool:
       samples = samples.astype(np.uint8)
-    alpha = None if contents.alpha is None else samples[..., contents.alpha]
-    # Without a copy where there is no alpha.
-    if len(contents.kept) < samples.shape[-1]:
-      samples = samples[..., contents.kept]
-    photometric = contents.page.photometric
-    palette = _palette(contents.page) if photometric == PHOTOMETRIC.PALETTE else None
-    return StoredImage(
-      samples,
-      alpha,
-      palette,
-      header,
-      bits=_bits(contents.page) if samples.dtype == np.uint8 else 8,
-      white_is_zero=stored_image.INVERTED in header.changes,
-      inks=photometric == PHOTOMETRIC.SEPARATED,
-      lossy=contents.page.compression in LOSSY_COMPRESSIONS,
-    )
+    return stored_image_of(samples, contents, header)
+
+
+def stored_image_of(samples: np.ndarray, contents: Contents, header: Header) -> StoredImage:
+  """Returns samples [H, W, C] of a plane, or of a part of one, with what they mean."""
+  alpha = None if contents.alpha is None else samples[..., contents.alpha]
+  # Without a copy where there is no alpha.
+  if len(contents.kept) < samples.shape[-1]:
+    samples = samples[..., contents.kept]
+  photometric = contents.page.photometric
+  palette = _palette(contents.page) if photometric == PHOTOMETRIC.PALETTE else None
+  return StoredImage(
+    samples,
+    alpha,
+    palette,
+    header,
+    bits=_bits(contents.page) if samples.dtype == np.uint8 else 8,
+    white_is_zero=stored_image.INVERTED in header.changes,
+    inks=photometric == PHOTOMETRIC.SEPARATED,
+    lossy=contents.page.compression in LOSSY_COMPRESSIONS,
+  )
 
 
 def find_contents(tif: tifffile.TiffFile, name: str) -> Contents:
@@ -108,17 +114,40 @@ def find_contents(tif: tifffile.TiffFile, name: str) -> Contents:
   Raises:
     UserError: if there are several, or it is too large, or of a colour space that is not read.
   """
-  images = [series for series in tif.series if not series.keyframe.is_reduced]
-  series = images[0]
-  page = cast(tifffile.TiffPage, series.keyframe)
-  if len(images) > 1:
-    raise UserError(
-      f'{name} holds {len(images)} images of different shapes; save each as a file of its own.'
-    )
+  series = find_series(tif, name)
   length = dict(zip(series.axes, series.shape, strict=True))
   planes = int(np.prod([n for axis, n in length.items() if axis not in 'YXCS']))
   if planes > 1 or not {'Y', 'X'} <= set(series.axes):
     raise UserError(_stack_message(name, planes, length))
+  stored_image.check_size(
+    length['Y'], length['X'], max(length.get('C', 1), length.get('S', 1)), name
+  )
+  return contents_of_plane(series, length, name)
+
+
+def find_series(tif: tifffile.TiffFile, name: str) -> tifffile.TiffPageSeries:
+  """Returns the one image or stack of a file, without its smaller copies.
+
+  Raises:
+    UserError: if there are several.
+  """
+  images = [series for series in tif.series if not series.keyframe.is_reduced]
+  if len(images) > 1:
+    raise UserError(
+      f'{name} holds {len(images)} images of different shapes; save each as a file of its own.'
+    )
+  return images[0]
+
+
+def contents_of_plane(
+  series: tifffile.TiffPageSeries, length: Mapping[str, int], name: str
+) -> Contents:
+  """Returns what a plane of a series holds, whose axes have the given lengths.
+
+  Raises:
+    UserError: if its samples are of a kind, or its colours of a space, that is not read.
+  """
+  page = cast(tifffile.TiffPage, series.keyframe)
   if length.get('C', 1) > 1 and length.get('S', 1) > 1:
     raise UserError(
       f'{name} has {length["C"]} channels of {length["S"]} samples each (axes {series.axes}); '
@@ -132,7 +161,6 @@ def find_contents(tif: tifffile.TiffFile, name: str) -> Contents:
     )
   channel_axis = 'C' if length.get('C', 1) > 1 else 'S' if length.get('S', 1) > 1 else ''
   count = length.get(channel_axis, 1)
-  stored_image.check_size(length['Y'], length['X'], count, name)
   if page.dtype is None or page.dtype.kind not in 'biuf':
     raise UserError(f'{name} holds samples of a kind ({page.dtype}) that is no brightness.')
   kept, alpha = [*range(count)], None
@@ -187,7 +215,7 @@ def _palette(page: tifffile.TiffPage) -> np.ndarray:
   return (np.asarray(page.colormap).T >> 8).astype(np.uint8)  # [entries, 3]
 
 
-def _check_complete(contents: Contents, size: int) -> None:
+def check_complete(contents: Contents, size: int) -> None:
   """Raises ValueError where the end of the file is missing, without decoding it."""
   series = contents.series
   end = 0
@@ -203,10 +231,11 @@ def _check_complete(contents: Contents, size: int) -> None:
     raise ValueError('its end is missing')
 
 
-def _header(contents: Contents) -> Header:
+def header_of(contents: Contents) -> Header:
+  """Returns the header of the one image, or of a plane of a stack."""
   page = contents.page
-  length = dict(zip(contents.series.axes, contents.series.shape, strict=True))
-  height, width = stored_image.upright_size(length['Y'], length['X'], contents.orientation)
+  page_height, page_width = contents.page.imagelength, contents.page.imagewidth
+  height, width = stored_image.upright_size(page_height, page_width, contents.orientation)
   changes = [stored_image.TURNED] if contents.orientation in range(2, 9) else []
   channels = len(contents.kept)
   dtype = {'uint16': 'uint16', 'uint8': 'uint8', 'bool': 'uint8'}.get(str(page.dtype), 'float32')

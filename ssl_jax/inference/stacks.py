@@ -1,0 +1,181 @@
+"""Stacks, and planes too large for memory, predicted by a network of two dimensions.
+
+Stacks of TIFF, NIfTI and OME-Zarr go plane by plane, each as an image of its own; large planes go
+by blocks, with the same result as an image that is predicted as a whole. What is done is kept in a
+BlockStore until the file is written.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from ssl_jax.data import dataset_stats
+from ssl_jax.data.dataset_stats import DatasetStats
+from ssl_jax.data.image_kind import FileNotes
+from ssl_jax.errors import UserError
+from ssl_jax.inference import block_store, instances, joined_instances
+from ssl_jax.inference.block_store import CLASSES, OBJECTS, Block, BlockStore, Grid
+from ssl_jax.inference.images import predict_many
+from ssl_jax.inference.joined_instances import MARGIN
+from ssl_jax.inference.regions import PlaneRegions, TileStore
+from ssl_jax.io import images, nifti_planes, ome_zarr, tiff_planes
+from ssl_jax.io.listing import PREDICTED, VOLUMES
+from ssl_jax.io.planes import Planes
+from ssl_jax.types import PredictFn
+
+SAMPLES = 3
+"""Planes, rows and columns of the grid of small parts from which the range of a file is found."""
+
+SAMPLE_SIDE = 128
+"""Pixels; side of such a part."""
+
+
+class BlockTask(NamedTuple):
+  """How the blocks of a file are predicted."""
+
+  stats: DatasetStats
+  budget: int  # pixels that go through the network at once
+  margin: int = MARGIN  # pixels around a block that are separated into objects with it
+
+
+def open_planes(path: Path, axes: str | None = None) -> Planes | None:
+  """Opens a stack or a large image; None for what is read as a whole.
+
+  Raises:
+    UserError: if it is broken, or does not say what its axes are and `axes` does not either.
+  """
+  name = path.name.lower()
+  if name.endswith(PREDICTED.folders):
+    return ome_zarr.open_planes(path)
+  if name.endswith(VOLUMES.endings):
+    return nifti_planes.open_planes(path)
+  if not tiff_planes.is_tiff(path):
+    return None
+  opened = tiff_planes.open_planes(path, axes)
+  turned = opened.header.orientation in range(2, 9)
+  if opened.count() > 1 and turned:
+    raise UserError(
+      f'{path} is a stack that is stored turned (orientation tag {opened.header.orientation}); '
+      'save it upright.'
+    )
+  if opened.count() == 1 and (turned or not (opened.is_large() or opened.notes)):
+    opened.close()
+    return None
+  return opened
+
+
+def check(image: Planes, stats: DatasetStats, notes: FileNotes) -> None:
+  """Adds conversions and doubts to the notes, from a bounded sample of the pixels.
+
+  Raises:
+    UserError: naming the file, if its pixels are of another kind than those of the training.
+  """
+  header = image.header
+  side_y, side_x = min(SAMPLE_SIDE, header.height), min(SAMPLE_SIDE, header.width)
+  parts = []
+  for plane in np.unique(np.linspace(0, image.count() - 1, SAMPLES).astype(int)):
+    for top in np.unique(np.linspace(0, header.height - side_y, SAMPLES).astype(int)):
+      for left in np.unique(np.linspace(0, header.width - side_x, SAMPLES).astype(int)):
+        rows, columns = slice(int(top), int(top) + side_y), slice(int(left), int(left) + side_x)
+        parts.append(image.read(int(plane), rows, columns).reshape(-1, 1, header.channels))
+  name = Path(image.name).name
+  sample = np.concatenate(parts)
+  for change in (*image.notes, *dataset_stats.check_image(sample, header, stats, image.name)):
+    notes.add(change, name)
+  # A network that knows other channels is found before anything is predicted.
+  images.to_channels(sample, stats.channels, image.name)
+
+
+def predict_blocks(
+  predict_fn: PredictFn, image: Planes, store: BlockStore, task: BlockTask
+) -> None:
+  """Predicts all blocks that are not done."""
+  left = [block for block in store.grid.blocks() if not store.is_done(block)]
+  bar = tqdm(
+    left,
+    total=len(store.grid.blocks()),
+    initial=len(store.grid.blocks()) - len(left),
+    unit=' blocks' if image.is_large() else ' planes',
+    desc=Path(image.name).name,
+    leave=False,
+  )
+  results = (
+    large_blocks(predict_fn, image, store.grid, left, task, store.folder)
+    if image.is_large() or store.grid.rows() * store.grid.columns() > 1
+    else whole_planes(predict_fn, image, store.grid, left, task)
+  )
+  for block, data in results:
+    store.write(block, data)
+    bar.update()
+  bar.close()
+
+
+def whole_planes(
+  predict_fn: PredictFn, image: Planes, grid: Grid, blocks: list[Block], task: BlockTask
+) -> Iterator[tuple[Block, bytes]]:
+  """Yields planes that are small, predicted as images of a folder are."""
+  native = image.header.height, image.header.width
+  originals: dict[int, np.ndarray] = {}
+
+  def prepared() -> Iterator[np.ndarray]:
+    for number, block in enumerate(blocks):
+      originals[number] = image.read_plane(block.plane)
+      yield dataset_stats.preprocess_image(originals[number], task.stats, image.name)
+
+  for number, probs in predict_many(predict_fn, prepared(), budget=task.budget):
+    if probs.shape[:2] != native:
+      probs = images.resize(probs, native, smooth=True)
+    data = _block_data(probs, originals.pop(number), grid, blocks[number], task)
+    yield blocks[number], data
+
+
+def large_blocks(
+  predict_fn: PredictFn,
+  image: Planes,
+  grid: Grid,
+  blocks: list[Block],
+  task: BlockTask,
+  folder: Path | None,
+) -> Iterator[tuple[Block, bytes]]:
+  """Yields blocks of large planes; tiles that several need are kept in `folder`, if any."""
+  margin = 0 if task.stats.instances is None else task.margin
+  for plane in sorted({block.plane for block in blocks}):
+    tiles = TileStore(folder, plane)
+    regions = PlaneRegions(predict_fn, image, plane, task.stats, task.budget, tiles)
+    of_plane = [block for block in blocks if block.plane == plane]
+    for block in of_plane:
+      tiles.expect(regions.tiles(grid.region(block, margin)))
+    for block in of_plane:
+      probs = regions.probabilities(grid.region(block, margin))
+      original = None
+      if task.stats.instances is not None:
+        original = image.read(plane, *grid.region(block))
+      yield block, _block_data(probs, original, grid, block, task)
+    for path in folder.glob('tile_*.npy') if folder else ():
+      path.unlink()
+
+
+def _block_data(
+  probs: np.ndarray, original: np.ndarray | None, grid: Grid, block: Block, task: BlockTask
+) -> bytes:
+  """What is stored of a block, from the probabilities of it and its margin."""
+  core = grid.region(block)
+  margin = 0 if task.stats.instances is None else task.margin
+  region = grid.region(block, margin)
+  inside = tuple(
+    slice(a.start - b.start, a.stop - b.start) for a, b in zip(core, region, strict=True)
+  )
+  ids = {CLASSES: probs[inside].argmax(-1).astype(np.uint8)}
+  if task.stats.instances is None:
+    return block_store.to_bytes(ids, {})
+  assert original is not None  # it is measured
+  # Of any size: a small part may belong to a large object of the next block.
+  separated = instances.separate(probs, 1)
+  ids[OBJECTS] = separated[inside]
+  more = joined_instances.margins(separated, region, grid, block)
+  count = int(separated.max(initial=0))
+  more[joined_instances.SUMS] = joined_instances.sums(ids[OBJECTS], original, core, count)
+  return block_store.to_bytes(ids, more)

@@ -1,0 +1,104 @@
+"""Writes ids of planes as a TIFF: pages of small planes, tiles and smaller copies of large ones."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from ssl_jax.io import atomic, tiff_metadata
+from ssl_jax.io.planes import IMAGEJ, OME_TIFF, Planes
+
+TILE = 512
+"""Rows and columns of a tile."""
+
+SMALLEST_LEVEL = 2048
+"""Pixels; a large mask is halved until both of its sides are at most so long."""
+
+CLASSIC_BYTES = 2**31
+"""Bytes of ids, before compression, above which a file is a BigTIFF."""
+
+
+MICRON = 'µm'
+UNITS = {name: MICRON for name in ('micron', 'microns', 'um', 'µm', 'μm', '\\u00B5m')}
+UNITS |= {name: name for name in ('nm', 'mm', 'cm', 'm')}
+"""Units as ImageJ writes them, and as OME does."""
+
+Rows = Callable[[int, int], Iterator[np.ndarray]]
+"""(plane, step) -> tiles [TILE, TILE], row by row, of every step-th row and column of a plane."""
+
+
+def write(
+  path: Path,
+  image: Planes,
+  dtype: type,
+  meaning: Sequence[str],
+  whole: Callable[[int], np.ndarray],
+  tiles: Rows,
+) -> None:
+  """Writes the ids of all planes of an image, with its metadata.
+
+  Args:
+    path: of the file.
+    image: whose ids they are.
+    dtype: of the ids.
+    meaning: of ids 0, 1, ...; empty for ids of objects.
+    whole: gives the ids [H, W] of a small plane.
+    tiles: gives those of a large one.
+  """
+  large = image.is_large()
+  size = image.header.height, image.header.width
+  shape = (*image.shape, *size)
+  form = image.form
+  # ImageJ opens neither tiles nor ids of 32 bits as its own hyperstacks.
+  if form == IMAGEJ and (large or np.dtype(dtype).itemsize > 2):
+    form = OME_TIFF
+    image = image._replace(metadata={**image.metadata, 'ome': _as_ome(image.metadata)})
+  arguments = tiff_metadata.to_write(form, image.metadata, f'{image.axes}YX', meaning)
+  formats = {name: arguments.pop(name) for name in ('imagej', 'ome') if name in arguments}
+  big = form != IMAGEJ and int(np.prod(shape)) * np.dtype(dtype).itemsize > CLASSIC_BYTES
+  common: dict[str, Any] = {'dtype': dtype, 'compression': 'zlib', 'photometric': 'minisblack'}
+  with (
+    atomic.replacing(path) as temporary,
+    tifffile.TiffWriter(temporary, bigtiff=big, **formats) as tif,
+  ):
+    if not large:
+      planes = (whole(plane).astype(dtype) for plane in range(image.count()))
+      tif.write(planes, shape=shape, **{**common, **arguments})
+      return
+    steps = _steps(size)
+    common['tile'] = TILE, TILE
+    for step in steps:
+      smaller = (*image.shape, *(-(-side // step) for side in size))
+      parts = (part.astype(dtype) for plane in range(image.count()) for part in tiles(plane, step))
+      if step == 1:
+        more = {**arguments, 'subifds': len(steps) - 1}
+      else:
+        # Smaller copies, which viewers show where the whole is larger than the screen.
+        more = {'subfiletype': 1, 'metadata': None}
+      tif.write(parts, shape=smaller, **{**common, **more})
+
+
+def _steps(size: Sequence[int]) -> list[int]:
+  """1, 2, 4, ...: every how many rows and columns a copy has."""
+  steps = [1]
+  while max(size) / steps[-1] > SMALLEST_LEVEL:
+    steps.append(2 * steps[-1])
+  return steps
+
+
+def _as_ome(metadata: Mapping[str, Any]) -> dict[str, Any]:
+  """What ImageJ says of sizes and times, in the words of OME."""
+  imagej = metadata['imagej']
+  found: dict[str, Any] = {}
+  # Of a unit that is not known nothing is said.
+  unit = UNITS.get(imagej.get('unit', ''))
+  if unit and 'spacing' in imagej:
+    found |= {'PhysicalSizeZ': float(imagej['spacing']), 'PhysicalSizeZUnit': unit}
+  if unit and 'resolution' in metadata:
+    for axis, per_unit in zip('XY', metadata['resolution'], strict=True):
+      found |= {f'PhysicalSize{axis}': 1 / per_unit, f'PhysicalSize{axis}Unit': unit}
+  if 'finterval' in imagej:
+    found |= {'TimeIncrement': float(imagej['finterval']), 'TimeIncrementUnit': 's'}
+  return found
