@@ -23,6 +23,9 @@ Evaluate = Callable[[int, TrainState, bool], dict[str, float]]
 Alarm = Callable[[int, Mapping[str, float]], list[str]]
 """Seed, figures of a window of steps -> what is wrong with them."""
 
+NAMED = 8
+"""Images of a stream that a message names at most."""
+
 INIT_KEY = 2**31 - 1
 """Folded into a seed's key for its initial weights: no step of a training has this number."""
 
@@ -309,7 +312,7 @@ def _check_finite(
   """Means over a window of steps.
 
   Raises:
-    UserError: if a figure is not finite; it is named, with its step.
+    UserError: if a figure is not finite; it is named, with its step and the images of that step.
   """
   for offset in range(len(figures['loss'])):
     at_step = {name: values[offset] for name, values in figures.items()}
@@ -319,8 +322,19 @@ def _check_finite(
         other.checkpoints.close()
       raise UserError(
         f'Training stopped at step {before + offset + 1}: {fault} is {float(at_step[fault])} '
-        f'(grad_norm {float(at_step["grad_norm"]):.3g}). The last good checkpoint in {seed.folder} '
-        f'is kept; lower optimizer.lr, set optimizer.clip=1, or use precision=float32, in a new '
-        f'--workdir.'
+        f'(grad_norm {float(at_step["grad_norm"]):.3g}). Its images were '
+        f'{_batch_names(seed, before + offset)}. The last good checkpoint in {seed.folder} is '
+        f'kept; look at these images, lower optimizer.lr, set optimizer.clip=1, or use '
+        f'precision=float32, in a new --workdir.'
       )
   return {name: float(np.mean(values)) for name, values in figures.items()}
+
+
+def _batch_names(seed: SeedRun, index: int) -> str:
+  """The images of a batch, by stream; the first few where there are many."""
+  parts = []
+  for name, stream in seed.streams.items():
+    images = stream.names(index)
+    more = f' and {len(images) - NAMED} more' if len(images) > NAMED else ''
+    parts.append(f'{name}: {", ".join(images[:NAMED])}{more}')
+  return '; '.join(parts)
