@@ -5,6 +5,7 @@ Every byte of a checkpoint, a table or a mask may be the one that a failing disk
 
 import json
 import shutil
+import zlib
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,7 @@ from ssl_jax.io import digests, run_log
 from ssl_jax.run import run
 from ssl_jax.stages import looks
 from ssl_jax.stages.progress_log import Journal
+from ssl_jax.training import checksums
 from ssl_jax.training.checkpoint import Checkpoints, DamagedCheckpoint
 from ssl_jax.types import AS_IS, TrainState
 
@@ -80,6 +82,18 @@ def test_no_byte_of_a_checkpoint_is_damaged_unnoticed(tmp_path):
   assert all(f'{folder}/4 is damaged' in sentence for sentence in sentences)
 
 
+def test_checksums_are_those_of_the_bytes_whatever_the_type():
+  ones = jnp.ones(3, jnp.bfloat16)
+  tree = {'a': ones, 'b': (jnp.asarray(7), np.zeros((0, 4), np.float16)), 'c': np.eye(2).T[::-1]}
+  expected = {
+    'a': zlib.crc32(bytes.fromhex('803f' * 3)),
+    'b/0': zlib.crc32((7).to_bytes(4, 'little')),
+    'b/1': 0,
+    'c': zlib.crc32(np.array([0.0, 1.0, 1.0, 0.0]).tobytes()),
+  }
+  assert checksums.of_tree(tree) == expected
+
+
 def test_a_checkpoint_of_another_network_is_not_called_damaged(tmp_path):
   checkpoints = Checkpoints(tmp_path)
   checkpoints.save(_state(2))
@@ -89,6 +103,25 @@ def test_a_checkpoint_of_another_network_is_not_called_damaged(tmp_path):
   with pytest.raises(UserError, match='does not fit this network') as caught:
     Checkpoints(tmp_path, read_only=True).restore(other.replace(student=student))
   assert not isinstance(caught.value, DamagedCheckpoint)
+
+
+@pytest.mark.parametrize(
+  'error',
+  [MemoryError(), PermissionError(13, 'Permission denied'), ValueError('RESOURCE_EXHAUSTED: x')],
+)
+def test_a_lack_of_memory_or_rights_is_no_damage(tmp_path, monkeypatch, error):
+  """What is damaged is trained again; a good checkpoint must not be given up for the machine."""
+  checkpoints = Checkpoints(tmp_path)
+  checkpoints.save(_state(2))
+  checkpoints.manager.wait_until_finished()
+
+  def fail(*words, **more):
+    raise error
+
+  monkeypatch.setattr(checkpoints.manager, 'restore', fail)
+  with pytest.raises(type(error)) as caught:
+    checkpoints.restore(_state(2))
+  assert not isinstance(caught.value, UserError)
 
 
 @pytest.fixture

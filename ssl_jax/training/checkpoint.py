@@ -33,6 +33,9 @@ CHECKSUMS = 'crc32'
 METRICS = 'metrics'
 """What is written into a checkpoint beside its arrays; runs of earlier versions have neither."""
 
+MACHINE_ERRORS = ('RESOURCE_EXHAUSTED', 'PERMISSION_DENIED', 'UNAVAILABLE', 'Out of memory')
+"""How TensorStore and XLA name what is no fault of a file."""
+
 _SIGNS = dict(SELECTABLE.values())
 
 
@@ -150,9 +153,14 @@ class Checkpoints:
   def _refusal(self, step: int, like: TrainState, error: Exception) -> Exception:
     """What to raise for a checkpoint that was not restored: it is damaged, or does not fit."""
     where = f'The checkpoint {self.manager.directory}/{step}'
+    # What is called damaged is trained again and deleted: a lack of memory must not lead there.
+    if _is_of_the_machine(error):
+      return error
     try:
       arrays = self._arrays(step)
-    except Exception:  # as in `restore`
+    except Exception as unreadable:  # as in `restore`
+      if _is_of_the_machine(unreadable):
+        return unreadable
       return DamagedCheckpoint(f'{where} is damaged: it cannot be read')
     stored = self._beside(step).get(CHECKSUMS)
     if stored and (name := checksums.first_difference(stored, arrays)):
@@ -160,8 +168,6 @@ class Checkpoints:
     if checksums.layout(arrays) == checksums.layout(_saved(like)):
       # The arrays are there and fit, so that it is what Orbax keeps about them.
       return DamagedCheckpoint(f'{where} is damaged: it cannot be restored')
-    if not isinstance(error, ValueError | KeyError | TypeError):
-      return error
     first = (str(error).splitlines() or [''])[0][:200]
     return UserError(
       f'{where} does not fit this network ({first}); was the run made by another version or config?'
@@ -213,7 +219,8 @@ def _mend_metrics(folder: Path) -> None:
     step_folder = path.parents[1]
     stored = _parsed(step_folder / '_CHECKPOINT_METADATA').get('custom_metadata') or {}
     now = _parsed(path)
-    if METRICS in stored and now != stored[METRICS]:
+    # As text, in which NaN equals itself.
+    if METRICS in stored and _text(now) != _text(stored[METRICS]):
       print(f'{path} is damaged; its copy in the checkpoint is used.')
       replace_text(path, json.dumps(stored[METRICS]))
     elif not now:
@@ -221,6 +228,19 @@ def _mend_metrics(folder: Path) -> None:
         f'The checkpoint {step_folder} is damaged: its metrics cannot be read; delete it, and the '
         f'same command resumes from the one before.'
       )
+
+
+def _text(tree: Any) -> str:
+  return json.dumps(tree, sort_keys=True)
+
+
+def _is_of_the_machine(error: Exception) -> bool:
+  """Whether an error says nothing of a file's content, but of memory, rights or the network."""
+  if isinstance(error, MemoryError) or (
+    isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
+  ):
+    return True
+  return any(word in str(error) for word in MACHINE_ERRORS)
 
 
 def _parsed(path: Path) -> dict[str, Any]:

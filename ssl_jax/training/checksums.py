@@ -14,7 +14,12 @@ import numpy as np
 
 def of_tree(tree: Any) -> dict[str, int]:
   """Returns the CRC-32 of the bytes of each array, by its path such as 'student/params/kernel'."""
-  return {name: zlib.crc32(np.ascontiguousarray(array).data) for name, array in _named(tree)}
+  checksums = {}
+  for name, array in _named(tree):
+    # As bytes, because bfloat16 is no type of Python's buffers.
+    content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    checksums[name] = zlib.crc32(content.data)
+  return checksums
 
 
 def layout(tree: Any) -> dict[str, tuple]:
