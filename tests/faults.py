@@ -33,7 +33,7 @@ TIMES = re.compile('second|minute|time|mib|memory|peak|area|per_step', re.IGNORE
 """Figures that no two runs share."""
 
 TABLES = ('labels.csv', 'ranking.csv', 'candidates.csv', 'quality.csv')
-PATIENCE = 600
+PATIENCE = 3600
 """Seconds after which a process that does not end counts as hanging."""
 
 

@@ -277,11 +277,11 @@ def test_a_damaged_line_of_a_journal_is_done_again(tmp_path, capsys):
   )
 
 
-def test_a_damaged_ledger_is_named_with_its_line(copied, tmp_path):
-  path = copied / looks.FILE
-  path.write_bytes(path.read_bytes() + b'{"comparison": \xff\n')
+def test_a_damaged_ledger_is_named_with_its_line(tmp_path):
+  path = tmp_path / looks.FILE
+  path.write_bytes(b'{"comparison": "a against b", "look": 1}\n{"comparison": \xff\n')
   with pytest.raises(UserError, match=r'looks\.jsonl, line 2 is damaged; delete the line'):
-    looks.read_looks(copied)
+    looks.read_looks(tmp_path)
   cells = tmp_path / 'cells.jsonl'
   for bad in (b'{', b'[]', b'\xff', b'null', b'{"table": 1}'):
     cells.write_bytes(bad + b'\n')
