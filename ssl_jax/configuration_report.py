@@ -6,6 +6,7 @@ from typing import Any
 from ssl_jax import open_fields, step_time
 from ssl_jax.configuration_rules import Choice
 from ssl_jax.data.fingerprint import ClassFacts, Fingerprint
+from ssl_jax.io import markdown_tables
 from ssl_jax.types import CELLS
 
 FILE = 'configuration.md'
@@ -31,9 +32,7 @@ def markdown(
     '|---|---|---|',
   ]
   for field, choice in decisions.items():
-    # A pipe would end the cell.
-    reason = choice.reason.replace('|', '/')
-    lines.append(f'| `{field}` | {words(choice.value)} | {reason} |')
+    lines.append(markdown_tables.row([f'`{field}`', words(choice.value), choice.reason]))
   if estimate is not None:
     lines += ['', time_line(estimate)]
   lines += ['', '## What your data are like', '']

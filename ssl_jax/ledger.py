@@ -104,14 +104,14 @@ def read(path: Path) -> list[dict[str, Any]]:
   """
   lines = []
   try:
-    text = path.read_text()
+    text = path.read_bytes()
   except OSError as error:
     raise UserError(f'{path} cannot be read ({error.strerror}); check the path.') from error
   for number, one in enumerate(text.splitlines(), start=1):
     try:
       line = json.loads(one)
       _key(line)
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
       raise UserError(
         f'{path}, line {number} is no line of a ledger; write one with python -m ssl_jax.table RUN '
         f'--ledger {path}.'

@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from ssl_jax.io.run_log import replace_text
+from ssl_jax.io.run_log import read_json, replace_text
 
 FILE = 'provenance.json'
 
@@ -52,7 +52,7 @@ def keep(run: Path, init_from: str | None = None) -> None:
 def read(run: Path) -> list[dict[str, Any]]:
   """Returns the entries of a run; none of a run of an earlier version."""
   path = run / FILE
-  return json.loads(path.read_text()) if path.exists() else []
+  return read_json(path, 'delete it, a new one is written', list) if path.exists() else []
 
 
 def _commit() -> str | None:

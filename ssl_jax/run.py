@@ -27,7 +27,7 @@ from ssl_jax import (
 )
 from ssl_jax.errors import UserError
 from ssl_jax.evaluation import confusion
-from ssl_jax.io import listing, lock
+from ssl_jax.io import digests, listing, lock
 from ssl_jax.io.run_log import read_done, replace_text, write_done
 from ssl_jax.self_configuration import Configuration
 from ssl_jax.stage_list import StageSpec
@@ -111,7 +111,7 @@ def run(
     return None
   # The run's own done.json says that all of its stages are done.
   done = _summary(workdir, [spec.name for spec in specs], page)
-  write_done(workdir, done)
+  write_done(workdir, done, of_stage=False)
   _print_summary(done, workdir, specs)
   if parallel.is_main():
     print(f'Report, to send or to print: {report.write(workdir)}')
@@ -141,13 +141,18 @@ def _do(spec: StageSpec, workdir: Path, stop: Callable[[], bool]) -> None:
   if spec.name:
     run_identity.keep_settings(spec, folder, done)
   if done:
+    # Later stages read what it wrote.
+    for path in (folder, *folder.glob('seed_*')):
+      digests.check(path)
     print(f'{folder} is done.')
     return
   stage = registry.find('stages', spec.run).stage
   # Of several processes of one run the main one holds the folder for all.
   with lock.locked(folder) if parallel.is_main() else contextlib.nullcontext():
     # done.json is written last: a stage that was killed has none and is begun or resumed again.
-    write_done(folder, stage(spec.settings, folder, stop, **spec.stage_kwargs))
+    figures = stage(spec.settings, folder, stop, **spec.stage_kwargs)
+    # Without a name its folder is the run folder, in which other commands write, too.
+    write_done(folder, figures, of_stage=bool(spec.name))
 
 
 def _asked(specs: Sequence[StageSpec], only: str, workdir: Path) -> list[StageSpec]:

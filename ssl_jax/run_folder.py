@@ -15,7 +15,7 @@ from typing import Any
 from ssl_jax import parse_settings
 from ssl_jax.data.dataset_stats import DatasetStats
 from ssl_jax.errors import UserError
-from ssl_jax.io import run_log
+from ssl_jax.io import digests, run_log
 from ssl_jax.settings import Seeds, Settings
 
 # Names on disk: changing one would make existing runs unreadable.
@@ -28,8 +28,11 @@ VERDICT = 'verdict.txt'
 def read_page(run: Path) -> dict[str, Any] | None:
   """The config that a run was started with, as nested dicts; None where there is none."""
   path = run / CONFIG
+  if not path.exists():
+    return None
+  remedy = 'delete it, and the command of the run writes it again'
   # JSON has no tuples; settings do, and compare unequal to lists.
-  return parse_settings.tuples(json.loads(path.read_text())) if path.exists() else None
+  return parse_settings.tuples(run_log.read_json(path, remedy))
 
 
 def write_page(folder: Path, tree: Mapping[str, Any]) -> None:
@@ -52,8 +55,27 @@ def read_settings(folder: Path) -> Settings:
 
 
 def read_stats(folder: Path) -> DatasetStats:
-  """What training wrote about its data beside its checkpoints."""
-  return DatasetStats(**parse_settings.tuples(json.loads((folder / STATS).read_text())))
+  """What training wrote about its data beside its checkpoints.
+
+  Raises:
+    UserError: if the file is damaged.
+  """
+  path = folder / STATS
+  remedy = f'delete it and {done_files(folder)}, and the command of the run writes it again'
+  tree = run_log.read_json(path, remedy)
+  digests.check(folder, (STATS,))
+  try:
+    return DatasetStats(**parse_settings.tuples(tree))
+  except TypeError as error:
+    raise UserError(f'{path} is damaged ({error}); {remedy}.') from error
+
+
+def done_files(folder: Path) -> str:
+  """Which files say that the network of a seed's folder, or of a stage's, is done."""
+  files = [folder / run_log.DONE]
+  if folder.name.startswith('seed_'):
+    files.append(folder.parent / run_log.DONE)
+  return ' and '.join(str(file) for file in files)
 
 
 def trained_stage(page: Mapping[str, Any]) -> str:

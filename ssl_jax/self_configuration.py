@@ -27,7 +27,7 @@ from ssl_jax import configuration_rules as rules
 from ssl_jax.data import dataset_stats
 from ssl_jax.data.fingerprint import Fingerprint, compute_fingerprint
 from ssl_jax.errors import UserError
-from ssl_jax.io.run_log import has_begun
+from ssl_jax.io.run_log import has_begun, read_json
 from ssl_jax.training import published_weights
 from ssl_jax.validate import methods_problems, raise_problems, validate
 
@@ -246,7 +246,7 @@ def _resume(page: Tree, workdir: Path, command: str) -> Configuration | None:
   path = workdir / DECISIONS
   if not path.exists():
     return None
-  stored = json.loads(path.read_text())
+  stored = read_json(path, 'restore it from a copy, or use another --workdir')
   # Where the data lie does not matter; what they are is compared below.
   difference = parse_settings.first_difference(
     _placeless(stored['asked']), _placeless(_asked(page))

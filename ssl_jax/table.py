@@ -27,7 +27,7 @@ import numpy as np
 from ssl_jax import ledger, run_folder
 from ssl_jax.errors import UserError
 from ssl_jax.evaluation import confusion, figures
-from ssl_jax.io import listing
+from ssl_jax.io import listing, markdown_tables
 from ssl_jax.io.run_log import replace_text
 from ssl_jax.table_cells import Cell, Interval, corrected, read_cells
 
@@ -74,13 +74,14 @@ def _grid(cells: Sequence[Cell]) -> str:
   rows = list(dict.fromkeys(cell.entry['row'] for cell in cells))
   columns = list(dict.fromkeys(cell.entry['column'] for cell in cells))
   by_place = {(cell.entry['row'], cell.entry['column']): cell for cell in cells}
-  lines = ['| | ' + ' | '.join(columns) + ' |', '|---' * (len(columns) + 1) + '|']
+  header = ''.join(f' {markdown_tables.cell(column)} |' for column in columns)
+  lines = [f'| |{header}', '|---' * (len(columns) + 1) + '|']
   for row in rows:
     texts = []
     # A place without a cell stays empty.
     for column in columns:
       texts.append(_cell_text(by_place[row, column]) if (row, column) in by_place else '')
-    lines.append(f'| {row} | ' + ' | '.join(texts) + ' |')
+    lines.append(markdown_tables.row([row, *texts]))
   return '\n'.join(lines)
 
 

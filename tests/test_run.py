@@ -390,3 +390,23 @@ def test_runs_that_share_a_folder_may_write_a_file_at_once(tmp_path):
     ):
       assert (tmp_path / 'config.json').read_text() in texts
   assert [path.name for path in tmp_path.iterdir()] == ['config.json']
+
+
+def test_a_loss_that_is_no_number_is_named_with_its_step_and_images(page, tmp_path):
+  page.unlock()
+  page.stages, page.steps, page.checkpoint_every, page.log_every = (), 8, 2, 4
+  # The first steps are harmless; a warm-up then comes to a rate at which the weights overflow.
+  page.optimizer = dict(name='sgd', lr=1e30)
+  page.schedule = dict(name='constant', warmup=7)
+  with pytest.raises(UserError, match=r'stopped at step \d: \S+ is (nan|inf)') as caught:
+    run(page, tmp_path / 'run')
+  sentence = str(caught.value)
+  step = int(sentence.split(' at step ')[1].split(':')[0])
+  # Within a window of the log; no later state has replaced a good one.
+  kept = [int(path.name) for path in (tmp_path / 'run' / 'checkpoints').iterdir()]
+  assert all(number < step for number in kept)
+  spec = stage_list.resolve(stage_list.plain(page))[0]
+  streams = build.streams(spec.settings.part(Inputs), build.splits(spec.settings.data), 0)
+  for name, stream in streams.items():
+    rows = [stream.source[int(row)]['name'] for row in stream.plan(step - 1)['row']]
+    assert f'{name}: {", ".join(map(str, rows))}' in sentence

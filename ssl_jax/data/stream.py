@@ -154,6 +154,13 @@ class Stream:
   def __getitem__(self, step: int) -> dict[str, np.ndarray]:
     return self._rows(self._examples, step)
 
+  def names(self, step: int) -> list[str]:
+    """Returns the names of the images of a step, of all processes."""
+    order = self._in_order(range(len(self.source)))
+    first = step * self.batch
+    rows: list[Any] = [order[row] for row in range(first, first + self.batch)]
+    return [str(self.source[row]['name']) for row in rows]
+
   def plan(self, step: int) -> dict[str, np.ndarray]:
     """Returns the images of a step by number, 'row' [B], and the 'corner' [B, n] of each crop.
 

@@ -1,5 +1,6 @@
 """Volumes as a network sees them: preprocessed once, kept on disk, read where they are cropped."""
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Sequence
@@ -96,7 +97,9 @@ class FileDigests:
     self._changed = False
     self._sha256: dict[str, str] = {}
     if self._path.exists():
-      self._sha256 = json.loads(self._path.read_text())
+      # It only saves time: a damaged one is computed anew.
+      with contextlib.suppress(ValueError):
+        self._sha256 = dict(json.loads(self._path.read_bytes()))
 
   def __enter__(self) -> 'FileDigests':
     return self

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Integer
 
 from ssl_jax.evaluation import surface_distance
+from ssl_jax.io import markdown_tables
 from ssl_jax.types import IGNORE
 
 Tolerance = float | int | Mapping[str, float | int] | None
@@ -100,7 +101,7 @@ def organ_table(cases: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> s
     finite = [distance for distance in distances if np.isfinite(distance)]
     # With its number, because the cases in which the organ was missed are not in the mean.
     hd95 = f'{_length_text(float(np.mean(finite)))} (n={len(finite)})' if finite else ''
-    lines.append(f'| {name} | {dsc} | {nsd} | {hd95} |')
+    lines.append(markdown_tables.row([name, dsc, nsd, hd95]))
   if scored:
     lines.append(f'| mean | {_mean_and_std(cases, "dsc")} | {_mean_and_std(cases, "nsd")} |  |')
   for sentence in table_notes(cases, classes):

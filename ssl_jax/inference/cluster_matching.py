@@ -11,7 +11,7 @@ from scipy.optimize import linear_sum_assignment
 from ssl_jax.data.dataset_stats import to_float
 from ssl_jax.errors import UserError
 from ssl_jax.inference.images import ImagePredictor, predict_many
-from ssl_jax.io.run_log import replace_text
+from ssl_jax.io.run_log import DONE, read_json, replace_text
 from ssl_jax.types import IGNORE, PredictFn, Source
 
 FILE = 'clusters.json'
@@ -86,4 +86,5 @@ def read_table(folder: Path) -> Table:
   path = folder / FILE
   if not path.exists():
     raise UserError(f'{path} is missing: clusters are matched to classes when training ends.')
-  return np.array(json.loads(path.read_text()))
+  remedy = f'delete {folder / DONE}, and the command of the run writes it again'
+  return np.array(read_json(path, remedy, list))

@@ -19,7 +19,7 @@ from ssl_jax.inference import cluster_matching, sliding_window
 from ssl_jax.inference.averaging import average
 from ssl_jax.inference.images import ImagePredictor
 from ssl_jax.settings import Inputs, Learning, Match, Settings
-from ssl_jax.training.checkpoint import Checkpoints
+from ssl_jax.training.checkpoint import Checkpoints, DamagedCheckpoint
 from ssl_jax.types import Learner, PredictFn, TrainState
 
 
@@ -106,10 +106,24 @@ class TrainedNetwork:
     number = checkpoints.find(step)
     # No checkpoint holds the normalization, which is that of the seed's own images.
     fresh = self._init(run_folder.read_stats(folder).normalization())
-    state = None if number is None else checkpoints.restore(fresh, number)
+    try:
+      state = None if number is None else checkpoints.restore(fresh, number)
+    except DamagedCheckpoint as error:
+      raise UserError(
+        f'{error}; {_remedy(folder, last=number == checkpoints.find("last"))}.'
+      ) from error
     if state is None:
       raise UserError(f'{folder} holds no checkpoint of its {step} step; has it got that far?')
     return state
+
+
+def _remedy(folder: Path, last: bool) -> str:
+  """What to do about a damaged checkpoint, as the end of a sentence."""
+  if last:
+    done = run_folder.done_files(folder)
+    return f'delete {done}, and the command of the run trains on from the checkpoint before'
+  # Training would go on from a later one, and never come to this step again.
+  return f'delete {folder} as a whole, and the command of the run trains it again'
 
 
 class Ensemble:

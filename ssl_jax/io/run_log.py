@@ -1,4 +1,7 @@
-"""The files that record a run: metrics.jsonl and done.json, which a kill cannot spoil."""
+"""The files that record a run: metrics.jsonl and done.json, which a kill cannot spoil.
+
+A damaged one is named; a line of metrics.jsonl that cannot be read is left out, said aloud.
+"""
 
 import json
 from collections.abc import Mapping
@@ -6,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ssl_jax import parallel
-from ssl_jax.io import atomic
+from ssl_jax.errors import UserError
+from ssl_jax.io import atomic, digests
 
 METRICS = 'metrics.jsonl'
 DONE = 'done.json'
@@ -32,9 +36,8 @@ class RunLog:
     if not parallel.is_main():
       return
     # Without this, a resumed run would log the steps after its checkpoint a second time.
-    lines = self.path.read_text().splitlines() if self.path.exists() else []
-    kept = [line for line in lines if _step_of(line) <= start]
-    replace_text(self.path, ''.join(line + '\n' for line in kept))
+    kept = [line for line in _read_lines(self.path, resumes=True) if line['step'] <= start]
+    replace_text(self.path, ''.join(json.dumps(line) + '\n' for line in kept))
     if tensorboard:
       # Imported here because most runs do without it.
       from tensorboardX import SummaryWriter
@@ -54,13 +57,6 @@ class RunLog:
         self._tensorboard.add_scalar(name, value, step)
 
 
-def _step_of(line: str) -> float | int:
-  try:
-    return json.loads(line)['step']
-  except (json.JSONDecodeError, KeyError):
-    return float('inf')  # a kill cut this line short: it is removed
-
-
 def replace_text(path: Path, text: str) -> None:
   """Writes a file so that a kill leaves the old one or the new one, never a part.
 
@@ -76,23 +72,77 @@ def replace_text(path: Path, text: str) -> None:
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
   """Returns the lines of a folder's metrics.jsonl; none where there is no such file."""
-  path = folder / METRICS
+  return _read_lines(folder / METRICS)
+
+
+def _read_lines(path: Path, resumes: bool = False) -> list[dict[str, Any]]:
+  """The lines that can be read; others are named, but for the last, which a kill may cut short."""
   if not path.exists():
     return []
-  return [json.loads(line) for line in path.read_text().splitlines()]
+  lines = []
+  # No other character that Python calls a line's end: a damaged line may hold any.
+  texts = path.read_bytes().removesuffix(b'\n').split(b'\n')
+  for number, text in enumerate(texts, start=1):
+    try:
+      line = json.loads(text)
+      float(line['step'])
+      lines.append(line)
+    except (ValueError, KeyError, TypeError):
+      if text and number < len(texts):
+        what = 'and removed' if resumes else 'and left out'
+        print(f'{path}, line {number} is damaged {what}.')
+  return lines
 
 
-def write_done(folder: Path, metrics: Mapping[str, Any]) -> None:
-  """Marks a stage as finished, with its final metrics."""
-  replace_text(folder / DONE, json.dumps(metrics, indent=1))
+def read_json(path: Path, remedy: str, kind: type = dict) -> Any:
+  """Returns what a JSON file of a run holds.
+
+  Args:
+    path: of the file.
+    remedy: what to do if it is damaged, as the end of a sentence.
+    kind: what it must hold.
+
+  Raises:
+    UserError: if it is damaged.
+  """
+  try:
+    tree = json.loads(path.read_bytes())
+  except ValueError as error:
+    reason = str(error).removesuffix('.')
+    raise UserError(f'{path} is damaged ({reason}); {remedy}.') from error
+  if not isinstance(tree, kind):
+    raise UserError(f'{path} is damaged (it holds {type(tree).__name__}); {remedy}.')
+  return tree
+
+
+def write_done(folder: Path, metrics: Mapping[str, Any], of_stage: bool = True) -> None:
+  """Marks a stage as finished, with its final metrics, or a run (`of_stage` False)."""
+  text = json.dumps(metrics, indent=1)
+  folder.mkdir(parents=True, exist_ok=True)
+  if parallel.is_main():
+    # Before done.json, which says that all the rest is there.
+    if of_stage:
+      digests.write(folder, DONE, text)
+    else:
+      digests.renew(folder, DONE, text)
+  replace_text(folder / DONE, text)
   # Other processes must not read what this stage wrote before all of it is there.
   parallel.barrier(str(folder))
 
 
 def read_done(folder: Path) -> dict[str, Any] | None:
-  """Returns the final metrics of a finished stage; None if it has not finished."""
+  """Returns the final metrics of a finished stage; None if it has not finished.
+
+  Raises:
+    UserError: if the file is damaged.
+  """
   path = folder / DONE
-  return json.loads(path.read_text()) if path.exists() else None
+  if not path.exists():
+    return None
+  remedy = 'delete it, and the command of the run finishes the stage again'
+  done = read_json(path, remedy)
+  digests.check(folder, (DONE,))
+  return done
 
 
 def has_begun(folder: Path) -> bool:

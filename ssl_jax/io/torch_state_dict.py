@@ -96,6 +96,9 @@ class _Unpickler(pickle.Unpickler):
 def _read_zip(path: Path) -> tuple[Any, ReadStorage]:
   """Returns what a file of the new format holds, and a function that reads its storages."""
   archive = zipfile.ZipFile(path)
+  # A small file could otherwise unpack to more than the memory holds.
+  if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+    raise ValueError('it is compressed, which torch.save never does')
   # A file of torch.save is a zip with one folder, NAME/data.pkl and NAME/data/KEY.
   (index,) = (name for name in archive.namelist() if name.endswith('/data.pkl'))
   prefix = index.removesuffix('data.pkl')

@@ -11,7 +11,7 @@ import numpy as np
 
 from ssl_jax import run_folder
 from ssl_jax.errors import UserError
-from ssl_jax.io.run_log import read_log, replace_text
+from ssl_jax.io.run_log import read_json, read_log, replace_text
 
 FILE = 'steps.json'
 """In the folder of the stage: its steps, decided once, so that a resumed training is the same."""
@@ -42,7 +42,7 @@ def steps_of(folder: Path, steps: int, longer: str, same: str) -> int:
   """
   path = folder / FILE
   if path.exists():
-    return json.loads(path.read_text())['steps']
+    return read_json(path, f'delete {folder}, and the same command trains it again')['steps']
   times = []
   for name in (longer, same):
     seconds = seconds_per_step(folder.parent / name)

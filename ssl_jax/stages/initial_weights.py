@@ -14,7 +14,7 @@ from ssl_jax import build, continuation, run_folder
 from ssl_jax.data.dataset_stats import DatasetStats
 from ssl_jax.errors import UserError
 from ssl_jax.inference.trained_networks import TrainedNetwork, build_network
-from ssl_jax.io.run_log import replace_text
+from ssl_jax.io.run_log import read_json, replace_text
 from ssl_jax.settings import Learning, Model, Seeds, Settings
 from ssl_jax.stages import ensembles
 from ssl_jax.training import pretrained, published_weights
@@ -212,7 +212,8 @@ def _content_hash(record: Record) -> str:
 def beginnings(stage: Path) -> list[dict[str, Any]]:
   """Returns what the networks of a stage began as, where that was another run: RECORD's content."""
   paths = [folder / RECORD for folder in run_folder.seed_folders(stage)]
-  records = [json.loads(path.read_text()) for path in paths if path.exists()]
+  remedy = 'restore it, or delete its folder, and the command of the run trains it again'
+  records = [read_json(path, remedy) for path in paths if path.exists()]
   return [record for record in records if 'run' in record]
 
 

@@ -8,6 +8,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from ssl_jax.errors import UserError
 from ssl_jax.evaluation.statistics import Difference
 from ssl_jax.io.run_log import replace_text
 
@@ -17,8 +18,17 @@ FILE = 'looks.jsonl'
 def read_looks(run: Path, comparison: str | None = None) -> list[dict]:
   """Returns the lines of a run's ledger, of one comparison or of all."""
   path = run / FILE
-  lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-  return [line for line in lines if comparison in (None, line['comparison'])]
+  lines = []
+  for number, text in enumerate(path.read_bytes().splitlines() if path.exists() else [], start=1):
+    try:
+      line = json.loads(text)
+      if comparison in (None, line['comparison']):
+        lines.append(line)
+    except (ValueError, KeyError, TypeError) as error:
+      raise UserError(
+        f'{path}, line {number} is damaged; delete the line: this look is not counted then.'
+      ) from error
+  return lines
 
 
 def count_look(run: Path, comparison: str, seeds: Sequence[int], difference: Difference) -> int:

@@ -1,6 +1,7 @@
 """Records the images that a stage is done with, so that a killed one goes on with the next."""
 
 import json
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,7 +25,7 @@ class Journal:
     self._path = folder / 'cases.jsonl'
     self._lines = _read_lines(self._path)
     # Without what a kill cut short.
-    replace_text(self._path, ''.join(json.dumps(pair) + '\n' for pair in self._lines.items()))
+    replace_text(self._path, ''.join(_line(*pair) + '\n' for pair in self._lines.items()))
     # From here on nobody reads what is written: all processes have the same images waiting.
     parallel.barrier(str(self._path))
     self.waiting: Sequence[int] = [index for index in indices if index not in self._lines]
@@ -51,7 +52,7 @@ class Journal:
   def write(self, index: int, line: Mapping[str, Any]) -> None:
     """Adds the line of an image; what else belongs to the image must be written before it."""
     # JSON keys are text, so the index travels in a pair instead.
-    text = json.dumps([index, line])
+    text = _line(index, line)
     self._lines[index] = json.loads(text)[1]  # as a later process will read it
     if parallel.is_main():
       with self._path.open('a') as file:
@@ -63,16 +64,31 @@ class Journal:
     return dict(sorted(self._lines.items()))
 
 
+def _line(index: int, line: Mapping[str, Any]) -> str:
+  """The index of an image, what is known of it, and a checksum of both."""
+  return json.dumps([index, line, _checksum(index, line)])
+
+
+def _checksum(index: int, line: Mapping[str, Any]) -> int:
+  return zlib.crc32(json.dumps([index, line]).encode())
+
+
 def _read_lines(path: Path) -> dict[int, dict[str, Any]]:
-  """The lines of a journal, up to the first that a kill cut short."""
+  """The lines of a journal, up to the first that a kill cut short or that is damaged."""
   lines: dict[int, dict[str, Any]] = {}
   if not path.exists():
     return lines
-  for text in path.read_text().splitlines():
-    # Only the last line can be cut short, because lines are appended.
+  texts = path.read_bytes().removesuffix(b'\n').split(b'\n')
+  for number, text in enumerate(texts, start=1):
     try:
-      index, line = json.loads(text)
-    except json.JSONDecodeError:
+      # Journals of earlier versions have no checksum.
+      index, line, *checksum = json.loads(text)
+      if checksum not in ([], [_checksum(index, line)]):
+        raise ValueError
+      lines[index] = line
+    except (ValueError, TypeError):
+      # Lines are appended, so that a kill can cut only the last one short.
+      if text and number < len(texts):
+        print(f'{path}, line {number} is damaged; the images from there on are done again.')
       break
-    lines[index] = line
   return lines

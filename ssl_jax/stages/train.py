@@ -23,7 +23,7 @@ from ssl_jax.stages.seed_scores import mean_over_seeds, shares_to_expect, write_
 from ssl_jax.stages.training_sources import StageOutputs
 from ssl_jax.stages.validation_losses import validation_losses
 from ssl_jax.training import collapse, loop
-from ssl_jax.training.checkpoint import SELECTABLE, Checkpoints
+from ssl_jax.training.checkpoint import SELECTABLE, Checkpoints, DamagedCheckpoint
 from ssl_jax.types import (
   CELLS,
   MASKS,
@@ -344,7 +344,10 @@ def _final_figures(
   # `state` is the last one, as the loop returned it; here it only gives the shapes.
   if checkpoint != 'last':
     checkpoints = Checkpoints(folder / 'checkpoints', read_only=True)
-    chosen = checkpoints.restore(state, checkpoints.find(checkpoint))
+    try:
+      chosen = checkpoints.restore(state, checkpoints.find(checkpoint))
+    except DamagedCheckpoint as error:
+      raise UserError(f'{error}; delete {folder}, and the same command trains it again.') from error
     assert chosen is not None  # the last step itself is a checkpoint that was scored
     state = chosen
   figures: dict[str, Any] = {'steps': int(state.step)}

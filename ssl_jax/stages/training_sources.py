@@ -13,7 +13,7 @@ from ssl_jax.data.dataset_stats import DatasetStats
 from ssl_jax.data.pseudo_labels import PseudoLabeled
 from ssl_jax.data.replay_buffer import ReplayBuffer, StoredPairs
 from ssl_jax.errors import UserError
-from ssl_jax.io.run_log import has_begun, replace_text
+from ssl_jax.io.run_log import has_begun, read_json, replace_text
 from ssl_jax.settings import Inputs, Seeds
 from ssl_jax.stage_list import StageSpec
 from ssl_jax.types import IGNORE, MASKS, NOTHING, Source, Splits
@@ -159,7 +159,8 @@ def keep_stats(folder: Path, stats: DatasetStats) -> None:
   if not path.exists() or not has_begun(folder):
     replace_text(path, json.dumps(now, indent=1))
     return
-  then = json.loads(path.read_text())
+  remedy = 'delete it, and the same command writes it again'
+  then = read_json(path, remedy)
   for key, value in now.items():
     # A run of an earlier version does not say of what kind its images were.
     if key == 'kind' and key not in then:

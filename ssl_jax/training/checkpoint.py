@@ -1,17 +1,21 @@
 """Everything that knows Orbax: what a checkpoint holds, which are kept, and how one is restored."""
 
 import contextlib
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
 from ssl_jax.errors import UserError
 from ssl_jax.io import terminal
+from ssl_jax.io.run_log import replace_text
+from ssl_jax.training import checksums
 from ssl_jax.types import TrainState
 
 SELECTABLE = {
@@ -25,7 +29,18 @@ whether more (1) or less (-1) of it is better. The score is the primary metric o
 SAVED = ('step', 'student', 'ema', 'opt_state')
 """The fields of a state that a checkpoint holds. The normalization lies in the run's data.json."""
 
+CHECKSUMS = 'crc32'
+METRICS = 'metrics'
+"""What is written into a checkpoint beside its arrays; runs of earlier versions have neither."""
+
+MACHINE_ERRORS = ('RESOURCE_EXHAUSTED', 'PERMISSION_DENIED', 'UNAVAILABLE', 'Out of memory')
+"""How TensorStore and XLA name what is no fault of a file."""
+
 _SIGNS = dict(SELECTABLE.values())
+
+
+class DamagedCheckpoint(UserError):
+  """A checkpoint whose files no longer hold what was saved."""
 
 
 class Checkpoints:
@@ -62,6 +77,8 @@ class Checkpoints:
       read_only=read_only,
       enable_async_checkpointing=True,
     )
+    if best and not read_only:
+      _mend_metrics(Path(folder))
     # Orbax refuses relative paths.
     self.manager = ocp.CheckpointManager(Path(folder).resolve(), options=options)
 
@@ -71,8 +88,16 @@ class Checkpoints:
     if step not in self.manager.all_steps():
       # The next update donates the buffers of its state, so the writer gets a copy of its own.
       copy = jax.tree.map(jnp.copy, _saved(state))
+      beside = {CHECKSUMS: checksums.of_tree(copy), METRICS: dict(metrics or {})}
       with self._full_disk_in_a_sentence():
-        self.manager.save(step, args=ocp.args.StandardSave(copy), metrics=metrics, force=True)
+        # The metadata become valid together with the arrays: a kill cannot part them.
+        self.manager.save(
+          step,
+          args=ocp.args.StandardSave(copy),
+          metrics=metrics,
+          custom_metadata=beside,
+          force=True,
+        )
 
   def find(self, step: int | str) -> int | None:
     """Returns the step that a number, 'last' or one of SELECTABLE means; None if it is not kept."""
@@ -81,7 +106,7 @@ class Checkpoints:
       metric, sign = SELECTABLE[step]
       scores = {}
       for kept in self.steps():
-        metrics = self.manager.metrics(kept) or {}
+        metrics = self._beside(kept).get(METRICS) or self.manager.metrics(kept) or {}
         if metric in metrics:
           scores[kept] = sign * metrics[metric]
       # The keys of `scores` are steps; None if no checkpoint was ever scored.
@@ -108,6 +133,7 @@ class Checkpoints:
       step: one of `steps()`.
 
     Raises:
+      DamagedCheckpoint: if it is not as it was saved.
       UserError: if the checkpoint is of another network.
     """
     step = self.manager.latest_step() if step is None else step
@@ -116,12 +142,51 @@ class Checkpoints:
     try:
       # A network of another design shows up here as missing keys or other shapes.
       restored: Any = self.manager.restore(step, args=ocp.args.StandardRestore(_saved(like)))
-    except (ValueError, KeyError, TypeError) as error:
-      raise UserError(
-        f'The checkpoint {self.manager.directory}/{step} does not fit this network '
-        f'({str(error).splitlines()[0][:200]}); was the run made by another version or config?'
-      ) from error
+    except Exception as error:  # of a damaged file any, from Orbax, TensorStore or JSON
+      raise self._refusal(step, like, error) from error
+    stored = self._beside(step).get(CHECKSUMS)
+    if stored and (name := checksums.first_difference(stored, restored)):
+      # Of another type than the network's an array was converted, and its bytes are others.
+      raise self._refusal(step, like, TypeError(f'{name} is of another type'))
     return like.replace(**restored)
+
+  def _refusal(self, step: int, like: TrainState, error: Exception) -> Exception:
+    """What to raise for a checkpoint that was not restored: it is damaged, or does not fit."""
+    where = f'The checkpoint {self.manager.directory}/{step}'
+    # What is called damaged is trained again and deleted: a lack of memory must not lead there.
+    if _is_of_the_machine(error):
+      return error
+    try:
+      arrays = self._arrays(step)
+    except Exception as unreadable:  # as in `restore`
+      if _is_of_the_machine(unreadable):
+        return unreadable
+      return DamagedCheckpoint(f'{where} is damaged: it cannot be read')
+    stored = self._beside(step).get(CHECKSUMS)
+    if stored and (name := checksums.first_difference(stored, arrays)):
+      return DamagedCheckpoint(f'{where} is damaged: {name} is not what was saved')
+    if checksums.layout(arrays) == checksums.layout(_saved(like)):
+      # The arrays are there and fit, so that it is what Orbax keeps about them.
+      return DamagedCheckpoint(f'{where} is damaged: it cannot be restored')
+    first = (str(error).splitlines() or [''])[0][:200]
+    return UserError(
+      f'{where} does not fit this network ({first}); was the run made by another version or config?'
+    )
+
+  def _arrays(self, step: int) -> Any:
+    """The arrays of a checkpoint as they are on disk, whatever the network and the devices."""
+    path = Path(str(self.manager.directory)) / str(step) / 'default'
+    with ocp.PyTreeCheckpointer() as reader:
+      tree: Any = reader.metadata(path).item_metadata.tree
+      kinds = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+      return reader.restore(path, ocp.args.PyTreeRestore(restore_args=kinds))
+
+  def _beside(self, step: int) -> dict[str, Any]:
+    """What `save` wrote beside the arrays; empty where there is nothing that can be read."""
+    try:
+      return dict(self.manager.metadata(step).custom_metadata or {})
+    except Exception:  # a damaged file of metadata; the arrays may be whole
+      return {}
 
   def close(self) -> None:
     """Waits until everything is on disk."""
@@ -142,6 +207,49 @@ class Checkpoints:
         f'{self.manager.directory} cannot be written: the disk is full; the checkpoints before are '
         f'whole: free some space, and the same command resumes from the last one.'
       ) from error
+
+
+def _mend_metrics(folder: Path) -> None:
+  """Replaces metrics that are not those of their checkpoint's own copy; Orbax reads all at once.
+
+  Raises:
+    DamagedCheckpoint: if both are damaged.
+  """
+  for path in sorted(folder.glob('[0-9]*/metrics/metrics')):
+    step_folder = path.parents[1]
+    stored = _parsed(step_folder / '_CHECKPOINT_METADATA').get('custom_metadata') or {}
+    now = _parsed(path)
+    # As text, in which NaN equals itself.
+    if METRICS in stored and _text(now) != _text(stored[METRICS]):
+      print(f'{path} is damaged; its copy in the checkpoint is used.')
+      replace_text(path, json.dumps(stored[METRICS]))
+    elif not now:
+      raise DamagedCheckpoint(
+        f'The checkpoint {step_folder} is damaged: its metrics cannot be read; delete it, and the '
+        f'same command resumes from the one before.'
+      )
+
+
+def _text(tree: Any) -> str:
+  return json.dumps(tree, sort_keys=True)
+
+
+def _is_of_the_machine(error: Exception) -> bool:
+  """Whether an error says nothing of a file's content, but of memory, rights or the network."""
+  if isinstance(error, MemoryError) or (
+    isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
+  ):
+    return True
+  return any(word in str(error) for word in MACHINE_ERRORS)
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+  """The JSON of a file; empty where it cannot be read."""
+  try:
+    tree = json.loads(path.read_bytes())
+  except (OSError, ValueError):
+    return {}
+  return tree if isinstance(tree, dict) else {}
 
 
 def _saved(state: TrainState) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from ssl_jax.data.stream import Stream
 from ssl_jax.errors import Stopped, UserError
 from ssl_jax.io.run_log import RunLog
 from ssl_jax.training import collapse, feeds
-from ssl_jax.training.checkpoint import Checkpoints
+from ssl_jax.training.checkpoint import Checkpoints, DamagedCheckpoint
 from ssl_jax.training.learner import first_nonfinite
 from ssl_jax.training.progress import Progress
 from ssl_jax.types import Learner, Normalization, TrainState
@@ -22,6 +22,9 @@ Evaluate = Callable[[int, TrainState, bool], dict[str, float]]
 
 Alarm = Callable[[int, Mapping[str, float]], list[str]]
 """Seed, figures of a window of steps -> what is wrong with them."""
+
+NAMED = 8
+"""Images of a stream that a message names at most."""
 
 INIT_KEY = 2**31 - 1
 """Folded into a seed's key for its initial weights: no step of a training has this number."""
@@ -142,14 +145,12 @@ class _Training:
     self.seeds, self.evaluate = seeds, evaluate
     self.loop, self.label, self.alarm = loop, label, alarm
     self.metric_names = learner.metric_names
-    # A kill between two saves leaves some seeds one checkpoint ahead.
-    # Training resumes at the latest step that all of them have.
-    self.start = max(set.intersection(*(seed.checkpoints.steps() for seed in seeds)), default=0)
+    self.progress = Progress(label, 0, loop.steps)
+    with self.progress.phase('initializing the network'):
+      self.start, self.state = _initial_state(learner, seeds, example)
+    self.progress.start_at(self.start)
     # The last step that was done.
     self.step = self.start
-    self.progress = Progress(label, self.start, loop.steps)
-    with self.progress.phase('initializing the network'):
-      self.state = _initial_state(learner, seeds, example, self.start)
     for seed in seeds:
       seed.log = RunLog(seed.folder, self.start, loop.tensorboard)
     # A leading axis of seeds, as in the state; no such axis for a single seed.
@@ -257,24 +258,39 @@ class _Training:
 
 
 def _initial_state(
-  learner: Learner, seeds: Sequence[SeedRun], example: np.ndarray, start: int
-) -> TrainState:
-  """The state to go on from, of all seeds together."""
+  learner: Learner, seeds: Sequence[SeedRun], example: np.ndarray
+) -> tuple[int, TrainState]:
+  """The step to go on from, and its state, of all seeds together."""
   init = parallel.jit_init(learner.init)
   # Also made when resuming: a checkpoint takes over the shapes and placement of a fresh state.
   fresh = []
   for seed in seeds:
     key = jax.random.fold_in(seed.key, INIT_KEY)
     fresh.append(init(key, example, seed.normalization or learner.normalization))
+  start, states = _latest(seeds, fresh)
+  for seed in seeds:
     # Steps that some seeds have and others lack are trained again by all.
     seed.checkpoints.drop_after(start)
-  if start:
-    states = [
-      seed.checkpoints.restore(like, start) for seed, like in zip(seeds, fresh, strict=True)
-    ]
-  else:
-    states = [seed.begin(like) for seed, like in zip(seeds, fresh, strict=True)]
-  return parallel.stack(states)
+  return start, parallel.stack(states)
+
+
+def _latest(seeds: Sequence[SeedRun], fresh: Sequence[TrainState]) -> tuple[int, list[TrainState]]:
+  """The latest step of which all seeds have a whole checkpoint, and their states; 0 without one."""
+  # A kill between two saves leaves some seeds one checkpoint ahead.
+  common = set.intersection(*(seed.checkpoints.steps() for seed in seeds))
+  for step in sorted(common, reverse=True):
+    try:
+      states: list[TrainState] = []
+      for seed, like in zip(seeds, fresh, strict=True):
+        restored = seed.checkpoints.restore(like, step)
+        assert restored is not None  # the step is one of those that are there
+        states.append(restored)
+    except DamagedCheckpoint as error:
+      before = 'the one before it' if step > min(common) else 'the beginning'
+      print(f'{error}; training goes on from {before}.', flush=True)
+    else:
+      return step, states
+  return 0, [seed.begin(like) for seed, like in zip(seeds, fresh, strict=True)]
 
 
 def _stacked(window: list[Mapping[str, jax.Array]], seeds: int) -> dict[str, np.ndarray]:
@@ -296,7 +312,7 @@ def _check_finite(
   """Means over a window of steps.
 
   Raises:
-    UserError: if a figure is not finite; it is named, with its step.
+    UserError: if a figure is not finite; it is named, with its step and the images of that step.
   """
   for offset in range(len(figures['loss'])):
     at_step = {name: values[offset] for name, values in figures.items()}
@@ -306,8 +322,19 @@ def _check_finite(
         other.checkpoints.close()
       raise UserError(
         f'Training stopped at step {before + offset + 1}: {fault} is {float(at_step[fault])} '
-        f'(grad_norm {float(at_step["grad_norm"]):.3g}). The last good checkpoint in {seed.folder} '
-        f'is kept; lower optimizer.lr, set optimizer.clip=1, or use precision=float32, in a new '
-        f'--workdir.'
+        f'(grad_norm {float(at_step["grad_norm"]):.3g}). Its images were '
+        f'{_batch_names(seed, before + offset)}. The last good checkpoint in {seed.folder} is '
+        f'kept; look at these images, lower optimizer.lr, set optimizer.clip=1, or use '
+        f'precision=float32, in a new --workdir.'
       )
   return {name: float(np.mean(values)) for name, values in figures.items()}
+
+
+def _batch_names(seed: SeedRun, index: int) -> str:
+  """The images of a batch, by stream; the first few where there are many."""
+  parts = []
+  for name, stream in seed.streams.items():
+    images = stream.names(index)
+    more = f' and {len(images) - NAMED} more' if len(images) > NAMED else ''
+    parts.append(f'{name}: {", ".join(images[:NAMED])}{more}')
+  return '; '.join(parts)

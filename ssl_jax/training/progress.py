@@ -43,6 +43,10 @@ class Progress:
       disable=not (parallel.is_main() and self._live),
     )
 
+  def start_at(self, step: int) -> None:
+    """Counts from a step on: the last that a resumed training has done."""
+    self._step = step
+
   @contextlib.contextmanager
   def phase(self, name: str) -> Iterator[None]:
     """Says that something else than training goes on, and for how long."""
