@@ -24,17 +24,6 @@ SETS = {  # name: fields of the data
 }
 STEPS = 600
 
-FIRST = STEPS // 4
-
-WEAK = dict(scale=(0.8, 1.25), rotate=180.0, flip=0.5)
-LITTLE = dict(p=0.5, brightness=0.2, contrast=0.2)
-STRONG = dict(
-  source='weak',
-  jitter=dict(p=0.8, brightness=0.5, contrast=0.5),
-  blur=dict(p=0.5, sigma=(0.1, 2.0)),
-)
-CUTMIX = dict(**STRONG, cutmix=dict(p=0.5, area=(0.02, 0.4)))
-
 FIRST = 'fixmatch fixmatch-dice fixmatch-held fixmatch-soft mean-teacher mean-teacher-cutmix'
 ROUNDS = {
   '1': ((*FIRST.split(), 'unimatch', 'bcp'), (10,)),

@@ -19,7 +19,7 @@ from ssl_jax import (
   export_stablehlo,
   parallel,
 )
-from ssl_jax.errors import INTERRUPTED, UserError
+from ssl_jax.errors import UserError
 from ssl_jax.export_bioimage import Details
 from ssl_jax.export_network import Network
 from ssl_jax.io import listing, terminal
@@ -127,23 +127,16 @@ def main(arguments: list[str] | None = None) -> int:
   """The program; returns its exit code."""
   options = _parser().parse_args(arguments)
   logging.set_verbosity(logging.FATAL)  # checkpointing warns that it may not write
-  terminal.print_any_name()
-  try:
+
+  def export() -> int:
     _check(options)
     build.keep_compiled()
     parallel.check_devices()
     network, files = _write(options)
-  except UserError as error:
-    print(f'ssl_jax: {error}', file=sys.stderr)
-    return 1
-  except OSError as error:
-    print(f'ssl_jax: {terminal.sentence_of(error)}', file=sys.stderr)
-    return 1
-  except KeyboardInterrupt:
-    print('ssl_jax: interrupted; delete --out and repeat the command.', file=sys.stderr)
-    return INTERRUPTED
-  _say(network, options.out, files)
-  return 0
+    _say(network, options.out, files)
+    return 0
+
+  return terminal.exit_code(export, 'delete --out and repeat the command')
 
 
 if __name__ == '__main__':

@@ -13,7 +13,7 @@ from absl import logging
 
 from ssl_jax import build, parallel
 from ssl_jax.data.dataset_stats import DatasetStats
-from ssl_jax.errors import INTERRUPTED, UserError
+from ssl_jax.errors import UserError
 from ssl_jax.inference import (
   averaging,
   instances,
@@ -295,27 +295,23 @@ def main(arguments: list[str] | None = None) -> int:
   parser = _parser()
   options = parser.parse_args(arguments)
   logging.set_verbosity(logging.FATAL)  # checkpointing warns that it may not write
-  terminal.print_any_name()
-  try:
+
+  def predict() -> int:
     _check(options)
     build.keep_compiled()
     parallel.check_devices()
     stats, skipped, nothing = _write(options, options.budget != parser.get_default('budget'))
-  except UserError as error:
-    print(f'ssl_jax: {error}', file=sys.stderr)
-    return 1
-  except OSError as error:
-    more = ' With --resume it leaves out what is done.' if options.out.is_dir() else ''
-    print(f'ssl_jax: {terminal.sentence_of(error)}{more}', file=sys.stderr)
-    return 1
-  except KeyboardInterrupt:
-    print('ssl_jax: interrupted; the same command with --resume continues.', file=sys.stderr)
-    return INTERRUPTED
-  _say(stats, options.out, nothing)
-  # At the end, where they are not lost among the lines of a long run.
-  for sentence in skipped:
-    print(f'Skipped: {sentence}', file=sys.stderr)
-  return 1 if skipped else 0
+    _say(stats, options.out, nothing)
+    # At the end, where they are not lost among the lines of a long run.
+    for sentence in skipped:
+      print(f'Skipped: {sentence}', file=sys.stderr)
+    return 1 if skipped else 0
+
+  return terminal.exit_code(
+    predict,
+    'the same command with --resume continues',
+    'With --resume the same command leaves out what is done.',
+  )
 
 
 if __name__ == '__main__':

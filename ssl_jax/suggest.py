@@ -22,7 +22,7 @@ from ssl_jax import build, candidates, html_pages, label_gain, parallel, predict
 from ssl_jax.candidates import Candidates, Description
 from ssl_jax.data import farthest_first
 from ssl_jax.data.farthest_first import Chosen
-from ssl_jax.errors import INTERRUPTED, UserError
+from ssl_jax.errors import UserError
 from ssl_jax.evaluation import report_figures
 from ssl_jax.inference import committee as committees
 from ssl_jax.inference.committee import Committee
@@ -280,30 +280,23 @@ def main(arguments: list[str] | None = None) -> int:
   """The program; returns its exit code, 1 if any image could not be read."""
   options = _parser().parse_args(arguments)
   logging.set_verbosity(logging.FATAL)  # checkpointing warns that it may not write
-  terminal.print_any_name()
-  try:
+
+  def choose() -> int:
     if options.n < 1:
       raise UserError(f'--n={options.n} is not at least 1.')
     build.keep_compiled()
     parallel.check_devices()
     outlook, refused = suggest(options.run, options.unlabeled, options.n, options.out)
-  except UserError as error:
-    print(f'ssl_jax: {error}', file=sys.stderr)
-    return 1
-  except OSError as error:
-    print(f'ssl_jax: {terminal.sentence_of(error)}', file=sys.stderr)
-    return 1
-  except KeyboardInterrupt:
-    print('ssl_jax: interrupted; the same command goes on.', file=sys.stderr)
-    return INTERRUPTED
-  print(f'Suggestions: {options.out / PAGE} and {options.out / TABLE}')
-  print(f'To correct: {options.out / TO_LABEL} (images/ and masks/)')
-  print(outlook.text)
-  if outlook.command:
-    print(f'  {outlook.command}')
-  for sentence in refused:
-    print(f'Skipped: {sentence}', file=sys.stderr)
-  return 1 if refused else 0
+    print(f'Suggestions: {options.out / PAGE} and {options.out / TABLE}')
+    print(f'To correct: {options.out / TO_LABEL} (images/ and masks/)')
+    print(outlook.text)
+    if outlook.command:
+      print(f'  {outlook.command}')
+    for sentence in refused:
+      print(f'Skipped: {sentence}', file=sys.stderr)
+    return 1 if refused else 0
+
+  return terminal.exit_code(choose, 'the same command goes on')
 
 
 if __name__ == '__main__':

@@ -2,7 +2,10 @@
 
 import errno
 import sys
+from collections.abc import Callable
 from typing import Any
+
+from ssl_jax.errors import INTERRUPTED, UserError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """Errors of a disk, or of a person's share of it, that is full."""
@@ -42,3 +45,26 @@ def sentence_of(error: OSError) -> str:
     what = f'{error.filename} cannot be written: ' if error.filename else ''
     return f'{what}the disk is full; free some space and start again.'
   return f'{error.filename}: {error.strerror}.' if error.filename else f'{error}.'
+
+
+def exit_code(action: Callable[[], int], on_interrupt: str, on_os_error: str = '') -> int:
+  """Runs a command; mistakes and interruptions end in a sentence, never in a traceback.
+
+  Args:
+    action: the command; returns its exit code.
+    on_interrupt: what to do after an interruption.
+    on_os_error: a sentence after that of an error of the system.
+  """
+  print_any_name()
+  try:
+    return action()
+  except UserError as error:
+    print(f'ssl_jax: {error}', file=sys.stderr)
+    return 1
+  except OSError as error:
+    sentences = f'{sentence_of(error)} {on_os_error}'.rstrip()
+    print(f'ssl_jax: {sentences}', file=sys.stderr)
+    return 1
+  except KeyboardInterrupt:
+    print(f'ssl_jax: interrupted; {on_interrupt}.', file=sys.stderr)
+    return INTERRUPTED
