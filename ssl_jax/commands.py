@@ -59,10 +59,12 @@ def options(command: str) -> dict[str, Option]:
 def _option(call: ast.Call) -> Option:
   keywords = {keyword.arg: keyword.value for keyword in call.keywords}
   about = ast.literal_eval(keywords['help']) if 'help' in keywords else ''
+  # A flag, a flag that has a --no- form, or an option whose value may be left out: '?'.
   action = ast.unparse(keywords['action']) if 'action' in keywords else ''
+  may_stand_alone = 'store_true' in action or 'BooleanOptional' in action or 'nargs' in keywords
   choices: tuple[str, ...] = ()
   if 'choices' in keywords:
     # Choices that stand elsewhere under a name are not followed.
     node = keywords['choices']
     choices = tuple(ast.literal_eval(node)) if isinstance(node, ast.Tuple | ast.List) else ()
-  return Option(about, 'store_true' not in action, choices)
+  return Option(about, not may_stand_alone, choices)

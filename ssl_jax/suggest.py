@@ -25,6 +25,7 @@ from ssl_jax.data.farthest_first import Chosen
 from ssl_jax.errors import UserError
 from ssl_jax.evaluation import report_figures
 from ssl_jax.inference import committee as committees
+from ssl_jax.inference import run_networks
 from ssl_jax.inference.committee import Committee
 from ssl_jax.io import listing, lock, terminal
 from ssl_jax.io.overlays import class_colour
@@ -60,7 +61,7 @@ def suggest(run: Path, unlabeled: Path, count: int, out: Path) -> tuple[Outlook,
   except OSError as error:
     raise UserError(f'--out={out} cannot be made ({error.strerror}); give another one.') from error
   with lock.locked(out):
-    described = pool.describe(out, predict.network_hash(stage))
+    described = pool.describe(out, run_networks.find(stage).digest())
     if not described:
       raise UserError('\n'.join(pool.refused))
     known, warnings = _labeled(committee)

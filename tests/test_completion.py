@@ -41,7 +41,7 @@ def test_every_command_is_a_module_with_a_main():
   ('line', 'found'),
   [
     ('ssl-jax pre', ['predict']),
-    ('ssl-jax predict --o', ['--out=', '--overwrite', '--overlap=']),
+    ('ssl-jax predict --o', ['--out=', '--overwrite', '--overlap=', '--overlays']),
     ('ssl-jax predict --run=', ['@directories']),
     ('ssl-jax predict --run ', ['@directories']),
     ('ssl-jax predict --resume --bu', ['--budget=']),

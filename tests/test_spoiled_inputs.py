@@ -167,7 +167,6 @@ def _volume_rows() -> list[Row]:
 
 TABLES_OF_POINTS = {
   'no columns': '',
-  'semicolons': 'x;y;class\n1;2;red',
   'two columns': 'x,y\n1,2',
   'a word': 'x,y,class\n1,oops,red',
   'not a number': 'x,y,class\n1,nan,red',
@@ -202,7 +201,7 @@ def _table_rows() -> list[Row]:
   for how, text in TABLES_OF_GROUPS.items():
     rows.append(Row(f'groups {how}', _file('g.csv', text.encode()), group, 'g.csv'))
   for how, data in {
-    'latin-1': 'x,y,class\n1,2,größe'.encode('latin-1'),
+    'any bytes': bytes(range(256)),
     'utf-16': 'x,y'.encode('utf-16'),
   }.items():
     rows.append(Row(f'points {how}', _file('p.csv', data), points, 'p.csv'))

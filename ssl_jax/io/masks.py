@@ -191,9 +191,9 @@ def _read_image(data: bytes, name: str) -> StoredMask:
 def _inverts(palette: np.ndarray) -> bool:
   """Whether a palette shows 0 as white and larger indices as darker greys."""
   steps = np.diff(palette[:, 0].astype(int))
-  is_grey = bool((palette == palette[:, :1]).all())
+  is_grey = (palette == palette[:, :1]).all()
   # Entries behind the last that is used are often black.
-  return is_grey and palette[0, 0] == 255 and len(steps) > 0 and steps[0] < 0
+  return bool(is_grey and palette[0, 0] == 255 and len(steps) > 0 and steps[0] < 0)
 
 
 def _check_alpha(stored: StoredImage, name: str) -> None:
