@@ -167,7 +167,7 @@ def _large(folder, monkeypatch, **more):
   tifffile.imwrite(folder / 'in' / 'slide.tif', LARGE, **(options | more))
 
 
-def test_a_large_image_has_the_mask_of_a_whole_one(folder, monkeypatch):
+def test_a_large_image_has_the_mask_of_a_whole_one(folder, monkeypatch, caplog):
   [whole] = _masks(LARGE[None])
   _large(folder, monkeypatch)
   assert _predict(folder) == []
@@ -180,7 +180,20 @@ def test_a_large_image_has_the_mask_of_a_whole_one(folder, monkeypatch):
     assert [level.shape for level in levels] == [(700, 1500), (350, 750), (175, 375)]
     for step, level in zip((1, 2, 4), levels, strict=True):
       np.testing.assert_array_equal(level.asarray(), whole[::step, ::step])
+  assert not [record for record in caplog.records if record.name == 'tifffile']
   assert max(Image.open(folder / 'out' / 'overlays' / 'slide.png').size) == 1500
+
+
+def test_a_large_stack_keeps_its_axes_beside_smaller_copies(folder, monkeypatch, caplog):
+  monkeypatch.setattr(planes, 'LARGE', 90 * 130)
+  monkeypatch.setattr('ssl_jax.io.tiff_stacks.SMALLEST_LEVEL', 100)
+  tifffile.imwrite(folder / 'in' / 'a.tif', STACK[:2], metadata={'axes': 'ZYX'})
+  assert _predict(folder) == []
+  with tifffile.TiffFile(folder / 'out' / 'masks' / 'a.tif') as tif:
+    assert tif.series[0].axes == 'ZYX'
+    assert [level.shape for level in tif.series[0].levels] == [(2, 96, 130), (2, 48, 65)]
+    np.testing.assert_array_equal(tif.asarray(), _masks(STACK[:2]))
+  assert not [record for record in caplog.records if record.name == 'tifffile']
 
 
 def test_a_large_stack_of_imagej_becomes_an_ome_tiff_with_its_sizes(folder, monkeypatch):

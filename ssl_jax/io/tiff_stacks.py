@@ -8,7 +8,7 @@ import numpy as np
 import tifffile
 
 from ssl_jax.io import atomic, tiff_metadata
-from ssl_jax.io.planes import IMAGEJ, OME_TIFF, Planes
+from ssl_jax.io.planes import IMAGEJ, OME_TIFF, TIFF, Planes
 
 TILE = 512
 """Rows and columns of a tile."""
@@ -55,7 +55,12 @@ def write(
   if form == IMAGEJ and (large or np.dtype(dtype).itemsize > 2):
     form = OME_TIFF
     image = image._replace(metadata={**image.metadata, 'ome': _as_ome(image.metadata)})
+  # tifffile's own note of the axes does not go with smaller copies: it warns and leaves it out.
+  if form == TIFF and large and image.count() > 1:
+    form = OME_TIFF
   arguments = tiff_metadata.to_write(form, image.metadata, f'{image.axes}YX', meaning)
+  if form == TIFF and large:
+    arguments['metadata'] = None
   formats = {name: arguments.pop(name) for name in ('imagej', 'ome') if name in arguments}
   big = form != IMAGEJ and int(np.prod(shape)) * np.dtype(dtype).itemsize > CLASSIC_BYTES
   common: dict[str, Any] = {'dtype': dtype, 'compression': 'zlib', 'photometric': 'minisblack'}
