@@ -1,5 +1,7 @@
 """TIFF files: which samples are channels, alpha or a stack, and in which form they are stored."""
 
+import struct
+
 import numpy as np
 import pytest
 import tifffile
@@ -160,3 +162,20 @@ def test_lossy_compression_is_known(tmp_path):
   for compression, lossy in (('jpeg', True), ('zlib', False), (None, False)):
     path = save(tmp_path / 'a.tif', np.zeros((16, 16), np.uint8), compression=compression)
     assert tiff_decoding.read_samples(path.read_bytes(), 'a.tif').lossy == lossy
+
+
+@pytest.mark.parametrize(('pages', 'back'), [(1, 0), (3, 1), (150, 120)])
+def test_pages_in_a_circle_are_a_sentence(tmp_path, pages, back):
+  path = tmp_path / 'a.tif'
+  with tifffile.TiffWriter(path) as tif:
+    for _ in range(pages):
+      tif.write(GREY8, metadata=None)
+  with tifffile.TiffFile(path) as tif:
+    offsets = [page.offset for page in tif.pages]
+  data = bytearray(path.read_bytes())
+  [num_tags] = struct.unpack_from('<H', data, offsets[-1])
+  # Where the last page says that none follows.
+  struct.pack_into('<I', data, offsets[-1] + 2 + 12 * num_tags, offsets[back])
+  path.write_bytes(data)
+  with pytest.raises(UserError, match=r'a\.tif is damaged: its pages form a circle'):
+    images.read_header(path)

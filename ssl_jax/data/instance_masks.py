@@ -13,7 +13,7 @@ from ssl_jax.data import image_source, instances
 from ssl_jax.data.image_mask_pairs import ImageFile
 from ssl_jax.data.image_source import ReadIds, Roles
 from ssl_jax.errors import UserError
-from ssl_jax.io import images, masks, nifti_geometry
+from ssl_jax.io import images, masks, nifti_geometry, tiff_decoding
 from ssl_jax.types import IGNORE, Draw, Source, Splits
 
 ONE_PLANE = (
@@ -50,7 +50,7 @@ def _planes(path: Path) -> str:
   """What a mask file holds beside its first plane; empty where nothing, or where it is unclear."""
   try:
     with tifffile.TiffFile(path) as tif:
-      shape = tif.series[0].shape
+      shape = tiff_decoding.find_series(tif, str(path)).shape
       return f'{len(shape)} axes {shape}' if len(shape) > 2 else ''
   except Exception:  # no TIFF, or a broken one, of which the first message tells
     pass

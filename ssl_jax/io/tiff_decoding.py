@@ -6,6 +6,7 @@ those that the tag ExtraSamples calls alpha.
 """
 
 import io
+import struct
 from collections.abc import Mapping
 from typing import NamedTuple, cast
 
@@ -129,14 +130,38 @@ def find_series(tif: tifffile.TiffFile, name: str) -> tifffile.TiffPageSeries:
   """Returns the one image or stack of a file, without its smaller copies.
 
   Raises:
-    UserError: if there are several.
+    UserError: if there are several, or the pages of a damaged file form a circle.
   """
+  _check_chain(tif, name)
   images = [series for series in tif.series if not series.keyframe.is_reduced]
   if len(images) > 1:
     raise UserError(
       f'{name} holds {len(images)} images of different shapes; save each as a file of its own.'
     )
   return images[0]
+
+
+def _check_chain(tif: tifffile.TiffFile, name: str) -> None:
+  """Raises UserError where a page names an earlier one as the next: tifffile may never end."""
+  form, handle = tif.tiff, tif.filehandle
+  position = handle.tell()
+  seen: set[int] = set()
+  offset = tif.pages.first.offset
+  try:
+    # The last page names 0 as the next.
+    while offset:
+      if offset in seen:
+        raise UserError(f'{name} is damaged: its pages form a circle; get the file again.')
+      seen.add(offset)
+      handle.seek(offset)
+      [num_tags] = struct.unpack(form.tagnoformat, handle.read(form.tagnosize))
+      handle.seek(offset + form.tagnosize + num_tags * form.tagsize)
+      [offset] = struct.unpack(form.offsetformat, handle.read(form.offsetsize))
+  # An offset outside of the file is for tifffile to name.
+  except (struct.error, ValueError, OSError):
+    pass
+  finally:
+    handle.seek(position)
 
 
 def contents_of_plane(
