@@ -147,6 +147,9 @@ def test_what_is_nearly_whole_is_rounded_and_other_fractions_are_named(tmp_path)
   nan = save(tmp_path / 'n.nii', np.array([[[0, np.nan, np.nan]]], np.float32))
   with pytest.raises(UserError, match=r'n\.nii holds 2 voxels of no number'):
     masks.read_mask(nan)
+  huge = save(tmp_path / 'h.tif', np.array([[0, 1e30, -2e30]], np.float32))
+  with pytest.raises(UserError, match=r'h\.tif holds 2 pixels of numbers as large as 1e\+30'):
+    masks.read_mask(huge)
   soft = save(tmp_path / 's.nii', np.array([[[0, 0.3, 1]]], np.float32))
   with pytest.raises(UserError, match=r'0 and 1 with smooth borders.*threshold it \(at 0\.5\)'):
     masks.read_mask(soft)

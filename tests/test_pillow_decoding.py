@@ -52,6 +52,27 @@ def test_alpha_is_dropped_palette_becomes_rgb_and_one_bit_0_255(tmp_path):
   np.testing.assert_array_equal(images.read_image(tmp_path / 'b.png')[..., 0], [[255, 0]])
 
 
+def png_of(row, width, bits, colour_type):
+  """A PNG of one row, written by hand."""
+  chunks = [
+    (b'IHDR', struct.pack('>IIBBBBB', width, 1, bits, colour_type, 0, 0, 0)),
+    (b'IDAT', zlib.compress(b'\0' + row)),
+    (b'IEND', b''),
+  ]
+  parts = (
+    struct.pack('>I', len(body)) + name + body + struct.pack('>I', zlib.crc32(name + body))
+    for name, body in chunks
+  )
+  return b'\x89PNG\r\n\x1a\n' + b''.join(parts)
+
+
+def test_indices_without_a_palette_are_refused(tmp_path):
+  path = tmp_path / 'none.png'
+  path.write_bytes(png_of(bytes([0, 2]), width=2, bits=8, colour_type=3))
+  with pytest.raises(UserError, match=r'none\.png .*palette has no colours'):
+    images.read_image(path)
+
+
 def test_indices_and_few_bits_stay_as_stored():
   palette = Image.fromarray(np.array([[0, 2]], np.uint8)).convert('P')
   palette.putpalette([255, 255, 255, 0, 0, 0, 9, 8, 7])
@@ -61,13 +82,7 @@ def test_indices_and_few_bits_stay_as_stored():
   bit = pillow_decoding.read_samples(encoded(Image.fromarray(np.array([[True, False]]))), 'b.png')
   assert (bit.samples[0, :, 0].tolist(), bit.bits) == ([1, 0], 1)
   # Two bits, of which Pillow makes 0, 85, 170 and 255: 1 and 3 in four pixels.
-  row = zlib.compress(b'\0' + bytes([0b01_11_00_10]))
-  chunks = [(b'IHDR', struct.pack('>IIBBBBB', 4, 1, 2, 0, 0, 0, 0)), (b'IDAT', row), (b'IEND', b'')]
-  parts = (
-    struct.pack('>I', len(body)) + name + body + struct.pack('>I', zlib.crc32(name + body))
-    for name, body in chunks
-  )
-  data = b'\x89PNG\r\n\x1a\n' + b''.join(parts)
+  data = png_of(bytes([0b01_11_00_10]), width=4, bits=2, colour_type=0)
   grey = pillow_decoding.read_samples(data, 'g.png')
   assert (grey.samples[0, :, 0].tolist(), grey.bits) == ([1, 3, 0, 2], 2)
   assert grey.header.changes == ('2-bit samples stretched to 8 bits',)

@@ -16,6 +16,9 @@ TOLERANCE = 0.01
 MIN_SPREAD = 1e-5
 """Differences below are rounding errors."""
 
+LARGEST = 2.0**53
+"""Above it neighbouring whole numbers are the same 64-bit float."""
+
 COLOUR_BITS = 16
 """Bits of a channel in a colour that is written as one number."""
 
@@ -109,7 +112,8 @@ def whole_numbers(
   """Returns whole numbers, and how far a value was from one at most.
 
   Raises:
-    UserError: naming a value that is further from a whole number than TOLERANCE.
+    UserError: naming a value that is further from a whole number than TOLERANCE, or so large that
+      it names no class.
   """
   if values.dtype.kind in 'iu':
     return values, 0.0
@@ -122,6 +126,13 @@ def whole_numbers(
     raise UserError(
       f'{path} holds {count_text(unknown, values)} of no number (NaN or infinite) and a mask needs '
       'whole numbers; save class ids (255 = ignore).'
+    )
+  beyond = np.abs(values) > LARGEST
+  if beyond.any():
+    raise UserError(
+      f'{path} holds {count_text(int(beyond.sum()), values)} of numbers as large as '
+      f'{values[beyond].ravel()[0]:g} and a mask needs class ids (0 = background, 1 = the first '
+      'class, ...); save those.'
     )
   rounded = np.rint(values)
   distance = np.abs(values - rounded)

@@ -109,7 +109,10 @@ def _header(image: Image.Image, data: bytes) -> Header:
 
 
 def _palette(image: Image.Image) -> np.ndarray:
-  return np.asarray(image.getpalette('RGB'), np.uint8).reshape(-1, 3)
+  palette = np.asarray(image.getpalette('RGB'), np.uint8).reshape(-1, 3)
+  if not len(palette):
+    raise ValueError('its palette has no colours')
+  return palette
 
 
 def read_samples(data: bytes, name: str) -> StoredImage:
