@@ -2,6 +2,7 @@
 
 import csv
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from ssl_jax import ledger, table
 from ssl_jax.evaluation.verdicts import p_text
 
 ROOT = Path(__file__).resolve().parents[1]
+rank = runpy.run_path(str(ROOT / 'benchmarks' / 'halving.py'))['rank']
 
 PAGES = ('README.md', 'docs/results.md', 'docs/accelerators.md')
 
@@ -44,6 +46,11 @@ def known_numbers() -> set[str]:
         known.add(p_text(cell.compared.difference.p).split()[-1])
       for figure in figures:
         known |= forms(figure)
+  # Of the search, the means over its sets as well.
+  search = ledger.read(ROOT / 'results' / 'recipe_search.jsonl')
+  for name in {line['table'] for line in search}:
+    for _, mean, worst, _ in rank([line for line in search if line['table'] == name]):
+      known |= forms(mean) | forms(worst)
   for path in sorted((ROOT / 'results').glob('*.csv')):
     with path.open(newline='') as file:
       for row in csv.reader(file):
