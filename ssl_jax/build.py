@@ -237,6 +237,7 @@ def learner(
     heads=outputs if len(outputs) > 1 else None,
     predicts=(match.head if match else 'class') if stats.task == types.MASKS else None,
     classes=clusters if match else stats.classes,
+    remat=learning.remat,
   )
 
 

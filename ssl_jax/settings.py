@@ -268,6 +268,11 @@ class Learning:
     'bfloat16 on accelerators, float32 on CPUs.',
     choices=PRECISIONS,
   )
+  remat: bool = _field(
+    False,
+    'Whether the backward pass computes anew what lies between convolutions: less memory on '
+    'accelerators, and a little slower.',
+  )
   normalize: str = _field(
     'data',
     "Normalization of the inputs: by the data's mean and deviation, or minimum and maximum; by "

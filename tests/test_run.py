@@ -53,6 +53,12 @@ def test_metrics_are_lines_of_a_step_window(finished):
   assert {'loss/supervised/labeled', 'loss/fixmatch/unlabeled', 'fixmatch/mask_rate', 'grad_norm',
           'steps_per_second', 'images_per_second'} <= set(windows[1])  # fmt: skip
   assert [line['step'] for line in lines if 'test/miou' in line] == [3, 6]
+  assert [line['step'] for line in lines if 'evaluate_seconds' in line] == [3, 6]
+  assert [line['step'] for line in windows if 'compile_seconds' in line] == [1]
+  # Told with the steps that follow a save.
+  assert [line['step'] for line in windows if 'save_seconds' in line] == [3, 5]
+  # Nobody knows the peak of a CPU.
+  assert not any('share_of_peak' in line for line in windows)
 
 
 def test_the_verdict_and_the_picture_say_that_the_data_are_synthetic(finished):
