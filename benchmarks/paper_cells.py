@@ -11,6 +11,7 @@ cells by name, `--steps` makes all of them short, to try the command.
 
 import argparse
 import fnmatch
+import json
 import os
 import signal
 import subprocess
@@ -26,6 +27,20 @@ STOPPING_S = 20.0
 
 SMALLEST_S = 45.0
 """With fewer seconds left no cell begins: it would not come to its first step."""
+
+
+COUNTED = ROOT / 'results' / 'paper_cells.json'
+"""What paper_estimate.py has counted, by cell."""
+
+PEAK = 989.4e12
+"""Operations a second of an H100 or H200 in bfloat16, by the data sheet."""
+
+COMPILE_S = 45.0
+"""Seconds that a program took to compile on an H200 (40 to 50)."""
+
+
+SHARE = 0.1
+"""Of the peak, where nothing else is said."""
 
 
 class Cell(NamedTuple):
@@ -79,6 +94,17 @@ def run_cell(words: list[str], log: Path, seconds: float) -> int:
       return process.wait()
 
 
+def counted() -> dict[str, dict[str, float]]:
+  """Returns what is known of the cells' operations; nothing without the file."""
+  return json.loads(COUNTED.read_text()) if COUNTED.exists() else {}
+
+
+def minutes(figures: dict[str, float], share: float) -> float:
+  """Returns about how long a cell trains at a share of the peak, its compilation included."""
+  seconds = figures['teraoperations'] * 1e12 / (share * PEAK)
+  return (seconds + COMPILE_S * figures['programs']) / 60
+
+
 def main() -> int:
   """Runs the cells; returns 1 where one of them failed, else 0."""
   parser = argparse.ArgumentParser(description=__doc__.split('\n', 1)[0])
@@ -89,11 +115,18 @@ def main() -> int:
   parser.add_argument('--pattern', default='*')
   parser.add_argument('--steps', type=int)
   parser.add_argument('--list', action='store_true')
+  parser.add_argument('--share', type=float, default=SHARE, help='of the peak, for the minutes')
   asked = parser.parse_args()
   cells = [cell for cell in CELLS if fnmatch.fnmatchcase(cell.name, asked.pattern)]
   if asked.list:
+    known = counted()
     for cell in cells:
-      print(f'{cell.name:14} {cell.page:32} --only={cell.only} {" ".join(cell.words)}')
+      about = '?'
+      if cell.name in known:
+        about = f'{minutes(known[cell.name], asked.share):.0f}'
+      words = f'--only={cell.only} {" ".join(cell.words)}'
+      print(f'{cell.name:14} {about:>6} min  {cell.page:32} {words}')
+    print(f'Minutes on an H100 or H200 at {asked.share:.0%} of its matrix peak, trainings alone.')
     return 0
   if asked.data is None:
     parser.error('--data names the folder of the data sets; --list needs none')

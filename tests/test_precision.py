@@ -11,6 +11,8 @@ from ssl_jax.run import run
 from ssl_jax.settings import Inputs, Learning
 from ssl_jax.training.checkpoint import Checkpoints
 
+pytestmark = pytest.mark.gpu
+
 STAGES = ({'name': 'first'}, {'name': 'own', 'precision': 'auto'})
 
 

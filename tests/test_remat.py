@@ -5,11 +5,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 from flax import linen as nn
 
 from ssl_jax import registry
 from ssl_jax.models import layers
 from ssl_jax.training import learner
+
+pytestmark = pytest.mark.gpu
 
 SIZE = (16, 16)
 
