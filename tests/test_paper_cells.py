@@ -49,4 +49,5 @@ def test_minutes_follow_from_operations_and_programs(monkeypatch, capsys):
   lines = capsys.readouterr().out.splitlines()
   assert lines[1].split()[:3] == ['gan', '2', 'min']
   assert lines[0].split()[:3] == ['hydramix', '?', 'min']
-  assert 'at 50% of its matrix peak' in lines[-1]
+  assert 'at  50%' in lines[1]
+  assert 'share of its matrix peak' in lines[-1]
