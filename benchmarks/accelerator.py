@@ -1,6 +1,6 @@
 """Speed, memory, compilation and correctness on a GPU, beside PyTorch where it is installed.
 
-  python benchmarks/accelerator.py --minutes 4 [--parts a,c,x,b,d,t] [--rows 'unet31m*']
+  python benchmarks/accelerator.py --minutes 4 [--parts a,c,e,f,d,r,b,x,t] [--rows 'unet31m*']
                                    [--cache DIR] [--out DIR] [--tiny]
 
 docs/accelerators.md says what the parts are. They run in the order of --parts, one program at a
@@ -23,7 +23,7 @@ os.environ.setdefault('XLA_PYTHON_CLIENT_MEM_FRACTION', '.45')
 
 from accelerator_report import Clock, Report  # noqa: E402
 
-ORDER = 'a,c,x,b,d,t'
+ORDER = 'a,c,e,f,d,r,b,x,t'
 
 
 def parse() -> argparse.Namespace:
@@ -62,6 +62,7 @@ def main() -> None:
   use_cache(options.cache)
   import accelerator_parts as parts
   import jax
+  from accelerator_bench import Bench
   from accelerator_torch import Rival
 
   if options.first_step:
@@ -91,7 +92,7 @@ def main() -> None:
   timer = threading.Timer(clock.left(), stop)
   timer.daemon = True
   timer.start()
-  bench = parts.Bench(report, clock, rival, options.tiny, options.rows)
+  bench = Bench(report, clock, rival, options.tiny, options.rows)
   for letter in parts.run(bench, options.parts):
     report.doing = f'what follows part {letter}'
   timer.cancel()

@@ -1,90 +1,29 @@
 """The parts of the accelerator benchmark; each prints its rows as they come."""
 
-import fnmatch
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from accelerator_report import Clock, Report, step_seconds
-from accelerator_steps import (
-  CASES,
-  CHECKED,
-  Case,
-  compile_program,
-  make_batch,
-  make_learner,
-  make_state,
-  make_step,
-  peak_gib,
-  tiny,
-)
-from accelerator_torch import Rival
+from accelerator_bench import NETWORK, Bench
+from accelerator_checks import correctness, resume
+from accelerator_report import step_seconds
+from accelerator_steps import CASES, Case, compile_program, make_step, peak_gib, tiny
+from accelerator_whole import loop, volume
 
-TOLERANCES = {
-  # The first update compares one gradient, the second what a step made of it.
-  'float32': {'loss': 1e-4, 'grad_norm': 1e-3},
-  'bfloat16': {'loss': 0.05, 'grad_norm': 0.2},
-}
 PEAK = {'bfloat16': 'matmul bfloat16', 'float32': 'matmul float32'}
-NETWORK = 'network'
-"""The kind of row whose program is a training step, for the estimate of its compilation."""
-
 FIRST_STEP = 'unet31m-256-bfloat16'
 TOGETHER = 'unet2m-256-bfloat16'
 LIMIT_S = 100.0
 """Of one compilation in the experiment about compilation."""
-
-
-class Bench(NamedTuple):
-  """What all parts are given."""
-
-  report: Report
-  clock: Clock
-  rival: Rival
-  small: bool
-  pattern: str
-
-  def case(self, name: str) -> Case:
-    """A case of CASES or CHECKED, tiny where that is asked for."""
-    case = {**CASES, **CHECKED}[name]
-    return tiny(case) if self.small else case
-
-  def chosen(self, names: Mapping[str, Any]) -> list[str]:
-    """The names that --rows asks for."""
-    patterns = self.pattern.split(',')
-    return [name for name in names if any(fnmatch.fnmatch(name, each) for each in patterns)]
-
-  def timing(self) -> dict[str, Any]:
-    """How long steps are timed."""
-    return {'block_s': 0.01, 'blocks': 2} if self.small else {'block_s': 0.4, 'blocks': 5}
-
-  def attempt(self, part: str, name: str, work: Callable[[], dict[str, Any]], kind: str = ''):
-    """Does the work of a row if there is time for its compilation; one that fails is a row too.
-
-    Rows of a `kind` take about as long as each other to compile; by default they are a part.
-    """
-    reason = self.clock.too_late(kind or part)
-    if reason:
-      self.report.add(part, name, note=reason)
-      return
-    self.report.doing = f'{part} {name}'
-    begin = time.perf_counter()
-    try:
-      figures = work()
-    except Exception as error:
-      figures = {'note': f'{type(error).__name__}: {error}'.splitlines()[0][:200]}
-    # Compilation is most of it.
-    self.clock.took(kind or part, time.perf_counter() - begin)
-    self.report.add(part, name, **figures)
 
 
 def ceilings(bench: Bench) -> None:
@@ -244,54 +183,6 @@ def _variant(bench: Bench, flags: str, cache: str, limit: float) -> dict[str, An
   return {'process_s': time.perf_counter() - begin, **figures}
 
 
-def correctness(bench: Bench) -> None:
-  """Two updates on the device against the same on the CPU."""
-  try:
-    cpu = jax.devices('cpu')[0]
-  except RuntimeError as error:
-    bench.report.add('correctness', 'all', note=f'no CPU backend: {error}')
-    return
-  device = jax.devices()[0]
-  for name in bench.chosen(CHECKED):
-    case = bench.case(name)
-    expected: list[dict[str, float]] = []
-
-    def compare(case: Case = case, expected: list = expected) -> dict[str, Any]:
-      if not expected:
-        expected += _two_updates(case._replace(precision='float32'), cpu)
-      result: dict[str, Any] = {}
-      good = True
-      for number, (ours, right) in enumerate(
-        zip(_two_updates(case, device), expected, strict=True), start=1
-      ):
-        for figure, bound in TOLERANCES[case.precision].items():
-          # NaN is greater than no bound, and so must not pass by `difference > bound`.
-          difference = abs(ours[figure] - right[figure]) / abs(right[figure])
-          result[f'{figure}_{number}'] = difference
-          good = good and bool(difference <= bound)
-      return result | {'good': good}
-
-    bench.attempt('correctness', f'{name} float32', compare)
-    half = case._replace(precision='bfloat16')
-    bench.attempt('correctness', f'{name} bfloat16', lambda half=half, run=compare: run(half))
-
-
-def _two_updates(case: Case, device: jax.Device) -> list[dict[str, float]]:
-  """Loss and gradient norm of two updates on a device, at full precision of products."""
-  learner = make_learner(case)
-  on_device = (make_state(case, learner), make_batch(case), jax.random.key(0))
-  state, batch, key = jax.device_put(on_device, device)
-  # Which kernel computes it is not what is checked, and trying them takes longest.
-  options = {} if device.platform == 'cpu' else {'xla_gpu_autotune_level': 0}
-  with jax.default_matmul_precision('highest'):
-    program, _ = compile_program(jax.jit(learner.update), state, batch, key, **options)
-  results = []
-  for _ in range(2):
-    state, metrics = program(state, batch, key)
-    results.append({name: float(metrics[name]) for name in ('loss', 'grad_norm')})
-  return results
-
-
 def together(bench: Bench) -> None:
   """Several seeds in one program, relative to one after another."""
   case = bench.case(TOGETHER)
@@ -315,6 +206,9 @@ PARTS: dict[str, Callable[[Bench], None]] = {
   'c': steps,
   'x': compilation,
   'b': correctness,
+  'r': resume,
+  'e': loop,
+  'f': volume,
   'd': together,
   't': torch_compiled,
 }

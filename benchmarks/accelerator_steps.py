@@ -15,7 +15,7 @@ sys.path.insert(0, str(ROOT))
 from ssl_jax import build, parallel  # noqa: E402
 from ssl_jax.data.dataset_stats import DatasetStats  # noqa: E402
 from ssl_jax.settings import Inputs, Learning, Model, Optimizer  # noqa: E402
-from ssl_jax.types import Learner, TrainState  # noqa: E402
+from ssl_jax.types import CELLS, MASKS, Learner, TrainState  # noqa: E402
 
 CLASSES = ('background', 'a', 'b')
 SMALL = (16, 32, 64, 128, 256)
@@ -31,8 +31,22 @@ VIEWS = {
 }
 
 
+JITTER = {'p': 0.8, 'brightness': 0.5, 'contrast': 0.5, 'saturation': 0.5}
+STRONG = {'source': 'weak', 'jitter': JITTER, 'blur': {'p': 0.5, 'sigma': (0.1, 2.0)}}
+WEAK = {'source': 'unlabeled', 'flip': 0.5, 'rotate': 15.0}
+AUGMENTED = {
+  'labeled': {'source': 'labeled', 'flip': 0.5, 'rotate': 15.0},
+  'plain': {'source': 'unlabeled'},
+  'weak': WEAK,
+  'weak2': WEAK,
+  'strong': STRONG,
+  'strong2': {**STRONG, 'cutmix': {'p': 0.5, 'area': (0.1, 0.4)}},
+}
+"""Views by which methods are checked: of those that a method does not ask for none is made."""
+
+
 class Case(NamedTuple):
-  """A network, what it learns, and from how much; with FixMatch as many images are unlabeled."""
+  """A network, what it learns, and from how much; a method has as many unlabeled images."""
 
   model: str
   kwargs: dict[str, Any]
@@ -40,6 +54,10 @@ class Case(NamedTuple):
   batch: int
   precision: str = 'bfloat16'
   method: str = 'supervised'
+  options: dict[str, Any] | None = None  # of the method
+  heads: dict[str, int] | None = None  # further ones of the network
+  augmented: bool = False  # with views and a moving average as teacher
+  patches: bool = False  # one label each
 
   def images(self) -> int:
     """The number of images of a step."""
@@ -47,7 +65,22 @@ class Case(NamedTuple):
 
   def streams(self) -> list[str]:
     """The streams of a step."""
-    return ['labeled', 'unlabeled'] if self.method == 'fixmatch' else ['labeled']
+    alone = self.method in ('supervised', 'centroids')
+    return ['labeled'] if alone else ['labeled', 'unlabeled']
+
+  def views(self) -> dict[str, Any]:
+    """How its views are made."""
+    if not self.augmented:
+      return VIEWS[self.method]
+    made = {'labeled'} if 'unlabeled' not in self.streams() else set(AUGMENTED)
+    return {name: view for name, view in AUGMENTED.items() if name in made}
+
+  def methods(self) -> dict[str, dict[str, Any]]:
+    """The methods whose losses are added up, and their options."""
+    # These have a loss on the labels of their own, or none at all.
+    without = ('supervised', 'mixmatch', 'hydramix', 'iic', 'bcp')
+    labels = {} if self.method in without else {'supervised': {}}
+    return labels | {self.method: dict(self.options or {})}
 
 
 UNET, UNET2M = {'widths': FULL}, {'widths': SMALL}
@@ -61,18 +94,57 @@ CASES = {
   'unet31m-256-float32': Case('unet', UNET, (256, 256), 32, precision='float32'),
   'unet2m-256-float32': Case('unet', UNET2M, (256, 256), 24, precision='float32'),
 }
-# Small enough for float32 at full precision on a CPU; one of each kind of network.
+SMALL_UNET = {'widths': (8, 16, 32)}
+
+
+def _checked(method: str, **fields: Any) -> Case:
+  """The case of a method: a small U-Net, unless a field says otherwise."""
+  given = {'model': 'unet', 'kwargs': SMALL_UNET} | fields
+  return Case(size=(64, 64), batch=4, precision='float32', method=method, augmented=True, **given)
+
+
+def _supervised(model: str, kwargs: dict[str, Any]) -> Case:
+  return Case(model, kwargs, (64, 64), 4, 'float32')
+
+
+# Few pixels of a network that has learned nothing are confident.
+CONFIDENT = {'threshold': 0.4}
+PAIR = {'model': 'pair', 'kwargs': {'of': 'unet', 'kwargs': SMALL_UNET}}
+PATCHES = {'model': 'hydra', 'kwargs': {'depth': 10, 'width': 1}, 'patches': True}
+RESNET18 = {'backbone': 'resnet18'}
+# Small enough for float32 at full precision on a CPU; each kind of network, then each method.
 CHECKED = {
   'unet': Case('unet', {'widths': (8, 16, 32)}, (64, 64), 4, 'float32'),
   'unet_efficientnet': Case('unet_efficientnet', {}, (64, 64), 4, 'float32'),
   'deeplabv3plus': Case('deeplabv3plus', {'backbone': 'resnet18'}, (64, 64), 4, 'float32'),
-  'nnunet': Case('nnunet', {'widths': (8, 16, 32)}, (16, 16, 16), 2, 'float32'),
+  'nnunet': Case('nnunet', SMALL_UNET, (16, 16, 16), 2, 'float32'),
+  'deeplabv2': _supervised('deeplabv2', RESNET18),
+  'pspnet': _supervised('pspnet', RESNET18),
+  'unet_resnet': _supervised('unet_resnet', RESNET18),
+  'prominence_unet': _supervised('prominence_unet', {}),
+  'fixmatch': _checked('fixmatch', options=CONFIDENT),
+  'unimatch': _checked('unimatch', options=CONFIDENT),
+  'bcp': _checked('bcp'),
+  'uda': _checked('uda'),
+  'mean_teacher': _checked('mean_teacher'),
+  'hydramix': _checked('hydramix', **PATCHES),
+  'mixmatch': _checked('mixmatch'),
+  'cps': _checked('cps', **PAIR),
+  'unimatch_v2': _checked('unimatch_v2', options=CONFIDENT),
+  'pseudo_label': _checked('pseudo_label', options=CONFIDENT),
+  'iic': _checked('iic', options={'over': 'over'}, heads={'over': 6}),
+  'entropy': _checked('entropy'),
+  'wideresnet': _checked('supervised', **PATCHES | {'model': 'wideresnet'}),
+  'centroids': _checked('centroids', **PATCHES),
 }
 
 
 def tiny(case: Case) -> Case:
   """The case made small enough for a test on a CPU."""
-  kwargs = {'widths': (4, 8)} if case.model in ('unet', 'nnunet') else dict(case.kwargs)
+  widths = {'widths': (4, 8)}
+  kwargs = widths if case.model in ('unet', 'nnunet') else dict(case.kwargs)
+  if case.model == 'pair':
+    kwargs = case.kwargs | {'kwargs': widths}
   if case.model == 'deeplabv3plus':
     kwargs = {'backbone': 'resnet18'}
   side = 16 if len(case.size) == 3 else 32
@@ -81,17 +153,21 @@ def tiny(case: Case) -> Case:
 
 def make_learner(case: Case) -> Learner:
   """The project's own learner of a case."""
-  stats = DatasetStats(CLASSES, 3, None, (0.5,) * 3, (0.25,) * 3, {}, 0)
+  task = CELLS if case.patches else MASKS
+  stats = DatasetStats(CLASSES, 3, None, (0.5,) * 3, (0.25,) * 3, {}, 0, task=task)
   learning = Learning(
     model=Model(name=case.model, kwargs=case.kwargs),
-    methods={name: {} for name in sorted({'supervised', case.method})},
+    methods=case.methods(),
     precision=case.precision,
+    heads=case.heads,
+    teacher='ema' if case.augmented else 'student',
+    ema_decay=0.97 if case.augmented else 0.0,
     optimizer=Optimizer(name='sgd', lr=0.01, momentum=0.9, weight_decay=1e-4),
   )
   inputs = Inputs(
     batch=dict.fromkeys(case.streams(), case.batch),
     crop_size=case.size,
-    views=VIEWS[case.method],
+    views=case.views(),
   )
   return build.learner(learning, inputs, 1000, stats)
 
@@ -104,6 +180,12 @@ def make_batch(case: Case, seed: int = 0) -> dict[str, Any]:
   for name in case.streams():
     image = rng.integers(0, 256, (*shape, 3), np.uint8)
     batch[name] = {'image': image, 'extent': np.tile(np.int32(case.size), (case.batch, 1))}
+  if case.patches:
+    middle = np.float32(case.size) / 2
+    points = (middle + rng.uniform(-4, 4, (case.batch, len(case.size)))).astype(np.float32)
+    labels = rng.integers(0, len(CLASSES), case.batch).astype(np.int32)
+    batch['labeled'] |= {'label': labels, 'point': points}
+    return batch
   batch['labeled']['label'] = rng.integers(0, len(CLASSES), shape).astype(np.uint8)
   return batch
 

@@ -11,6 +11,7 @@ cells by name, `--steps` makes all of them short, to try the command.
 
 import argparse
 import fnmatch
+import json
 import os
 import signal
 import subprocess
@@ -28,6 +29,23 @@ SMALLEST_S = 45.0
 """With fewer seconds left no cell begins: it would not come to its first step."""
 
 
+COUNTED = ROOT / 'results' / 'paper_cells.json'
+"""What paper_estimate.py has counted, by cell."""
+
+PEAK = 989.4e12
+"""Operations a second of an H100 or H200 in bfloat16, by the data sheet."""
+
+COMPILE_S = 45.0
+"""Seconds that a program took to compile on an H200 (40 to 50)."""
+
+
+SHARE = 0.073
+"""Of the peak: what ACDC's U-Net of 1.9 million parameters reached in the loop on an H200."""
+
+LARGE_SHARE = 0.39
+"""What the U-Net of 31 million parameters reached there, in bare steps of 32 images."""
+
+
 class Cell(NamedTuple):
   """A page with overrides, and the stages of it that are run."""
 
@@ -37,18 +55,21 @@ class Cell(NamedTuple):
   words: tuple[str, ...] = ()
   data: str = 'root'  # the field of the data that names the folder
   folder: str = ''  # inside of --data
+  share: float = SHARE  # of the peak, for the estimate of its minutes
 
 
 SCRATCH = ('--config.optimizer.lr=0.009', '--config.optimizer.head_lr_multiplier=1')
+# The page's network is a quarter as wide, for CPUs.
+FULL = ('--config.model.widths=(32,64,128,256)',)
 CELLS = (
   Cell('acdc-3', 'acdc.py:256', 'control-3*,unimatch-3*,fixmatch-3*'),
   Cell('acdc-7', 'acdc.py:256', 'control-7*,unimatch-7*,fixmatch-7*'),
   Cell('zheng1', 'wbc_table1.py', 'zheng1-deeplabv3plus_resnet50-*', SCRATCH),
-  Cell('uda-u373', 'uda_microscopy.py', 'u373-*'),
-  Cell('uda-bbbc039', 'uda_microscopy.py', 'bbbc039-*'),
+  Cell('uda-u373', 'uda_microscopy.py', 'u373-*', share=LARGE_SHARE),
+  Cell('uda-bbbc039', 'uda_microscopy.py', 'bbbc039-*', share=LARGE_SHARE),
   Cell('hydramix', 'hydramix_crchisto.py', '*'),
-  Cell('gan', 'gan_self_training_em.py:full', '*'),
-  Cell('hippocampus', 'hippocampus.py', '*', data='labeled', folder='msd_hippocampus'),
+  Cell('gan', 'gan_self_training_em.py:full', 'r0*,gan,paint,real1*,made1*'),
+  Cell('hippocampus', 'hippocampus.py', '*', FULL, data='labeled', folder='msd_hippocampus'),
 )
 """The most worth first."""
 
@@ -79,6 +100,17 @@ def run_cell(words: list[str], log: Path, seconds: float) -> int:
       return process.wait()
 
 
+def counted() -> dict[str, dict[str, float]]:
+  """Returns what is known of the cells' operations; nothing without the file."""
+  return json.loads(COUNTED.read_text()) if COUNTED.exists() else {}
+
+
+def minutes(figures: dict[str, float], share: float) -> float:
+  """Returns about how long a cell trains at a share of the peak, its compilation included."""
+  seconds = figures['teraoperations'] * 1e12 / (share * PEAK)
+  return (seconds + COMPILE_S * figures['programs']) / 60
+
+
 def main() -> int:
   """Runs the cells; returns 1 where one of them failed, else 0."""
   parser = argparse.ArgumentParser(description=__doc__.split('\n', 1)[0])
@@ -89,11 +121,17 @@ def main() -> int:
   parser.add_argument('--pattern', default='*')
   parser.add_argument('--steps', type=int)
   parser.add_argument('--list', action='store_true')
+  parser.add_argument('--share', type=float, help='of the peak, for the minutes of --list')
   asked = parser.parse_args()
   cells = [cell for cell in CELLS if fnmatch.fnmatchcase(cell.name, asked.pattern)]
   if asked.list:
+    known = counted()
     for cell in cells:
-      print(f'{cell.name:14} {cell.page:32} --only={cell.only} {" ".join(cell.words)}')
+      share = asked.share or cell.share
+      about = f'{minutes(known[cell.name], share):.0f}' if cell.name in known else '?'
+      words = f'--only={cell.only} {" ".join(cell.words)}'
+      print(f'{cell.name:12} {about:>6} min at {share:4.0%}  {cell.page:32} {words}')
+    print('Minutes of the trainings on an H100 or H200 at this share of its matrix peak.')
     return 0
   if asked.data is None:
     parser.error('--data names the folder of the data sets; --list needs none')

@@ -11,7 +11,7 @@ import jax
 import optax
 from flax import linen as nn
 
-from ssl_jax import data_locations, parse_settings, registry, types
+from ssl_jax import data_locations, parallel, parse_settings, registry, types
 from ssl_jax.data import modifiers, replay_buffer, stream
 from ssl_jax.data.dataset_stats import DatasetStats
 from ssl_jax.io import user_cache
@@ -157,7 +157,7 @@ def network(learning: Learning, stats: DatasetStats) -> nn.Module:
   """
   # Heads are groups of channels of one output, which the learner splits.
   outputs = sum(heads(learning, len(stats.classes)).values())
-  given = {'num_classes': outputs, 'dtype': learning.precision}
+  given = {'num_classes': outputs, 'dtype': parallel.choose_precision(learning.precision)}
   kwargs = dict(learning.model.kwargs)
   fields = registry.parameters('models', learning.model.name)
   if 'frozen' in fields and kwargs.get('frozen') is None:
@@ -237,6 +237,7 @@ def learner(
     heads=outputs if len(outputs) > 1 else None,
     predicts=(match.head if match else 'class') if stats.task == types.MASKS else None,
     classes=clusters if match else stats.classes,
+    remat=learning.remat,
   )
 
 
@@ -248,7 +249,7 @@ def gan_learner(
   Raises:
     UserError: if the loss is unknown.
   """
-  dtype = learning.precision
+  dtype = parallel.choose_precision(learning.precision)
   # Generator and discriminators share all settings of the optimizer except the learning rate.
   return gan.make_gan(
     generator.Generator(widths=game.generator, channels=stats.channels, dtype=dtype),

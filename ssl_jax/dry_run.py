@@ -15,6 +15,7 @@ from ssl_jax import (
   open_fields,
   parallel,
   parse_settings,
+  precision,
   registry,
   self_configuration,
   stage_list,
@@ -47,7 +48,7 @@ def describe(
   # The same steps as run.run, so that a dry run refuses whatever a run would refuse.
   page = stage_list.plain(config)
   registry.add_plugins(page.get('plugins'))
-  page = continuation.adopt(page)
+  page = precision.settle(continuation.adopt(page)).page
   # Only what needs no measurement is decided.
   configuration = self_configuration.configure(page, timing=False)
   page = configuration.page
@@ -250,7 +251,8 @@ def _stage_lines(stage: Mapping[str, Any]) -> list[str]:
   if 'parameters' in stage:
     backbone = config['model'].get('backbone')
     network = config['model']['name'] + (f' ({backbone})' if backbone else '')
-    lines.append(f'    network {network}, {stage["parameters"]:,} parameters')
+    computes = f'computes in {config["precision"]}'
+    lines.append(f'    network {network}, {stage["parameters"]:,} parameters, {computes}')
   optimizer, schedule = config['optimizer'], config['schedule']['name']
   ema = f', ema_decay {config["ema_decay"]}' if config['ema_decay'] else ''
   lines.append(

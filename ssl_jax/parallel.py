@@ -272,6 +272,13 @@ def has_accelerator() -> bool:
   return jax.default_backend() != 'cpu'
 
 
+def choose_precision(asked: str) -> str:
+  """Returns in what networks compute: for 'auto' bfloat16 on accelerators, float32 on CPUs."""
+  if asked != 'auto':
+    return asked
+  return 'bfloat16' if has_accelerator() else 'float32'
+
+
 def is_main() -> bool:
   """Returns whether this is the one process that writes files."""
   # Asked first, because it needs no device: files are also written by programs that use none.

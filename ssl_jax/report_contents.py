@@ -211,6 +211,7 @@ def _network(stage: Path, name: str) -> Contents | None:
     'model': settings.model.name,
     'pretrained': str(settings.model.kwargs.get('pretrained') or ''),
     'methods': ', '.join(settings.methods),
+    'precision': settings.precision,
     'steps': settings.steps,
     'seeds': len(seeds),
     'counts': dict(counts),

@@ -17,6 +17,7 @@ from ssl_jax import (
   continuation,
   inspection_quick,
   parallel,
+  precision,
   provenance,
   registry,
   report,
@@ -76,6 +77,7 @@ def run(
     workdir = listing.expand(workdir)
     # Everything is checked before the folder is touched, so that a mistake leaves no trace in it.
     page = continuation.adopt(page, workdir)
+    page, precision_note = precision.settle(page, workdir)
     # Once for a run, and before the loader: it stops at the first file that is wrong.
     if parallel.is_main() and not (workdir / run_folder.CONFIG).exists():
       for note in inspection_quick.notes(page['data']):
@@ -92,6 +94,8 @@ def run(
         # Now, not after hours of training.
         notes += no_verdict(spec, build.splits(spec.settings.data))
     notes += _data_notes(asked)
+    if precision_note:
+      notes.append(precision_note)
     for note in dict.fromkeys(notes):
       print(f'{note}.')
     # Another process may be at it, whose folders must not be taken for those of a killed one.

@@ -24,6 +24,9 @@ STATS = 'data.json'
 COMMAND = 'command.txt'
 VERDICT = 'verdict.txt'
 
+FORMER_PRECISION = 'float32'
+"""The precision of a run whose config does not say it: once the default on all devices."""
+
 
 def read_page(run: Path) -> dict[str, Any] | None:
   """The config that a run was started with, as nested dicts; None where there is none."""
@@ -50,7 +53,7 @@ def read_settings(folder: Path) -> Settings:
   for path in (folder, folder.parent):
     tree = read_page(path)
     if tree is not None:
-      return parse_settings.parse(tree)
+      return parse_settings.parse({'precision': FORMER_PRECISION, **tree})
   raise UserError(f'{folder} holds no {CONFIG}, so it is no run; give the --workdir of one.')
 
 

@@ -234,7 +234,7 @@ class Inputs:
 
 
 TEACHERS = ('student', 'ema')
-PRECISIONS = ('float32', 'bfloat16')
+PRECISIONS = ('auto', 'float32', 'bfloat16')
 NORMALIZATIONS = ('data', 'minmax', 'imagenet', 'symmetric')
 
 
@@ -261,7 +261,18 @@ class Learning:
   ema_batch_stats: bool = _field(
     True, "Whether the average covers batch statistics too; otherwise it has the student's."
   )
-  precision: str = _field('float32', 'Precision of the network.', choices=PRECISIONS)
+  # Decided when a run begins, and kept in its config.json; see precision.py.
+  precision: str = _field(
+    'auto',
+    'In what networks compute; parameters, losses and normalization are float32 in any case. auto: '
+    'bfloat16 on accelerators, float32 on CPUs.',
+    choices=PRECISIONS,
+  )
+  remat: bool = _field(
+    False,
+    'Whether the backward pass computes anew what lies between convolutions: less memory on '
+    'accelerators, and a little slower.',
+  )
   normalize: str = _field(
     'data',
     "Normalization of the inputs: by the data's mean and deviation, or minimum and maximum; by "

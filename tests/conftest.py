@@ -25,6 +25,9 @@ def _are_known_to_xla(flags: str) -> bool:
 # Compiling is most of what tests do. It takes half as long without optimization, and half of that
 # without the emitters of fusions, where JAX can still do without them (0.10 can, 0.12 cannot).
 # XLA_FLAGS='' in the shell tests programs as a run compiles them. Workers inherit the flags.
+if os.environ['JAX_PLATFORMS'] != 'cpu':
+  # A GPU's compiler may fail with these.
+  os.environ.setdefault('XLA_FLAGS', '')
 if 'XLA_FLAGS' not in os.environ:
   unoptimized = '--xla_backend_optimization_level=0'
   without_emitters = f'{unoptimized} --xla_cpu_use_fusion_emitters=false'
@@ -59,6 +62,18 @@ TINY = {
 def own_plugins(monkeypatch):
   """A test's plug-ins are forgotten after it: the process would know them in all later tests."""
   monkeypatch.setattr(registry, '_plugin_folders', list(registry._plugin_folders))
+
+
+def rounding(tolerance):
+  """A tolerance of the digits that matrix products have: on a GPU those of TF32, about three.
+
+  JAX_DEFAULT_MATMUL_PRECISION=highest in the shell asks for all digits there, too; then it is what
+  a sum in another order makes of them.
+  """
+  if os.environ['JAX_PLATFORMS'] == 'cpu':
+    return tolerance
+  exact = os.environ.get('JAX_DEFAULT_MATMUL_PRECISION') in ('highest', 'float32')
+  return max(tolerance, 1e-4 if exact else 1e-2)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -10,7 +10,11 @@ from conftest import CACHE, ROOT
 
 sys.path.insert(0, str(ROOT / 'benchmarks'))
 
+import accelerator_checks
 import accelerator_report
+import accelerator_steps
+
+from ssl_jax import registry
 
 SCRIPT = ROOT / 'benchmarks' / 'accelerator.py'
 
@@ -49,6 +53,41 @@ def test_minutes_that_end_leave_rows_and_tables(tmp_path):
   assert rows
   assert all('ratio' not in row for row in rows.values())
   assert '|---' in text
+
+
+@pytest.mark.slow  # some ten programs
+def test_whole_runs_volumes_and_methods(tmp_path):
+  words = '--parts=e,f,r,b', '--rows=hydramix,iic,cps,unimatch', '--minutes=20'
+  rows, _ = _run(tmp_path, *words)
+  run = rows['loop', 'whole run']
+  assert run['images_s'] > 0
+  assert 0 < run['evaluate_share'] + run['save_share'] + run['rest_share'] < 1
+  assert rows['loop', 'bare steps']['whole_relative'] > 0
+  assert rows['volume', '24 x 24 x 20 float32']['windows'] == 2**3
+  (resumed,) = (row for (part, _), row in rows.items() if part == 'resume')
+  assert resumed['good']
+  assert resumed['arrays'] > 10
+  for name in ('hydramix', 'iic', 'cps', 'unimatch'):
+    assert rows['correctness', f'{name} float32']['good']
+
+
+def test_every_method_and_network_is_checked():
+  checked = accelerator_steps.CHECKED.values()
+  assert {case.method for case in checked} == set(registry.known('methods'))
+  assert {case.model for case in checked} == set(registry.known('models'))
+
+
+def test_differences_are_relative_and_nan_is_not_good():
+  right = [{'loss': 2.0, 'grad_norm': 1.0}] * 2
+  close = [{'loss': 2.0001, 'grad_norm': 1.0}, {'loss': 2.0, 'grad_norm': 1.0005}]
+  found = accelerator_checks.differences(close, right, 'float32')
+  assert found['loss_1'] == pytest.approx(5e-5, rel=1e-3)
+  assert found['good']
+  wrong = [right[0], {'loss': float('nan'), 'grad_norm': 1.0}]
+  assert not accelerator_checks.differences(wrong, right, 'bfloat16')['good']
+  far = [{'loss': 2.01, 'grad_norm': 1.0}, right[1]]
+  assert not accelerator_checks.differences(far, right, 'float32')['good']
+  assert accelerator_checks.differences(far, right, 'bfloat16')['good']
 
 
 @pytest.mark.slow  # four processes, each of which compiles

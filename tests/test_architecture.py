@@ -22,7 +22,7 @@ FLOORS = (
   'data methods models configuration',
   'datasets training run_folder configuration_rules',
   'build provenance',
-  'inference validate continuation onnx_graph',
+  'inference validate continuation precision onnx_graph',
   'onnx_operations',
   'onnx_program',
   'evaluation',

@@ -86,7 +86,10 @@ def test_a_dry_run_resolves_every_stage_and_trains_nothing(tmp_path, capsys, mon
   assert cli.train([*words, '--dry_run']) == 0
   text = capsys.readouterr().out
   assert '8 labeled, 128 unlabeled, 8 test' in text
-  assert 'network unet_efficientnet (efficientnet_lite0), 763,571 parameters' in text
+  assert (
+    'network unet_efficientnet (efficientnet_lite0), 763,571 parameters, computes in float32'
+    in text
+  )
   assert cli.train([*words, '--dry_run=json']) == 0
   report = json.loads(capsys.readouterr().out)
   control, fixmatch, verdict = report['stages']

@@ -18,7 +18,15 @@ import pytest
 from conftest import ROOT, write_discs, write_patients, write_sections, write_volumes
 from PIL import Image
 
-from ssl_jax import parse_settings, registry, self_configuration, stage_list, table, table_cells
+from ssl_jax import (
+  parallel,
+  parse_settings,
+  registry,
+  self_configuration,
+  stage_list,
+  table,
+  table_cells,
+)
 from ssl_jax import run as runs
 from ssl_jax.configuration_rules import Machine
 from ssl_jax.data.fingerprint import Fingerprint
@@ -323,7 +331,7 @@ def test_the_network_of_a_page_fits_its_images_and_has_so_many_parameters(name, 
     fields.model.name,
     json.dumps(fields.model.kwargs),
     classes + sum((fields.heads or {}).values()),
-    fields.precision,
+    parallel.choose_precision(fields.precision),
     (1, *fields.crop_size, CHANNELS.get(fields.data.name, 1)),
   )
   key = f'{name}:{argument}' if argument else name

@@ -9,6 +9,8 @@ from scipy import ndimage
 from ssl_jax.types import Mix, View
 from ssl_jax.views import affine, geometry
 
+pytestmark = pytest.mark.gpu
+
 KEY = jax.random.key(0)
 
 

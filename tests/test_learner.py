@@ -14,6 +14,8 @@ from ssl_jax.models import layers
 from ssl_jax.training import learner
 from ssl_jax.types import Term
 
+pytestmark = pytest.mark.gpu
+
 SIZE = (16, 16)
 VIEWS = {
   'labeled': {'source': 'labeled'},

@@ -11,6 +11,8 @@ import pytest
 from ssl_jax import losses
 from ssl_jax.types import IGNORE
 
+pytestmark = pytest.mark.gpu
+
 PROBS = np.float32([[[0.7, 0.2, 0.1], [0.1, 0.8, 0.1]], [[0.3, 0.3, 0.4], [0.25, 0.25, 0.5]]])
 LOGITS = jnp.log(PROBS)[None]  # [1, 2, 2, 3]
 SOFT = jnp.asarray(PROBS)

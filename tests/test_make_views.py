@@ -10,6 +10,8 @@ from ml_collections import ConfigDict
 from ssl_jax.types import IGNORE
 from ssl_jax.views import geometry, make_views
 
+pytestmark = pytest.mark.gpu
+
 KEY = jax.random.key(0)
 JITTER = dict(p=0.8, brightness=0.5, contrast=0.5, saturation=0.5, hue=0.25)
 WBC = dict(

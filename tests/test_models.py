@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import rounding
 
 from ssl_jax.errors import UserError
 from ssl_jax.models import (
@@ -37,6 +38,8 @@ from ssl_jax.models.layers import (
   resize_linear,
 )
 
+pytestmark = pytest.mark.gpu
+
 
 def random(*shape, seed=0):
   return jnp.asarray(np.random.default_rng(seed).standard_normal(shape, dtype=np.float32))
@@ -57,7 +60,7 @@ def assert_same(fast, plain, *arrays):
 
     return jax.jit(run)(*arrays)
 
-  chex.assert_trees_all_close(both(fast), both(plain), rtol=1e-4, atol=1e-4)
+  chex.assert_trees_all_close(both(fast), both(plain), rtol=rounding(1e-4), atol=rounding(1e-4))
 
 
 FLAX_INITIALIZERS = {
@@ -166,7 +169,7 @@ def test_conv_is_named_and_meant_as_in_flax():
   x = random(2, 6, 6, 3)
   ours, theirs = Conv(4, dilation=2), nn.Conv(4, (3, 3), kernel_dilation=2)
   params = theirs.init(jax.random.key(0), x)
-  np.testing.assert_allclose(ours.apply(params, x), theirs.apply(params, x), atol=1e-5)
+  np.testing.assert_allclose(ours.apply(params, x), theirs.apply(params, x), atol=rounding(1e-5))
 
 
 def test_conv_under_vmap():
@@ -177,7 +180,7 @@ def test_conv_under_vmap():
 
   together = jax.vmap(jax.grad(loss, 1))(x, kernel)
   apart = jnp.stack([jax.grad(loss, 1)(x[i], kernel[i]) for i in range(2)])
-  np.testing.assert_allclose(together, apart, rtol=1e-4, atol=1e-4)
+  np.testing.assert_allclose(together, apart, rtol=rounding(1e-4), atol=rounding(1e-4))
 
 
 @pytest.mark.parametrize('shape', [(2, 8, 6, 3), (2, 7, 9, 3), (1, 4, 6, 5, 2)])
@@ -308,7 +311,7 @@ def test_mixmatch_variant_equals_its_description():
     shortcut = active if stage == 0 else convolve(y, block['shortcut'], stride)
     y = shortcut + convolve(inner, block['conv2'])
   expected = activate(y, 'bn', params)
-  np.testing.assert_allclose(backbone.apply(variables, x), expected, atol=1e-4)
+  np.testing.assert_allclose(backbone.apply(variables, x), expected, atol=rounding(1e-4))
   published = wideresnet.Backbone(10, 1).apply(variables, x)
   assert np.abs(published - expected).max() > 0.01
 
@@ -431,9 +434,9 @@ def test_norms_of_a_single_image_by_hand(norm, features, size):
   groups = y.reshape(2, 5, 4, features // size, size)
   centred = groups - groups.mean((1, 2, 4), keepdims=True)
   expected = centred / jnp.sqrt(groups.var((1, 2, 4), keepdims=True) + 1e-5)
-  np.testing.assert_allclose(got, jax.nn.relu(expected.reshape(y.shape)), atol=1e-4)
+  np.testing.assert_allclose(got, jax.nn.relu(expected.reshape(y.shape)), atol=rounding(1e-4))
   alone = layer.apply(variables, x[:1], False)
-  np.testing.assert_allclose(alone, got[:1], atol=1e-5)
+  np.testing.assert_allclose(alone, got[:1], atol=rounding(1e-5))
 
 
 @pytest.fixture
@@ -482,7 +485,7 @@ def test_training_and_evaluation(tiny, name):
   together = predict(variables, x)
   assert together.shape == (3, 33, 30, 3)
   among_others = predict(variables, jnp.stack([x[1], x[1], random(33, 30, 3, seed=1)]))
-  np.testing.assert_allclose(together[1], among_others[0], rtol=1e-3, atol=1e-4)
+  np.testing.assert_allclose(together[1], among_others[0], rtol=rounding(1e-3), atol=rounding(1e-4))
 
 
 def test_parameters_of_the_study_of_ensembles():

@@ -14,6 +14,8 @@ from ssl_jax.run import run
 from ssl_jax.training import feeds
 from ssl_jax.types import IGNORE
 
+pytestmark = pytest.mark.gpu
+
 
 class Pictures:
   """Images of several sizes, no two pixels alike, with labels of pixels, or one for each image."""

@@ -8,6 +8,7 @@ from conftest import ROOT
 sys.path.insert(0, str(ROOT / 'benchmarks'))
 
 import paper_cells
+import pytest
 
 from ssl_jax import cli
 
@@ -35,3 +36,18 @@ def test_a_cell_is_stopped_in_time_and_may_save(tmp_path, monkeypatch):
   assert code == 130
   assert (tmp_path / 'log').read_text() == 'began\nsaved\n'
   assert paper_cells.run_cell([sys.executable, '-c', 'print(1)'], tmp_path / 'log', 60.0) == 0
+
+
+def test_minutes_follow_from_operations_and_programs(monkeypatch, capsys):
+  figures = {'teraoperations': 989.4 * 30, 'programs': 2}
+  # 30 s at the peak, 60 s at half of it; two programs of 45 s.
+  assert paper_cells.minutes(figures, 1.0) == pytest.approx(2.0)
+  assert paper_cells.minutes(figures, 0.5) == pytest.approx(2.5)
+  monkeypatch.setattr(paper_cells, 'counted', lambda: {'gan': figures})
+  monkeypatch.setattr(sys, 'argv', ['paper_cells.py', '--list', '--pattern=[gh]*', '--share=0.5'])
+  assert paper_cells.main() == 0
+  lines = capsys.readouterr().out.splitlines()
+  assert lines[1].split()[:3] == ['gan', '2', 'min']
+  assert lines[0].split()[:3] == ['hydramix', '?', 'min']
+  assert 'at  50%' in lines[1]
+  assert 'share of its matrix peak' in lines[-1]

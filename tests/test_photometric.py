@@ -10,6 +10,8 @@ from scipy import ndimage
 
 from ssl_jax.views import photometric
 
+pytestmark = pytest.mark.gpu
+
 KEY = jax.random.key(0)
 RGB = np.random.default_rng(0).integers(0, 256, (3, 12, 14, 3), np.uint8)
 ALL = jnp.ones((3, 12, 14), bool)

@@ -42,6 +42,16 @@ def test_a_long_phase_is_named_with_its_seconds(lines, monkeypatch):
   assert lines() == []  # its clock has stopped
 
 
+def test_a_phase_says_what_becomes_known_of_it(lines, monkeypatch):
+  monkeypatch.setattr(progress, 'LINE_EVERY', 0.02)
+  shown = progress.Progress('control', 0, 10)
+  with shown.phase('compiling') as phase:
+    phase.add('')
+    phase.add('last time 40 s')
+    time.sleep(0.1)
+  assert 'control: 0/10 steps  compiling (last time 40 s), ' in lines()[-1]
+
+
 def test_a_log_file_gets_few_lines(capsys):
   shown = progress.Progress('control', 0, 100)
   for _ in range(50):
@@ -52,8 +62,11 @@ def test_a_log_file_gets_few_lines(capsys):
 def test_losses_and_mask_rates_are_shown(lines):
   shown = progress.Progress('fixmatch', 0, 10)
   figures = {'loss': 2.0, 'loss/fixmatch/unlabeled': 0.5, 'fixmatch/mask_rate': 0.25, 'other': 1.0}
-  shown.advance(1, 1.0, {**figures, 'images_per_second': 16.0})
-  expected = '16 images/s  loss 2.000  fixmatch/unlabeled 0.500  fixmatch/mask_rate 25%'
+  shown.advance(1, 1.0, {**figures, 'images_per_second': 16.0, 'share_of_peak': 0.354})
+  expected = (
+    '16 images/s  35% of the matrix peak  loss 2.000  fixmatch/unlabeled 0.500  '
+    'fixmatch/mask_rate 25%'
+  )
   assert lines()[-1].endswith(expected)
 
 

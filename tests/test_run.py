@@ -12,11 +12,11 @@ import pytest
 import torch_resnet
 from PIL import Image
 
-from ssl_jax import build, run_folder, stage_list
+from ssl_jax import build, stage_list
 from ssl_jax.errors import UserError
 from ssl_jax.io import run_log
 from ssl_jax.run import run
-from ssl_jax.settings import Inputs, Learning
+from ssl_jax.settings import Inputs
 from ssl_jax.training.checkpoint import Checkpoints
 from ssl_jax.types import TrainState
 from ssl_jax.validate import validate
@@ -53,6 +53,12 @@ def test_metrics_are_lines_of_a_step_window(finished):
   assert {'loss/supervised/labeled', 'loss/fixmatch/unlabeled', 'fixmatch/mask_rate', 'grad_norm',
           'steps_per_second', 'images_per_second'} <= set(windows[1])  # fmt: skip
   assert [line['step'] for line in lines if 'test/miou' in line] == [3, 6]
+  assert [line['step'] for line in lines if 'evaluate_seconds' in line] == [3, 6]
+  assert [line['step'] for line in windows if 'compile_seconds' in line] == [1]
+  # Told with the steps that follow a save.
+  assert [line['step'] for line in windows if 'save_seconds' in line] == [3, 5]
+  # Nobody knows the peak of a CPU.
+  assert not any('share_of_peak' in line for line in windows)
 
 
 def test_the_verdict_and_the_picture_say_that_the_data_are_synthetic(finished):
@@ -310,21 +316,6 @@ def test_tensorboard_when_asked(page, tmp_path):
   page.stages, page.steps, page.tensorboard = (), 2, True
   run(page, tmp_path)
   assert list((tmp_path / 'tensorboard').glob('events*'))
-
-
-def test_bfloat16_keeps_parameters_and_losses_in_float32(page, tmp_path):
-  page.unlock()
-  page.stages, page.steps, page.precision = (), 2, 'bfloat16'
-  run(page, tmp_path)
-  stats = run_folder.read_stats(tmp_path)
-  settings = run_folder.read_settings(tmp_path)
-  parts = settings.part(Learning), settings.part(Inputs)
-  learner = build.learner(*parts, settings.steps, stats)
-  example = jnp.zeros((1, 32, 32, 3))
-  like = jax.jit(learner.init)(jax.random.key(0), example, learner.normalization)
-  state = Checkpoints(tmp_path / 'checkpoints').restore(like)
-  assert {x.dtype for x in jax.tree.leaves(state.student)} == {jnp.dtype('float32')}
-  assert state.step == 2
 
 
 def _state(value: float) -> TrainState:

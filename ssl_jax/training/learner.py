@@ -80,6 +80,7 @@ def make_learner(
   heads: Mapping[str, int] | None = None,
   predicts: str | None = 'class',
   classes: Sequence[str] = (),
+  remat: bool = False,
 ) -> Learner:
   """Returns a learner that trains `network` on the weighted sum of the terms of `methods`.
 
@@ -102,6 +103,8 @@ def make_learner(
     predicts: the head that `predict` returns; None returns all, as a dict.
     classes: names of the outputs of the head 'class', under which the targets are logged; without
       names they are numbered.
+    remat: whether the backward pass computes anew what lies between convolutions (Chen et al. 2016,
+      arXiv:1604.06174).
 
   Raises:
     UserError: when tracing, if a method needs a view or a head that does not exist.
@@ -255,21 +258,33 @@ def make_learner(
     kwargs: dict[str, Any] = {}
     if dropout := _feature_dropout([*passes.values()]):
       kwargs['feature_dropout'] = dropout
-    joined, batch_stats = network.apply(
+
+    def apply(params: Variables, shown: jax.Array) -> tuple[Any, Any]:
       # `params` is what is differentiated; the batch statistics are those of the state.
-      {**state.student, 'params': params},
-      state.normalization.standardize(parallel.interleave(images)),
-      train=True,
-      **kwargs,
+      variables = {**state.student, 'params': params}
       # Makes Flax return the updated running statistics beside the outputs.
-      mutable=['batch_stats'],
-      rngs={'dropout': key},
-    )
+      mutable = ['batch_stats']
+      return network.apply(
+        variables, shown, train=True, **kwargs, mutable=mutable, rngs={'dropout': key}
+      )
+
+    if remat:
+      apply = jax.checkpoint(apply, policy=_is_kept)
+    shown = state.normalization.standardize(parallel.interleave(images))
+    joined, batch_stats = apply(params, shown)
     parts = parallel.separate(_by_head(joined, heads), [len(x) for x in images])
     return dict(zip(passes, parts, strict=True)), batch_stats
 
   names = collapse.metric_names(classes, methods) | collapse.prediction_names(classes)
   return Learner(init, update, predict, size_multiple(network), normalization, names)
+
+
+def _is_kept(primitive: Any, *_: Any, **__: Any) -> bool:
+  """Whether the results of an operation are kept for the backward pass where memory is spared.
+
+  Those of convolutions and products are, because these take nearly all of the time.
+  """
+  return primitive.name in ('conv_general_dilated', 'dot_general')
 
 
 def _pass_of(name: str, term: Term) -> tuple:

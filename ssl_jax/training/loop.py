@@ -11,8 +11,9 @@ from ssl_jax import parallel, settings
 from ssl_jax.data.stream import Stream
 from ssl_jax.errors import Stopped, UserError
 from ssl_jax.io.run_log import RunLog
-from ssl_jax.training import collapse, feeds
+from ssl_jax.training import collapse, feeds, operations
 from ssl_jax.training.checkpoint import Checkpoints, DamagedCheckpoint
+from ssl_jax.training.compile_times import Program
 from ssl_jax.training.learner import first_nonfinite
 from ssl_jax.training.progress import Progress
 from ssl_jax.types import Learner, Normalization, TrainState
@@ -164,6 +165,12 @@ class _Training:
     self.untimed = 0
     self.began = time.perf_counter()
     self.compiled = False
+    # Of the first call, until they are logged.
+    self.compile_seconds: float | None = None
+    # That training waited for saves since the last line of the log, those of all seeds.
+    self.save_seconds = 0.0
+    # Of a step on this device at the speed of its matrix units; None where that is not known.
+    self.seconds_at_peak: float | None = None
     self.watches = {seed: collapse.Watch(loop.steps) for seed in seeds}
 
   def do_steps(self, update: Callable, arguments: tuple, last: int) -> None:
@@ -172,16 +179,28 @@ class _Training:
       # Returns at once: the device computes while the host loads the next batch.
       self.state, figures = update(self.state, *arguments, self.key)
     else:
-      with self.progress.phase('compiling the training step'):
-        self.state, figures = update(self.state, *arguments, self.key)
-        # Otherwise the phase would end before the step has run.
-        jax.block_until_ready(figures)
-      self.compiled = True
+      figures = self._compile(update, arguments, last - self.step)
       self.untimed = last - self.step
       self.began = time.perf_counter()
     self.window.append(figures)
     self.steps_in_window += last - self.step
     self.step = last
+
+  def _compile(self, update: Callable, arguments: tuple, steps: int) -> Mapping[str, jax.Array]:
+    """Does the first call, of so many steps; returns its figures."""
+    began = time.perf_counter()
+    with self.progress.phase('compiling the training step') as phase:
+      program = Program(update, self.state, *arguments, self.key)
+      phase.add(program.expectation())
+      self.state, figures = update(self.state, *arguments, self.key)
+      # Otherwise the phase would end before the step has run.
+      jax.block_until_ready(figures)
+    self.compiled = True
+    self.compile_seconds = time.perf_counter() - began
+    program.took(self.compile_seconds)
+    of_call = operations.seconds_at_peak(program.operations)
+    self.seconds_at_peak = of_call / steps if of_call else None
+    return figures
 
   def log_window(self, step: int) -> None:
     """Writes the means over the window to each seed's log, and shows them."""
@@ -196,6 +215,14 @@ class _Training:
     if timed:
       rate = timed / seconds
       speed = {'steps_per_second': rate, 'images_per_second': rate * self.images}
+      if self.seconds_at_peak is not None:
+        speed['share_of_peak'] = rate * self.seconds_at_peak
+    if self.compile_seconds is not None:
+      speed['compile_seconds'] = self.compile_seconds
+      self.compile_seconds = None
+    if self.save_seconds:
+      speed['save_seconds'] = self.save_seconds
+      self.save_seconds = 0.0
     means = []
     for seed, figures in zip(self.seeds, per_seed, strict=True):
       # `step - steps_in_window` is the last step before the window.
@@ -230,11 +257,15 @@ class _Training:
       states = parallel.unstack(self.state, len(self.seeds))
       for seed, state in zip(self.seeds, states, strict=True):
         # Scores go to the log, and with the checkpoint as what it is ranked by.
+        began = time.perf_counter()
         scores = self.evaluate(seed.number, state, all_splits) if scoring else {}
+        evaluated = time.perf_counter()
         if scoring:
-          seed.log.write(int(state.step), scores)
+          # Before saving: a run that is killed in between evaluates again, and misses no line.
+          seed.log.write(int(state.step), scores | {'evaluate_seconds': evaluated - began})
         if saving:
           seed.checkpoints.save(state, scores if best else None)
+          self.save_seconds += time.perf_counter() - evaluated
     # Evaluating and saving count in no speed.
     self.began = time.perf_counter()
 

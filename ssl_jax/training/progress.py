@@ -19,6 +19,18 @@ WIDTH = 100
 """Columns of a line where the terminal does not say, or says 0."""
 
 
+class Phase:
+  """What goes on besides training, in words."""
+
+  def __init__(self, name: str):
+    self.name = name
+
+  def add(self, text: str) -> None:
+    """Adds what has become known of it, if anything has, in brackets."""
+    if text:
+      self.name = f'{self.name} ({text})'
+
+
 class Progress:
   """One line that follows a training; the time left is computed from training steps alone.
 
@@ -48,22 +60,23 @@ class Progress:
     self._step = step
 
   @contextlib.contextmanager
-  def phase(self, name: str) -> Iterator[None]:
+  def phase(self, name: str) -> Iterator[Phase]:
     """Says that something else than training goes on, and for how long."""
+    phase = Phase(name)
     ended = threading.Event()
     began = time.perf_counter()
 
     # A thread counts the seconds, because the main one is busy in a call that may last minutes.
     def tick() -> None:
       while not ended.wait(1.0 if self._live else LINE_EVERY):
-        self._show(f'{name}, {time.perf_counter() - began:.0f} s', force=True)
+        self._show(f'{phase.name}, {time.perf_counter() - began:.0f} s', force=True)
 
     self._show(name)
     # A daemon does not keep the process alive after an error.
     thread = threading.Thread(target=tick, daemon=True)
     thread.start()
     try:
-      yield
+      yield phase
     finally:
       ended.set()
       # Otherwise a last tick could overwrite what training shows next.
@@ -127,6 +140,8 @@ def _describe(figures: Mapping[str, float]) -> str:
   parts = []
   if 'images_per_second' in figures:
     parts.append(f'{figures["images_per_second"]:.0f} images/s')
+  if 'share_of_peak' in figures:
+    parts.append(f'{figures["share_of_peak"]:.0%} of the matrix peak')
   parts.append(f'loss {figures["loss"]:.3f}')
   # Terms of methods only: a line has no room for all figures, which metrics.jsonl holds.
   for name, value in figures.items():
