@@ -19,7 +19,7 @@ FLOORS = (
   'settings parallel losses components data_locations',
   'parse_settings confidence',
   'stage_list io views',
-  'data methods models configuration',
+  'data methods models configuration dask_cluster',
   'datasets training run_folder configuration_rules',
   'build provenance',
   'inference validate continuation onnx_graph',

@@ -75,6 +75,14 @@ def check(folder: Path) -> None:
     raise UserError(_refusal(folder, holder))
 
 
+def text(folder: Path) -> str:
+  """Returns the text of the lock on a folder, which no other process's lock has; '' for none."""
+  try:
+    return (folder / FILE).read_text()
+  except OSError:
+    return ''
+
+
 def _is_held(holder: Holder) -> bool:
   # Of another machine nobody knows whether the process still runs.
   return not holder.is_here() or holder.is_alive()

@@ -1,0 +1,281 @@
+"""Connects to a scheduler of dask.distributed, and checks that its workers can do our tasks.
+
+https://distributed.dask.org/
+"""
+
+import asyncio
+import functools
+import importlib
+import json
+import logging
+import pickle
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ssl_jax.errors import UserError
+
+TIMEOUT = 10
+"""Seconds in which a scheduler must answer."""
+
+
+ADVICE = 'start one with `dask scheduler`, and give the address that it prints.'
+
+
+class ClusterError(UserError):
+  """The cluster cannot go on: no matter of a single file or stage."""
+
+
+class WorkersEnded(UserError):
+  """A task was given up, because worker after worker ended while it had it."""
+
+
+def _distributed() -> Any:
+  """The package distributed, which is optional."""
+  try:
+    return importlib.import_module('distributed')
+  except ImportError as error:
+    raise UserError(
+      "--dask needs the package distributed, which is not installed; pip install 'ssl_jax[dask]', "
+      "or pip install 'distributed>=2025.1'."
+    ) from error
+
+
+def connect(address: str) -> Any:
+  """Returns a client of the scheduler at an address, or of that in a scheduler file (.json).
+
+  Raises:
+    UserError: if distributed is not installed, or no scheduler answers.
+  """
+  distributed = _distributed()
+  # What it logs when a worker is lost would interrupt the bar; what matters arrives as an error.
+  logging.getLogger('distributed').setLevel(logging.CRITICAL)
+  found = _address_in(address) if address.endswith('.json') else address
+  try:
+    # Not by the client itself, which leaves threads behind where it fails.
+    asyncio.run(_try(distributed, found))
+    return distributed.Client(found, timeout=TIMEOUT, set_as_default=False)
+  # Names that cannot be resolved, ports that are closed or no numbers, protocols that are unknown.
+  except (OSError, ValueError, OverflowError) as error:
+    raise UserError(
+      f'--dask={address}: no scheduler of Dask answers there within {TIMEOUT} s; {ADVICE}'
+    ) from error
+
+
+async def _try(distributed: Any, address: str) -> None:
+  """Opens a connection, and closes it."""
+  arguments = distributed.Security().get_connection_args('client')
+  connection = await distributed.core.connect(address, timeout=TIMEOUT, **arguments)
+  await connection.close()
+
+
+def _address_in(file: str) -> str:
+  """The address that a scheduler wrote into its file."""
+  try:
+    return json.loads(Path(file).read_text())['address']
+  except (OSError, ValueError, KeyError, TypeError) as error:
+    raise UserError(f'--dask={file} is no file of a scheduler of Dask; {ADVICE}') from error
+
+
+def as_completed(client: Any) -> Any:
+  """Returns an iterator to which tasks are added, and which gives them when they are finished."""
+  return _distributed().as_completed(loop=client.loop)
+
+
+def worker_count(client: Any) -> int:
+  """Returns how many workers a scheduler has now."""
+  return len(client.scheduler_info(n_workers=-1)['workers'])
+
+
+def wait_for_workers(client: Any, stop: Callable[[], bool] = lambda: False) -> None:
+  """Waits until there is a worker, or until `stop` says so; in a queue that may take hours."""
+  if worker_count(client):
+    return
+  address = client.scheduler.address
+  print(f'{address} has no workers yet; waits for the first (`dask worker {address}`).', flush=True)
+  while not worker_count(client) and not stop():
+    time.sleep(0.5)
+
+
+def _look() -> Callable[[Sequence[str], Mapping[str, str], str], dict[str, Any]]:
+  """What finds out about a worker; made inside, so that it travels as code: the worker may lack us.
+
+  It takes folders that must be there, files with what they must hold, and a folder that must take
+  a file ('' for none).
+  """
+
+  def look(folders: Sequence[str], files: Mapping[str, str], writable: str) -> dict[str, Any]:
+    import hashlib
+    import importlib.metadata
+    import importlib.util
+    import os
+    import pathlib
+
+    spec = importlib.util.find_spec('ssl_jax')
+    if spec is None or spec.origin is None:
+      return {'lacks': 'ssl_jax'}
+    package = pathlib.Path(spec.origin).parent
+    code = hashlib.sha256()
+    for path in sorted(package.rglob('*.py')):
+      code.update(path.relative_to(package).as_posix().encode() + path.read_bytes())
+    found: dict[str, Any] = {'ssl_jax': code.hexdigest()}
+    for name in ('jax', 'jaxlib', 'numpy'):
+      try:
+        found[name] = importlib.metadata.version(name)
+      except importlib.metadata.PackageNotFoundError:
+        return {'lacks': name}
+    for folder in folders:
+      if not os.path.isdir(folder):
+        return {**found, 'unseen': folder}
+    for file, text in files.items():
+      try:
+        held = pathlib.Path(file).read_text()
+      except OSError:
+        held = None
+      if held != text:
+        return {**found, 'unseen': os.path.dirname(file)}
+    if writable and not os.access(writable, os.W_OK):
+      return {**found, 'read_only': writable}
+    return found
+
+  return look
+
+
+@functools.cache
+def own_versions() -> Mapping[str, str]:
+  """Returns the hash of our code, and the versions of what computes, in this process."""
+  return _look()([], {}, '')
+
+
+def check_workers(
+  client: Any, folders: Sequence[Path], files: Sequence[Path] = (), writable: Path | None = None
+) -> None:
+  """Checks all workers that there are now.
+
+  Args:
+    client: of the scheduler.
+    folders: that each worker must see.
+    files: small ones that each worker must see as they are here.
+    writable: a folder that each worker must be able to write to.
+
+  Raises:
+    ClusterError: naming the first that cannot do our tasks, and why.
+  """
+  texts = {str(path): path.read_text() for path in files}
+  names = [str(folder) for folder in folders]
+  threads = client.nthreads()
+  found = client.run(_look(), names, texts, str(writable or ''), on_error='return')
+  problems = []
+  for address, answer in found.items():
+    if isinstance(answer, OSError):  # it has left meanwhile; Dask gives its tasks to others
+      continue
+    if isinstance(answer, Exception):
+      problems.append(f'{address} cannot answer ({type(answer).__name__}: {answer})')
+    elif problem := _problem(answer, threads.get(address, 1)):
+      problems.append(f'{address} {problem}')
+  if problems:
+    more = f' So it is with {len(problems) - 1} more workers.' if len(problems) > 1 else ''
+    raise ClusterError(f'The Dask worker {problems[0]}.{more}')
+
+
+def _problem(answer: Mapping[str, Any], threads: int) -> str:
+  """Why a worker cannot do our tasks; empty if it can."""
+  if name := answer.get('lacks'):
+    return f'has no {name}; start it in an environment like that of this process'
+  if problem := _other_version(answer):
+    return problem
+  if folder := answer.get('unseen'):
+    return (
+      f'does not see {folder} as it is here; start it on a machine that has this folder under the '
+      f'same path'
+    )
+  if folder := answer.get('read_only'):
+    return f'may not write to {folder}; give it the right to'
+  return _too_many_threads(threads)
+
+
+def _other_version(versions: Mapping[str, Any]) -> str:
+  for name, ours in own_versions().items():
+    theirs = versions[name]
+    if theirs != ours and name == 'ssl_jax':
+      return 'has another version of ssl_jax, whose code differs; install the same one there'
+    if theirs != ours:
+      return f'has {name} {theirs}, and this process {ours}; install the same one there'
+  return ''
+
+
+def _too_many_threads(threads: int) -> str:
+  # Each task takes the whole device, and as much memory as a call without Dask.
+  if threads <= 1:
+    return ''
+  return (
+    f'has {threads} threads, which would work at {threads} tasks at once; start it with '
+    f'--nthreads 1 (dask-jobqueue: cores=1, and job_cpu=N for N cores)'
+  )
+
+
+@functools.cache
+def check_here(expected: bytes) -> None:
+  """Checks, on a worker, what `check_workers` may not have seen: workers come later as well.
+
+  Args:
+    expected: own_versions of the client, pickled.
+
+  Raises:
+    ClusterError: if this worker has other versions, or several threads.
+  """
+  state = _distributed().get_worker().state
+  wanted = pickle.loads(expected)
+  problem = _too_many_threads(state.nthreads)
+  if wanted != own_versions():
+    problem = 'has other versions of ssl_jax, jax or numpy; install the same ones there'
+  if problem:
+    raise ClusterError(f'The Dask worker {state.address} {problem}.')
+
+
+def versions_as_bytes() -> bytes:
+  """Returns own_versions as `check_here` takes them."""
+  return pickle.dumps(own_versions())
+
+
+def _by_name() -> Callable[..., Any]:
+  """What calls a function by its name; made inside, so that the scheduler needs nothing of ours."""
+
+  def call(module: str, name: str, payload: bytes, *inputs: Any) -> Any:
+    import importlib
+
+    return getattr(importlib.import_module(module), name)(payload, *inputs)
+
+  return call
+
+
+def submit(client: Any, function: Callable, payload: bytes, inputs: Sequence[Any] = ()) -> Any:
+  """Returns the future of `function(payload, *results of inputs)`, done by some worker."""
+  # The key is new: two tasks with the same arguments are two tasks.
+  key = f'{function.__name__}-{uuid.uuid4().hex}'
+  names = function.__module__, function.__name__
+  return client.submit(_by_name(), *names, payload, *inputs, key=key)
+
+
+def result_of(future: Any) -> Any:
+  """Returns what a finished task returned, or raises what it raised.
+
+  Raises:
+    ClusterError: if the scheduler is lost.
+    WorkersEnded: if Dask gave the task up.
+  """
+  distributed = _distributed()
+  try:
+    return future.result()
+  except distributed.scheduler.KilledWorker as error:
+    raise WorkersEnded(
+      'worker after worker ended while it had this task (for lack of memory, or at a time limit?); '
+      'their logs say why.'
+    ) from error
+  except (distributed.CancelledError, distributed.comm.CommClosedError) as error:
+    raise ClusterError(
+      'The connection to the scheduler of Dask is lost; start it and its workers again, and then '
+      'this command, which resumes what is not done.'
+    ) from error
