@@ -32,8 +32,12 @@ class WorkersEnded(UserError):
   """A task was given up, because worker after worker ended while it had it."""
 
 
-def _distributed() -> Any:
-  """The package distributed, which is optional."""
+def distributed() -> Any:
+  """Returns the package distributed, which is optional.
+
+  Raises:
+    UserError: if it is not installed.
+  """
   try:
     return importlib.import_module('distributed')
   except ImportError as error:
@@ -49,14 +53,14 @@ def connect(address: str) -> Any:
   Raises:
     UserError: if distributed is not installed, or no scheduler answers.
   """
-  distributed = _distributed()
+  package = distributed()
   # What it logs when a worker is lost would interrupt the bar; what matters arrives as an error.
   logging.getLogger('distributed').setLevel(logging.CRITICAL)
   found = _address_in(address) if address.endswith('.json') else address
   try:
     # Not by the client itself, which leaves threads behind where it fails.
-    asyncio.run(_try(distributed, found))
-    return distributed.Client(found, timeout=TIMEOUT, set_as_default=False)
+    asyncio.run(_try(package, found))
+    return package.Client(found, timeout=TIMEOUT, set_as_default=False)
   # Names that cannot be resolved, ports that are closed or no numbers, protocols that are unknown.
   except (OSError, ValueError, OverflowError) as error:
     raise UserError(
@@ -64,10 +68,10 @@ def connect(address: str) -> Any:
     ) from error
 
 
-async def _try(distributed: Any, address: str) -> None:
+async def _try(package: Any, address: str) -> None:
   """Opens a connection, and closes it."""
-  arguments = distributed.Security().get_connection_args('client')
-  connection = await distributed.core.connect(address, timeout=TIMEOUT, **arguments)
+  arguments = package.Security().get_connection_args('client')
+  connection = await package.core.connect(address, timeout=TIMEOUT, **arguments)
   await connection.close()
 
 
@@ -81,7 +85,7 @@ def _address_in(file: str) -> str:
 
 def as_completed(client: Any) -> Any:
   """Returns an iterator to which tasks are added, and which gives them when they are finished."""
-  return _distributed().as_completed(loop=client.loop)
+  return distributed().as_completed(loop=client.loop)
 
 
 def worker_count(client: Any) -> int:
@@ -193,7 +197,7 @@ def _problem(answer: Mapping[str, Any], threads: int) -> str:
     )
   if folder := answer.get('read_only'):
     return f'may not write to {folder}; give it the right to'
-  return _too_many_threads(threads)
+  return too_many_threads(threads)
 
 
 def _other_version(versions: Mapping[str, Any]) -> str:
@@ -206,7 +210,8 @@ def _other_version(versions: Mapping[str, Any]) -> str:
   return ''
 
 
-def _too_many_threads(threads: int) -> str:
+def too_many_threads(threads: int) -> str:
+  """Returns why so many threads of a worker are too many; empty if they are not."""
   # Each task takes the whole device, and as much memory as a call without Dask.
   if threads <= 1:
     return ''
@@ -214,25 +219,6 @@ def _too_many_threads(threads: int) -> str:
     f'has {threads} threads, which would work at {threads} tasks at once; start it with '
     f'--nthreads 1 (dask-jobqueue: cores=1, and job_cpu=N for N cores)'
   )
-
-
-@functools.cache
-def check_here(expected: bytes) -> None:
-  """Checks, on a worker, what `check_workers` may not have seen: workers come later as well.
-
-  Args:
-    expected: own_versions of the client, pickled.
-
-  Raises:
-    ClusterError: if this worker has other versions, or several threads.
-  """
-  state = _distributed().get_worker().state
-  wanted = pickle.loads(expected)
-  problem = _too_many_threads(state.nthreads)
-  if wanted != own_versions():
-    problem = 'has other versions of ssl_jax, jax or numpy; install the same ones there'
-  if problem:
-    raise ClusterError(f'The Dask worker {state.address} {problem}.')
 
 
 def versions_as_bytes() -> bytes:
@@ -251,12 +237,28 @@ def _by_name() -> Callable[..., Any]:
   return call
 
 
-def submit(client: Any, function: Callable, payload: bytes, inputs: Sequence[Any] = ()) -> Any:
-  """Returns the future of `function(payload, *results of inputs)`, done by some worker."""
+def submit(
+  client: Any, function: Callable, payload: bytes, inputs: Sequence[Any] = (), label: str = ''
+) -> Any:
+  """Returns the future of `function(payload, *results of inputs)`, done by some worker.
+
+  Its key begins with `label`, or else with the name of the function.
+  """
   # The key is new: two tasks with the same arguments are two tasks.
-  key = f'{function.__name__}-{uuid.uuid4().hex}'
+  key = f'{label or function.__name__}-{uuid.uuid4().hex}'
   names = function.__module__, function.__name__
   return client.submit(_by_name(), *names, payload, *inputs, key=key)
+
+
+def ask_to_stop(client: Any, event: str) -> None:
+  """Lets tasks with such an event save what they have, and end."""
+  distributed().Event(event, client=client).set()
+
+
+def labels_under_way(client: Any) -> set[str]:
+  """Returns the labels of the tasks that workers have."""
+  keys = [key for keys in client.processing().values() for key in keys]
+  return {str(key).rpartition('-')[0] for key in keys}
 
 
 def result_of(future: Any) -> Any:
@@ -266,15 +268,15 @@ def result_of(future: Any) -> Any:
     ClusterError: if the scheduler is lost.
     WorkersEnded: if Dask gave the task up.
   """
-  distributed = _distributed()
+  package = distributed()
   try:
     return future.result()
-  except distributed.scheduler.KilledWorker as error:
+  except package.scheduler.KilledWorker as error:
     raise WorkersEnded(
       'worker after worker ended while it had this task (for lack of memory, or at a time limit?); '
       'their logs say why.'
     ) from error
-  except (distributed.CancelledError, distributed.comm.CommClosedError) as error:
+  except (package.CancelledError, package.comm.CommClosedError) as error:
     raise ClusterError(
       'The connection to the scheduler of Dask is lost; start it and its workers again, and then '
       'this command, which resumes what is not done.'

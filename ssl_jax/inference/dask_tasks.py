@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from absl import logging
 
-from ssl_jax import build, dask_cluster, parallel
+from ssl_jax import build, dask_worker, parallel
 from ssl_jax.data.image_kind import FileNotes
 from ssl_jax.errors import UserError
 from ssl_jax.inference import run_networks, stacks, write_planes
@@ -45,7 +45,7 @@ class Call(NamedTuple):
 
   chosen: NetworkChoice
   task: Task
-  versions: bytes  # see dask_cluster.check_here
+  versions: bytes  # see dask_worker.check_here
   out: Path | None = None  # absolute; None before there is a folder
   round: int = 0  # of the folder's record
   holder: str = ''  # the text of the folder's lock
@@ -107,7 +107,7 @@ _loading = threading.Lock()
 
 def _networks(call: Call) -> _Loaded:
   """The networks of a call, which the process loads once."""
-  dask_cluster.check_here(call.versions)
+  dask_worker.check_here(call.versions)
   with _loading:
     if not _kept or _kept[0].chosen != call.chosen:
       # Before the others are loaded, for whom there may be no memory beside them.
@@ -201,7 +201,7 @@ def _regions(
 def write_stack(payload: bytes) -> Outcome:
   """Writes the files of a stack or a large image whose blocks are stored."""
   call, stack = pickle.loads(payload)
-  dask_cluster.check_here(call.versions)
+  dask_worker.check_here(call.versions)
   files, out = GivenFiles([stack.job]), SharedFolder(call)
   source, stats = stack.job.source, stack.task.stats
 
