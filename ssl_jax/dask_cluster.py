@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ssl_jax import dask_look
 from ssl_jax.errors import UserError
 
 TIMEOUT = 10
@@ -103,54 +104,15 @@ def wait_for_workers(client: Any, stop: Callable[[], bool] = lambda: False) -> N
     time.sleep(0.5)
 
 
-def _look() -> Callable[[Sequence[str], Mapping[str, str], str], dict[str, Any]]:
-  """What finds out about a worker; made inside, so that it travels as code: the worker may lack us.
-
-  It takes folders that must be there, files with what they must hold, and a folder that must take
-  a file ('' for none).
-  """
-
-  def look(folders: Sequence[str], files: Mapping[str, str], writable: str) -> dict[str, Any]:
-    import hashlib
-    import importlib.metadata
-    import importlib.util
-    import os
-    import pathlib
-
-    spec = importlib.util.find_spec('ssl_jax')
-    if spec is None or spec.origin is None:
-      return {'lacks': 'ssl_jax'}
-    package = pathlib.Path(spec.origin).parent
-    code = hashlib.sha256()
-    for path in sorted(package.rglob('*.py')):
-      code.update(path.relative_to(package).as_posix().encode() + path.read_bytes())
-    found: dict[str, Any] = {'ssl_jax': code.hexdigest()}
-    for name in ('jax', 'jaxlib', 'numpy'):
-      try:
-        found[name] = importlib.metadata.version(name)
-      except importlib.metadata.PackageNotFoundError:
-        return {'lacks': name}
-    for folder in folders:
-      if not os.path.isdir(folder):
-        return {**found, 'unseen': folder}
-    for file, text in files.items():
-      try:
-        held = pathlib.Path(file).read_text()
-      except OSError:
-        held = None
-      if held != text:
-        return {**found, 'unseen': os.path.dirname(file)}
-    if writable and not os.access(writable, os.W_OK):
-      return {**found, 'read_only': writable}
-    return found
-
-  return look
+def _call_text() -> Callable[..., Any]:
+  """What runs a text and calls a function of it; a lambda travels as code, and needs no module."""
+  return lambda text, name, *arguments: (space := {}, exec(text, space), space[name](*arguments))[2]
 
 
 @functools.cache
 def own_versions() -> Mapping[str, str]:
   """Returns the hash of our code, and the versions of what computes, in this process."""
-  return _look()([], {}, '')
+  return dask_look.look([], {}, '')
 
 
 def check_workers(
@@ -170,7 +132,9 @@ def check_workers(
   texts = {str(path): path.read_text() for path in files}
   names = [str(folder) for folder in folders]
   threads = client.nthreads()
-  found = client.run(_look(), names, texts, str(writable or ''), on_error='return')
+  look = Path(dask_look.__file__).read_text()
+  arguments = names, texts, str(writable or '')
+  found = client.run(_call_text(), look, 'look', *arguments, on_error='return')
   problems = []
   for address, answer in found.items():
     if isinstance(answer, OSError):  # it has left meanwhile; Dask gives its tasks to others
@@ -227,14 +191,10 @@ def versions_as_bytes() -> bytes:
 
 
 def _by_name() -> Callable[..., Any]:
-  """What calls a function by its name; made inside, so that the scheduler needs nothing of ours."""
-
-  def call(module: str, name: str, payload: bytes, *inputs: Any) -> Any:
-    import importlib
-
-    return getattr(importlib.import_module(module), name)(payload, *inputs)
-
-  return call
+  """What calls a function by its name: the scheduler, which reads it, needs nothing of ours."""
+  return lambda module, name, payload, *inputs: getattr(
+    __import__('importlib').import_module(module), name
+  )(payload, *inputs)
 
 
 def submit(

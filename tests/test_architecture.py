@@ -13,7 +13,7 @@ FILES = sorted(path for path in PACKAGE.rglob('*.py') if path.name != '__init__.
 # A file or a room imports only what stands on a lower floor; files of one room may also import each
 # other, as long as they do not form a cycle.
 FLOORS = (
-  'errors open_fields notebook_setup',
+  'errors open_fields notebook_setup dask_look',
   'types registry commands page_files',
   'placeholders',
   'settings parallel losses components data_locations',
