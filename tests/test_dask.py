@@ -91,7 +91,8 @@ def _files(folder):
   """The bytes of all files of predictions by name; of the record its lines, in any order."""
   found = {}
   for path in folder.rglob('*'):
-    if path.is_file():
+    # A killed worker may leave a hidden file that it was writing.
+    if path.is_file() and not path.name.startswith('.'):
       found[str(path.relative_to(folder))] = path.read_bytes()
   lines = [json.loads(line) for line in found.pop('predict.jsonl').splitlines()]
   # What was said of files that could not be done is taken back.
