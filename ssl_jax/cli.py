@@ -139,10 +139,10 @@ def _train(words: list[str], program: str) -> int:
   # threads, though it raises it as well.
   logging.set_verbosity(logging.FATAL)
   # The recorded command is the one for the whole run; table.py adds an --only of its own.
-  kept = [word for word in words if not word.startswith('--only')]
+  kept = [word for word in words if not word.startswith(('--only', '--dask'))]
   command = shlex.join([*program.split(), *kept])
   workdir = listing.expand(request.workdir or Path('runs') / request.page.stem)
-  run(request.config, workdir, request.only, command, request.overridden)
+  run(request.config, workdir, request.only, command, request.overridden, request.dask)
   return 0
 
 
@@ -155,6 +155,7 @@ class Request(NamedTuple):
   workdir: str | None
   only: str
   dry_run: str  # 'no', 'table' or 'json'
+  dask: str | None  # address of a scheduler
 
 
 def _parse(words: list[str]) -> Request:
@@ -177,6 +178,7 @@ def _parse(words: list[str]) -> Request:
   config_flags.DEFINE_config_file('config', None, 'A page.', flag_values=values, sys_argv=program)
   flags.DEFINE_string('workdir', None, 'Run folder.', flag_values=values)
   flags.DEFINE_string('only', '*', 'Patterns of names of stages.', flag_values=values)
+  flags.DEFINE_string('dask', None, 'Scheduler of Dask.', flag_values=values)
   flags.DEFINE_string('dry_run', 'no', 'Describes the run without training.', flag_values=values)
   page = next(word for word in words if re.match(r'--?config=', word)).partition('=')[2]
   # The page is loaded once without the shell's fields, only to report all unknown ones in one
@@ -211,6 +213,7 @@ def _parse(words: list[str]) -> Request:
     workdir=values['workdir'].value,
     only=str(values['only'].value),
     dry_run=dry_run,
+    dask=values['dask'].value,
   )
 
 
@@ -353,6 +356,8 @@ Flags:
                         lists them
   --workdir=DIR         run folder (default: runs/PAGE); the same command resumes a run in it
   --only=PATTERN        stages to do, by name, with * and commas
+  --dask=ADDRESS        scheduler of Dask whose workers do the stages, those that do not depend on
+                        each other at once (docs/many_machines.md)
   --dry_run[=json]      describes the run, its data and networks, without training
 
 Pages:

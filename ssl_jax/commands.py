@@ -21,6 +21,7 @@ TRAIN_FLAGS = {
   'config': 'page to run, by path or name',
   'workdir': 'run folder',
   'only': 'stages to do, by name',
+  'dask': 'scheduler of Dask whose workers do the stages',
   'dry_run': 'describes the run without training',
 }
 

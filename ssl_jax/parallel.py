@@ -86,6 +86,16 @@ def check_devices() -> None:
     ) from error
 
 
+def share_devices() -> None:
+  """Takes memory of an accelerator only as it is needed: other processes use it as well."""
+  os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
+
+
+def use_cpu() -> None:
+  """Computes on the CPU from here on, and leaves accelerators to other processes."""
+  jax.config.update('jax_platforms', 'cpu')
+
+
 def _first_line(error: Exception) -> str:
   return (str(error).splitlines() or [type(error).__name__])[0][:200].rstrip('.')
 

@@ -4,9 +4,10 @@ Writes masks of images or volumes, or the detected cells, whichever the run was 
 """
 
 import argparse
+import functools
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from absl import logging
@@ -16,6 +17,7 @@ from ssl_jax.data.dataset_stats import DatasetStats
 from ssl_jax.errors import UserError
 from ssl_jax.inference import (
   averaging,
+  dask_predict,
   instances,
   measurements,
   run_networks,
@@ -23,9 +25,10 @@ from ssl_jax.inference import (
   write_predictions,
 )
 from ssl_jax.inference.cleaning import Cleaning
+from ssl_jax.inference.dask_tasks import NetworkChoice
 from ssl_jax.inference.image_outputs import Wanted
 from ssl_jax.inference.images import BUDGET
-from ssl_jax.inference.prediction_folder import Origin, open_folder
+from ssl_jax.inference.prediction_folder import Origin, PredictionFolder, open_folder
 from ssl_jax.inference.run_networks import Networks
 from ssl_jax.inference.volumes import WindowSettings
 from ssl_jax.io import listing, planes, terminal
@@ -83,6 +86,11 @@ def _parser() -> argparse.ArgumentParser:
     '--overwrite',
     action='store_true',
     help='replace files in --out that predict did not write, or wrote with another run',
+  )
+  add(
+    '--dask',
+    help='address of a scheduler of Dask, or its scheduler file (.json), whose workers predict '
+    '(docs/many_machines.md)',
   )
   add(
     '--budget',
@@ -209,6 +217,47 @@ def _wanted(options: argparse.Namespace, stats: DatasetStats, spread: bool) -> W
   )
 
 
+def _task(
+  options: argparse.Namespace,
+  settings: Settings,
+  stats: DatasetStats,
+  budget_given: bool,
+  spread: bool,
+) -> write_predictions.Task:
+  """What is predicted: the task of the data set decides between volumes, cells and masks."""
+  stats = instances.with_min_size(stats, options.min_size)
+  wanted = _wanted(options, stats, spread)
+  # Megapixels for the user, pixels for the program.
+  budget = int(options.budget * 1e6)
+  if stats.preprocessing is not None:
+    windows = WindowSettings(
+      settings.crop_size,
+      options.overlap,
+      options.blend,
+      options.batch,
+      # The default is for images. A volume is made coarser only on request or if memory runs out.
+      budget if budget_given else 0,
+    )
+    return write_predictions.Volumes(stats, windows, wanted)
+  if stats.task == CELLS:
+    # Patches are square, so one side is enough.
+    side = settings.crop_size[0]
+    return write_predictions.Cells(
+      stats, side, options.stride, options.score, options.radius, wanted
+    )
+  return write_predictions.Masks(stats, budget, wanted, options.axes)
+
+
+def _check_images(options: argparse.Namespace, stats: DatasetStats) -> None:
+  """Raises UserError if the folder of images is wrong, before another one is made."""
+  kind = listing.IMAGES if stats.task == CELLS else listing.PREDICTED
+  if stats.preprocessing is not None:
+    kind = listing.VOLUMES
+  found = listing.read_folder(options.images, kind)
+  if not found.missing:
+    listing.files_of(found)
+
+
 def _write(options: argparse.Namespace, budget_given: bool) -> tuple[DatasetStats, list[str], bool]:
   """Writes all predictions.
 
@@ -216,7 +265,7 @@ def _write(options: argparse.Namespace, budget_given: bool) -> tuple[DatasetStat
   whether that was all of them.
   """
   networks = run_networks.find(options.run, options.seed)
-  stats, settings = networks.stats, networks.settings
+  stats = networks.stats
   if stats.task == CELLS:
     for name in OF_MASKS:
       if getattr(options, name):
@@ -224,50 +273,37 @@ def _write(options: argparse.Namespace, budget_given: bool) -> tuple[DatasetStat
   copies = _copies(options, networks)
   # From the second prediction on there may be disagreement.
   spread = options.uncertainty and len(copies) * len(networks.members) > 1
+  task = _task(options, networks.settings, stats, budget_given, spread)
+  _check_images(options, stats)
+  several = len(networks.members)
+  if several > 1:
+    _print_notes([f'the mean of {several} networks predicts (--seed takes one)'])
+  _print_notes(networks.notes)
+  if options.dask is not None:
+    run = str(options.run.absolute())
+    chosen = NetworkChoice(run, options.seed, tuple(copies), spread, networks.digest())
+    folders = options.run, options.images
+    with dask_predict.workers(options.dask, chosen, task, folders) as workers:
+      _print_notes(workers.notes)
+      return stats, *_into_folder(options, networks, workers.write)
   predict_fn, notes = networks.predict_fn(copies, spread)
-  if len(networks.members) > 1:
-    notes = [f'the mean of {len(networks.members)} networks predicts (--seed takes one)', *notes]
-  _print_notes([*networks.notes, *notes])
-  stats = instances.with_min_size(stats, options.min_size)
-  wanted = _wanted(options, stats, spread)
-  kind = listing.IMAGES if stats.task == CELLS else listing.PREDICTED
-  if stats.preprocessing is not None:
-    kind = listing.VOLUMES
-  # A wrong folder of images is found before another one is made.
-  found = listing.read_folder(options.images, kind)
-  if not found.missing:
-    listing.files_of(found)
+  _print_notes(notes)
+  write = functools.partial(write_predictions.write, predict_fn, task)
+  return stats, *_into_folder(options, networks, write)
+
+
+def _into_folder(
+  options: argparse.Namespace,
+  networks: Networks,
+  write: Callable[[Path, PredictionFolder], list[str]],
+) -> tuple[list[str], bool]:
+  """Writes into --out; returns what could not be done, and whether that was everything."""
   given = {name: getattr(options, name) for name in MATTERS}
   if not (options.probabilities or options.uncertainty):
     del given['bits']
   origin = Origin(str(options.run.resolve()), networks.digest(), given)
   with open_folder(options.out, options.images, origin, options.resume, options.overwrite) as out:
-    where = options.images, out
-    # Megapixels for the user, pixels for the program.
-    budget = int(options.budget * 1e6)
-    # The task of the data set decides what is written: volumes, cells or masks.
-    if stats.preprocessing is not None:
-      windows = WindowSettings(
-        settings.crop_size,
-        options.overlap,
-        options.blend,
-        options.batch,
-        # The default is for images. A volume is made coarser only on request or if memory runs out.
-        budget if budget_given else 0,
-      )
-      skipped = write_predictions.write_volumes(predict_fn, stats, windows, *where, wanted)
-    elif stats.task == CELLS:
-      # Patches are square, so one side is enough.
-      window = settings.crop_size[0]
-      detection = dict(stride=options.stride, score=options.score, radius=options.radius)
-      skipped = write_predictions.write_cells(
-        predict_fn, stats, window, *where, **detection, wanted=wanted
-      )
-    else:
-      skipped = write_predictions.write_masks(
-        predict_fn, stats, *where, budget, wanted, options.axes
-      )
-    return stats, skipped, out.is_untouched()
+    return write(options.images, out), out.is_untouched()
 
 
 def _say(stats: DatasetStats, out: Path, nothing: bool) -> None:
@@ -298,8 +334,12 @@ def main(arguments: list[str] | None = None) -> int:
 
   def predict() -> int:
     _check(options)
-    build.keep_compiled()
-    parallel.check_devices()
+    if options.dask is None:
+      build.keep_compiled()
+      parallel.check_devices()
+    else:
+      # It hands out work, and leaves an accelerator to the workers.
+      parallel.use_cpu()
     stats, skipped, nothing = _write(options, options.budget != parser.get_default('budget'))
     _say(stats, options.out, nothing)
     # At the end, where they are not lost among the lines of a long run.

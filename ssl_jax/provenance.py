@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,12 @@ def keep(run: Path, init_from: str | None = None) -> None:
 
   `init_from` is the run whose networks its trainings start from.
   """
+  add(run, now() | ({'init_from': init_from} if init_from else {}))
+
+
+def add(run: Path, entry: Mapping[str, Any]) -> None:
+  """Adds what `now` returned in some process, unless an entry like it is there."""
   entries = read(run)
-  entry = now() | ({'init_from': init_from} if init_from else {})
   if entry not in entries:
     replace_text(run / FILE, json.dumps([*entries, entry], indent=1))
 

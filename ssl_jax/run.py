@@ -15,6 +15,8 @@ from ssl_jax import (
   build,
   configuration_report,
   continuation,
+  dask_cluster,
+  dask_stages,
   inspection_quick,
   parallel,
   precision,
@@ -25,10 +27,11 @@ from ssl_jax import (
   run_identity,
   self_configuration,
   stage_list,
+  stage_runner,
 )
 from ssl_jax.errors import UserError
 from ssl_jax.evaluation import confusion
-from ssl_jax.io import digests, listing, lock
+from ssl_jax.io import listing, lock
 from ssl_jax.io.run_log import read_done, replace_text, write_done
 from ssl_jax.self_configuration import Configuration
 from ssl_jax.stage_list import StageSpec
@@ -43,6 +46,7 @@ def run(
   only: str = '*',
   command: str = '',
   overrides: Sequence[str] = (),
+  dask: str | None = None,
 ) -> dict[str, Any] | None:
   """Runs a config in a folder and returns its final figures.
 
@@ -56,6 +60,8 @@ def run(
     command: what a shell would call, kept with the run.
     overrides: dotted names of fields that were set from the shell; those that no stage would
       see are refused.
+    dask: address of a scheduler of Dask, whose workers do the stages; those that do not read each
+      other's results at the same time.
 
   Returns:
     The figures of all stages; None until all are done.
@@ -66,14 +72,21 @@ def run(
   """
   # Both must come before anything else that uses JAX.
   build.keep_compiled()
-  parallel.start()
+  if dask is None:
+    parallel.start()
+  else:
+    # Whatever the job is of which this is a process: the workers compute.
+    parallel.share_devices()
+    parallel.check_devices()
   build.forget_splits()
   page = stage_list.plain(config)
   if page.get('plugins'):
     # The run folder must find them from wherever it is asked later.
     page['plugins'] = str(listing.expand(page['plugins']).resolve())
   registry.add_plugins(page.get('plugins'))
-  with _asked_to_stop() as stop:
+  with _asked_to_stop() as stop, contextlib.ExitStack() as stack:
+    # Before the data are read, which may take long.
+    cluster = None if dask is None else stack.enter_context(dask_cluster.connect(dask))
     workdir = listing.expand(workdir)
     # Everything is checked before the folder is touched, so that a mistake leaves no trace in it.
     page = continuation.adopt(page, workdir)
@@ -107,8 +120,11 @@ def run(
     _claim(workdir, page, command)
     provenance.keep(workdir, page.get('init_from'))
     _keep_decisions(workdir, configuration)
-    for spec in asked:
-      _do(spec, workdir, stop)
+    if cluster is not None:
+      dask_stages.do_all(cluster, asked, workdir, page.get('plugins'), stop)
+    for spec in asked if cluster is None else ():
+      if not stage_runner.check_done(spec, workdir):
+        stage_runner.do(spec, workdir, stop)
   # With --only other stages may remain.
   if left := [spec.name for spec in specs if read_done(workdir / spec.name) is None]:
     print(f'{len(left)} of {len(specs)} stages are still to do, {left[0]} first.')
@@ -134,29 +150,6 @@ def _data_notes(specs: Sequence[StageSpec]) -> list[str]:
         notes.append(f'{whose}: {note}')
         told.add(note)
   return notes
-
-
-def _do(spec: StageSpec, workdir: Path, stop: Callable[[], bool]) -> None:
-  """Does a stage, unless it is done already."""
-  folder = workdir / spec.name
-  done = read_done(folder) is not None
-  # A run without `stages` is one stage without a name: its folder is the run folder, whose
-  # config.json `_claim` has written.
-  if spec.name:
-    run_identity.keep_settings(spec, folder, done)
-  if done:
-    # Later stages read what it wrote.
-    for path in (folder, *folder.glob('seed_*')):
-      digests.check(path)
-    print(f'{folder} is done.')
-    return
-  stage = registry.find('stages', spec.run).stage
-  # Of several processes of one run the main one holds the folder for all.
-  with lock.locked(folder) if parallel.is_main() else contextlib.nullcontext():
-    # done.json is written last: a stage that was killed has none and is begun or resumed again.
-    figures = stage(spec.settings, folder, stop, **spec.stage_kwargs)
-    # Without a name its folder is the run folder, in which other commands write, too.
-    write_done(folder, figures, of_stage=bool(spec.name))
 
 
 def _asked(specs: Sequence[StageSpec], only: str, workdir: Path) -> list[StageSpec]:

@@ -13,13 +13,14 @@ FILES = sorted(path for path in PACKAGE.rglob('*.py') if path.name != '__init__.
 # A file or a room imports only what stands on a lower floor; files of one room may also import each
 # other, as long as they do not form a cycle.
 FLOORS = (
-  'errors open_fields notebook_setup',
+  'errors open_fields notebook_setup dask_look',
   'types registry commands page_files',
   'placeholders',
   'settings parallel losses components data_locations',
   'parse_settings confidence',
   'stage_list io views',
-  'data methods models configuration',
+  'data methods models configuration dask_cluster',
+  'dask_worker',
   'datasets training run_folder configuration_rules',
   'build provenance',
   'inference validate continuation precision onnx_graph',
@@ -28,6 +29,8 @@ FLOORS = (
   'evaluation',
   'stages step_time table_cells',
   'self_configuration configuration_report ledger run_identity',
+  'stage_runner',
+  'dask_stages',
   'table report_images html_pages inspection_pixels',
   'report_contents inspection',
   'report inspect inspection_quick export_network',

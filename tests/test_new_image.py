@@ -149,7 +149,7 @@ def bright(images):
 def predicted(stats, folder):
   """Predicts folder/new into folder/out; returns what was refused."""
   with open_folder(folder / 'out', folder / 'new', Origin('run', 'network', {})) as out:
-    return write_predictions.write_masks(bright, stats, folder / 'new', out)
+    return write_predictions.write(bright, write_predictions.Masks(stats), folder / 'new', out)
 
 
 @pytest.mark.parametrize('drawn', ['tag', 'stored'])

@@ -265,7 +265,8 @@ def test_an_image_at_which_the_network_fails_is_left_out_of_its_batch(tmp_path):
     return np.concatenate([batch, 1 - batch], -1)
 
   with _out(tmp_path) as out:
-    refused = write_predictions.write_masks(predict_fn, STATS, tmp_path / 'in', out)
+    task = write_predictions.Masks(STATS)
+    refused = write_predictions.write(predict_fn, task, tmp_path / 'in', out)
   assert ['3.png' in sentence for sentence in refused] == [True]
   assert len([*(tmp_path / 'out' / 'masks').iterdir()]) == 5
 
@@ -311,7 +312,8 @@ def test_a_damaged_volume_is_skipped_and_the_others_are_done(tmp_path):
 
   stats = STATS._replace(preprocessing=VolumePreprocessing().to_dict())
   with open_folder(tmp_path / 'out', tmp_path / 'images', Origin('run', 'net', {})) as out:
-    refused = write_predictions.write_volumes(predict_fn, stats, windows, tmp_path / 'images', out)
+    task = write_predictions.Volumes(stats, windows)
+    refused = write_predictions.write(predict_fn, task, tmp_path / 'images', out)
   assert ['away.nii.gz is a link to a file that is not there' in refused[0]] == [True]
   assert 'case1.nii.gz cannot be read as NIfTI (CRC check failed' in refused[1]
   assert len(refused) == 2

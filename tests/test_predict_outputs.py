@@ -176,7 +176,8 @@ def test_masks_are_cleaned_before_anything_is_written(tmp_path):
   Image.fromarray(pixels).save(tmp_path / 'in' / 'a.png')
   wanted = Wanted(overlays=False, geojson=True, cleaning=Cleaning(min_size=4, max_hole=1))
   with open_folder(tmp_path / 'out', tmp_path / 'in', Origin('run', 'net', {})) as out:
-    assert not write_predictions.write_masks(_of_thirds, STATS, tmp_path / 'in', out, wanted=wanted)
+    task = write_predictions.Masks(STATS, wanted=wanted)
+    assert not write_predictions.write(_of_thirds, task, tmp_path / 'in', out)
   mask = np.asarray(Image.open(tmp_path / 'out' / 'masks' / 'a.png'))
   assert np.bincount(mask.ravel()).tolist() == [400 - 100 - 9, 100, 9]
   assert [row['components'] for row in _rows(tmp_path / 'out' / 'measurements.csv')] == ['1', '1']
@@ -194,9 +195,8 @@ def test_a_stack_is_skipped_where_something_is_wanted_of_whole_images(tmp_path):
   tifffile.imwrite(path, planes, photometric='minisblack', metadata=metadata)
   for wanted, count in ((Wanted(geojson=True), 1), (Wanted(), 0)):
     with open_folder(tmp_path / 'out', tmp_path / 'in', Origin('run', 'net', {})) as out:
-      refused = write_predictions.write_masks(
-        _of_thirds, STATS, tmp_path / 'in', out, wanted=wanted
-      )
+      task = write_predictions.Masks(STATS, wanted=wanted)
+      refused = write_predictions.write(_of_thirds, task, tmp_path / 'in', out)
     assert len(refused) == count
     if refused:
       assert 'stack.tif is a stack or a large image' in refused[0]
@@ -219,7 +219,8 @@ def test_maps_of_volumes_lie_on_their_grid(tmp_path, bits):
   wanted = Wanted(True, True, True, spread=True, bits=bits)
   with open_folder(tmp_path / 'out', tmp_path / 'images', Origin('run', 'net', {})) as out:
     images = tmp_path / 'images'
-    assert not write_predictions.write_volumes(both, stats, windows, images, out, wanted)
+    task = write_predictions.Volumes(stats, windows, wanted)
+    assert not write_predictions.write(both, task, images, out)
   volume = nibabel.load(path)
   probs = nibabel.load(tmp_path / 'out' / 'probabilities' / 'case0.nii.gz')
   assert probs.shape == (*volume.shape, 3)
@@ -239,7 +240,7 @@ def test_maps_of_volumes_lie_on_their_grid(tmp_path, bits):
   picture = Image.open(tmp_path / 'out' / 'overlays' / 'case0.png')
   assert picture.height == 384
   with pytest.raises(UserError, match='--rois writes outlines of images'):
-    write_predictions.write_volumes(both, stats, windows, images, out, Wanted(rois=True))
+    write_predictions.write(both, task._replace(wanted=Wanted(rois=True)), images, out)
 
 
 def test_planes_of_a_volume_are_shown_upright(tmp_path):

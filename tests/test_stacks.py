@@ -26,7 +26,8 @@ def folder(tmp_path):
 
 def _predict(folder, stats=STATS, axes=None, resume=False, function=predict_fn):
   with open_folder(folder / 'out', folder / 'in', Origin('run', 'net', {}), resume) as out:
-    return write_predictions.write_masks(function, stats, folder / 'in', out, axes=axes)
+    task = write_predictions.Masks(stats, axes=axes)
+    return write_predictions.write(function, task, folder / 'in', out)
 
 
 def _masks(stack=STACK):
@@ -239,7 +240,8 @@ def test_a_killed_large_image_goes_on_with_resume_and_begins_anew_without(folder
   def predict(resume, function):
     calls.clear()
     with open_folder(folder / 'out', folder / 'in', Origin('run', 'net', {}), resume) as out:
-      write_predictions.write_masks(function, STATS, folder / 'in', out, 128 * 128)
+      task = write_predictions.Masks(STATS, 128 * 128)
+      write_predictions.write(function, task, folder / 'in', out)
 
   def counted(batch):
     calls.append(0)

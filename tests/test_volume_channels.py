@@ -179,7 +179,8 @@ def test_new_volumes_of_the_same_form_are_predicted(tmp_path, how, slices):
   (tmp_path / 'new' / 'three_0000.nii.gz').unlink()
   windows = WindowSettings((6, 8, 9))
   with open_folder(tmp_path / 'out', tmp_path / 'new', Origin('run', 'network', {})) as out:
-    refused = write_predictions.write_volumes(bright, stats, windows, tmp_path / 'new', out)
+    task = write_predictions.Volumes(stats, windows)
+    refused = write_predictions.write(bright, task, tmp_path / 'new', out)
   assert sorted(path.name for path in (tmp_path / 'out/masks').iterdir()) == [
     'n7.nii.gz',
     'n8.nii.gz',

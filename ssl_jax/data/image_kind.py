@@ -41,6 +41,11 @@ class FileNotes:
     """Adds a change of one file."""
     self._names.setdefault(change, []).append(name)
 
+  def merge(self, other: 'FileNotes') -> None:
+    """Adds the changes that others have."""
+    for change, names in other._names.items():
+      self._names.setdefault(change, []).extend(names)
+
   def sentences(self) -> list[str]:
     """Returns a sentence for each change."""
     lines = []

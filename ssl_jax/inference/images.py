@@ -43,7 +43,8 @@ class ImagePredictor(NamedTuple):
     return self.predict_fn(images)
 
 
-def _multiple_of(predict_fn: PredictFn) -> int:
+def multiple_of(predict_fn: PredictFn) -> int:
+  """Returns of how many pixels the sides of what a network sees are multiples."""
   return predict_fn.multiple if isinstance(predict_fn, ImagePredictor) else 1
 
 
@@ -76,7 +77,7 @@ def predict_many(
     batch: images that are predicted together, at most.
     budget: pixels that are predicted together, at most.
   """
-  multiple = _multiple_of(predict_fn)
+  multiple = multiple_of(predict_fn)
   # Padded shape -> (index, native sides, padded image) of the images that still wait for a batch.
   waiting: dict[tuple[int, ...], list[tuple[int, tuple[int, ...], np.ndarray]]] = {}
 
@@ -250,7 +251,7 @@ def tiles_of(
 ) -> Tiles:
   """Returns the tiles of an image of `size`, each of at most `budget` pixels."""
   # Square tiles whose sides need no padding, except those of images narrower than a tile.
-  multiple = _multiple_of(predict_fn)
+  multiple = multiple_of(predict_fn)
   unit = math.lcm(multiple, TILE_MULTIPLE)
   side = max(int(budget**0.5) // unit, 1) * unit
   height, width = (min(side, length) for length in size)

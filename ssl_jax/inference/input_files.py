@@ -8,6 +8,7 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from ssl_jax.data import volume_channels
+from ssl_jax.data.image_kind import FileNotes
 from ssl_jax.errors import UserError
 from ssl_jax.inference import write_planes
 from ssl_jax.inference.output_names import output_names
@@ -29,8 +30,47 @@ class Job(NamedTuple):
   planes: Planes | None = None  # of a stack or a large image
 
 
-class InputFiles:
-  """The files of a folder that are still to do; all that cannot be done is refused by a sentence.
+class Files:
+  """Files to predict; what cannot be done is refused by a sentence, and the rest is done."""
+
+  def __init__(self) -> None:
+    self.refused: list[str] = []
+    # What was changed of files, or is doubtful; told together at the end.
+    self.notes = FileNotes()
+    # Moves when a file is written, not when it is read: batches of several images wait in between.
+    self.bar = tqdm(disable=True)
+
+  def __iter__(self) -> Iterator[Job]:
+    raise NotImplementedError
+
+  def say(self, sentence: str) -> None:
+    """Tells something about one file at once."""
+    tqdm.write(f'{sentence}.')
+
+  def attempt(self, path: Path, action: Callable[[], object]) -> bool:
+    """Does something for a file, which is refused if that fails; returns whether it did not.
+
+    Raises:
+      OSError: if no other file could be written either.
+    """
+    # One file that cannot be done should not cost the predictions of the others, whatever it is
+    # that readers and the network raise.
+    try:
+      action()
+    except UserError as error:
+      self.refused.append(str(error))
+      return False
+    except Exception as error:
+      if isinstance(error, OSError) and error.errno in HOPELESS:
+        raise
+      reason = (str(error).splitlines() or [''])[0][:200] or type(error).__name__
+      self.refused.append(f'{path} could not be predicted ({type(error).__name__}: {reason}).')
+      return False
+    return True
+
+
+class InputFiles(Files):
+  """The files of a folder that are still to do.
 
   Args:
     folder: to predict.
@@ -51,10 +91,11 @@ class InputFiles:
     outputs: Sequence[str],
     channels: int = 1,
   ):
+    super().__init__()
     found = listing.read_folder(folder, kind)
     if found.others:
       print(f'{found._replace(missing=[]).note()}.')
-    self.refused = [f'{path} {listing.NOT_FETCHED}.' for path in found.missing]
+    self.refused += [f'{path} {listing.NOT_FETCHED}.' for path in found.missing]
     # An empty folder is a mistake; one of broken links is told link by link.
     paths = found.paths if found.missing else listing.files_of(found)
     self._files_of = {path: (path,) for path in paths}
@@ -75,7 +116,6 @@ class InputFiles:
         f'{len(longer)} files share their name with another one but for the ending: their outputs '
         f'keep it ({", ".join(map(file_names.normal, longer[:3]))}, ...).'
       )
-    # Moves when a file is written, not when it is read: batches of several images wait in between.
     self.bar = tqdm(total=len(self._paths), unit=' files', desc='predict')
 
   def _named(self, path: Path) -> Path:
@@ -113,24 +153,3 @@ class InputFiles:
           image.close()
         continue
       yield Job(source, outputs, self._files_of[path], image)
-
-  def attempt(self, path: Path, action: Callable[[], object]) -> bool:
-    """Does something for a file, which is refused if that fails; returns whether it did not.
-
-    Raises:
-      OSError: if no other file could be written either.
-    """
-    # One file that cannot be done should not cost the predictions of the others, whatever it is
-    # that readers and the network raise.
-    try:
-      action()
-    except UserError as error:
-      self.refused.append(str(error))
-      return False
-    except Exception as error:
-      if isinstance(error, OSError) and error.errno in HOPELESS:
-        raise
-      reason = (str(error).splitlines() or [''])[0][:200] or type(error).__name__
-      self.refused.append(f'{path} could not be predicted ({type(error).__name__}: {reason}).')
-      return False
-    return True

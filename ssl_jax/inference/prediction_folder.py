@@ -1,8 +1,8 @@
 """The folder that predictions go to, and the record by which predict knows what it wrote there.
 
 OUT/predict.jsonl begins with a line that names the run; then come two lines for each file: before
-it is written, and, with its SHA-256, after. A call without --resume begins a new round, of which
-nothing is done yet.
+it is written, and, with its SHA-256, after. A line with nothing but a name takes back the one
+before. A call without --resume begins a new round, of which nothing is done yet.
 """
 
 import contextlib
@@ -62,7 +62,7 @@ def read_source(path: Path, *more: Path) -> Source:
   return Source(path, hashlib.sha256(hashes.encode()).hexdigest())
 
 
-class _Written(NamedTuple):
+class Written(NamedTuple):
   """A line of the record: a file that predict wrote."""
 
   round: int
@@ -70,17 +70,17 @@ class _Written(NamedTuple):
   sha256: str | None  # of the file; None if it was not finished
 
 
-class _Record(NamedTuple):
+class Record(NamedTuple):
   """What is known of a folder."""
 
   round: int
-  files: dict[str, _Written]
+  files: dict[str, Written]
 
 
 class PredictionFolder:
   """A folder that predictions are written to; made by `open_folder`."""
 
-  def __init__(self, path: Path, overwrite: bool, record: _Record):
+  def __init__(self, path: Path, overwrite: bool, record: Record):
     self.path = path
     self._overwrite = overwrite
     self._round = record.round
@@ -103,6 +103,10 @@ class PredictionFolder:
   def is_untouched(self) -> bool:
     """Whether nothing was written, nor found to be done."""
     return self._untouched
+
+  def round(self) -> int:
+    """Returns the number of the round that the predictions belong to."""
+    return self._round
 
   def blocks_of(self, source: Source) -> Path:
     """Returns the folder for what is done of an unfinished file, in this round."""
@@ -141,14 +145,37 @@ class PredictionFolder:
     """Yields where to write a file, and records it."""
     path = self.path / file
     path.parent.mkdir(exist_ok=True)
-    begun = _Written(self._round, source.sha256, None)
+    begun = Written(self._round, source.sha256, None)
     # Before as well: a kill in between would leave a file that nobody is known to have written.
     self._append(file, begun)
     yield path
     self._append(file, begun._replace(sha256=_sha256(path)))
     self._untouched = False
 
-  def _append(self, file: str, line: _Written) -> None:
+  def begin(self, files: Sequence[str], source: Source) -> None:
+    """Records files that another process is going to write."""
+    for file in files:
+      self._append(file, Written(self._round, source.sha256, None))
+
+  def finish(self, lines: Sequence[tuple[str, Written]]) -> None:
+    """Records what another process wrote."""
+    for file, line in lines:
+      self._append(file, line)
+      self._untouched = False
+
+  def withdraw(self, files: Sequence[str]) -> None:
+    """Takes back what `begin` recorded of files that nobody wrote.
+
+    A file that somebody puts there later is not ours.
+    """
+    for file in files:
+      line = self._written.get(file)
+      if line is not None and line.sha256 is None and not os.path.lexists(self.path / file):
+        del self._written[file]
+        with (self.path / RECORD).open('a') as record:
+          record.write(json.dumps({'file': file}) + '\n')
+
+  def _append(self, file: str, line: Written) -> None:
     self._written[file] = line
     with (self.path / RECORD).open('a') as record:
       record.write(_line(file, line))
@@ -191,7 +218,7 @@ def open_folder(
       (out / BLOCKS).rmdir()
 
 
-def _line(file: str, line: _Written) -> str:
+def _line(file: str, line: Written) -> str:
   return json.dumps({'file': file, **line._asdict()}) + '\n'
 
 
@@ -209,7 +236,7 @@ def _check_place(out: Path, images: Path) -> None:
     raise UserError(f'--out={out} is the folder of a run; give another one, as {out}/predictions.')
 
 
-def _check_content(out: Path, origin: Origin, resume: bool, overwrite: bool) -> _Record:
+def _check_content(out: Path, origin: Origin, resume: bool, overwrite: bool) -> Record:
   """What predict wrote there; of nothing where it may replace everything.
 
   Raises:
@@ -222,14 +249,14 @@ def _check_content(out: Path, origin: Origin, resume: bool, overwrite: bool) -> 
         f'--out={out} holds files that predict did not write; give a new or empty folder, or '
         f'replace what has the names of predictions with --overwrite.'
       )
-    return _Record(1, {})
+    return Record(1, {})
   if then.network != origin.network:
     if not overwrite:
       raise UserError(
         f'--out={out} holds predictions of another network, that of {then.run}; give another '
         f'folder, or replace them with --overwrite.'
       )
-    return _Record(1, {})
+    return Record(1, {})
   if resume and _given(then.options) != _given(origin.options):
     changed = []
     for name, value in _given(then.options).items():
@@ -258,11 +285,11 @@ def _holds_files(out: Path) -> bool:
   )
 
 
-def _read(path: Path) -> tuple[Origin | None, _Record]:
+def _read(path: Path) -> tuple[Origin | None, Record]:
   """With what predictions were made, and what was written; None where there is no record."""
-  files: dict[str, _Written] = {}
+  files: dict[str, Written] = {}
   if not path.exists():
-    return None, _Record(1, files)
+    return None, Record(1, files)
   try:
     first, *lines = path.read_text().split('\n')
     header = json.loads(first)
@@ -277,8 +304,11 @@ def _read(path: Path) -> tuple[Origin | None, _Record]:
     with contextlib.suppress(ValueError, TypeError, KeyError):
       line = json.loads(text)
       file = line.pop('file')
-      files[file] = _Written(**line)
-  return origin, _Record(number, files)
+      if line:
+        files[file] = Written(**line)
+      else:  # withdrawn
+        files.pop(file, None)
+  return origin, Record(number, files)
 
 
 def _longest_name(folder: Path) -> int:

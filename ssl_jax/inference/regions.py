@@ -5,7 +5,7 @@ touch it go through the network. Tiles that a later part needs as well are kept 
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +55,18 @@ class TileStore:
     if self._uses[tile] <= 0:
       path.unlink(missing_ok=True)
     return probs
+
+
+class GivenTiles(TileStore):
+  """Tiles that other tasks have predicted."""
+
+  def __init__(self, tiles: Mapping[tuple[int, int], np.ndarray]):
+    super().__init__(None)
+    self._given = tiles
+
+  def get(self, tile: tuple[int, int], predict: Callable[[], np.ndarray]) -> np.ndarray:
+    """Returns the probabilities of a tile."""
+    return self._given[tile]
 
 
 class PlaneRegions:
@@ -107,6 +119,11 @@ class PlaneRegions:
       for column in _overlapping(self._tiles.lefts, width, columns)
     ]
 
+  def tile(self, row: int, column: int) -> Float[np.ndarray, 'h w k']:
+    """Returns the class probabilities of a tile."""
+    place = self._tiles.place(row, column)
+    return predict_tile(self._predict_fn, self._read_prepared(*place), self._tiles)
+
   def probabilities(self, region: Region) -> Float[np.ndarray, 'h w k']:
     """Returns the class probabilities of a region, at the size of the file."""
     if self._stats.scale == 1:
@@ -120,10 +137,7 @@ class PlaneRegions:
     for row in _overlapping(self._tiles.tops, height, rows):
       for column in _overlapping(self._tiles.lefts, width, columns):
         place = self._tiles.place(row, column)
-        probs = self._store.get(
-          (row, column),
-          lambda p=place: predict_tile(self._predict_fn, self._read_prepared(*p), self._tiles),
-        )
+        probs = self._store.get((row, column), lambda r=row, c=column: self.tile(r, c))
         if total is None or norm is None:  # only now is the number of classes known
           size = rows.stop - rows.start, columns.stop - columns.start
           total = np.zeros((*size, probs.shape[-1]), np.float32)

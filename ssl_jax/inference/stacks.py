@@ -20,7 +20,7 @@ from ssl_jax.inference import block_store, instances, joined_instances
 from ssl_jax.inference.block_store import CLASSES, OBJECTS, Block, BlockStore, Grid
 from ssl_jax.inference.images import predict_many
 from ssl_jax.inference.joined_instances import MARGIN
-from ssl_jax.inference.regions import PlaneRegions, TileStore
+from ssl_jax.inference.regions import PlaneRegions, Region, TileStore
 from ssl_jax.io import images, nifti_planes, ome_zarr, tiff_planes
 from ssl_jax.io.listing import PREDICTED, VOLUMES
 from ssl_jax.io.planes import Planes
@@ -39,6 +39,10 @@ class BlockTask(NamedTuple):
   stats: DatasetStats
   budget: int  # pixels that go through the network at once
   margin: int = MARGIN  # pixels around a block that are separated into objects with it
+
+  def region(self, grid: Grid, block: Block) -> Region:
+    """Returns the rows and columns that are predicted for a block."""
+    return grid.region(block, 0 if self.stats.instances is None else self.margin)
 
 
 def open_planes(path: Path, axes: str | None = None) -> Planes | None:
@@ -89,6 +93,11 @@ def check(image: Planes, stats: DatasetStats, notes: FileNotes) -> None:
   images.to_channels(sample, stats.channels, image.name)
 
 
+def goes_by_tiles(image: Planes, grid: Grid) -> bool:
+  """Returns whether planes are predicted in tiles, and not as images of a folder are."""
+  return image.is_large() or grid.rows() * grid.columns() > 1
+
+
 def predict_blocks(
   predict_fn: PredictFn, image: Planes, store: BlockStore, task: BlockTask
 ) -> None:
@@ -104,7 +113,7 @@ def predict_blocks(
   )
   results = (
     large_blocks(predict_fn, image, store.grid, left, task, store.folder)
-    if image.is_large() or store.grid.rows() * store.grid.columns() > 1
+    if goes_by_tiles(image, store.grid)
     else whole_planes(predict_fn, image, store.grid, left, task)
   )
   for block, data in results:
@@ -141,21 +150,27 @@ def large_blocks(
   folder: Path | None,
 ) -> Iterator[tuple[Block, bytes]]:
   """Yields blocks of large planes; tiles that several need are kept in `folder`, if any."""
-  margin = 0 if task.stats.instances is None else task.margin
   for plane in sorted({block.plane for block in blocks}):
     tiles = TileStore(folder, plane)
     regions = PlaneRegions(predict_fn, image, plane, task.stats, task.budget, tiles)
     of_plane = [block for block in blocks if block.plane == plane]
     for block in of_plane:
-      tiles.expect(regions.tiles(grid.region(block, margin)))
+      tiles.expect(regions.tiles(task.region(grid, block)))
     for block in of_plane:
-      probs = regions.probabilities(grid.region(block, margin))
-      original = None
-      if task.stats.instances is not None:
-        original = image.read(plane, *grid.region(block))
-      yield block, _block_data(probs, original, grid, block, task)
+      yield block, block_of_tiles(regions, image, grid, block, task)
     for path in folder.glob('tile_*.npy') if folder else ():
       path.unlink()
+
+
+def block_of_tiles(
+  regions: PlaneRegions, image: Planes, grid: Grid, block: Block, task: BlockTask
+) -> bytes:
+  """Returns what is stored of a block of a large plane."""
+  probs = regions.probabilities(task.region(grid, block))
+  original = None
+  if task.stats.instances is not None:
+    original = image.read(block.plane, *grid.region(block))
+  return _block_data(probs, original, grid, block, task)
 
 
 def _block_data(
@@ -163,8 +178,7 @@ def _block_data(
 ) -> bytes:
   """What is stored of a block, from the probabilities of it and its margin."""
   core = grid.region(block)
-  margin = 0 if task.stats.instances is None else task.margin
-  region = grid.region(block, margin)
+  region = task.region(grid, block)
   inside = tuple(
     slice(a.start - b.start, a.stop - b.start) for a, b in zip(core, region, strict=True)
   )

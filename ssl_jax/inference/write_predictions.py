@@ -3,15 +3,13 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Num
-from tqdm import tqdm
 
 from ssl_jax.data import volume_channels
 from ssl_jax.data.dataset_stats import DatasetStats
-from ssl_jax.data.image_kind import FileNotes
 from ssl_jax.data.volume_preprocessing import VolumePreprocessing
 from ssl_jax.errors import UserError
 from ssl_jax.inference import (
@@ -27,7 +25,7 @@ from ssl_jax.inference import (
 )
 from ssl_jax.inference.image_outputs import FOR_IMAGES, FOR_VOLUMES, Wanted
 from ssl_jax.inference.images import BUDGET, predict_many
-from ssl_jax.inference.input_files import InputFiles, Job
+from ssl_jax.inference.input_files import Files, InputFiles, Job
 from ssl_jax.inference.new_image import NewImage, read_new_image
 from ssl_jax.inference.prediction_folder import PredictionFolder
 from ssl_jax.inference.volumes import WindowSettings
@@ -37,174 +35,219 @@ from ssl_jax.types import PredictFn
 ONE_OF_MANY = '--largest keeps one object of each class; this network predicts many.'
 
 
-def write_masks(
-  predict_fn: PredictFn,
-  stats: DatasetStats,
-  folder: Path,
-  out: PredictionFolder,
-  budget: int = BUDGET,
-  wanted: Wanted = FOR_IMAGES,
-  axes: str | None = None,
-) -> list[str]:
-  """Writes out/masks/NAME.png (class ids at native size), and what else is wanted.
+@runtime_checkable
+class Task(Protocol):
+  """What is predicted of a folder of files, and how."""
 
-  Stacks and images too large for memory get a mask of their own form (see stacks and write_planes).
-  Returns one sentence for each image that could not be done; the others are done all the same.
+  def files(self, folder: Path, out: PredictionFolder) -> InputFiles:
+    """Returns the files of a folder that are still to do.
+
+    Raises:
+      UserError: if the folder is missing or holds none, or the task does not fit the network.
+    """
+    ...
+
+  def predict(self, predict_fn: PredictFn, files: Files, out: PredictionFolder) -> None:
+    """Predicts files and writes what is wanted; those that cannot be done are refused."""
+    ...
+
+  def write_tables(self, out: PredictionFolder) -> None:
+    """Writes the tables of all files."""
+    ...
+
+
+def write(predict_fn: PredictFn, task: Task, folder: Path, out: PredictionFolder) -> list[str]:
+  """Predicts a folder; returns one sentence for each file that could not be done.
 
   Args:
-    predict_fn: gives class probabilities.
-    stats: of the training data, as which the images are prepared.
-    folder: images to predict.
+    predict_fn: gives class probabilities; of cells, the class of patches and where their cell is.
+    task: what is predicted.
+    folder: files to predict.
     out: folder to write to.
-    budget: pixels; larger images are cut into tiles.
-    wanted: see image_outputs; stacks and large images get masks, instances and overlays.
-    axes: of stacks whose files do not say it, as in 'ZYX'.
 
   Raises:
-    UserError: if the folder is missing or holds no image.
+    UserError: if the folder is missing or holds none, or the task does not fit the network.
   """
-  if stats.instances is not None and wanted.cleaning.largest:
-    raise UserError(ONE_OF_MANY)
-  templates = image_outputs.templates(wanted, stats)
-  files = InputFiles(folder, listing.PREDICTED, out, [*templates.values()])
-  files.open_planes = lambda path: stacks.open_planes(path, axes)
-  files.with_instances = stats.instances is not None
+  files = task.files(folder, out)
+  task.predict(predict_fn, files, out)
+  return finish(task, files, out)
 
-  def write_whole_stack(job: Job, notes: FileNotes) -> None:
-    assert job.planes is not None
-    with contextlib.closing(job.planes):
-      write_stack.check_wanted(job.source.path, wanted)
-      task = stacks.BlockTask(stats, budget)
-      write_stack.write(predict_fn, job.planes, task, out, job.files, job.source, notes)
 
-  readable = _ReadableImages(files, stats, write_whole_stack)
-
-  def write(image: _Image, probs: np.ndarray) -> None:
-    source = image.job.source
-    prediction = image_outputs.decide(source.path, image.original, probs, stats, wanted)
-    for kind, file in zip(templates, image.job.files, strict=True):
-      with out.writing(file, source) as path:
-        image_outputs.write(kind, path, prediction, wanted)
-
-  for image, probs in _predictions(predict_fn, readable, budget):
-    files.attempt(image.job.source.path, lambda i=image, p=probs: write(i, p))
-    files.bar.update()
+def finish(task: Task, files: InputFiles, out: PredictionFolder) -> list[str]:
+  """Tells and writes what is known once all files are done; returns what could not be done."""
+  for sentence in files.notes.sentences():
+    files.say(f'Note: {sentence}')
   files.bar.close()
-  _write_tables(stats, out)
+  task.write_tables(out)
   return files.refused
 
 
+class Masks(NamedTuple):
+  """Writes out/masks/NAME.png (class ids at native size), and what else is wanted.
+
+  Stacks and images too large for memory get a mask of their own form (see stacks and write_planes).
+  """
+
+  stats: DatasetStats  # of the training data, as which the images are prepared
+  budget: int = BUDGET  # pixels; larger images are cut into tiles
+  wanted: Wanted = FOR_IMAGES  # stacks and large images get masks, instances and overlays
+  axes: str | None = None  # of stacks whose files do not say it, as in 'ZYX'
+
+  def files(self, folder: Path, out: PredictionFolder) -> InputFiles:
+    """Returns the images of a folder that are still to do.
+
+    Raises:
+      UserError: if the folder is missing or holds none, or the largest of many is wanted.
+    """
+    if self.stats.instances is not None and self.wanted.cleaning.largest:
+      raise UserError(ONE_OF_MANY)
+    templates = image_outputs.templates(self.wanted, self.stats)
+    files = InputFiles(folder, listing.PREDICTED, out, [*templates.values()])
+    files.open_planes = lambda path: stacks.open_planes(path, self.axes)
+    files.with_instances = self.stats.instances is not None
+    return files
+
+  def predict(self, predict_fn: PredictFn, files: Files, out: PredictionFolder) -> None:
+    """Predicts images, those of one size together."""
+    templates = image_outputs.templates(self.wanted, self.stats)
+
+    def write_whole_stack(job: Job) -> None:
+      assert job.planes is not None
+      with contextlib.closing(job.planes):
+        task = self.check_stack(job, files)
+        write_stack.write(predict_fn, job.planes, task, out, job.files, job.source)
+
+    readable = _ReadableImages(files, self.stats, write_whole_stack)
+
+    def write(image: _Image, probs: np.ndarray) -> None:
+      source = image.job.source
+      prediction = image_outputs.decide(source.path, image.original, probs, self.stats, self.wanted)
+      for kind, file in zip(templates, image.job.files, strict=True):
+        with out.writing(file, source) as path:
+          image_outputs.write(kind, path, prediction, self.wanted)
+
+    for image, probs in _predictions(predict_fn, readable, self.budget):
+      files.attempt(image.job.source.path, lambda i=image, p=probs: write(i, p))
+      files.bar.update()
+
+  def check_stack(self, job: Job, files: Files) -> stacks.BlockTask:
+    """Returns how a stack or a large image is predicted; notes what is doubtful about it.
+
+    Raises:
+      UserError: if something is wanted that it cannot have, or it is unlike the training's images.
+    """
+    assert job.planes is not None
+    write_stack.check_wanted(job.source.path, self.wanted)
+    stacks.check(job.planes, self.stats, files.notes)
+    return stacks.BlockTask(self.stats, self.budget)
+
+  def write_tables(self, out: PredictionFolder) -> None:
+    """Writes the counts of objects, or the measurements of classes."""
+    _write_tables(self.stats, out)
+
+
+class Volumes(NamedTuple):
+  """Writes out/masks/NAME.nii.gz (class ids, with the volume's header), and what else is wanted."""
+
+  stats: DatasetStats  # of the training data; it has the `preprocessing` of volumes
+  windows: WindowSettings  # how a volume goes through the network
+  wanted: Wanted = FOR_VOLUMES
+
+  def files(self, folder: Path, out: PredictionFolder) -> InputFiles:
+    """Returns the volumes of a folder that are still to do.
+
+    Raises:
+      UserError: if the folder is missing or holds none, the network was trained on images, or the
+        largest of many is wanted.
+    """
+    if self.stats.preprocessing is None:
+      raise UserError('This network was trained on images, not on volumes; give it images.')
+    largest = self.windows.largest or self.wanted.cleaning.largest
+    if self.stats.instances is not None and largest:
+      raise UserError(ONE_OF_MANY)
+    templates = volume_outputs.templates(self.wanted, self.stats)
+    return InputFiles(folder, listing.VOLUMES, out, [*templates.values()], self.stats.channels)
+
+  def predict(self, predict_fn: PredictFn, files: Files, out: PredictionFolder) -> None:
+    """Predicts volumes one by one."""
+    assert self.stats.preprocessing is not None
+    # The spacing and the range of intensities of the training.
+    preprocessing = VolumePreprocessing(**self.stats.preprocessing)
+    windows = self.windows
+    if self.stats.instances is not None:
+      windows = windows._replace(instances=self.stats.instances['min_size'])
+    asked = self.wanted.probabilities or self.wanted.uncertainty
+    windows = windows._replace(probabilities=asked, spread=self.wanted.spread)
+    templates = volume_outputs.templates(self.wanted, self.stats)
+
+    def write(job: Job) -> None:
+      volume, doubts = volume_channels.read_new_volume(job.paths, self.stats)
+      for doubt in doubts:
+        files.say(f'Note: {doubt}')
+      segmentation = volumes.segment_volume(predict_fn, volume, preprocessing, windows)
+      if segmentation.coarser:
+        files.say(
+          f'{job.source.path} does not fit into memory (or --budget): it was predicted with voxels '
+          f'{volumes.COARSER:g} times as long'
+        )
+      prediction = volume_outputs.decide(volume, segmentation, self.stats, self.wanted)
+      for kind, file in zip(templates, job.files, strict=True):
+        with out.writing(file, job.source) as path:
+          volume_outputs.write(kind, path, prediction, self.wanted)
+
+    for job in files:
+      files.attempt(job.source.path, lambda j=job: write(j))
+      files.bar.update()
+
+  def write_tables(self, out: PredictionFolder) -> None:
+    """Writes the counts of objects, or the measurements of classes."""
+    _write_tables(self.stats, out)
+
+
 def _write_tables(stats: DatasetStats, out: PredictionFolder) -> None:
-  """The tables of all images or volumes."""
   if stats.instances is not None:
     instances.write_counts(out.path)
   else:
     measurements.write_all(out.path)
 
 
-def write_volumes(
-  predict_fn: PredictFn,
-  stats: DatasetStats,
-  windows: WindowSettings,
-  folder: Path,
-  out: PredictionFolder,
-  wanted: Wanted = FOR_VOLUMES,
-) -> list[str]:
-  """Writes out/masks/NAME.nii.gz (class ids, with the volume's header), and what else is wanted.
+class Cells(NamedTuple):
+  """Writes out/points/NAME.csv (x, y, class, score), and what else is wanted."""
 
-  Returns one sentence for each volume that could not be done; the others are done all the same.
+  stats: DatasetStats  # of the training data, as which the images are prepared
+  size: int  # side of the patches in pixels
+  stride: int = 8  # see detection.detect_cells, as of the next two
+  score: float | int = 0.5
+  radius: float | int = 12.0
+  wanted: Wanted = FOR_IMAGES  # pictures with rings, and points for QuPath and ImageJ
 
-  Args:
-    predict_fn: gives class probabilities of windows.
-    stats: of the training data; it has the `preprocessing` of volumes.
-    windows: how a volume goes through the network.
-    folder: volumes to predict.
-    out: folder to write to.
-    wanted: see image_outputs.
+  def files(self, folder: Path, out: PredictionFolder) -> InputFiles:
+    """Returns the images of a folder that are still to do.
 
-  Raises:
-    UserError: if the folder is missing or holds no volume, or the network was trained on images.
-  """
-  if stats.preprocessing is None:
-    raise UserError('This network was trained on images, not on volumes; give it images.')
-  # The spacing and the range of intensities of the training.
-  preprocessing = VolumePreprocessing(**stats.preprocessing)
-  if stats.instances is not None:
-    if windows.largest or wanted.cleaning.largest:
-      raise UserError(ONE_OF_MANY)
-    windows = windows._replace(instances=stats.instances['min_size'])
-  asked = wanted.probabilities or wanted.uncertainty
-  windows = windows._replace(probabilities=asked, spread=wanted.spread)
-  templates = volume_outputs.templates(wanted, stats)
-  files = InputFiles(folder, listing.VOLUMES, out, [*templates.values()], stats.channels)
+    Raises:
+      UserError: if the folder is missing or holds none.
+    """
+    templates = cell_outputs.templates(self.wanted)
+    return InputFiles(folder, listing.IMAGES, out, [*templates.values()])
 
-  def write(job: Job) -> None:
-    volume, doubts = volume_channels.read_new_volume(job.paths, stats)
-    for doubt in doubts:
-      tqdm.write(f'Note: {doubt}.')
-    segmentation = volumes.segment_volume(predict_fn, volume, preprocessing, windows)
-    if segmentation.coarser:
-      print(
-        f'{job.source.path} does not fit into memory (or --budget): it was predicted with voxels '
-        f'{volumes.COARSER:g} times as long.'
-      )
-    prediction = volume_outputs.decide(volume, segmentation, stats, wanted)
-    for kind, file in zip(templates, job.files, strict=True):
-      with out.writing(file, job.source) as path:
-        volume_outputs.write(kind, path, prediction, wanted)
+  def predict(self, predict_fn: PredictFn, files: Files, out: PredictionFolder) -> None:
+    """Detects the cells of images one by one."""
+    templates = cell_outputs.templates(self.wanted)
+    settings = self.size, self.stride, self.score, self.radius
 
-  for job in files:
-    files.attempt(job.source.path, lambda j=job: write(j))
-    files.bar.update()
-  files.bar.close()
-  _write_tables(stats, out)
-  return files.refused
+    def write(image: _Image) -> None:
+      # Points need no scaling back to the original: `data.scale` is for masks only.
+      cells = detection.detect_cells(predict_fn, image.prepared, *settings)
+      for kind, file in zip(templates, image.job.files, strict=True):
+        with out.writing(file, image.job.source) as path:
+          cell_outputs.write(kind, path, cells, image.original.pixels, self.stats.classes)
 
+    for image in _ReadableImages(files, self.stats):
+      files.attempt(image.job.source.path, lambda i=image: write(i))
+      files.bar.update()
 
-def write_cells(
-  predict_fn: PredictFn,
-  stats: DatasetStats,
-  size: int,
-  folder: Path,
-  out: PredictionFolder,
-  stride: int = 8,
-  score: float | int = 0.5,
-  radius: float | int = 12.0,
-  wanted: Wanted = FOR_IMAGES,
-) -> list[str]:
-  """Writes out/points/NAME.csv (x, y, class, score), and what else is wanted.
-
-  Returns one sentence for each image that could not be done; the others are done all the same.
-
-  Args:
-    predict_fn: gives the class of patches, and where in them their cell is.
-    stats: of the training data, as which the images are prepared.
-    size: side of the patches in pixels.
-    folder: images to predict.
-    out: folder to write to.
-    stride: see detection.detect_cells.
-    score: see detection.detect_cells.
-    radius: see detection.detect_cells.
-    wanted: pictures with rings, and points for QuPath and ImageJ.
-
-  Raises:
-    UserError: if the folder is missing or holds no image.
-  """
-  templates = cell_outputs.templates(wanted)
-  files = InputFiles(folder, listing.IMAGES, out, [*templates.values()])
-
-  def write(image: _Image) -> None:
-    # Points need no scaling back to the original: `data.scale` is for masks only.
-    cells = detection.detect_cells(predict_fn, image.prepared, size, stride, score, radius)
-    for kind, file in zip(templates, image.job.files, strict=True):
-      with out.writing(file, image.job.source) as path:
-        cell_outputs.write(kind, path, cells, image.original.pixels, stats.classes)
-
-  for image in _ReadableImages(files, stats):
-    files.attempt(image.job.source.path, lambda i=image: write(i))
-    files.bar.update()
-  files.bar.close()
-  return files.refused
+  def write_tables(self, out: PredictionFolder) -> None:
+    """Writes nothing: each image has a table of its own."""
 
 
 class _Image(NamedTuple):
@@ -220,21 +263,20 @@ class _ReadableImages:
 
   def __init__(
     self,
-    files: InputFiles,
+    files: Files,
     stats: DatasetStats,
-    write_planes: Callable[[Job, FileNotes], None] | None = None,
+    write_planes: Callable[[Job], None] | None = None,
   ):
     self.files = files
     self._stats = stats
     # Stacks and large images are not given out: they are predicted and written at once.
     self._write_planes = write_planes
-    self._notes = FileNotes()
 
   def __iter__(self) -> Iterator[_Image]:
     for job in self.files:
       if job.planes is not None and self._write_planes is not None:
         write = self._write_planes
-        self.files.attempt(job.source.path, lambda j=job, w=write: w(j, self._notes))
+        self.files.attempt(job.source.path, lambda j=job, w=write: w(j))
         self.files.bar.update()
         continue
       read: list[_Image] = []
@@ -242,11 +284,9 @@ class _ReadableImages:
         yield read[0]
       else:
         self.files.bar.update()
-    for sentence in self._notes.sentences():
-      tqdm.write(f'Note: {sentence}.')
 
   def _read(self, job: Job) -> _Image:
-    image, prepared = read_new_image(job.source.path, self._stats, self._notes)
+    image, prepared = read_new_image(job.source.path, self._stats, self.files.notes)
     return _Image(job, image, prepared)
 
 

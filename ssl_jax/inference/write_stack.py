@@ -4,7 +4,6 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from ssl_jax.data.image_kind import FileNotes
 from ssl_jax.errors import UserError
 from ssl_jax.inference import stacks, write_planes
 from ssl_jax.inference.block_store import BlockStore, grid_of
@@ -43,14 +42,8 @@ def write(
   out: PredictionFolder,
   files: Sequence[str],
   source: Source,
-  notes: FileNotes,
 ) -> None:
-  """Predicts and writes one file; what is done of it is kept if that is stopped.
-
-  Raises:
-    UserError: if its pixels are of another kind than those of the training.
-  """
-  stacks.check(image, task.stats, notes)
+  """Predicts and writes one file that was checked; what is done of it is kept if it is stopped."""
   store = BlockStore(out.blocks_of(source), grid_of(image))
   stacks.predict_blocks(predict_fn, image, store, task)
   write_planes.write_all(image, store, task.stats, out, files, source)

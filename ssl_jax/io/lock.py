@@ -5,7 +5,7 @@ import datetime
 import json
 import os
 import socket
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +26,7 @@ class Holder(NamedTuple):
   pid: int
   began: float  # when the process began, in seconds since 1970: a number is used again later
   since: str  # when it took the folder
+  task: str = ''  # of which call of a Dask cluster it is a worker, and its address there
 
   def __str__(self) -> str:
     return f'process {self.pid} on {self.host} (since {self.since})'
@@ -49,22 +50,38 @@ class Holder(NamedTuple):
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Generator[None, None, None]:
+def locked(folder: Path, task: str = '') -> Generator[None, None, None]:
   """Keeps other processes out of a folder while the block runs.
 
   The lock of a process that was killed is taken over with a word; folders that may not be written
   need none.
+
+  Args:
+    folder: made if it is not there.
+    task: see Holder.
 
   Raises:
     UserError: if another process works in the folder.
   """
   path = folder / FILE
   folder.mkdir(parents=True, exist_ok=True)
-  while not _create(path):
+  mine = json.dumps(_mine(task)._asdict())
+  while not _create(path, mine):
     _take_over(path)
   try:
     yield
   finally:
+    # A worker that its cluster had given up may find another's.
+    if text(folder) == mine:
+      path.unlink(missing_ok=True)
+
+
+def free_of_lost(folder: Path, is_lost: Callable[[str], bool]) -> None:
+  """Removes the lock of another machine's process if `is_lost` says so of its task."""
+  path = folder / FILE
+  holder = _read(path)
+  if holder is not None and holder.task and not holder.is_here() and is_lost(holder.task):
+    print(f'{folder}: {holder} is lost to its cluster; this process goes on from there.')
     path.unlink(missing_ok=True)
 
 
@@ -73,6 +90,14 @@ def check(folder: Path) -> None:
   holder = _read(folder / FILE)
   if holder is not None and _is_held(holder):
     raise UserError(_refusal(folder, holder))
+
+
+def text(folder: Path) -> str:
+  """Returns the text of the lock on a folder, which no other process's lock has; '' for none."""
+  try:
+    return (folder / FILE).read_text()
+  except OSError:
+    return ''
 
 
 def _is_held(holder: Holder) -> bool:
@@ -89,12 +114,12 @@ def _refusal(folder: Path, holder: Holder) -> str:
   )
 
 
-def _create(path: Path) -> bool:
+def _create(path: Path, mine: str) -> bool:
   """Writes a lock of this process; False if there is one already."""
   # Written whole before it gets its name, so that nobody reads a part of it. A link, unlike a
   # rename, fails where the name is taken.
   temporary = path.with_name(f'.{os.getpid()}.lock')
-  temporary.write_text(json.dumps(_mine()._asdict()))
+  temporary.write_text(mine)
   try:
     os.link(temporary, path)
     return True
@@ -102,24 +127,24 @@ def _create(path: Path) -> bool:
     return False
   except OSError:
     # Some file systems (FAT, SMB, a few of Android) have no hard links.
-    return _create_without_link(path)
+    return _create_without_link(path, mine)
   finally:
     temporary.unlink(missing_ok=True)
 
 
-def _create_without_link(path: Path) -> bool:
+def _create_without_link(path: Path, mine: str) -> bool:
   try:
     descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
   except FileExistsError:
     return False
   with os.fdopen(descriptor, 'w') as file:
-    file.write(json.dumps(_mine()._asdict()))
+    file.write(mine)
   return True
 
 
-def _mine() -> Holder:
+def _mine(task: str = '') -> Holder:
   now = datetime.datetime.now().astimezone().strftime('%Y-%m-%d %H:%M:%S')
-  return Holder(socket.gethostname(), os.getpid(), psutil.Process().create_time(), now)
+  return Holder(socket.gethostname(), os.getpid(), psutil.Process().create_time(), now, task)
 
 
 def _take_over(path: Path) -> None:

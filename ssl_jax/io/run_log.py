@@ -3,7 +3,9 @@
 A damaged one is named; a line of metrics.jsonl that cannot be read is left out, said aloud.
 """
 
+import contextlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -73,6 +75,22 @@ def replace_text(path: Path, text: str) -> None:
 def read_log(folder: Path) -> list[dict[str, Any]]:
   """Returns the lines of a folder's metrics.jsonl; none where there is no such file."""
   return _read_lines(folder / METRICS)
+
+
+def last_step(folder: Path, tail: int) -> int:
+  """Returns the last step in a folder's metrics.jsonl, from its last `tail` bytes; 0 for none."""
+  try:
+    with (folder / METRICS).open('rb') as file:
+      size = file.seek(0, os.SEEK_END)
+      file.seek(max(size - tail, 0))
+      lines = file.read().split(b'\n')
+  except OSError:
+    return 0
+  for line in reversed(lines):
+    # The last one may be under way, and the first one is cut.
+    with contextlib.suppress(ValueError, TypeError, KeyError):
+      return int(json.loads(line)['step'])
+  return 0
 
 
 def _read_lines(path: Path, resumes: bool = False) -> list[dict[str, Any]]:
