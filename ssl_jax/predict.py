@@ -23,8 +23,8 @@ from ssl_jax.inference import (
   write_predictions,
 )
 from ssl_jax.inference.cleaning import Cleaning
-from ssl_jax.inference.image_outputs import Wanted
 from ssl_jax.inference.images import BUDGET
+from ssl_jax.inference.outputs import Wanted
 from ssl_jax.inference.prediction_folder import Origin, open_folder
 from ssl_jax.inference.run_networks import Networks
 from ssl_jax.inference.volumes import WindowSettings

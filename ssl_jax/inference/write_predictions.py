@@ -20,18 +20,21 @@ from ssl_jax.inference import (
   image_outputs,
   instances,
   measurements,
+  outputs,
   stacks,
   volume_outputs,
   volumes,
+  write_planes,
   write_stack,
 )
-from ssl_jax.inference.image_outputs import FOR_IMAGES, FOR_VOLUMES, Wanted
 from ssl_jax.inference.images import BUDGET, predict_many
 from ssl_jax.inference.input_files import InputFiles, Job
 from ssl_jax.inference.new_image import NewImage, read_new_image
+from ssl_jax.inference.outputs import FOR_IMAGES, FOR_VOLUMES, Wanted
 from ssl_jax.inference.prediction_folder import PredictionFolder
 from ssl_jax.inference.volumes import WindowSettings
 from ssl_jax.io import listing
+from ssl_jax.io.planes import Planes
 from ssl_jax.types import PredictFn
 
 ONE_OF_MANY = '--largest keeps one object of each class; this network predicts many.'
@@ -57,7 +60,7 @@ def write_masks(
     folder: images to predict.
     out: folder to write to.
     budget: pixels; larger images are cut into tiles.
-    wanted: see image_outputs; stacks and large images get masks, instances and overlays.
+    wanted: see outputs; large images are refused where it is not possible by blocks.
     axes: of stacks whose files do not say it, as in 'ZYX'.
 
   Raises:
@@ -65,17 +68,22 @@ def write_masks(
   """
   if stats.instances is not None and wanted.cleaning.largest:
     raise UserError(ONE_OF_MANY)
-  templates = image_outputs.templates(wanted, stats)
+  templates = outputs.templates(wanted, stats, outputs.OF_IMAGES)
   files = InputFiles(folder, listing.PREDICTED, out, [*templates.values()])
   files.open_planes = lambda path: stacks.open_planes(path, axes)
-  files.with_instances = stats.instances is not None
+
+  def outputs_of_planes(planes: Planes) -> list[str]:
+    return [*write_planes.templates(planes, wanted, stats).values()]
+
+  files.outputs_of_planes = outputs_of_planes
 
   def write_whole_stack(job: Job, notes: FileNotes) -> None:
     assert job.planes is not None
     with contextlib.closing(job.planes):
-      write_stack.check_wanted(job.source.path, wanted)
-      task = stacks.BlockTask(stats, budget)
-      write_stack.write(predict_fn, job.planes, task, out, job.files, job.source, notes)
+      task = stacks.BlockTask(stats, budget, wanted=wanted)
+      kinds = write_planes.templates(job.planes, wanted, stats)
+      named = dict(zip(kinds, job.files, strict=True))
+      write_stack.write(predict_fn, job.planes, task, out, named, job.source, notes)
 
   readable = _ReadableImages(files, stats, write_whole_stack)
 
@@ -120,7 +128,7 @@ def write_volumes(
     windows: how a volume goes through the network.
     folder: volumes to predict.
     out: folder to write to.
-    wanted: see image_outputs.
+    wanted: see outputs.
 
   Raises:
     UserError: if the folder is missing or holds no volume, or the network was trained on images.
@@ -222,18 +230,18 @@ class _ReadableImages:
     self,
     files: InputFiles,
     stats: DatasetStats,
-    write_planes: Callable[[Job, FileNotes], None] | None = None,
+    write_whole: Callable[[Job, FileNotes], None] | None = None,
   ):
     self.files = files
     self._stats = stats
     # Stacks and large images are not given out: they are predicted and written at once.
-    self._write_planes = write_planes
+    self._write_whole = write_whole
     self._notes = FileNotes()
 
   def __iter__(self) -> Iterator[_Image]:
     for job in self.files:
-      if job.planes is not None and self._write_planes is not None:
-        write = self._write_planes
+      if job.planes is not None and self._write_whole is not None:
+        write = self._write_whole
         self.files.attempt(job.source.path, lambda j=job, w=write: w(j, self._notes))
         self.files.bar.update()
         continue
