@@ -150,8 +150,10 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
     const=math.inf,
     help='fill holes in classes or instances, or only those of at most so many pixels or voxels',
   )
-  add('--geojson', action='store_true', help='images: write outlines for QuPath')
-  add('--rois', action='store_true', help='images: write outlines for ImageJ (a ZIP of ROIs)')
+  add('--geojson', action='store_true', help='images, stacks: write outlines for QuPath')
+  add(
+    '--rois', action='store_true', help='images, stacks: write outlines for ImageJ (a ZIP of ROIs)'
+  )
   add(
     '--overlays',
     action=argparse.BooleanOptionalAction,
