@@ -26,8 +26,8 @@ from ssl_jax.inference import (
 )
 from ssl_jax.inference.cleaning import Cleaning
 from ssl_jax.inference.dask_tasks import NetworkChoice
-from ssl_jax.inference.image_outputs import Wanted
 from ssl_jax.inference.images import BUDGET
+from ssl_jax.inference.outputs import Wanted
 from ssl_jax.inference.prediction_folder import Origin, PredictionFolder, open_folder
 from ssl_jax.inference.run_networks import Networks
 from ssl_jax.inference.volumes import WindowSettings
@@ -158,8 +158,10 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
     const=math.inf,
     help='fill holes in classes or instances, or only those of at most so many pixels or voxels',
   )
-  add('--geojson', action='store_true', help='images: write outlines for QuPath')
-  add('--rois', action='store_true', help='images: write outlines for ImageJ (a ZIP of ROIs)')
+  add('--geojson', action='store_true', help='images, stacks: write outlines for QuPath')
+  add(
+    '--rois', action='store_true', help='images, stacks: write outlines for ImageJ (a ZIP of ROIs)'
+  )
   add(
     '--overlays',
     action=argparse.BooleanOptionalAction,

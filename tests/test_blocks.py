@@ -7,7 +7,8 @@ from scipy import ndimage
 
 from ssl_jax.data.dataset_stats import DatasetStats
 from ssl_jax.data.image_kind import FileNotes
-from ssl_jax.inference import block_store, instances, joined_instances, stacks, write_planes
+from ssl_jax.inference import block_layers, block_store, instances, joined_instances, stacks
+from ssl_jax.inference.block_layers import Layer
 from ssl_jax.inference.block_store import BlockStore
 from ssl_jax.inference.images import predict_tiled
 from ssl_jax.inference.regions import PlaneRegions, TileStore, resize_part
@@ -96,7 +97,7 @@ def test_a_tile_that_several_blocks_need_is_predicted_once(image, tmp_path):
 
 
 def _ids(store, kind=block_store.CLASSES, renumber=lambda _, ids: ids):
-  return write_planes._Ids(store, kind, renumber, np.uint16, ())
+  return Layer(store, kind, np.uint16, renumber)
 
 
 def _store(image, tmp_path, stats, side, margin=48):
@@ -165,7 +166,7 @@ def test_a_killed_call_goes_on_at_the_block_where_it_was(image, tmp_path):
 def test_tiles_of_smaller_copies_take_every_nth_pixel(tmp_path, monkeypatch, step):
   monkeypatch.setattr(tiff_stacks, 'TILE', 16)
   monkeypatch.setattr(block_store, 'STRIP', 16)
-  monkeypatch.setattr(write_planes, 'STRIP', 16)
+  monkeypatch.setattr(block_layers, 'STRIP', 16)
   ids = np.random.default_rng(0).integers(0, 9, (150, 203)).astype(np.uint8)
   store = BlockStore(tmp_path / 'blocks', block_store.Grid(1, 150, 203, 64))
   for block in store.grid.blocks():

@@ -19,7 +19,7 @@ from ssl_jax.datasets import synthetic
 from ssl_jax.errors import UserError
 from ssl_jax.inference import averaging, run_networks, write_predictions
 from ssl_jax.inference.cleaning import Cleaning
-from ssl_jax.inference.image_outputs import Wanted
+from ssl_jax.inference.outputs import Wanted
 from ssl_jax.inference.prediction_folder import Origin, open_folder
 from ssl_jax.inference.volumes import WindowSettings
 from ssl_jax.io import nifti
@@ -184,24 +184,6 @@ def test_masks_are_cleaned_before_anything_is_written(tmp_path):
   features = json.loads((tmp_path / 'out' / 'geojson' / 'a.geojson').read_text())['features']
   assert features[0]['geometry']['coordinates'] == [[[2, 2], [12, 2], [12, 12], [2, 12], [2, 2]]]
   assert not (tmp_path / 'out' / 'overlays').exists()
-
-
-def test_a_stack_is_skipped_where_something_is_wanted_of_whole_images(tmp_path):
-  (tmp_path / 'in').mkdir()
-  Image.new('L', (16, 16), 128).save(tmp_path / 'in' / 'a.png')
-  planes = np.full((2, 16, 16), 128, np.uint8)
-  metadata = {'axes': 'ZYX'}
-  path = tmp_path / 'in' / 'stack.tif'
-  tifffile.imwrite(path, planes, photometric='minisblack', metadata=metadata)
-  for wanted, count in ((Wanted(geojson=True), 1), (Wanted(), 0)):
-    with open_folder(tmp_path / 'out', tmp_path / 'in', Origin('run', 'net', {})) as out:
-      task = write_predictions.Masks(STATS, wanted=wanted)
-      refused = write_predictions.write(_of_thirds, task, tmp_path / 'in', out)
-    assert len(refused) == count
-    if refused:
-      assert 'stack.tif is a stack or a large image' in refused[0]
-      assert 'without --geojson; leave this out' in refused[0]
-  assert (tifffile.imread(tmp_path / 'out' / 'masks' / 'stack.tif') == 1).all()
 
 
 @pytest.mark.parametrize('bits', [8, 16])

@@ -15,7 +15,7 @@ from ssl_jax.data.dataset_stats import DatasetStats
 from ssl_jax.datasets import synthetic
 from ssl_jax.errors import UserError
 from ssl_jax.evaluation import learning_curve
-from ssl_jax.inference import committee
+from ssl_jax.inference import committee, run_networks
 from ssl_jax.run import run
 
 # ---- Disagreement
@@ -207,6 +207,20 @@ def ensemble(finished, tmp_path_factory):
   page = json.loads((finished / 'fixmatch' / 'config.json').read_text())
   (folder / 'fixmatch' / 'config.json').write_text(json.dumps({**page, 'num_seeds': 2}))
   return folder
+
+
+def test_a_committee_is_of_the_networks_that_predict(ensemble, tmp_path):
+  loaded = committee.load(committee.find_stage(ensemble))
+  assert [member.folder.name for member in loaded.members] == ['seed_0', 'seed_1']
+  image = np.random.default_rng(0).uniform(size=(32, 32, 3)).astype(np.float32)
+  predict_fn, _ = run_networks.find(ensemble).predict_fn()
+  opinion = committee.ask(loaded, [image])
+  np.testing.assert_allclose(opinion.probs, predict_fn(image[None])[0], atol=1e-6)
+  assert opinion.uncertainty.max() > 0
+  shutil.copytree(ensemble / 'fixmatch', tmp_path / 'fixmatch')
+  shutil.rmtree(tmp_path / 'fixmatch' / 'seed_1')
+  with pytest.raises(UserError, match='no trained network yet of the seeds 1; let the run come'):
+    committee.load(tmp_path / 'fixmatch')
 
 
 @pytest.fixture

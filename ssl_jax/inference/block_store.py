@@ -1,14 +1,15 @@
 """What is done of a file that is predicted by blocks, on disk, where a killed call goes on.
 
 A block is a square of a large plane, or a whole small one. Its file has the class ids in strips of
-STRIP rows, so that masks are put together without reading blocks again and again. Where objects are
-predicted it also has their ids, which count from 1 in each block, and what joining them needs.
+STRIP rows, so that masks are put together without reading blocks again and again, and each wanted
+map in the same way. Where objects are predicted it also has their ids, which count from 1 in each
+block, and what joining them needs; else what was measured of the classes.
 """
 
 import io
 import itertools
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +26,11 @@ STRIP = 512
 """Rows that are stored together; those of a tile of the TIFF that is written."""
 
 CLASSES, OBJECTS = 'classes', 'objects'
+
+
+def map_kinds(name: str, channels: int) -> list[str]:
+  """Returns the kinds as which the channels of a map are stored."""
+  return [f'{name}_of_channel_{channel}' for channel in range(channels)]
 
 
 class Block(NamedTuple):
@@ -74,19 +80,29 @@ def grid_of(image: Planes, side: int | None = None) -> Grid:
 
 
 class BlockStore:
-  """The files of the blocks that are done."""
+  """The files of the blocks that are done.
 
-  def __init__(self, folder: Path, grid: Grid):
+  Args:
+    folder: of the files.
+    grid: of the blocks.
+    arrays: that a block has; one that lacks any, of a call that wanted less, is not done.
+  """
+
+  def __init__(self, folder: Path, grid: Grid, arrays: Sequence[str] = ()):
     self.folder = folder
     self.grid = grid
+    self._arrays = {f'{name}.npy' for name in arrays}
     folder.mkdir(parents=True, exist_ok=True)
 
   def _path(self, block: Block) -> Path:
     return self.folder / f'{block.plane}_{block.row}_{block.column}.npz'
 
   def is_done(self, block: Block) -> bool:
-    """Returns whether a block is stored."""
-    return self._path(block).exists()
+    """Returns whether a block is stored with all that is needed of it."""
+    if not self._path(block).exists():
+      return False
+    with zipfile.ZipFile(self._path(block)) as archive:
+      return self._arrays <= set(archive.namelist())
 
   def write(self, block: Block, data: bytes) -> None:
     """Stores what `to_bytes` made of a block."""
@@ -99,14 +115,14 @@ class BlockStore:
       return arrays[name]
 
   def strips(self, block: Block, kind: str) -> Iterator[tuple[int, np.ndarray]]:
-    """Yields (first row, ids [h, w]) of a block from top to bottom."""
+    """Yields (first row, values [h, w]) of a block from top to bottom."""
     rows, _ = self.grid.region(block)
     with np.load(self._path(block)) as arrays:
       for number, top in enumerate(range(rows.start, rows.stop, STRIP)):
         yield top, arrays[f'{kind}_{number}']
 
   def whole(self, block: Block, kind: str) -> np.ndarray:
-    """Returns the ids of a block."""
+    """Returns the values of a block."""
     return np.concatenate([strip for _, strip in self.strips(block, kind)])
 
   def strip(self, plane: int, top: int, column: int, kind: str) -> tuple[Block, np.ndarray]:
@@ -120,7 +136,7 @@ def to_bytes(ids: Mapping[str, np.ndarray], more: Mapping[str, np.ndarray]) -> b
   """Returns a block as it is stored.
 
   Args:
-    ids: of CLASSES, and perhaps of OBJECTS.
+    ids: of CLASSES, perhaps of OBJECTS, and of maps: [h, w] each, stored in strips.
     more: arrays that are stored as they are.
   """
   arrays = dict(more)

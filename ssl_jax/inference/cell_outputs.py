@@ -8,7 +8,7 @@ from jaxtyping import Num
 
 from ssl_jax.inference import detection, outline_files
 from ssl_jax.inference.detection import Cells
-from ssl_jax.inference.image_outputs import GEOJSON, OVERLAY, ROIS, Wanted
+from ssl_jax.inference.outputs import GEOJSON, OVERLAY, ROIS, Wanted
 from ssl_jax.io import images, overlays
 from ssl_jax.io.run_log import replace_text
 

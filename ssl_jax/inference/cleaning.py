@@ -28,6 +28,23 @@ def clean(ids: Integer[np.ndarray, '*space'], cleaning: Cleaning) -> Integer[np.
   return fill_holes(ids, cleaning.max_hole)
 
 
+def clean_predicted(
+  mask: Integer[np.ndarray, '*space'],
+  ids: Integer[np.ndarray, '*space'] | None,
+  cleaning: Cleaning,
+) -> tuple[Integer[np.ndarray, '*space'], Integer[np.ndarray, '*space'] | None]:
+  """Returns cleaned class ids or, of a run of instances, their ids with holes filled.
+
+  Args:
+    mask: class ids; beside instances they stay as they are.
+    ids: of instances, the small ones dropped; None where the network predicts classes.
+    cleaning: what is cleaned.
+  """
+  if ids is None:
+    return clean(mask, cleaning), None
+  return mask, fill_holes(ids, cleaning.max_hole)
+
+
 def _without_specks(ids: np.ndarray, largest: bool, min_size: float | int) -> np.ndarray:
   """The ids without components that are small, or, with `largest`, not the largest of a class."""
   kept = np.zeros_like(ids)

@@ -17,32 +17,34 @@ from jaxtyping import Float
 from ssl_jax import run_folder
 from ssl_jax.data.dataset_stats import DatasetStats
 from ssl_jax.errors import UserError
-from ssl_jax.inference import slices
+from ssl_jax.inference import run_networks, slices
 from ssl_jax.inference.images import predict_many
-from ssl_jax.inference.trained_networks import Ensemble, TrainedNetwork
+from ssl_jax.inference.run_networks import Member
 from ssl_jax.settings import Settings
 from ssl_jax.types import PredictFn
-
-
-class Member(NamedTuple):
-  """A trained network, and the statistics of the images that it learned from."""
-
-  predict_fn: PredictFn
-  stats: DatasetStats
 
 
 class Committee(NamedTuple):
   """Networks that are asked about the same images."""
 
-  members: Sequence[Member]
-  settings: Settings  # of the stage of the first
+  members: Sequence[Member]  # the first seed first
+  predict_fns: Sequence[PredictFn]  # of each member
   stage: Path  # folder of the stage
-  seed: int  # of the first
 
   @property
   def stats(self) -> DatasetStats:
     """The statistics of the first member; classes and kind of images are the same for all."""
     return self.members[0].stats
+
+  @property
+  def settings(self) -> Settings:
+    """Of the first member."""
+    return self.members[0].settings
+
+  @property
+  def seed(self) -> int:
+    """Of the first member."""
+    return self.members[0].seed
 
 
 class Opinion(NamedTuple):
@@ -82,27 +84,17 @@ def load(stage: Path) -> Committee:
   Raises:
     UserError: if one of them is not trained yet.
   """
-  scored = run_folder.stage_entry(stage)
-  if scored.get('run') == 'score':
-    ensemble = Ensemble(stage.parent, scored['of'])
-    folders = [folder for seed in ensemble.seeds() for folder in ensemble.members(seed)]
-    seed = ensemble.seeds()[0]
-  else:
-    folders = run_folder.seed_folders(stage)
-    seed = run_folder.read_settings(stage).seed
-  members = []
-  # One compiled program for all seeds of a stage.
-  networks: dict[Path, TrainedNetwork] = {}
-  for folder in folders:
-    settings = run_folder.read_settings(folder)
-    if not (folder / run_folder.STATS).exists():
-      raise UserError(f'{folder} holds no trained network yet; let the run come to its end first.')
-    stats = run_folder.read_stats(folder)
-    key = folder.parent if folder.name.startswith('seed_') else folder
-    network = networks.setdefault(key, TrainedNetwork(settings, stats))
-    predict_fn, _ = network.predict_fn(folder, settings.checkpoint)
-    members.append(Member(predict_fn, stats))
-  return Committee(members, run_folder.read_settings(folders[0]), stage, seed)
+  members, untrained = run_networks.members_of(stage)
+  if untrained:
+    numbers = ', '.join(map(str, sorted(set(untrained))))
+    raise UserError(
+      f'{stage} holds no trained network yet of the seeds {numbers}; let the run come to its end '
+      'first.'
+    )
+  # Seed by seed, as their images are drawn; `sorted` keeps the order of stages.
+  members = sorted(members, key=lambda member: member.seed)
+  predict_fns, _ = run_networks.predict_fns_of(members)
+  return Committee(members, predict_fns, stage)
 
 
 def ask(committee: Committee, images: Sequence[Float[np.ndarray, '*space c']]) -> Opinion:
@@ -113,15 +105,15 @@ def ask(committee: Committee, images: Sequence[Float[np.ndarray, '*space c']]) -
     images: the image in [0, 1] as each member's training saw its own; a single one serves all.
   """
   shown = images if len(images) > 1 else [images[0]] * len(committee.members)
-  pairs = zip(committee.members, shown, strict=True)
-  return combine(_probabilities(committee, member, image) for member, image in pairs)
+  triples = zip(committee.members, committee.predict_fns, shown, strict=True)
+  return combine(_probabilities(*triple) for triple in triples)
 
 
-def _probabilities(committee: Committee, member: Member, image: np.ndarray) -> np.ndarray:
+def _probabilities(member: Member, predict_fn: PredictFn, image: np.ndarray) -> np.ndarray:
   preprocessing = member.stats.preprocessing
   if preprocessing is not None and preprocessing.get('slices'):
-    return slices.predict_probabilities(member.predict_fn, image, preprocessing.get('size'))
-  [(_, probs)] = predict_many(member.predict_fn, [image], batch=1)
+    return slices.predict_probabilities(predict_fn, image, preprocessing.get('size'))
+  [(_, probs)] = predict_many(predict_fn, [image], batch=1)
   return np.asarray(probs, np.float32)
 
 

@@ -153,7 +153,9 @@ class _Handing:
     checked: list[BlockTask] = []
     check = self._call.task.check_stack
     with contextlib.closing(image):
-      fits = self._files.attempt(job.source.path, lambda: checked.append(check(job, self._files)))
+      fits = self._files.attempt(
+        job.source.path, lambda: checked.append(check(job, self._files, self._out))
+      )
     if not fits:
       self._files.bar.update()
       return

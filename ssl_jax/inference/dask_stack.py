@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from ssl_jax.dask_cluster import ClusterError
 from ssl_jax.inference import dask_tasks, stacks
-from ssl_jax.inference.block_store import Block, BlockStore, grid_of
+from ssl_jax.inference.block_store import Block
 from ssl_jax.inference.dask_futures import Futures
 from ssl_jax.inference.dask_tasks import Call, StackJob
 from ssl_jax.inference.images import BATCH, ImagePredictor
@@ -38,7 +38,7 @@ class StackParts:
     self._stack = stack
     self._image = image
     self._multiple = multiple
-    store = BlockStore(stack.folder, grid_of(image))
+    store = stack.task.store(stack.folder, image)
     self._grid = store.grid
     self._blocks = [block for block in self._grid.blocks() if not store.is_done(block)]
     self._left = len(self._blocks)

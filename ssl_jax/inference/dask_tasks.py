@@ -18,7 +18,7 @@ from ssl_jax.data.image_kind import FileNotes
 from ssl_jax.errors import UserError
 from ssl_jax.inference import run_networks, stacks, write_planes
 from ssl_jax.inference.averaging import Copy
-from ssl_jax.inference.block_store import BlockStore, grid_of
+from ssl_jax.inference.block_store import BlockStore
 from ssl_jax.inference.images import multiple_of
 from ssl_jax.inference.input_files import Files, Job
 from ssl_jax.inference.prediction_folder import PredictionFolder, Record, Written
@@ -162,7 +162,7 @@ def _open(stack: StackJob) -> tuple[Planes, BlockStore]:
       assert image is not None  # it was opened by the process that was called
       _opened.append((stack, image))
     image = _opened[0][1]
-  return image, BlockStore(stack.folder, grid_of(image))
+  return image, stack.task.store(stack.folder, image)
 
 
 def predict_planes(payload: bytes) -> None:
@@ -203,11 +203,11 @@ def write_stack(payload: bytes) -> Outcome:
   call, stack = pickle.loads(payload)
   dask_worker.check_here(call.versions)
   files, out = GivenFiles([stack.job]), SharedFolder(call)
-  source, stats = stack.job.source, stack.task.stats
+  source = stack.job.source
 
   def write() -> None:
     image, store = _open(stack)
-    write_planes.write_all(image, store, stats, out, stack.job.files, source)
+    write_planes.write_all(image, store, stack.task, out, stack.job.files, source)
 
   files.attempt(source.path, write)
   return Outcome(files.refused, files.said, files.notes, out.lines)

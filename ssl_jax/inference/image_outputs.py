@@ -12,32 +12,20 @@ from ssl_jax.inference import averaging, cleaning, instances, maps, measurements
 from ssl_jax.inference.cleaning import Cleaning
 from ssl_jax.inference.new_image import NewImage
 from ssl_jax.inference.outline_files import Shape
+from ssl_jax.inference.outputs import (
+  GEOJSON,
+  INSTANCES,
+  MASK,
+  MEASUREMENTS,
+  OBJECTS,
+  OVERLAY,
+  PROBABILITIES,
+  ROIS,
+  UNCERTAINTY,
+  Wanted,
+)
 from ssl_jax.io import images
 from ssl_jax.io.pixel_size import PixelSize, read_pixel_size
-
-MASK, OVERLAY = 'mask', 'overlay'
-INSTANCES, OBJECTS = 'instances', 'objects'
-PROBABILITIES, UNCERTAINTY = 'probabilities', 'uncertainty'
-MEASUREMENTS, GEOJSON, ROIS = 'measurements', 'geojson', 'rois'
-"""Kinds of files."""
-
-
-class Wanted(NamedTuple):
-  """What is written beside masks, and how masks are cleaned."""
-
-  overlays: bool = True
-  probabilities: bool = False
-  uncertainty: bool = False
-  spread: bool = False  # whether predictions end with the mean entropy (averaging.average)
-  bits: int = 8  # of probabilities and uncertainty
-  geojson: bool = False
-  rois: bool = False
-  cleaning: Cleaning = Cleaning()
-
-
-FOR_IMAGES = Wanted()
-FOR_VOLUMES = Wanted(overlays=False)
-"""What is written by default."""
 
 
 class ImagePrediction(NamedTuple):
@@ -51,24 +39,6 @@ class ImagePrediction(NamedTuple):
   mean_entropy: Float[np.ndarray, 'h w'] | None
   shapes: Sequence[Shape]
   pixel: PixelSize | None
-
-
-def templates(wanted: Wanted, stats: DatasetStats) -> dict[str, str]:
-  """Returns the files of an image by their kind, with {} for its name, in the order of writing."""
-  files = {MASK: 'masks/{}.png'}
-  if stats.instances is not None:
-    files[INSTANCES] = f'{instances.FOLDER}/{{}}.tif'
-    files[OBJECTS] = f'{instances.FOLDER}/{{}}.csv'
-  else:
-    files[MEASUREMENTS] = f'{measurements.FOLDER}/{{}}.csv'
-  named = {
-    PROBABILITIES: (wanted.probabilities, 'probabilities/{}.ome.tif'),
-    UNCERTAINTY: (wanted.uncertainty, 'uncertainty/{}.ome.tif'),
-    GEOJSON: (wanted.geojson, 'geojson/{}.geojson'),
-    ROIS: (wanted.rois, 'rois/{}.zip'),
-    OVERLAY: (wanted.overlays, 'overlays/{}.png'),
-  }
-  return files | {kind: file for kind, (asked, file) in named.items() if asked}
 
 
 def decide(
@@ -92,19 +62,30 @@ def decide(
     probs = images.resize(probs, size, smooth=True)
   probs, mean_entropy = averaging.split(probs, wanted.spread)
   # Resized as probabilities and only then decided, which gives smoother borders than resized ids.
-  mask = probs.argmax(-1).astype(np.uint8)
-  ids = None
-  if stats.instances is None:
-    mask = cleaning.clean(mask, wanted.cleaning)
-  else:
-    ids = instances.separate(probs, instances.native_min_size(stats))
-    ids = cleaning.fill_holes(ids, wanted.cleaning.max_hole)
+  mask, ids = decide_ids(probs, stats, wanted.cleaning)
   shapes: Sequence[Shape] = []
   if wanted.geojson or wanted.rois:
     drawn_ids = None if ids is None else image.as_drawn(ids)
     shapes = outline_files.shapes_of(image.as_drawn(mask), drawn_ids, stats.classes)
   pixel = read_pixel_size(path)
   return ImagePrediction(image, stats.classes, mask, ids, probs, mean_entropy, shapes, pixel)
+
+
+def decide_ids(
+  probs: Float[np.ndarray, 'h w k'], stats: DatasetStats, how: Cleaning
+) -> tuple[Integer[np.ndarray, 'h w'], Integer[np.ndarray, 'h w'] | None]:
+  """Returns the class ids of an image and, of a run of instances, their ids, cleaned.
+
+  Args:
+    probs: of the classes, at the size of the file.
+    stats: of the training data.
+    how: see cleaning.clean_predicted.
+  """
+  mask = probs.argmax(-1).astype(np.uint8)
+  ids = None
+  if stats.instances is not None:
+    ids = instances.separate(probs, instances.native_min_size(stats))
+  return cleaning.clean_predicted(mask, ids, how)
 
 
 def write(kind: str, path: Path, prediction: ImagePrediction, wanted: Wanted) -> None:

@@ -10,7 +10,6 @@ from tqdm import tqdm
 from ssl_jax.data import volume_channels
 from ssl_jax.data.image_kind import FileNotes
 from ssl_jax.errors import UserError
-from ssl_jax.inference import write_planes
 from ssl_jax.inference.output_names import output_names
 from ssl_jax.inference.prediction_folder import PredictionFolder, Source, read_source
 from ssl_jax.io import file_names, listing
@@ -109,7 +108,8 @@ class InputFiles(Files):
     self._templates = outputs
     # Set where files may be stacks: opens one, or returns None for what is read as a whole.
     self.open_planes: Callable[[Path], Planes | None] = lambda path: None
-    self.with_instances = False
+    # The files of a stack, which depend on its form.
+    self.outputs_of_planes: Callable[[Planes], Sequence[str]] = lambda planes: outputs
     longer = [path.name for path, name in zip(self._paths, names, strict=True) if name == path.name]
     if longer:
       print(
@@ -138,7 +138,7 @@ class InputFiles(Files):
         continue
       templates = self._templates
       if image is not None:
-        templates = write_planes.output_templates(image, self.with_instances)
+        templates = self.outputs_of_planes(image)
       outputs = [template.format(name) for template in templates]
       done = self._out.is_done(outputs, source)
       problem = '' if done else self._out.problem(outputs, source)

@@ -19,6 +19,9 @@ from ssl_jax.inference.averaging import disagreement, entropy
 from ssl_jax.io import atomic, nifti
 from ssl_jax.io.pixel_size import PixelSize
 
+UNCERTAINTIES = 'entropy', 'disagreement'
+"""Channels of maps of uncertainty; the second one of several predictions only."""
+
 KINDS = {8: np.uint8, 16: np.uint16}
 """Kinds of numbers, by bits."""
 
@@ -38,11 +41,10 @@ def uncertainty(
     probs: class probabilities.
     mean_entropy: of the single predictions; None where there was one.
   """
-  maps, names = [entropy(probs)], ['entropy']
+  maps = [entropy(probs)]
   if mean_entropy is not None:
     maps.append(disagreement(probs, mean_entropy))
-    names.append('disagreement')
-  return np.stack(maps, -1), names
+  return np.stack(maps, -1), list(UNCERTAINTIES[: len(maps)])
 
 
 def write_image(
@@ -69,7 +71,13 @@ def write_volume(
   bytes), and in full in an extension that holds a JSON comment.
   """
   from_ras = orientations.ornt_transform(nifti.RAS, orientations.io_orientation(like.affine))
-  native = orientations.apply_orientation(maps, from_ras)
+  write_stored_volume(path, orientations.apply_orientation(maps, from_ras), names, like)
+
+
+def write_stored_volume(
+  path: Path, native: UInt[np.ndarray, 'i j k channels'], names: Sequence[str], like: Any
+) -> None:
+  """As write_volume, for maps in the order of axes of the image `like`."""
   header = like.header.copy()
   header.set_data_dtype(native.dtype)
   # The display range of the image means nothing here.

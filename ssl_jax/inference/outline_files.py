@@ -2,7 +2,8 @@
 
 import json
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,10 +15,17 @@ from ssl_jax.errors import UserError
 from ssl_jax.inference import outlines
 from ssl_jax.inference.outlines import Outline, Polygon
 from ssl_jax.io import atomic, overlays
-from ssl_jax.io.run_log import replace_text
 
 ROI_LIMIT = 32767
 """Pixels; ImageJ keeps the corners of an outline as numbers of 16 bits with a sign."""
+
+
+class Place(NamedTuple):
+  """Which plane of a stack something lies in."""
+
+  number: int  # of the plane, in the order of the file
+  position: Mapping[str, int]  # index along t and z, as Planes.position gives it
+  is_hyperstack: bool  # whether ImageJ opens the file as one: it then counts along each axis
 
 
 class Shape(NamedTuple):
@@ -28,12 +36,15 @@ class Shape(NamedTuple):
   class_name: str
   outline: Outline
   is_instance: bool
+  place: Place | None = None  # None of single images
 
 
 def shapes_of(
   mask: Integer[np.ndarray, 'h w'],
   ids: Integer[np.ndarray, 'h w'] | None,
   classes: Sequence[str],
+  place: Place | None = None,
+  counts: Counter[int] | None = None,
 ) -> list[Shape]:
   """Returns the instances of an image; without ids, the connected parts of each class.
 
@@ -41,35 +52,46 @@ def shapes_of(
     mask: class ids.
     ids: of instances; None where the network predicts classes.
     classes: names.
+    place: of a plane of a stack.
+    counts: parts of each class in the planes before, which are added to: parts are numbered through
+      a stack.
   """
   shapes = []
   if ids is not None:
     for outline in outlines.of_instances(ids):
-      shapes.append(Shape(f'object {outline.id}', 1, 'object', outline, True))
+      shapes.append(Shape(f'object {outline.id}', 1, 'object', outline, True, place))
     return shapes
-  counts = [0] * len(classes)
+  counts = Counter() if counts is None else counts
   for outline in outlines.of_components(mask):
     class_name = classes[outline.id]
     counts[outline.id] += 1
     name = f'{class_name} {counts[outline.id]}'
-    shapes.append(Shape(name, outline.id, class_name, outline, False))
+    shapes.append(Shape(name, outline.id, class_name, outline, False, place))
   return shapes
 
 
 def write_geojson(path: Path, shapes: Iterable[Shape]) -> None:
-  """Writes a feature for each shape: a detection of an instance, an annotation of a class."""
-  features = []
-  for shape in shapes:
-    polygons = [_rings(polygon) for polygon in shape.outline.polygons]
-    if len(polygons) == 1:
-      geometry: dict[str, Any] = {'type': 'Polygon', 'coordinates': polygons[0]}
-    else:
-      geometry = {'type': 'MultiPolygon', 'coordinates': polygons}
-    kind = 'detection' if shape.is_instance else 'annotation'
-    properties = _properties(kind, shape.class_id, shape.class_name)
-    properties |= {'name': shape.name, 'measurements': {'Area px^2': shape.outline.pixels}}
-    features.append({'type': 'Feature', 'geometry': geometry, 'properties': properties})
-  _write_features(path, features)
+  """Writes a feature for each shape: a detection of an instance, an annotation of a class.
+
+  Shapes are written as they come, so that those of a stack are never in memory together.
+  """
+  _write_features(path, map(_feature, shapes))
+
+
+def _feature(shape: Shape) -> dict[str, Any]:
+  polygons = [_rings(polygon) for polygon in shape.outline.polygons]
+  if len(polygons) == 1:
+    geometry: dict[str, Any] = {'type': 'Polygon', 'coordinates': polygons[0]}
+  else:
+    geometry = {'type': 'MultiPolygon', 'coordinates': polygons}
+  if shape.place is not None:
+    # As QuPath writes the plane of an object: of all channels, z and t from 0.
+    position = shape.place.position
+    geometry['plane'] = {'c': -1, 'z': position.get('z', 0), 't': position.get('t', 0)}
+  kind = 'detection' if shape.is_instance else 'annotation'
+  properties = _properties(kind, shape.class_id, shape.class_name)
+  properties |= {'name': shape.name, 'measurements': {'Area px^2': shape.outline.pixels}}
+  return {'type': 'Feature', 'geometry': geometry, 'properties': properties}
 
 
 def write_points_geojson(
@@ -120,9 +142,13 @@ def _properties(kind: str, class_id: int, class_name: str) -> dict[str, Any]:
   return {'objectType': kind, 'classification': {'name': class_name, 'color': colour}}
 
 
-def _write_features(path: Path, features: list[dict[str, Any]]) -> None:
-  collection = {'type': 'FeatureCollection', 'features': features}
-  replace_text(path, json.dumps(collection, separators=(',', ':')))
+def _write_features(path: Path, features: Iterable[dict[str, Any]]) -> None:
+  with atomic.replacing(path) as temporary, temporary.open('w', encoding='utf-8') as file:
+    file.write('{"type":"FeatureCollection","features":[')
+    for number, feature in enumerate(features):
+      file.write(',' if number else '')
+      file.write(json.dumps(feature, separators=(',', ':')))
+    file.write(']}')
 
 
 def write_rois(path: Path, shapes: Iterable[Shape], size: Sequence[int]) -> None:
@@ -139,15 +165,20 @@ def write_rois(path: Path, shapes: Iterable[Shape], size: Sequence[int]) -> None
   Raises:
     UserError: if the image is larger than ImageJ's ROIs.
   """
+  check_roi_size(path, size)
+  with atomic.replacing(path) as temporary, zipfile.ZipFile(temporary, 'w') as archive:
+    for number, shape in enumerate(shapes, start=1):
+      # The number makes names of files unique, whatever the name of the class is.
+      archive.writestr(f'{number:06d}.roi', _roi(shape).tobytes(), zipfile.ZIP_DEFLATED)
+
+
+def check_roi_size(path: Path, size: Sequence[int]) -> None:
+  """Raises UserError for a ZIP of ROIs of an image that is larger than they can be."""
   if max(size) > ROI_LIMIT:
     raise UserError(
       f'{path} cannot be written: ROIs of ImageJ end at {ROI_LIMIT} pixels, and this image has '
       f'{size[0]} x {size[1]}; use --geojson.'
     )
-  with atomic.replacing(path) as temporary, zipfile.ZipFile(temporary, 'w') as archive:
-    for number, shape in enumerate(shapes, start=1):
-      # The number makes names of files unique, whatever the name of the class is.
-      archive.writestr(f'{number:06d}.roi', _roi(shape).tobytes(), zipfile.ZIP_DEFLATED)
 
 
 def _roi(shape: Shape) -> roifile.ImagejRoi:
@@ -158,6 +189,7 @@ def _roi(shape: Shape) -> roifile.ImagejRoi:
   roi.options = roifile.ROI_OPTIONS(0)
   roi.name = shape.name
   roi.stroke_color = bytes([255, *overlays.class_colour(shape.class_id)])
+  _set_place(roi, shape.place)
   corners = np.concatenate([polygon.outer for polygon in polygons])
   # Edges of the box; the last ones are not one pixel further, as those of indices would be.
   roi.left, roi.top = (int(value) for value in corners.min(0))
@@ -177,3 +209,15 @@ def _roi(shape: Shape) -> roifile.ImagejRoi:
   roi.multi_coordinates = np.array(path, np.float32)
   roi.shape_roi_size = len(path)
   return roi
+
+
+def _set_place(roi: roifile.ImagejRoi, place: Place | None) -> None:
+  """Says in which plane of a stack an outline lies; ImageJ counts from 1, and 0 means all."""
+  if place is None:
+    return
+  # ImageJ knows either the number of a slice or, in hyperstacks, one along each axis.
+  if place.is_hyperstack:
+    roi.z_position = place.position.get('z', 0) + 1
+    roi.t_position = place.position.get('t', 0) + 1
+  else:
+    roi.position = place.number + 1

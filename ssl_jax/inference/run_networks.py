@@ -52,20 +52,11 @@ class Networks(NamedTuple):
     Raises:
       UserError: if a network has not got as far as the checkpoint that it predicts with.
     """
-    compiled: dict[str, TrainedNetwork] = {}
-    predict_fns, notes = [], []
-    for member in self.members:
-      # Compiled once for the seeds of a stage.
-      key = json.dumps(parse_settings.to_dict(member.settings))
-      if key not in compiled:
-        compiled[key] = TrainedNetwork(member.settings, member.stats)
-      checkpoint = member.settings.checkpoint
-      predict_fn, step = compiled[key].predict_fn(member.folder, checkpoint)
-      # A run that is still training can predict with its latest checkpoint, but should say so.
-      if checkpoint == 'last' and step < member.settings.steps:
-        steps = member.settings.steps
-        notes.append(f'the network in {member.folder} was trained for {step} of {steps} steps')
-      predict_fns.append(_of_own_intensity(predict_fn, member.stats, self.stats))
+    single, notes = predict_fns_of(self.members)
+    predict_fns = [
+      _of_own_intensity(predict_fn, member.stats, self.stats)
+      for predict_fn, member in zip(single, self.members, strict=True)
+    ]
     if len(predict_fns) == 1 and tuple(copies) == (AS_IS,) and not spread:
       return predict_fns[0], notes
     return average(predict_fns, copies, spread), notes
@@ -97,6 +88,22 @@ def find(run: Path, seed: int | None = None) -> Networks:
   Raises:
     UserError: if it holds no trained network, or not that of the seed.
   """
+  members, untrained = members_of(run, seed)
+  if not members:
+    raise UserError(f'{run} holds no trained network yet; has its training begun?')
+  notes = []
+  if untrained:
+    numbers = ', '.join(map(str, sorted(set(untrained))))
+    notes.append(f'no network has been trained yet for the seeds {numbers} of {run}')
+  return _alike(members, notes)
+
+
+def members_of(run: Path, seed: int | None = None) -> tuple[list[Member], list[int]]:
+  """Returns all trained networks that `find` chooses from, and the seeds that have none yet.
+
+  Raises:
+    UserError: if the folder holds no run, or not this seed.
+  """
   # The run may have been made elsewhere, so its folder of plug-ins need not exist here.
   plugins = run_folder.plugins_of(run)
   if plugins and Path(plugins).is_dir():  # most predictions need none: a network alone is built
@@ -117,13 +124,32 @@ def find(run: Path, seed: int | None = None) -> Networks:
         members.append(Member(run_folder.read_settings(folder), folder, number, stats))
       else:
         untrained.append(number)
-  if not members:
-    raise UserError(f'{run} holds no trained network yet; has its training begun?')
-  notes = []
-  if untrained:
-    numbers = ', '.join(map(str, sorted(set(untrained))))
-    notes.append(f'no network has been trained yet for the seeds {numbers} of {run}')
-  return _alike(members, notes)
+  return members, untrained
+
+
+def predict_fns_of(members: Sequence[Member]) -> tuple[list[PredictFn], list[str]]:
+  """Returns the predict function of each network, and a sentence for each unfinished training.
+
+  Each takes images in the range of intensity of its own training.
+
+  Raises:
+    UserError: if a network has not got as far as the checkpoint that it predicts with.
+  """
+  compiled: dict[str, TrainedNetwork] = {}
+  predict_fns, notes = [], []
+  for member in members:
+    # Compiled once for the seeds of a stage.
+    key = json.dumps(parse_settings.to_dict(member.settings))
+    if key not in compiled:
+      compiled[key] = TrainedNetwork(member.settings, member.stats)
+    checkpoint = member.settings.checkpoint
+    predict_fn, step = compiled[key].predict_fn(member.folder, checkpoint)
+    # A run that is still training can predict with its latest checkpoint, but should say so.
+    if checkpoint == 'last' and step < member.settings.steps:
+      steps = member.settings.steps
+      notes.append(f'the network in {member.folder} was trained for {step} of {steps} steps')
+    predict_fns.append(predict_fn)
+  return predict_fns, notes
 
 
 def has_turned(settings: Settings) -> bool:

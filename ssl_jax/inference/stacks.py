@@ -5,6 +5,7 @@ by blocks, with the same result as an image that is predicted as a whole. What i
 BlockStore until the file is written.
 """
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -16,10 +17,19 @@ from ssl_jax.data import dataset_stats
 from ssl_jax.data.dataset_stats import DatasetStats
 from ssl_jax.data.image_kind import FileNotes
 from ssl_jax.errors import UserError
-from ssl_jax.inference import block_store, instances, joined_instances
+from ssl_jax.inference import (
+  averaging,
+  block_store,
+  image_outputs,
+  instances,
+  joined_instances,
+  joined_measurements,
+  maps,
+)
 from ssl_jax.inference.block_store import CLASSES, OBJECTS, Block, BlockStore, Grid
 from ssl_jax.inference.images import predict_many
 from ssl_jax.inference.joined_instances import MARGIN
+from ssl_jax.inference.outputs import PROBABILITIES, UNCERTAINTY, Wanted
 from ssl_jax.inference.regions import PlaneRegions, Region, TileStore
 from ssl_jax.io import images, nifti_planes, ome_zarr, tiff_planes
 from ssl_jax.io.listing import PREDICTED, VOLUMES
@@ -39,6 +49,26 @@ class BlockTask(NamedTuple):
   stats: DatasetStats
   budget: int  # pixels that go through the network at once
   margin: int = MARGIN  # pixels around a block that are separated into objects with it
+  wanted: Wanted = Wanted()
+
+  def maps(self) -> dict[str, list[str]]:
+    """Returns the kinds of the channels of each map that is wanted."""
+    kinds = {}
+    if self.wanted.probabilities:
+      kinds[PROBABILITIES] = block_store.map_kinds(PROBABILITIES, len(self.stats.classes))
+    if self.wanted.uncertainty:
+      kinds[UNCERTAINTY] = block_store.map_kinds(UNCERTAINTY, 1 + self.wanted.spread)
+    return kinds
+
+  def store(self, folder: Path, image: Planes, side: int | None = None) -> BlockStore:
+    """Returns the store of the blocks of a file; `side` is that of a block, if not as usual."""
+    kinds = [CLASSES, *itertools.chain.from_iterable(self.maps().values())]
+    more = joined_measurements.PIXELS
+    if self.stats.instances is not None:
+      kinds.append(OBJECTS)
+      more = joined_instances.SUMS
+    arrays = [*(f'{kind}_0' for kind in kinds), more]
+    return BlockStore(folder, block_store.grid_of(image, side), arrays)
 
   def region(self, grid: Grid, block: Block) -> Region:
     """Returns the rows and columns that are predicted for a block."""
@@ -167,29 +197,49 @@ def block_of_tiles(
 ) -> bytes:
   """Returns what is stored of a block of a large plane."""
   probs = regions.probabilities(task.region(grid, block))
-  original = None
-  if task.stats.instances is not None:
-    original = image.read(block.plane, *grid.region(block))
+  original = image.read(block.plane, *grid.region(block))
   return _block_data(probs, original, grid, block, task)
 
 
 def _block_data(
-  probs: np.ndarray, original: np.ndarray | None, grid: Grid, block: Block, task: BlockTask
+  probs: np.ndarray, original: np.ndarray, grid: Grid, block: Block, task: BlockTask
 ) -> bytes:
   """What is stored of a block, from the probabilities of it and its margin."""
+  stats = task.stats
+  probs, mean_entropy = averaging.split(probs, task.wanted.spread)
   core = grid.region(block)
   region = task.region(grid, block)
   inside = tuple(
     slice(a.start - b.start, a.stop - b.start) for a, b in zip(core, region, strict=True)
   )
-  ids = {CLASSES: probs[inside].argmax(-1).astype(np.uint8)}
-  if task.stats.instances is None:
-    return block_store.to_bytes(ids, {})
-  assert original is not None  # it is measured
-  # Of any size: a small part may belong to a large object of the next block.
-  separated = instances.separate(probs, 1)
-  ids[OBJECTS] = separated[inside]
+  if grid.rows() * grid.columns() == 1:  # a whole plane
+    mask, separated = image_outputs.decide_ids(probs, stats, task.wanted.cleaning)
+  else:
+    mask, separated = probs[inside].argmax(-1).astype(np.uint8), None
+    if stats.instances is not None:
+      # Of any size: a small part may belong to a large object of the next block.
+      separated = instances.separate(probs, 1)
+  layers = {CLASSES: mask, **_maps(probs, mean_entropy, inside, task)}
+  if separated is None:
+    more = joined_measurements.of_block(mask, original, len(stats.classes), grid)
+    return block_store.to_bytes(layers, more)
+  layers[OBJECTS] = separated[inside]
   more = joined_instances.margins(separated, region, grid, block)
   count = int(separated.max(initial=0))
-  more[joined_instances.SUMS] = joined_instances.sums(ids[OBJECTS], original, core, count)
-  return block_store.to_bytes(ids, more)
+  more[joined_instances.SUMS] = joined_instances.sums(layers[OBJECTS], original, core, count)
+  return block_store.to_bytes(layers, more)
+
+
+def _maps(
+  probs: np.ndarray, mean_entropy: np.ndarray | None, inside: tuple[slice, ...], task: BlockTask
+) -> dict[str, np.ndarray]:
+  """The maps of a block that are wanted, by the kinds of their channels."""
+  channels: dict[str, np.ndarray] = {}
+  for name, kinds in task.maps().items():
+    values = probs[inside]
+    if name == UNCERTAINTY:
+      own_entropy = None if mean_entropy is None else mean_entropy[inside]
+      values, _ = maps.uncertainty(values, own_entropy)
+    stored = maps.quantize(values, task.wanted.bits)
+    channels |= dict(zip(kinds, np.moveaxis(stored, -1, 0), strict=True))
+  return channels

@@ -11,8 +11,8 @@ from PIL import Image
 from ssl_jax.data.dataset_stats import DatasetStats
 from ssl_jax.data.volume_preprocessing import VolumePreprocessing
 from ssl_jax.errors import UserError
-from ssl_jax.inference import averaging, cleaning, instances, maps, measurements
-from ssl_jax.inference.image_outputs import (
+from ssl_jax.inference import averaging, cleaning, instances, maps, measurements, outputs
+from ssl_jax.inference.outputs import (
   INSTANCES,
   MASK,
   MEASUREMENTS,
@@ -46,29 +46,14 @@ def templates(wanted: Wanted, stats: DatasetStats) -> dict[str, str]:
   if wanted.geojson or wanted.rois:
     name = '--geojson' if wanted.geojson else '--rois'
     raise UserError(f'{name} writes outlines of images, and this network predicts volumes.')
-  files = {MASK: 'masks/{}.nii.gz'}
-  if stats.instances is not None:
-    files[INSTANCES] = f'{instances.FOLDER}/{{}}.nii.gz'
-    files[OBJECTS] = f'{instances.FOLDER}/{{}}.csv'
-  else:
-    files[MEASUREMENTS] = f'{measurements.FOLDER}/{{}}.csv'
-  named = {
-    PROBABILITIES: (wanted.probabilities, 'probabilities/{}.nii.gz'),
-    UNCERTAINTY: (wanted.uncertainty, 'uncertainty/{}.nii.gz'),
-    OVERLAY: (wanted.overlays, 'overlays/{}.png'),
-  }
-  return files | {kind: file for kind, (asked, file) in named.items() if asked}
+  return outputs.templates(wanted, stats, outputs.OF_VOLUMES)
 
 
 def decide(
   volume: nifti.Volume, segmentation: Segmentation, stats: DatasetStats, wanted: Wanted
 ) -> VolumePrediction:
   """Returns the mask and the instances of a volume, cleaned as wanted."""
-  mask, ids = segmentation.ids, segmentation.instances
-  if ids is None:
-    mask = cleaning.clean(mask, wanted.cleaning)
-  else:
-    ids = cleaning.fill_holes(ids, wanted.cleaning.max_hole)
+  mask, ids = cleaning.clean_predicted(segmentation.ids, segmentation.instances, wanted.cleaning)
   return VolumePrediction(volume, stats, segmentation, mask, ids)
 
 

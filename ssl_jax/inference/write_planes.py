@@ -1,148 +1,165 @@
-"""Puts the blocks of a stack or a large image together: masks, instances, a table and overlays."""
+"""Puts the blocks of a stack or a large image together: all files that predict writes for it."""
 
 import csv
-from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import tifffile
 
 from ssl_jax.data.dataset_stats import DatasetStats
-from ssl_jax.inference import instances, joined_instances
-from ssl_jax.inference.block_store import CLASSES, OBJECTS, STRIP, Block, BlockStore
+from ssl_jax.inference import (
+  instances,
+  joined_instances,
+  joined_measurements,
+  maps,
+  measurements,
+  outline_files,
+  outputs,
+)
+from ssl_jax.inference.block_layers import Layer
+from ssl_jax.inference.block_store import CLASSES, OBJECTS, BlockStore
 from ssl_jax.inference.joined_instances import Joined
+from ssl_jax.inference.outline_files import Place, Shape
+from ssl_jax.inference.outputs import Endings, Wanted
 from ssl_jax.inference.prediction_folder import PredictionFolder, Source
-from ssl_jax.io import atomic, images, nifti, ome_zarr, planes, tiff_stacks
+from ssl_jax.inference.stacks import BlockTask
+from ssl_jax.io import atomic, images, nifti, ome_zarr, plane_sizes, planes, tiff_stacks
+from ssl_jax.io.plane_sizes import pixel_of
 from ssl_jax.io.planes import NIFTI, OME_ZARR, Planes
+from ssl_jax.io.stored_image import CHANNELS
 
 OVERVIEW = 2048
 """Pixels of the longer side of an overlay; that of a larger image is made smaller."""
 
-CACHED_STRIPS = 8
-"""Strips of blocks that are kept while tiles are cut from them."""
 
-
-def output_templates(image: Planes, with_instances: bool) -> list[str]:
-  """Returns the files that are written for an image, with {} for its name."""
-  single = image.count() == 1 and not image.is_large()
+def templates(image: Planes, wanted: Wanted, stats: DatasetStats) -> dict[str, str]:
+  """Returns the files of an image by their kind, with {} for its name, in the order of writing."""
   ending = planes.ENDINGS[image.form]
-  as_picture = single and ending == '.tif'
-  names = [
-    'masks/{}' + ('.png' if as_picture else ending),
-    'overlays/{}' + ('.png' if image.count() == 1 else '.tif'),
-  ]
-  if with_instances and image.form == OME_ZARR:  # among the labels of the mask
-    return [*names, f'{instances.FOLDER}/{{}}.csv']
-  if with_instances:
-    return [*names, f'{instances.FOLDER}/{{}}{ending}', f'{instances.FOLDER}/{{}}.csv']
-  return names
+  is_picture = image.count() == 1 and not image.is_large() and ending == '.tif'
+  endings = Endings(
+    '.png' if is_picture else ending,
+    '' if image.form == OME_ZARR else ending,  # among the labels of the mask
+    ending if image.form == NIFTI else '.ome.tif',
+    '.png' if image.count() == 1 else '.tif',
+  )
+  return outputs.templates(wanted, stats, endings)
+
+
+class _Assembly:
+  """An image whose blocks are done, and the layers of these."""
+
+  def __init__(self, image: Planes, store: BlockStore, task: BlockTask):
+    self.image = image
+    self.store = store
+    self.task = task
+    self.sizes = plane_sizes.read_sizes(image)
+    self.layers = {CLASSES: Layer(store, CLASSES, np.uint8, meaning=task.stats.classes)}
+    self.joined: Joined | None = None
+    if task.stats.instances is not None:
+      self.joined = joined_instances.join(store, instances.native_min_size(task.stats))
+      dtype = np.uint16 if len(self.joined.sums) < 2**16 else np.uint32
+      self.layers[OBJECTS] = Layer(store, OBJECTS, dtype, self.joined.renumber)
+
+  def shown(self) -> Layer:
+    """What overlays and outlines show: objects where there are any."""
+    return list(self.layers.values())[-1]
+
+  def pixel_area(self) -> float | None:
+    """In square micrometres; None where the file names no pixel size."""
+    pixel = pixel_of(self.sizes)
+    return None if pixel is None else pixel.area
+
+  def shapes(self) -> Iterator[Shape]:
+    """Yields the outlines of all planes; those of one plane are in memory."""
+    image, classes = self.image, self.task.stats.classes
+    # Rows and columns of colours are no further axis to ImageJ, channels are.
+    lengths = [n for n in image.shape if n > 1]
+    is_hyperstack = len(lengths) + (image.header.layout == CHANNELS) > 1
+    counts: Counter[int] = Counter()
+    for plane in range(image.count()):
+      place = None
+      if image.count() > 1:
+        place = Place(plane, image.position(plane), is_hyperstack)
+      mask = self.layers[CLASSES].whole(plane)
+      ids = self.layers[OBJECTS].whole(plane) if OBJECTS in self.layers else None
+      yield from outline_files.shapes_of(mask, ids, classes, place, counts)
 
 
 def write_all(
   image: Planes,
   store: BlockStore,
-  stats: DatasetStats,
+  task: BlockTask,
   out: PredictionFolder,
   files: Sequence[str],
   source: Source,
 ) -> None:
-  """Writes all files of an image whose blocks are done, in the order of output_templates."""
-  mask_file, overlay_file, *more = files
-  classes = _Ids(store, CLASSES, lambda _, ids: ids, np.uint8, stats.classes)
-  labels = {'classes': classes}
-  joined = None
-  if stats.instances is not None:
-    joined = joined_instances.join(store, instances.native_min_size(stats))
-    dtype = np.uint16 if len(joined.sums) < 2**16 else np.uint32
-    labels['objects'] = _Ids(store, OBJECTS, joined.renumber, dtype, ())
-  if image.form == OME_ZARR:
-    with out.writing(mask_file, source) as path:
-      _write_zarr(path, image, labels)
+  """Writes all files of an image whose blocks are done, which are in the order of `templates`."""
+  assembly = _Assembly(image, store, task)
+  kinds = templates(image, task.wanted, task.stats)
+  for kind, file in zip(kinds, files, strict=True):
+    with out.writing(file, source) as path:
+      _write(kind, path, assembly)
+
+
+def _write(kind: str, path: Path, assembly: _Assembly) -> None:
+  """Writes one file."""
+  image, layers = assembly.image, assembly.layers
+  if kind == outputs.MASK and image.form == OME_ZARR:
+    _write_zarr(path, image, layers)
+  elif kind == outputs.MASK:
+    _write_ids(path, image, layers[CLASSES])
+  elif kind == outputs.INSTANCES:
+    _write_ids(path, image, layers[OBJECTS])
+  elif kind == outputs.OBJECTS and assembly.joined is not None:
+    _write_table(path, image, assembly.joined, assembly.pixel_area())
+  elif kind == outputs.MEASUREMENTS:
+    _write_measurements(path, assembly)
+  elif kind in (outputs.PROBABILITIES, outputs.UNCERTAINTY):
+    _write_maps(kind, path, assembly)
+  elif kind == outputs.GEOJSON:
+    outline_files.write_geojson(path, assembly.shapes())
+  elif kind == outputs.ROIS:
+    size = image.header.height, image.header.width
+    outline_files.write_rois(path, assembly.shapes(), size)
+  elif kind == outputs.OVERLAY:
+    _write_overlay(path, image, assembly.shown())
+
+
+def _write_measurements(path: Path, assembly: _Assembly) -> None:
+  """A row for each class of each plane."""
+  image, classes = assembly.image, assembly.task.stats.classes
+  shape = image.header.height, image.header.width
+  area = assembly.pixel_area()
+  rows = []
+  for plane in range(image.count()):
+    measured = joined_measurements.join(assembly.store, plane)
+    place = image.position(plane)
+    rows += measurements.rows_of(path.stem, place, measured, shape, classes, area)
+  measurements.write_rows(path, rows)
+
+
+def _write_maps(kind: str, path: Path, assembly: _Assembly) -> None:
+  """Maps of probabilities or of uncertainty, with a channel for each class or measure."""
+  image, task = assembly.image, assembly.task
+  names = list(task.stats.classes)
+  if kind == outputs.UNCERTAINTY:
+    names = list(maps.UNCERTAINTIES[: 1 + task.wanted.spread])
+  dtype = maps.KINDS[task.wanted.bits]
+  layers = [Layer(assembly.store, stored, dtype) for stored in task.maps()[kind]]
+  if image.form == NIFTI:
+    values = np.zeros((image.header.width, image.header.height, image.count(), len(layers)), dtype)
+    for channel, layer in enumerate(layers):
+      for plane in range(image.count()):
+        values[:, :, plane, channel] = layer.whole(plane).T
+    maps.write_stored_volume(path, values, names, image.metadata['like'])
   else:
-    for file, name in zip([mask_file, *more], labels, strict=False):
-      with out.writing(file, source) as path:
-        _write_ids(path, image, labels[name])
-  if joined is not None:
-    with out.writing(more[-1], source) as path:
-      _write_table(path, image, joined)
-  with out.writing(overlay_file, source) as path:
-    _write_overlay(path, image, list(labels.values())[-1])
+    channels = [tiff_stacks.Layer(layer.whole, layer.tiles) for layer in layers]
+    tiff_stacks.write_maps(path, image, dtype, names, channels, assembly.sizes)
 
 
-class _Ids(NamedTuple):
-  """The class ids, or the ids of objects, of all blocks."""
-
-  store: BlockStore
-  kind: str
-  renumber: Callable[[Block, np.ndarray], np.ndarray]
-  dtype: type
-  meaning: Sequence[str]
-
-  def whole(self, plane: int) -> np.ndarray:
-    """Returns the ids of a small plane, of any number of blocks."""
-    grid = self.store.grid
-    ids = np.zeros((grid.height, grid.width), self.dtype)
-    for block in grid.blocks():
-      if block.plane == plane:
-        ids[grid.region(block)] = self.renumber(block, self.store.whole(block, self.kind))
-    return ids
-
-  def strips(self) -> Iterator[tuple[int, int, int, np.ndarray]]:
-    """Yields (plane, first row, first column, ids) of all strips of blocks."""
-    for block in self.store.grid.blocks():
-      _, columns = self.store.grid.region(block)
-      for top, strip in self.store.strips(block, self.kind):
-        yield block.plane, top, columns.start, self.renumber(block, strip)
-
-  def tiles(self, plane: int, step: int) -> Iterator[np.ndarray]:
-    """Yields tiles [TILE, TILE] of every step-th row and column of a plane, row by row."""
-
-    @lru_cache(CACHED_STRIPS)
-    def strip(top: int, column: int) -> np.ndarray:
-      block, ids = self.store.strip(plane, top, column, self.kind)
-      return self.renumber(block, ids)
-
-    grid = self.store.grid
-    side = tiff_stacks.TILE * step
-    for top in range(0, grid.height, side):
-      for left in range(0, grid.width, side):
-        # Tiles at the border are filled up.
-        tile = np.zeros((tiff_stacks.TILE, tiff_stacks.TILE), self.dtype)
-        for row in range(top, min(top + side, grid.height), STRIP):
-          for column in range(left // grid.side, -(-min(left + side, grid.width) // grid.side)):
-            _copy_every(tile, strip(row, column), (row, column * grid.side), (top, left), step)
-        yield tile
-
-
-def _copy_every(
-  tile: np.ndarray, strip: np.ndarray, at: tuple[int, int], start: tuple[int, int], step: int
-) -> None:
-  """Copies every step-th row and column of a strip to where it lies in a tile.
-
-  Args:
-    tile: to copy to.
-    strip: ids [h, w].
-    at: first row and column of the strip in the plane.
-    start: first row and column of the tile in the plane, multiples of step.
-    step: every how many rows and columns.
-  """
-  sources = []
-  targets = []
-  for axis in (0, 1):
-    # The first multiple of step that lies in both.
-    first = -(-max(at[axis], start[axis]) // step) * step
-    last = min(at[axis] + strip.shape[axis], start[axis] + tile.shape[axis] * step)
-    count = max(-(-(last - first) // step), 0)
-    begin = (first - start[axis]) // step
-    sources.append(slice(first - at[axis], max(last - at[axis], 0), step))
-    targets.append(slice(begin, begin + count))
-  if all(target.stop > target.start for target in targets):
-    tile[tuple(targets)] = strip[tuple(sources)]
-
-
-def _write_ids(path: Path, image: Planes, ids: _Ids) -> None:
+def _write_ids(path: Path, image: Planes, ids: Layer) -> None:
   if path.suffix == '.png':
     images.write_mask(path, ids.whole(0))
   elif image.form == NIFTI:
@@ -150,17 +167,18 @@ def _write_ids(path: Path, image: Planes, ids: _Ids) -> None:
     volume = np.stack([ids.whole(plane) for plane in range(image.count())])
     nifti.write_stored(path, volume.transpose(2, 1, 0), image.metadata['like'], ids.dtype)
   else:
-    tiff_stacks.write(path, image, ids.dtype, ids.meaning, ids.whole, ids.tiles)
+    layer = tiff_stacks.Layer(ids.whole, ids.tiles)
+    tiff_stacks.write(path, image, ids.dtype, ids.meaning, layer)
 
 
-def _write_zarr(path: Path, image: Planes, labels: dict[str, _Ids]) -> None:
+def _write_zarr(path: Path, image: Planes, labels: Mapping[str, Layer]) -> None:
   with atomic.replacing_folder(path) as temporary:
     writer = ome_zarr.LabelWriter(temporary, image, list(labels))
     for name, ids in labels.items():
       writer.write(name, ids.strips(), ids.dtype, ids.meaning, path)
 
 
-def _write_table(path: Path, image: Planes, joined: Joined) -> None:
+def _write_table(path: Path, image: Planes, joined: Joined, pixel_area: float | None) -> None:
   """As instances.write_table, with the plane of each object."""
   channels = image.header.channels
   means = [f'mean_intensity_{c + 1}' for c in range(channels)]
@@ -168,16 +186,19 @@ def _write_table(path: Path, image: Planes, joined: Joined) -> None:
     means = ['mean_intensity']
   with atomic.replacing(path) as temporary, temporary.open('w', newline='') as file:
     table = csv.writer(file)
-    table.writerow(['id', *image.axes.lower(), 'area', 'x', 'y', *means])
+    micrometres = [] if pixel_area is None else ['area_um2']
+    table.writerow(['id', *image.axes.lower(), 'area', 'x', 'y', *means, *micrometres])
     # Row by row: a slide may hold millions.
     for number, (row, plane) in enumerate(zip(joined.sums, joined.plane, strict=True), start=1):
       area, rows, columns, *intensities = row.tolist()
       values = [area, columns / area, rows / area, *(total / area for total in intensities)]
+      if pixel_area is not None:
+        values.append(area * pixel_area)
       place = image.position(int(plane)).values()
       table.writerow([number, *place, *(f'{value:g}' for value in values)])
 
 
-def _write_overlay(path: Path, image: Planes, ids: _Ids) -> None:
+def _write_overlay(path: Path, image: Planes, ids: Layer) -> None:
   """A picture, or a TIFF with a page for each plane."""
   with atomic.replacing(path) as temporary:
     if image.count() == 1:
@@ -190,7 +211,7 @@ def _write_overlay(path: Path, image: Planes, ids: _Ids) -> None:
         tif.write(picture, photometric='rgb', compression='zlib', metadata=None)
 
 
-def _overlay(image: Planes, plane: int, ids: _Ids) -> np.ndarray:
+def _overlay(image: Planes, plane: int, ids: Layer) -> np.ndarray:
   """The mask over the plane [h, w, 3], made smaller where it is large."""
   grid = ids.store.grid
   step = -(-max(grid.height, grid.width) // OVERVIEW)
@@ -205,7 +226,7 @@ def _overlay(image: Planes, plane: int, ids: _Ids) -> np.ndarray:
   return images.overlay(pixels, instances.as_colours(mask) if ids.kind == OBJECTS else mask)
 
 
-def _reduced(image: Planes, plane: int, ids: _Ids, step: int) -> tuple[np.ndarray, np.ndarray]:
+def _reduced(image: Planes, plane: int, ids: Layer, step: int) -> tuple[np.ndarray, np.ndarray]:
   """Means of squares of `step` pixels, and the ids at their first ones."""
   grid = ids.store.grid
   size = -(-grid.height // step), -(-grid.width // step)

@@ -18,18 +18,21 @@ from ssl_jax.inference import (
   image_outputs,
   instances,
   measurements,
+  outputs,
   stacks,
   volume_outputs,
   volumes,
+  write_planes,
   write_stack,
 )
-from ssl_jax.inference.image_outputs import FOR_IMAGES, FOR_VOLUMES, Wanted
 from ssl_jax.inference.images import BUDGET, predict_many
 from ssl_jax.inference.input_files import Files, InputFiles, Job
 from ssl_jax.inference.new_image import NewImage, read_new_image
+from ssl_jax.inference.outputs import FOR_IMAGES, FOR_VOLUMES, Wanted
 from ssl_jax.inference.prediction_folder import PredictionFolder
 from ssl_jax.inference.volumes import WindowSettings
 from ssl_jax.io import listing
+from ssl_jax.io.planes import Planes
 from ssl_jax.types import PredictFn
 
 ONE_OF_MANY = '--largest keeps one object of each class; this network predicts many.'
@@ -90,7 +93,7 @@ class Masks(NamedTuple):
 
   stats: DatasetStats  # of the training data, as which the images are prepared
   budget: int = BUDGET  # pixels; larger images are cut into tiles
-  wanted: Wanted = FOR_IMAGES  # stacks and large images get masks, instances and overlays
+  wanted: Wanted = FOR_IMAGES  # see outputs; of large images what is possible by blocks
   axes: str | None = None  # of stacks whose files do not say it, as in 'ZYX'
 
   def files(self, folder: Path, out: PredictionFolder) -> InputFiles:
@@ -101,20 +104,24 @@ class Masks(NamedTuple):
     """
     if self.stats.instances is not None and self.wanted.cleaning.largest:
       raise UserError(ONE_OF_MANY)
-    templates = image_outputs.templates(self.wanted, self.stats)
+    templates = outputs.templates(self.wanted, self.stats, outputs.OF_IMAGES)
     files = InputFiles(folder, listing.PREDICTED, out, [*templates.values()])
     files.open_planes = lambda path: stacks.open_planes(path, self.axes)
-    files.with_instances = self.stats.instances is not None
+
+    def outputs_of_planes(image: Planes) -> list[str]:
+      return [*write_planes.templates(image, self.wanted, self.stats).values()]
+
+    files.outputs_of_planes = outputs_of_planes
     return files
 
   def predict(self, predict_fn: PredictFn, files: Files, out: PredictionFolder) -> None:
     """Predicts images, those of one size together."""
-    templates = image_outputs.templates(self.wanted, self.stats)
+    templates = outputs.templates(self.wanted, self.stats, outputs.OF_IMAGES)
 
     def write_whole_stack(job: Job) -> None:
       assert job.planes is not None
       with contextlib.closing(job.planes):
-        task = self.check_stack(job, files)
+        task = self.check_stack(job, files, out)
         write_stack.write(predict_fn, job.planes, task, out, job.files, job.source)
 
     readable = _ReadableImages(files, self.stats, write_whole_stack)
@@ -130,16 +137,17 @@ class Masks(NamedTuple):
       files.attempt(image.job.source.path, lambda i=image, p=probs: write(i, p))
       files.bar.update()
 
-  def check_stack(self, job: Job, files: Files) -> stacks.BlockTask:
+  def check_stack(self, job: Job, files: Files, out: PredictionFolder) -> stacks.BlockTask:
     """Returns how a stack or a large image is predicted; notes what is doubtful about it.
 
     Raises:
       UserError: if something is wanted that it cannot have, or it is unlike the training's images.
     """
     assert job.planes is not None
-    write_stack.check_wanted(job.source.path, self.wanted)
+    task = stacks.BlockTask(self.stats, self.budget, wanted=self.wanted)
+    write_stack.check(job.planes, task, out, job.files)
     stacks.check(job.planes, self.stats, files.notes)
-    return stacks.BlockTask(self.stats, self.budget)
+    return task
 
   def write_tables(self, out: PredictionFolder) -> None:
     """Writes the counts of objects, or the measurements of classes."""
@@ -265,17 +273,17 @@ class _ReadableImages:
     self,
     files: Files,
     stats: DatasetStats,
-    write_planes: Callable[[Job], None] | None = None,
+    write_whole: Callable[[Job], None] | None = None,
   ):
     self.files = files
     self._stats = stats
     # Stacks and large images are not given out: they are predicted and written at once.
-    self._write_planes = write_planes
+    self._write_whole = write_whole
 
   def __iter__(self) -> Iterator[_Image]:
     for job in self.files:
-      if job.planes is not None and self._write_planes is not None:
-        write = self._write_planes
+      if job.planes is not None and self._write_whole is not None:
+        write = self._write_whole
         self.files.attempt(job.source.path, lambda j=job, w=write: w(j))
         self.files.bar.update()
         continue

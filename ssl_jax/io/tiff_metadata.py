@@ -83,3 +83,22 @@ def to_write(
     about['Channel'] = {'Name': f'class ids: {classes}' if meaning else 'ids of objects'}
     return arguments | {'ome': True, 'metadata': {'axes': axes, **about}}
   return arguments
+
+
+def of_maps(
+  metadata: Mapping[str, Any], axes: str, names: Sequence[str], sizes: Mapping[str, float]
+) -> dict[str, Any]:
+  """Returns the arguments by which tifffile writes maps as an OME-TIFF.
+
+  Args:
+    metadata: of the image, with what it says in the words of OME, if anything, under 'ome'.
+    axes: of what is written, as in 'ZCYX'.
+    names: of the channels.
+    sizes: of pixels and planes in micrometres, for what the image does not say in these words.
+  """
+  about = dict(metadata.get('ome', {}))
+  for axis, size in sizes.items():
+    if f'PhysicalSize{axis.upper()}' not in about:
+      about |= {f'PhysicalSize{axis.upper()}': size, f'PhysicalSize{axis.upper()}Unit': 'µm'}
+  about['Channel'] = {'Name': list(names)}
+  return {'ome': True, 'metadata': {'axes': axes, **about}}
