@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
-KINDS = ('training', 'self-training', 'gan-rounds', 'volumes', 'predict', 'report')
+KINDS = ('training', 'self-training', 'predict', 'gan-rounds', 'volumes', 'report')
 
 
 class Kind(NamedTuple):
@@ -29,38 +29,96 @@ def page_kind(work: Path, name: str, config) -> Kind:
   return Kind(name, command, [])
 
 
-def make_kind(work: Path, name: str) -> Kind:
-  """Prepares the data and the page of a kind, in `work`; networks and images are tiny."""
+def training_page(work: Path):
+  """A control and FixMatch: training, evaluation, and checkpoints being written."""
   import conftest
 
-  if name == 'training':
-    config = conftest.tiny_page()
-    config.unlock()
-    config.model.dropout = 0.2
-    config.update(steps=16, checkpoint_every=3, eval_every=8)
-    return page_kind(work, name, config)
-  if name == 'self-training':
-    import test_stages
+  config = conftest.tiny_page()
+  config.unlock()
+  config.model.dropout = 0.2
+  config.update(steps=16, checkpoint_every=3, eval_every=16)
+  flip = dict(flip=0.5)
+  # Views that are traced quickly: most of a tiny run is tracing.
+  config.views = dict(
+    labeled=dict(source='labeled', **flip),
+    weak=dict(source='unlabeled', **flip),
+    strong=dict(source='weak', cutmix=dict(p=0.5)),
+  )
+  config.stages = config.to_dict()['stages'][:2]
+  return config
 
-    return page_kind(work, name, test_stages.self_training(num_seeds=1, steps=6))
-  if name == 'gan-rounds':
-    if not (work / 'sections').exists():
-      conftest.write_sections(work / 'sections')
-    return page_kind(work, name, conftest.tiny_rounds(work / 'sections'))
-  if name == 'volumes':
-    import test_segment
 
-    if not (work / 'volumes').exists():
-      conftest.write_volumes(work / 'volumes' / 'labeled')
-    page = test_segment._page(work / 'volumes', steps=8, eval_every=8, checkpoint_every=3)
-    return page_kind(work, name, page)
+def self_training_page(work: Path):
+  """A teacher, a ranking of the images, pseudo-labels, a student, and the labels of the rest."""
+  import test_stages
+
+  config = test_stages.self_training(num_seeds=1, steps=6)
+  flip = dict(flip=0.5)
+  config.views = dict(labeled=dict(source='labeled', **flip))
+  stages = []
+  for stage in config.to_dict()['stages'][:5]:
+    stage = dict(stage)
+    if 'views' in stage:
+      stage['views'] = dict(stage['views'], labeled=dict(source='labeled', **flip))
+    stages.append(stage)
+  config.stages = tuple(stages)
+  return config
+
+
+def gan_page(work: Path):
+  """A network, a GAN, images that it makes, crops with labels, and a network that replays them."""
+  import conftest
+
+  if not (work / 'sections').exists():
+    conftest.write_sections(work / 'sections')
+  config = conftest.tiny_rounds(work / 'sections')
+  by_name = {stage['name']: dict(stage) for stage in config.to_dict()['stages']}
+  kept = ('r0-0', 'gan', 'paint', 'made1-pseudo', 'made1-made', 'made1-0')
+  stages = []
+  for name in kept:
+    stage = by_name[name]
+    if stage.get('of') == ('r0-0', 'r0-1'):
+      stage['of'] = ('r0-0',)
+    stages.append(stage)
+  config.views = dict(labeled=dict(source='labeled', flip=0.5))
+  config.stages = tuple(stages)
+  config.table = ()
+  return config
+
+
+def volumes_page(work: Path):
+  """A network in 3-D, its pseudo-labels of whole volumes, and its fine-tuning on them."""
+  import conftest
+  import test_segment
+
+  if not (work / 'volumes').exists():
+    conftest.write_volumes(work / 'volumes' / 'labeled')
+  config = test_segment._page(work / 'volumes', steps=8, eval_every=8, checkpoint_every=3)
+  config.unlock()
+  config.views = dict(labeled=dict(source='labeled', flip=0.5))
+  config.stages = config.to_dict()['stages'][:3]
+  return config
+
+
+PAGES = {
+  'training': training_page,
+  'self-training': self_training_page,
+  'gan-rounds': gan_page,
+  'volumes': volumes_page,
+}
+
+
+def make_kind(work: Path, name: str) -> Kind:
+  """Prepares the data and the page of a kind, in `work`; networks and images are tiny."""
+  if name in PAGES:
+    return page_kind(work, name, PAGES[name](work))
   # Both look at a finished run.
   trained = work / 'training' / 'whole'
   if name == 'report':
     command = ['-m', 'ssl_jax.report', str(trained), '--out={folder}/report.html']
     return Kind(name, [sys.executable, *command], [])
   images = work / 'images'
-  write_images(images, 40)
+  write_images(images, 24)
   command = ['-m', 'ssl_jax.predict', f'--run={trained}', f'--images={images}', '--out={folder}']
   return Kind(name, [sys.executable, *command], ['--resume'])
 
