@@ -30,11 +30,15 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / 'tests'))
 
 import fault_results  # noqa: E402
+import psutil  # noqa: E402
 from fault_kinds import KINDS, Kind, code_digest, make_kind  # noqa: E402
 from fault_results import Kill, differences, table  # noqa: E402
 
 PATIENCE = 1800
 """Seconds after which a process that does not end counts as hanging."""
+
+INTERPRETER = 0.3
+"""Seconds of the processor within which Python itself may still be starting."""
 
 MOST = 4
 """Kills of one run in a row."""
@@ -93,7 +97,8 @@ def signature(folder: Path) -> tuple[dict[str, tuple[int, int]], set[str]]:
 def watch(process: subprocess.Popen, folder: Path) -> Iterator[Seen]:
   """Yields what is seen of a process and its folder, while it lives."""
   began = time.monotonic()
-  before, _ = signature(folder)
+  # What an earlier process left is not counted.
+  before, left = signature(folder)
   changes, latest = 0, []
   saves: set[str] = set()
   done: set[str] = set()
@@ -103,7 +108,7 @@ def watch(process: subprocess.Popen, folder: Path) -> Iterator[Seen]:
     changes += len(changed)
     latest = changed or latest
     before = now
-    saves |= saving
+    saves |= saving - left
     done |= {path for path in changed if path.endswith('done.json')}
     yield Seen(time.monotonic() - began, changes, len(saves), len(done), latest)
     if time.monotonic() - began > PATIENCE:
@@ -126,7 +131,7 @@ def place(process: subprocess.Popen, folder: Path, seen: Seen) -> str:
     if not seen.changes:
       return 'starting'
     return 'between stages' if (folder / 'config.json').exists() else 'at work'
-  if any(folder.rglob('*orbax-checkpoint-tmp*')):
+  if any(folder.rglob('*orbax-checkpoint-tmp*')) or any('checkpoints/' in x for x in seen.latest):
     return f'{stage}: saving a checkpoint'
   names = {Path(path).name for path in seen.latest}
   if any('masks' in path or 'images' in path for path in seen.latest):
@@ -212,6 +217,7 @@ def life(
     # Between two stages there is little time; files of other moments take some to be written.
     time.sleep(delay if moment == 'change' else 0)
     where = place(process, folder, seen)
+    worked = sum(psutil.Process(process.pid).cpu_times()[:2])
     process.send_signal(number)
     try:
       code = process.wait(timeout=PATIENCE)
@@ -222,7 +228,7 @@ def life(
     # It may have been done just then.
     expected = (-9, 0) if number == signal.SIGKILL else (130, 0)
     # Before Python has come to our code, a signal ends it as it ends any program.
-    if number != signal.SIGKILL and seen.seconds < 1.5 and where == 'starting':
+    if number != signal.SIGKILL and worked < INTERPRETER:
       expected = (*expected, -int(number), 1)
       if code in (-int(number), 1):
         log.write_text('')
