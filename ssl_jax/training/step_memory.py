@@ -41,7 +41,7 @@ def check(update: Callable, arguments: tuple, batches: Mapping[str, int], device
     raise UserError(
       _refusal(needed, free, batches, devices, 'memory' if on_host else 'device memory')
     )
-  return f'a step needs {_gib(needed)} of memory, {_gib(free)} are free'
+  return f'a step needs {_size(needed)} of memory, {_size(free)} are free'
 
 
 def free_memory() -> int:
@@ -68,14 +68,17 @@ def _refusal(needed: int, free: int, batches: Mapping[str, int], devices: int, w
   share = 0.9 * free / needed
   smaller = {name: int(size * share) // devices * devices for name, size in batches.items()}
   fields = ' and '.join(f'batch.{name}={size}' for name, size in batches.items())
-  what = f'A training step with {fields} needs {_gib(needed)} of {where}'
+  what = f'A training step with {fields} needs {_size(needed)} of {where}'
   if all(smaller.values()):
     fitting = ' and '.join(f'batch.{name}={size}' for name, size in smaller.items())
     advice = f'{fitting} would fit'
   else:
     advice = 'lower crop_size, or take a smaller network (model)'
-  return f'{what}, and {_gib(free)} are free: {advice}.'
+  return f'{what}, and {_size(free)} are free: {advice}.'
 
 
-def _gib(size: int) -> str:
-  return f'{size / GIB:.2f} GiB' if size < 10 * GIB else f'{size / GIB:.0f} GiB'
+def _size(count: int) -> str:
+  """Bytes in MiB or GiB."""
+  if count < GIB:
+    return f'{max(count / 2**20, 0.1):.1f} MiB'
+  return f'{count / GIB:.1f} GiB'
