@@ -2,10 +2,11 @@
 
 import sys
 
+from ssl_jax.io import terminal
+
 if __name__ == '__main__':
   # The import takes a moment; Ctrl-C during it should end with a sentence, not a traceback.
-  try:
-    from ssl_jax.cli import train
-  except KeyboardInterrupt:
-    sys.exit('\nssl_jax: interrupted before anything began.')
+  terminal.leave_when_interrupted()
+  from ssl_jax.cli import train
+
   sys.exit(train())

@@ -21,7 +21,7 @@ from ml_collections import ConfigDict, config_flags
 
 from ssl_jax import parse_settings, registry
 from ssl_jax.commands import COMMANDS, TRAIN_FLAGS, module_of
-from ssl_jax.errors import INTERRUPTED, Stopped, UserError
+from ssl_jax.errors import INTERRUPTED, LostProcess, Stopped, UserError
 from ssl_jax.io import listing, terminal
 from ssl_jax.page_files import about, page_files, pages_root
 
@@ -72,6 +72,7 @@ def _sentences(after_interrupt: str) -> Iterator[None]:
   terminal.print_any_name()
   with contextlib.suppress(ValueError):  # not the main thread
     signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
   try:
     yield
   except BrokenPipeError:  # the reader of a pipe, such as head, has left
@@ -85,6 +86,11 @@ def _sentences(after_interrupt: str) -> Iterator[None]:
     else:
       listed = '\n'.join(f'  - {sentence}' for sentence in sentences)
       print(f'ssl_jax: {len(sentences)} things are wrong:\n{listed}', file=sys.stderr)
+    if isinstance(error, LostProcess):
+      # On a usual exit JAX and the checkpoints' threads would wait for the process that is gone.
+      sys.stdout.flush()
+      sys.stderr.flush()
+      os._exit(1)
     sys.exit(1)
   except OSError as error:
     print(f'ssl_jax: {terminal.sentence_of(error)}', file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The two exceptions that end a run on purpose."""
+"""The exceptions that end a run on purpose."""
 
 INTERRUPTED = 130
 """Exit code of a program that Ctrl-C or SIGTERM stopped, as shells have it."""
@@ -6,6 +6,10 @@ INTERRUPTED = 130
 
 class UserError(Exception):
   """A mistake of the person at the keyboard, told in one sentence that says what to do."""
+
+
+class LostProcess(UserError):
+  """Another process of the run has ended; to leave must not wait for it."""
 
 
 class Stopped(Exception):

@@ -5,10 +5,12 @@ the compiler inserts the communication. So batch norm, masked means and dropout 
 batch, whatever the number of devices.
 """
 
+import contextlib
 import functools
 import math
 import os
-from collections.abc import Callable, Sequence
+import signal
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -17,10 +19,16 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from ssl_jax.errors import UserError
+from ssl_jax.errors import LostProcess, UserError
 
 TIMEOUT = 300
 """Seconds that a process waits for the others of its run; then JAX ends it."""
+
+SILENCE = 60
+"""Seconds after which a process of which nothing is heard counts as dead; JAX ends the others."""
+
+_LOSS = ('gloo', 'nccl', 'heartbeat', 'coordination', 'connection', 'unavailable', 'barrier')
+"""Words of errors that processes get when another one of their run has ended."""
 
 
 def start() -> None:
@@ -52,6 +60,7 @@ def _join_others() -> None:
         num_processes=_int_from_environment('JAX_NUM_PROCESSES'),
         process_id=_int_from_environment('JAX_PROCESS_ID'),
         initialization_timeout=TIMEOUT,
+        heartbeat_timeout_seconds=SILENCE,
       )
     except (ValueError, RuntimeError, KeyError, OSError) as error:
       raise UserError(
@@ -113,6 +122,27 @@ def barrier(name: str) -> None:
   """Waits until every process has called this with the same name."""
   if jax.process_count() > 1:
     multihost_utils.sync_global_devices(name)
+
+
+@contextlib.contextmanager
+def noticing_lost_processes() -> Iterator[None]:
+  """Turns what JAX raises when another process of the run has died into a sentence.
+
+  Raises:
+    LostProcess: in place of that error.
+  """
+  try:
+    yield
+  # The checkpoints' threads wrap what they get in errors of their own.
+  except Exception as error:
+    if isinstance(error, UserError) or jax.process_count() == 1:
+      raise
+    if not any(word in str(error).lower() for word in _LOSS):
+      raise
+    raise LostProcess(
+      f'Another process of this run has ended ({_first_line(error)}); start all of them again: '
+      f'the same commands resume from the last checkpoint.'
+    ) from error
 
 
 @functools.cache
@@ -300,6 +330,20 @@ def from_main(number: float | int) -> float | int:
   if jax.process_count() == 1:
     return number
   return float(multihost_utils.broadcast_one_to_all(np.float64(number)))
+
+
+def stop_signals() -> tuple[signal.Signals, ...]:
+  """Returns the signals that a run asks for itself: not those by which JAX tells all processes."""
+  if jax.process_count() == 1:
+    return signal.SIGTERM, signal.SIGINT
+  # JAX listens to SIGTERM, so that all processes stop at one step.
+  return (signal.SIGINT,)
+
+
+def tell_others() -> None:
+  """Has all processes of the run stop at one step, as SIGTERM does, where there are several."""
+  if jax.process_count() > 1:
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def should_stop(asked: bool, step: int) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ssl_jax import html_pages, report_contents
 from ssl_jax.errors import UserError
+from ssl_jax.io import terminal
 from ssl_jax.io.run_log import replace_text
 
 FILE = 'report.html'
@@ -46,13 +47,12 @@ def main(arguments: list[str] | None = None) -> int:
   parser.add_argument('run', type=Path, help='run folder')
   parser.add_argument('--out', type=Path, help='HTML file to write (default: RUN/report.html)')
   options = parser.parse_args(arguments)
-  try:
-    path = write(options.run, options.out)
-  except UserError as error:
-    print(f'ssl_jax: {error}', file=sys.stderr)
-    return 1
-  print(f'Report: {path}')
-  return 0
+
+  def report() -> int:
+    print(f'Report: {write(options.run, options.out)}')
+    return 0
+
+  return terminal.exit_code(report, 'the same command writes it again')
 
 
 if __name__ == '__main__':

@@ -84,7 +84,7 @@ def run(
     # The run folder must find them from wherever it is asked later.
     page['plugins'] = str(listing.expand(page['plugins']).resolve())
   registry.add_plugins(page.get('plugins'))
-  with _asked_to_stop() as stop, contextlib.ExitStack() as stack:
+  with _asked_to_stop() as stop, parallel.noticing_lost_processes(), contextlib.ExitStack() as stack:
     # Before the data are read, which may take long.
     cluster = None if dask is None else stack.enter_context(dask_cluster.connect(dask))
     workdir = listing.expand(workdir)
@@ -187,10 +187,11 @@ def _asked_to_stop() -> Iterator[Callable[[], bool]]:
     if asked:  # impatient
       raise KeyboardInterrupt
     asked.append(number)
+    parallel.tell_others()
 
   try:
     # The handlers are put back at the end, because a notebook goes on after the run.
-    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, ask) for number in parallel.stop_signals()}
   except ValueError:  # not the main thread, as in some notebooks: nobody can ask
     yield lambda: False
     return

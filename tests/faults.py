@@ -1,116 +1,68 @@
 """Kills real runs at random moments until they are through, and compares them with untouched ones.
 
-  python -m tests.faults --kills 50 [--minutes 25] [--seed 0] [--kinds training,predict] [--out F]
+  python -m tests.faults --kills 50 --keep FOLDER --out kills.jsonl
 
-A moment is either a time, or a number of changes in the run's folder: most of a short process is
-starting, and the second falls where files are written. One kill in five is a SIGTERM or a SIGINT,
+A process is killed at a time, after a number of changes in the run's folder, while it starts,
+while it saves a checkpoint, or between two stages. One kill in four is a SIGTERM or a SIGINT,
 after which the process must save and leave with 130. A run that was killed is started again, and
-often killed again. In the end the arrays of the last checkpoints, masks, tables and done.json
+mostly killed again. In the end the arrays of the last checkpoints, masks, tables and done.json
 (but for times) must be those of an uninterrupted run, byte for byte.
+
+`--keep` holds reference runs and compiled programs, so that a kill costs seconds; with `--out` the
+same command goes on where it was ended.
 """
 
 import argparse
 import json
 import os
-import pprint
 import random
-import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / 'tests'))
-KINDS = ('training', 'self-training', 'gan-rounds', 'volumes', 'predict', 'report')
-TIMES = re.compile('second|minute|time|mib|memory|peak|area|per_step', re.IGNORECASE)
-"""Figures that no two runs share."""
 
-TABLES = ('labels.csv', 'ranking.csv', 'candidates.csv', 'quality.csv')
-PATIENCE = 3600
+import fault_results  # noqa: E402
+import psutil  # noqa: E402
+from fault_kinds import KINDS, Kind, code_digest, make_kind  # noqa: E402
+from fault_results import Kill, differences, table  # noqa: E402
+
+PATIENCE = 1800
 """Seconds after which a process that does not end counts as hanging."""
 
+INTERPRETER = 0.3
+"""Seconds of the processor within which Python itself may still be starting."""
 
-class Kind(NamedTuple):
-  """A kind of run: its command, with {folder} for where it writes."""
-
-  name: str
-  command: list[str]
-  again: list[str]  # words that a restart adds
+MOST = 4
+"""Kills of one run in a row."""
 
 
-class Kill(NamedTuple):
-  """One kill, and what became of the run."""
+class Seen(NamedTuple):
+  """What was seen of a process up to a moment."""
 
-  kind: str
-  signal: str
-  seconds: float  # since the process began
-  where: str
-  in_a_row: int  # which kill of this run it is
-  problem: str  # empty: survived
-
-
-def page_kind(work: Path, name: str, config) -> Kind:
-  """A kind that runs a page, which is written as plain Python: nothing of the tests is imported."""
-  page = work / f'{name.replace("-", "_")}_page.py'
-  tree = pprint.pformat(config.to_dict(), width=100)
-  page.write_text(
-    f'from ml_collections import ConfigDict\n\n\ndef get_config():\n  return ConfigDict({tree})\n'
-  )
-  command = [sys.executable, 'main.py', f'--config={page}', '--workdir={folder}']
-  return Kind(name, command, [])
+  seconds: float
+  changes: int  # files that were new or written anew
+  saves: int  # checkpoints that began to be written
+  stages: int  # stages that became done
+  latest: list[str]  # files that changed last
 
 
-def make_kind(work: Path, name: str) -> Kind:
-  """Prepares the data and the page of a kind; networks and images are tiny."""
-  import conftest
+class Baseline(NamedTuple):
+  """The uninterrupted run."""
 
-  if name == 'training':
-    config = conftest.tiny_page()
-    config.unlock()
-    config.model.dropout = 0.2
-    config.update(steps=20, checkpoint_every=4, eval_every=10)
-    return page_kind(work, name, config)
-  if name == 'self-training':
-    import test_stages
-
-    return page_kind(work, name, test_stages.self_training(num_seeds=1, steps=12))
-  if name == 'gan-rounds':
-    conftest.write_sections(work / 'sections')
-    return page_kind(work, name, conftest.tiny_rounds(work / 'sections'))
-  if name == 'volumes':
-    import test_segment
-
-    conftest.write_volumes(work / 'volumes' / 'labeled')
-    page = test_segment._page(work / 'volumes', steps=30, eval_every=30, checkpoint_every=10)
-    return page_kind(work, name, page)
-  # Both look at a finished run.
-  trained = work / 'training' / 'whole'
-  if name == 'report':
-    command = ['-m', 'ssl_jax.report', str(trained), '--out={folder}/report.html']
-    return Kind(name, [sys.executable, *command], [])
-  images = work / 'images'
-  write_images(images, 40)
-  command = ['-m', 'ssl_jax.predict', f'--run={trained}', f'--images={images}', '--out={folder}']
-  return Kind(name, [sys.executable, *command], ['--resume'])
-
-
-def write_images(folder: Path, count: int) -> None:
-  """Writes images of noise to predict."""
-  import numpy as np
-  from PIL import Image
-
-  folder.mkdir(parents=True, exist_ok=True)
-  rng = np.random.default_rng(0)
-  for number in range(count):
-    pixels = rng.integers(0, 256, (64, 64, 3), np.uint8)
-    Image.fromarray(pixels).save(folder / f'image{number:02d}.png')
+  folder: Path
+  seconds: float
+  starting: float  # seconds before the first change
+  changes: int
+  saves: int
+  stages: int
 
 
 def start(kind: Kind, folder: Path, again: bool, log: Path) -> subprocess.Popen:
@@ -124,10 +76,14 @@ def start(kind: Kind, folder: Path, again: bool, log: Path) -> subprocess.Popen:
     return subprocess.Popen(words, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT)
 
 
-def signature(folder: Path) -> dict[str, tuple[int, int]]:
-  """Path -> time of change and size, of all files of a folder."""
+def signature(folder: Path) -> tuple[dict[str, tuple[int, int]], set[str]]:
+  """Path -> time of change and size, of all files of a folder; and checkpoints being written."""
   found = {}
-  for parent, _, names in os.walk(folder):
+  saves = set()
+  for parent, folders, names in os.walk(folder):
+    for name in folders:
+      if 'orbax-checkpoint-tmp' in name and parent.endswith('checkpoints'):
+        saves.add(os.path.join(parent, name))
     for name in names:
       path = os.path.join(parent, name)
       try:
@@ -135,21 +91,26 @@ def signature(folder: Path) -> dict[str, tuple[int, int]]:
       except OSError:  # gone meanwhile
         continue
       found[path] = (status.st_mtime_ns, status.st_size)
-  return found
+  return found, saves
 
 
-def watch(process: subprocess.Popen, folder: Path) -> Iterator[tuple[float, int, list[str]]]:
-  """Yields seconds, changes so far and what changed last, while the process lives."""
+def watch(process: subprocess.Popen, folder: Path) -> Iterator[Seen]:
+  """Yields what is seen of a process and its folder, while it lives."""
   began = time.monotonic()
-  before = signature(folder)
+  # What an earlier process left is not counted.
+  before, left = signature(folder)
   changes, latest = 0, []
+  saves: set[str] = set()
+  done: set[str] = set()
   while process.poll() is None:
-    now = signature(folder)
+    now, saving = signature(folder)
     changed = [path for path, status in now.items() if before.get(path) != status]
     changes += len(changed)
     latest = changed or latest
     before = now
-    yield time.monotonic() - began, changes, latest
+    saves |= saving - left
+    done |= {path for path in changed if path.endswith('done.json')}
+    yield Seen(time.monotonic() - began, changes, len(saves), len(done), latest)
     if time.monotonic() - began > PATIENCE:
       process.kill()
       process.wait()
@@ -157,7 +118,7 @@ def watch(process: subprocess.Popen, folder: Path) -> Iterator[tuple[float, int,
     time.sleep(0.005)
 
 
-def place(process: subprocess.Popen, folder: Path, latest: list[str], changes: int) -> str:
+def place(process: subprocess.Popen, folder: Path, seen: Seen) -> str:
   """Where a process is: the stage whose lock it holds, and what it does there."""
   stage = ''
   for lock in folder.rglob('lock.json'):
@@ -167,11 +128,13 @@ def place(process: subprocess.Popen, folder: Path, latest: list[str], changes: i
     except (OSError, ValueError, KeyError):
       continue
   if not stage:
-    return 'between stages' if changes else 'starting'
-  if any(folder.rglob('*orbax-checkpoint-tmp*')):
+    if not seen.changes:
+      return 'starting'
+    return 'between stages' if (folder / 'config.json').exists() else 'at work'
+  if any(folder.rglob('*orbax-checkpoint-tmp*')) or any('checkpoints/' in x for x in seen.latest):
     return f'{stage}: saving a checkpoint'
-  names = {Path(path).name for path in latest}
-  if any('masks' in path or 'images' in path for path in latest):
+  names = {Path(path).name for path in seen.latest}
+  if any('masks' in path or 'images' in path for path in seen.latest):
     return f'{stage}: writing masks or images'
   if 'metrics.jsonl' in names:
     return f'{stage}: training'
@@ -188,100 +151,73 @@ def output_problem(log: Path, code: int, expected: tuple[int, ...]) -> str:
   return ''
 
 
-class Baseline(NamedTuple):
-  """The uninterrupted run."""
-
-  folder: Path
-  seconds: float
-  changes: int
-
-
 def untouched(kind: Kind, folder: Path) -> Baseline:
-  """Runs a kind without a kill."""
+  """Runs a kind without a kill, once; with the same code a later call finds it in its folder."""
+  facts = folder.with_suffix('.json')
+  code = code_digest()
+  if facts.exists():
+    kept = json.loads(facts.read_text())
+    if kept.pop('code') == code:
+      return Baseline(folder, **kept)
+  shutil.rmtree(folder, ignore_errors=True)
   log = folder.with_suffix('.log')
   log.parent.mkdir(parents=True, exist_ok=True)
-  process = start(kind, folder, False, log)
-  seconds, changes = 0.0, 0
-  for seconds, changes, _ in watch(process, folder):  # noqa: B007
-    pass
-  if problem := output_problem(log, process.returncode, (0,)):
-    raise AssertionError(f'{kind.name} fails without a kill: {problem}')
-  return Baseline(folder, seconds, changes)
+  # Twice: the first run fills the cache of compiled programs, the second has the times of all.
+  for _ in range(2):
+    shutil.rmtree(folder, ignore_errors=True)
+    process = start(kind, folder, False, log)
+    starting = 0.0
+    seen = Seen(0.0, 0, 0, 0, [])
+    for seen in watch(process, folder):
+      if not seen.changes:
+        starting = seen.seconds
+    if problem := output_problem(log, process.returncode, (0,)):
+      raise AssertionError(f'{kind.name} fails without a kill: {problem}')
+  whole = Baseline(folder, seen.seconds, starting, seen.changes, seen.saves, seen.stages)
+  kept = whole._asdict() | {'code': code}
+  del kept['folder']
+  facts.write_text(json.dumps(kept))
+  return whole
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-  """What must be equal, by its path: arrays of last checkpoints, masks, tables, figures."""
-  found = {}
-  for path in sorted(folder.rglob('*')):
-    relative = path.relative_to(folder)
-    if 'checkpoints' in relative.parts or not path.is_file():
-      continue
-    if path.name == 'done.json':
-      figures = {k: v for k, v in json.loads(path.read_text()).items() if not TIMES.search(k)}
-      found[str(relative)] = json.dumps(figures, sort_keys=True).encode()
-    elif path.name == 'metrics.jsonl':
-      found[str(relative)] = losses(path)
-    elif relative.parts[-2:-1] == ('masks',) or path.name in TABLES:
-      found[str(relative)] = path.read_bytes()
-    elif path.name == 'report.html' and len([*folder.iterdir()]) == 1:
-      # That of a run has its times; of one and the same run it is always the same.
-      found[str(relative)] = path.read_bytes()
-  for path in folder.rglob('checkpoints'):
-    found |= arrays(path, folder)
-  return found
+def draw_moment(whole: Baseline, rng: random.Random, in_a_row: int) -> tuple[str, Seen]:
+  """What to wait for, by name, and the least of it that must have been seen."""
+  never = Seen(float('inf'), 10**9, 10**9, 10**9, [])
+  names = ['time', 'change', 'change', 'start']
+  names += ['save'] if whole.saves else []
+  names += ['stage'] if whole.stages > 1 else []
+  name = rng.choice(names)
 
+  # A restart does less than the whole, so that it is killed early more often than late.
+  def count(most: int) -> int:
+    return rng.randint(1, max(most // in_a_row, 1))
 
-def losses(path: Path) -> bytes:
-  """The steps and losses of a log: a doubled line, or one that is missing, shows."""
-  lines = [json.loads(line) for line in path.read_text().splitlines()]
-  kept = [{k: v for k, v in line.items() if not TIMES.search(k)} for line in lines]
-  return json.dumps(kept, sort_keys=True).encode()
-
-
-def arrays(checkpoints: Path, folder: Path) -> dict[str, bytes]:
-  """The bytes of the arrays of the last checkpoint."""
-  import jax
-  import numpy as np
-  import orbax.checkpoint as ocp
-
-  last = max(int(path.name) for path in checkpoints.iterdir() if path.name.isdigit())
-  with ocp.StandardCheckpointer() as reader:
-    tree = reader.restore(checkpoints / str(last) / 'default')
-  name = checkpoints.relative_to(folder)
-  return {
-    f'{name}/{last}{jax.tree_util.keystr(key)}': np.asarray(array).tobytes()
-    for key, array in jax.tree_util.tree_leaves_with_path(tree)
+  moments = {
+    'time': never._replace(seconds=rng.uniform(0, whole.seconds)),
+    'start': never._replace(seconds=rng.uniform(0, whole.starting)),
+    'change': never._replace(changes=count(whole.changes)),
+    'save': never._replace(saves=count(whole.saves)),
+    'stage': never._replace(stages=count(whole.stages - 1)),
   }
-
-
-def differences(whole: Path, folder: Path) -> str:
-  """The first things that are not equal, and what a kill left lying about; empty if nothing."""
-  expected, found = contents(whole), contents(folder)
-  other = sorted(name for name in {*expected, *found} if expected.get(name) != found.get(name))
-  if other:
-    return f'{len(other)} of {len(expected)} differ: {", ".join(other[:4])}'
-  litter = [path.name for path in folder.rglob('*lock.json')]
-  litter += [path.name for path in folder.rglob('*orbax-checkpoint-tmp*')]
-  return f'left behind: {", ".join(litter[:4])}' if litter else ''
+  return name, moments[name]
 
 
 def life(
-  kind: Kind, folder: Path, whole: Baseline, rng: random.Random, in_a_row: int
+  kind: Kind, folder: Path, whole: Baseline, rng: random.Random, run: int, in_a_row: int
 ) -> tuple[Kill | None, str]:
   """One process and its kill, None if it ended before; and what was wrong with it."""
   log = folder.with_suffix('.log')
   process = start(kind, folder, in_a_row > 1, log)
-  by_time = rng.random() < 0.4
-  at_seconds = rng.uniform(0, whole.seconds) if by_time else float('inf')
-  # A restart writes less than the whole, so that it is killed early more often than late.
-  at_change = rng.randint(1, max(whole.changes // in_a_row, 1)) if not by_time else 10**9
+  moment, least = draw_moment(whole, rng, in_a_row)
   delay = rng.uniform(0, 0.05)
-  number = rng.choice((signal.SIGTERM, signal.SIGINT)) if rng.random() < 0.2 else signal.SIGKILL
-  for seconds, changes, latest in watch(process, folder):
-    if seconds < at_seconds and changes < at_change:
+  number = rng.choice((signal.SIGTERM, signal.SIGINT)) if rng.random() < 0.25 else signal.SIGKILL
+  for seen in watch(process, folder):
+    if not any(has >= asked for has, asked in zip(seen[:4], least[:4], strict=True)):
       continue
-    time.sleep(delay)
-    where = place(process, folder, latest, changes)
+    # Between two stages there is little time; files of other moments take some to be written.
+    time.sleep(delay if moment == 'change' else 0)
+    where = place(process, folder, seen)
+    worked = sum(psutil.Process(process.pid).cpu_times()[:2])
     process.send_signal(number)
     try:
       code = process.wait(timeout=PATIENCE)
@@ -289,26 +225,28 @@ def life(
       process.kill()
       process.wait()
       return None, f'{number.name} {where}: it does not end'
-    name = number.name
     # It may have been done just then.
     expected = (-9, 0) if number == signal.SIGKILL else (130, 0)
     # Before Python has come to our code, a signal ends it as it ends any program.
-    if number != signal.SIGKILL and seconds < 1.5 and where == 'starting':
+    if number != signal.SIGKILL and worked < INTERPRETER:
       expected = (*expected, -int(number), 1)
       if code in (-int(number), 1):
         log.write_text('')
     problem = output_problem(log, code, expected)
-    kill = Kill(kind.name, name, round(seconds, 2), where, in_a_row, problem)
+    seconds = round(seen.seconds, 2)
+    kill = Kill(kind.name, run, in_a_row, number.name, moment, seconds, where, code, problem)
     return (None if code == 0 else kill), problem
   return None, output_problem(log, process.returncode, (0,))
 
 
-def torture(kind: Kind, whole: Baseline, folder: Path, rng: random.Random, most: int) -> list[Kill]:
+def torture(
+  kind: Kind, whole: Baseline, folder: Path, rng: random.Random, most: int, run: int = 1
+) -> list[Kill]:
   """Kills a run up to `most` times, lets it end, and compares it."""
   kills: list[Kill] = []
   problem = ''
   while len(kills) < most and not problem:
-    kill, problem = life(kind, folder, whole, rng, len(kills) + 1)
+    kill, problem = life(kind, folder, whole, rng, run, len(kills) + 1)
     if kill is None:
       break
     kills.append(kill)
@@ -320,7 +258,7 @@ def torture(kind: Kind, whole: Baseline, folder: Path, rng: random.Random, most:
     problem = output_problem(log, process.returncode, (0,))
     problem = problem or differences(whole.folder, folder)
   if problem and not kills:
-    kills = [Kill(kind.name, 'none', 0.0, 'at its end', 0, problem)]
+    kills = [Kill(kind.name, run, 0, 'none', 'none', 0.0, 'at its end', 0, problem)]
   # The kills of a run share its fate.
   return [kill._replace(problem=kill.problem or problem) for kill in kills]
 
@@ -334,16 +272,19 @@ def plan(kinds: list[str], kills: int) -> dict[str, int]:
   return shares
 
 
-def harass(work: Path, kinds: list[str], kills: int, seed: int, minutes: float) -> list[Kill]:
-  """Does all kinds; none is begun once the minutes are over."""
-  rng = random.Random(seed)
+def harass(
+  work: Path, kinds: list[str], kills: int, seed: int, minutes: float, out: Path
+) -> list[Kill]:
+  """Does all kinds, on from what `out` holds; none is begun once the minutes are over."""
   began = time.monotonic()
-  done: list[Kill] = []
+  done = fault_results.read(out)
+  left = plan(kinds, kills)
+  for kill in done:
+    left[kill.kind] = max(left.get(kill.kind, 0) - 1, 0)
+  run = max((kill.run for kill in done), default=0)
   needs_training = {'predict', 'report'} & {*kinds}
   names = ['training', *kinds] if needs_training and 'training' not in kinds else kinds
-  left = plan(kinds, kills)
   prepared = {}
-  runs = 0
   while any(left.values()):
     for name in names:
       if (time.monotonic() - began) / 60 > minutes:
@@ -355,58 +296,44 @@ def harass(work: Path, kinds: list[str], kills: int, seed: int, minutes: float) 
       if not left.get(name):
         continue
       kind, whole = prepared[name]
-      runs += 1
-      killed = torture(kind, whole, work / name / f'run{runs}', rng, min(left[name], 4))
-      left[name] -= max(len(killed), 1)
+      run += 1
+      folder = work / name / f'run{run}'
+      # That of a harness that was ended itself.
+      shutil.rmtree(folder, ignore_errors=True)
+      rng = random.Random(f'{seed} {run}')
+      killed = torture(kind, whole, folder, rng, min(left[name], MOST), run)
+      left[name] -= len(killed)
       done += killed
+      fault_results.append(out, killed)
       for kill in killed:
         fate = kill.problem or 'survived'
         print(f'  {name}: {kill.signal} at {kill.seconds} s, {kill.where}: {fate}', flush=True)
+      if not any(kill.problem for kill in killed):
+        shutil.rmtree(folder)
   return done
-
-
-def table(kills: list[Kill]) -> str:
-  """Kills and survivals by kind."""
-  lines = ['kind           kills survived  where']
-  for name in dict.fromkeys(kill.kind for kill in kills):
-    mine = [kill for kill in kills if kill.kind == name]
-    survived = sum(not kill.problem for kill in mine)
-    places = Counter(kill.where.rpartition(': ')[2] for kill in mine)
-    where = ', '.join(f'{place} {count}' for place, count in places.most_common())
-    lines.append(f'{name:14} {len(mine):5} {survived:8}  {where}')
-  survived = sum(not kill.problem for kill in kills)
-  lines.append(f'{"all":14} {len(kills):5} {survived:8}')
-  row = max((kill.in_a_row for kill in kills), default=0)
-  signals = Counter(kill.signal for kill in kills)
-  lines.append(
-    f'Up to {row} kills in a row; ' + ', '.join(f'{n} {name}' for name, n in signals.items()) + '.'
-  )
-  return '\n'.join(lines)
 
 
 def main() -> int:
   """Reads the flags, kills, prints the table; 1 if a run did not survive."""
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument('--kills', type=int, default=50)
-  parser.add_argument('--minutes', type=float, default=25)
+  parser.add_argument('--minutes', type=float, default=60, help='after which no run is begun')
   parser.add_argument('--seed', type=int, default=0)
   parser.add_argument('--kinds', default=','.join(KINDS))
-  parser.add_argument('--out', type=Path, help='JSON, a line of each kill')
-  parser.add_argument('--work', type=Path, help='folder to work in, which is kept')
+  parser.add_argument('--out', type=Path, help='JSON lines, one for each kill; goes on from them')
+  parser.add_argument('--keep', type=Path, help='folder of reference runs and compiled programs')
   options = parser.parse_args()
-  work = options.work or Path(tempfile.mkdtemp(prefix='faults-'))
+  work = (options.keep or Path(tempfile.mkdtemp(prefix='faults-'))).resolve()
   work.mkdir(parents=True, exist_ok=True)
   set_environment(work)
+  out = options.out or work / 'kills.jsonl'
   try:
     kinds = options.kinds.split(',')
-    kills = harass(work, kinds, options.kills, options.seed, options.minutes)
+    kills = harass(work, kinds, options.kills, options.seed, options.minutes, out)
   finally:
-    if not options.work:
+    if not options.keep:
       shutil.rmtree(work, ignore_errors=True)
   print(table(kills))
-  if options.out:
-    lines = [kill._asdict() for kill in kills]
-    options.out.write_text(json.dumps({'seed': options.seed, 'kills': lines}, indent=1))
   return int(any(kill.problem for kill in kills))
 
 
@@ -414,9 +341,11 @@ def set_environment(work: Path) -> None:
   """Compiled programs are kept, so that restarts are quick; apart, as kills spoil what they cut."""
   os.environ['JAX_COMPILATION_CACHE_DIR'] = str(work / 'compiled')
   os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
+  os.environ['JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES'] = '-1'
   os.environ['PYTHONUNBUFFERED'] = '1'
   os.environ['XDG_CACHE_HOME'] = str(work / 'cache')
   os.environ['PYTHONPATH'] = str(ROOT)
+  import conftest  # noqa: F401  # sets flags with which XLA compiles quickly
 
 
 if __name__ == '__main__':

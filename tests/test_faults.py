@@ -2,6 +2,8 @@
 
 import random
 
+import fault_kinds
+import fault_results
 import faults
 import pytest
 from conftest import tiny_page
@@ -21,14 +23,14 @@ def test_a_training_that_is_killed_three_times_ends_the_same(work):
     dict(name='teacher', num_snapshots=2),
     dict(name='ranks', run='rank', of='teacher'),
   )
-  kind = faults.page_kind(work, 'training', config)
+  kind = fault_kinds.page_kind(work, 'training', config)
   whole = faults.untouched(kind, work / 'whole')
   assert whole.changes > 10
   kills = faults.torture(kind, whole, work / 'killed', random.Random(0), 3)
   assert kills
   assert [kill.problem for kill in kills] == [''] * len(kills)
-  assert 'survived' in faults.table(kills)
+  assert 'survived' in fault_results.table(kills)
   # It can fail: another figure, or a damaged mask, is a difference.
   done = work / 'killed' / 'done.json'
   done.write_text(done.read_text().replace('1', '2'))
-  assert '1 of' in faults.differences(whole.folder, work / 'killed')
+  assert '1 of' in fault_results.differences(whole.folder, work / 'killed')

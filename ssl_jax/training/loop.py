@@ -11,7 +11,7 @@ from ssl_jax import parallel, settings
 from ssl_jax.data.stream import Stream
 from ssl_jax.errors import Stopped, UserError
 from ssl_jax.io.run_log import RunLog
-from ssl_jax.training import collapse, feeds, operations
+from ssl_jax.training import collapse, feeds, operations, step_memory
 from ssl_jax.training.checkpoint import Checkpoints, DamagedCheckpoint
 from ssl_jax.training.compile_times import Program
 from ssl_jax.training.learner import first_nonfinite
@@ -192,6 +192,12 @@ class _Training:
     with self.progress.phase('compiling the training step') as phase:
       program = Program(update, self.state, *arguments, self.key)
       phase.add(program.expectation())
+      batches = {name: stream.batch for name, stream in self.seeds[0].streams.items()}
+      call = (self.state, *arguments, self.key)
+      # Before anything is computed: a process that takes too much is killed without a word.
+      needs = step_memory.check(update, call, batches, jax.device_count())
+      if needs:
+        self.progress.write(f'{self.label}: {needs}.')
       self.state, figures = update(self.state, *arguments, self.key)
       # Otherwise the phase would end before the step has run.
       jax.block_until_ready(figures)
