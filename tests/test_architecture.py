@@ -30,7 +30,7 @@ FLOORS = (
   'self_configuration configuration_report ledger run_identity',
   'table report_images html_pages inspection_pixels',
   'report_contents inspection',
-  'report inspect inspection_quick export_network',
+  'report inspect inspection_quick export_network export_volume',
   'candidates label_gain page_fields export_stablehlo export_onnx',
   'export_bioimage',
   'export_check',
