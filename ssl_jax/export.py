@@ -23,6 +23,7 @@ from ssl_jax.errors import UserError
 from ssl_jax.export_bioimage import Details
 from ssl_jax.export_network import Network
 from ssl_jax.io import listing, terminal
+from ssl_jax.types import CELLS
 
 FORMATS = ('stablehlo', 'onnx', 'bioimage')
 
@@ -85,6 +86,12 @@ def _formats(options: argparse.Namespace) -> tuple[str, ...]:
 def _write(options: argparse.Namespace) -> tuple[Network, dict[str, list[str]]]:
   """Writes all files; returns the network, and the names of the files by format."""
   network = export_network.load(options.run, options.seeds == 'all')
+  is_of_images = network.window is None and network.stats.preprocessing is None
+  if 'bioimage' in _formats(options) and not is_of_images:
+    raise UserError(
+      f'The network of {options.run} was trained on volumes or patches, and packages of the '
+      'BioImage Model Zoo are written for images; use --format=stablehlo or --format=onnx.'
+    )
   example = export_check.read_example(options.example, network)
   options.out.mkdir(parents=True, exist_ok=True)
   files: dict[str, list[str]] = {}
@@ -102,7 +109,9 @@ def _write(options: argparse.Namespace) -> tuple[Network, dict[str, list[str]]]:
     if difference is None:
       print('Note: this file was not tried, because onnxruntime is not installed.')
     else:
-      print(f'Probabilities of an image differ from those of predict by at most {difference:.1e}.')
+      print(
+        f'Probabilities of an example differ from those of predict by at most {difference:.1e}.'
+      )
   return network, files
 
 
@@ -119,6 +128,9 @@ def _say(network: Network, out: Path, files: dict[str, list[str]]) -> None:
   mean = 'The mean of the networks' if len(network.folders) > 1 else 'The network'
   print(f'{mean} of {folders}')
   print('Classes: ' + ', '.join(f'{i} {name}' for i, name in enumerate(network.stats.classes)))
+  if network.window is not None:
+    kind = 'patches' if network.stats.task == CELLS else 'windows'
+    print(f'It takes {kind} of {" x ".join(map(str, network.window))} (docs/export.md).')
   if network.stats.instances is not None:
     print('Note: objects are separated by predict, after the network; these files give classes.')
 

@@ -11,10 +11,13 @@ from jaxtyping import Float, Num
 
 from ssl_jax import export_bioimage, export_onnx
 from ssl_jax.data import dataset_stats
+from ssl_jax.data.volume_preprocessing import VolumePreprocessing, scale_window
 from ssl_jax.errors import UserError
-from ssl_jax.export_network import Network
+from ssl_jax.export_network import Member, Network
 from ssl_jax.inference.images import predict_many
+from ssl_jax.inference.patches import predict_patches
 from ssl_jax.io import images
+from ssl_jax.types import CELLS
 
 EXAMPLE = 256
 """Pixels of the longest side of an example; of larger images the middle is taken."""
@@ -23,7 +26,7 @@ TOLERANCE = 1e-3
 """Difference of probabilities beyond which an exported file is refused; rounding makes 1e-6."""
 
 
-def read_example(path: Path | None, network: Network) -> Num[np.ndarray, 'h w c']:
+def read_example(path: Path | None, network: Network) -> Num[np.ndarray, '*space c']:
   """Returns an image as its file holds it, or at most the middle of it; without a file, noise.
 
   Raises:
@@ -46,22 +49,54 @@ def _noise(network: Network) -> np.ndarray:
   by_range = stats.intensity is not None and dtype != 'uint8'
   ranges = np.asarray(stats.intensity if by_range else (0, 255), np.float64)
   low, high = ranges.reshape(-1, 2).T
-  drawn = np.random.default_rng(0).uniform(low, high, (75, 61, stats.channels))
-  return drawn.astype(dtype)
+  if stats.preprocessing is not None:
+    pairs = VolumePreprocessing(**stats.preprocessing).window_pairs() or [(0.0, 1.0)]
+    low, high = np.asarray(pairs, np.float64).T
+  # Odd sides, where any will do.
+  size = *(network.window or (75, 61)), stats.channels
+  return np.random.default_rng(0).uniform(low, high, size).astype(dtype)
 
 
 def predicted(
-  network: Network, pixels: Num[np.ndarray, 'h w c']
-) -> Float[np.ndarray, 'h w classes']:
-  """Returns the class probabilities of an image as `predict` computes them."""
+  network: Network, pixels: Num[np.ndarray, '*space c']
+) -> Float[np.ndarray, '*out classes']:
+  """Returns the class probabilities of an image as `predict` computes them.
+
+  Of volumes the image is a window of them; of cells a patch, whose probabilities are [classes].
+  """
   answers = []
   for member in network.members:
+    if network.window is not None or member.stats.preprocessing is not None:
+      answers.append(_of_prepared(member, pixels))
+      continue
     prepared = dataset_stats.preprocess_image(pixels, member.stats, 'the example')
     [(_, probs)] = predict_many(member.predict_fn, [prepared])
     if probs.shape[:2] != pixels.shape[:2]:  # training saw its images at another scale
       probs = images.resize(probs, pixels.shape[:2], smooth=True)
     answers.append(probs)
   return np.mean(answers, 0)
+
+
+def _of_prepared(member: Member, pixels: np.ndarray) -> np.ndarray:
+  """The class probabilities of a window, a slice, or a patch."""
+  if member.stats.task == CELLS:
+    prepared = dataset_stats.preprocess_image(pixels, member.stats, 'the example')
+    probs, _ = predict_patches(member.predict_fn, prepared[None], 1)
+    return np.asarray(probs[0])
+  preprocessing = VolumePreprocessing(**(member.stats.preprocessing or {}))
+  prepared = pixels
+  if pairs := preprocessing.window_pairs():
+    channels = []
+    for number in range(pixels.shape[-1]):
+      low, high = pairs[number % len(pairs)]
+      channel = np.atleast_3d(pixels[..., number])
+      scaled = scale_window(channel, low, high, preprocessing.clip)
+      channels.append(scaled.reshape(pixels.shape[:-1]))
+    prepared = np.stack(channels, -1)
+  if prepared.ndim == 4:
+    return np.asarray(member.predict_fn(prepared[None])[0])
+  [(_, probs)] = predict_many(member.predict_fn, [prepared])
+  return probs
 
 
 def check(
@@ -109,8 +144,8 @@ def _ask_stablehlo(network: Network, path: Path, example: np.ndarray) -> np.ndar
 
 
 def ask_onnx(
-  model: bytes, pixels: Num[np.ndarray, 'h w c']
-) -> Float[np.ndarray, 'h w classes'] | None:
+  model: bytes, pixels: Num[np.ndarray, '*space c']
+) -> Float[np.ndarray, '*out classes'] | None:
   """Returns the class probabilities of a model of ONNX; None where nothing can run it."""
   try:
     import onnxruntime

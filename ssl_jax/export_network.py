@@ -1,7 +1,8 @@
 """What an exported program computes: pixels as files hold them -> class probabilities and a mask.
 
 It is traced once for all sizes of images. Everything that `predict` does to an image is inside:
-brightness, `data.scale`, padding, standardization; of several networks the mean.
+brightness, `data.scale`, padding, standardization; of several networks the mean. Of volumes it
+takes windows, and of cells patches, of the size that the network was trained on.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,6 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
@@ -18,6 +20,7 @@ from jaxtyping import Array, Float, Num, UInt8
 
 from ssl_jax import registry, run_folder
 from ssl_jax.data.dataset_stats import DatasetStats
+from ssl_jax.data.volume_preprocessing import VolumePreprocessing
 from ssl_jax.errors import UserError
 from ssl_jax.inference import cluster_matching
 from ssl_jax.inference.trained_networks import TrainedNetwork, build_network
@@ -53,8 +56,24 @@ class Network(NamedTuple):
     """The statistics of the first network's data."""
     return self.members[0].stats
 
+  @property
+  def window(self) -> tuple[int, ...] | None:
+    """The sides of what the network takes: windows of volumes, patches of cells; None: any."""
+    fixed = self.stats.task == CELLS or len(self.settings.crop_size) == 3
+    return tuple(self.settings.crop_size) if fixed else None
+
+  def space(self) -> str:
+    """Returns the sides as a shape of jax.export, with letters for those that are open."""
+    return ', '.join(map(str, self.window or 'hw'))
+
+  def outputs(self) -> tuple[str, str]:
+    """Returns the names of what the program gives."""
+    return ('probabilities', 'points') if self.stats.task == CELLS else ('probabilities', 'mask')
+
   def dtypes(self) -> tuple[str, ...]:
     """Returns the kinds of numbers of images that the run learnt from."""
+    if self.stats.preprocessing is not None:  # volumes
+      return ('float32',)
     # A run that does not say read 8 bits, or something else by a range.
     known = 'uint8' if self.stats.intensity is None else 'float32'
     return self.stats.image_kind().dtypes or (known,)
@@ -64,7 +83,7 @@ def load(run: Path, every_seed: bool = False) -> Network:
   """The network of a run, stage or seed that `predict` takes; of its first seed, or of all.
 
   Raises:
-    UserError: if there is none, or it gives no class to each pixel of an image.
+    UserError: if there is none, or it makes images.
   """
   # As predict has it: a network may be a plug-in of the user's.
   plugins = run_folder.plugins_of(run)
@@ -75,7 +94,7 @@ def load(run: Path, every_seed: bool = False) -> Network:
   weights: dict[str, np.ndarray] = {}
   for number, folder in enumerate(folders):
     settings, stats = run_folder.read_settings(folder), run_folder.read_stats(folder)
-    _check(run, settings, stats)
+    _check(run, settings)
     # Half precision is for accelerators; the weights are float32 anyway.
     settings = replace(settings, precision='float32')
     trained = TrainedNetwork(settings, stats)
@@ -114,65 +133,92 @@ def _folders(run: Path, every_seed: bool) -> list[Path]:
   return found
 
 
-def _check(run: Path, settings: Settings, stats: DatasetStats) -> None:
+def _check(run: Path, settings: Settings) -> None:
   """Raises UserError for what has no such program."""
-  if stats.task == CELLS:
-    what = 'finds cells'
-  elif stats.preprocessing is not None:
-    what = 'was trained on volumes'
-  elif settings.gan is not None and run_folder.stage_entry(run).get('run') == 'train_gan':
-    what = 'makes images'
-  else:
-    return
-  raise UserError(
-    f'The network of {run} {what}; export knows networks that give a class to each pixel of an '
-    'image, so use predict for this one.'
-  )
+  if settings.gan is not None and run_folder.stage_entry(run).get('run') == 'train_gan':
+    raise UserError(
+      f'The network of {run} makes images; export knows networks that give classes to pixels, '
+      'voxels or patches, so use predict for this one.'
+    )
 
 
-def probabilities(
-  network: Network, weights: Mapping[str, Array], pixels: Num[Array, 'b h w c']
-) -> Float[Array, 'b h w classes']:
-  """Returns the class probabilities of images whose pixels are as files hold them."""
-  total: Any = 0.0
+def outputs(
+  network: Network, weights: Mapping[str, Array], pixels: Num[Array, 'b *space c']
+) -> tuple[Array, Array]:
+  """Returns what Network.outputs names, of images whose pixels are as files hold them.
+
+  They are the class probabilities [B, *space, classes] and the class ids [B, *space]; of cells
+  [B, classes], and x and y of the cell [B, 2] as fractions of the side of a patch.
+  """
+  total: Any = None
   for number, member in enumerate(network.members):
     own = f'{number}/'
     named = {name.removeprefix(own): x for name, x in weights.items() if name.startswith(own)}
-    total = total + _of_member(member, traverse_util.unflatten_dict(named, sep='/'), pixels)
-  return total / len(network.members)
+    found = _of_member(member, traverse_util.unflatten_dict(named, sep='/'), pixels)
+    total = found if total is None else jax.tree.map(jnp.add, total, found)
+  mean = jax.tree.map(lambda x: x / len(network.members), total)
+  if not isinstance(mean, Mapping):
+    return mean, mask_of(mean)
+  # Without such a head the cell is in the middle, as predict_patches has it.
+  middle = jnp.full(mean['class'].shape[:1], 0.5, jnp.float32)
+  points = [mean.get(axis, middle)[:, None] for axis in ('x', 'y')]
+  return mean['class'], jnp.concatenate(points, -1)
 
 
-def mask_of(probs: Float[Array, 'b h w classes']) -> UInt8[Array, 'b h w']:
+def mask_of(probs: Float[Array, 'b *space classes']) -> UInt8[Array, 'b *space']:
   """Returns the class ids of probabilities."""
   return probs.argmax(-1).astype(jnp.uint8)
 
 
-def _of_member(member: Member, weights: Mapping, pixels: Array) -> Array:
+def _of_member(member: Member, weights: Mapping, pixels: Array) -> Any:
   images = _to_unit_range(pixels, member.stats)
-  native = images.shape[1:3]
+  native = images.shape[1:-1]
   if member.stats.scale != 1:
     images = _resized(images, [scaled_size(size, member.stats.scale) for size in native])
-  space = images.shape[1:3]
+  space = images.shape[1:-1]
   for axis, size in enumerate(space, start=1):
-    images = _reflected(images, axis, symbolic.next_multiple(size, member.multiple))
+    padded = symbolic.next_multiple(size, member.multiple)
+    # Windows and patches are as large as those of the training.
+    if symbolic.is_symbolic((size,)) or padded != size:
+      images = _reflected(images, axis, padded)
   # A network without batch normalization has no such entry, of which nothing is stored.
   variables = {'batch_stats': {}, **weights}
   ema = variables if member.averaged else None
   probs = member.predict(member.state.replace(student=variables, ema=ema), images)
+  if isinstance(probs, Mapping):  # of patches
+    return dict(probs)
   if member.clusters is not None:
     probs = probs @ jnp.asarray(member.clusters, jnp.float32)
   # Without the padding.
-  probs = lax.slice(probs, (0, 0, 0, 0), (probs.shape[0], *space, probs.shape[-1]))
+  ends = probs.shape[0], *space, probs.shape[-1]
+  probs = lax.slice(probs, (0,) * len(ends), ends)
   return probs if member.stats.scale == 1 else _resized(probs, native)
 
 
 def _to_unit_range(pixels: Array, stats: DatasetStats) -> Array:
   """Pixels in [0, 1], as ssl_jax.io.images.rescale has them."""
   images = pixels.astype(jnp.float32)
+  if stats.preprocessing is not None:
+    return _scaled_volume(images, VolumePreprocessing(**stats.preprocessing))
   if stats.intensity is None or pixels.dtype == np.uint8:
     return images / 255
   low, high = np.asarray(stats.intensity, np.float32).reshape(-1, 2).T
   return jnp.clip((images - low) / (high - low), 0, 1)
+
+
+def _scaled_volume(volumes: Array, preprocessing: VolumePreprocessing) -> Array:
+  """Voxels in [0, 1], as volume_preprocessing.scale_window has them.
+
+  Without a window it depends on the whole volume, and the voxels are given scaled.
+  """
+  pairs = preprocessing.window_pairs()
+  if not pairs:
+    return volumes
+  low, high = np.asarray(pairs, np.float32).T
+  scaled = (volumes - low) / (high - low)
+  if preprocessing.clip:
+    return jnp.clip(scaled, 0, 1)
+  return jnp.where((scaled >= 0) & (scaled <= 1), scaled, jnp.float32(0))
 
 
 def scaled_size(size: Size, scale: float | int) -> Size:

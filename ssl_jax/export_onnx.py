@@ -20,7 +20,7 @@ from ssl_jax.io import atomic
 
 FILE = 'network.onnx'
 
-INPUT, OUTPUT, MASK = 'image', 'probabilities', 'mask'
+INPUT, OUTPUT = 'image', 'probabilities'
 
 
 def check_package(module: str, what: str) -> None:
@@ -37,7 +37,7 @@ def check_package(module: str, what: str) -> None:
 
 
 def write(network: Network, out: Path) -> list[str]:
-  """Writes the network with probabilities and mask as outputs; returns the name of the file.
+  """Writes the network with all of its outputs; returns the name of the file.
 
   Raises:
     UserError: if the package onnx is missing, or the network has an operation that is not written.
@@ -49,7 +49,11 @@ def write(network: Network, out: Path) -> list[str]:
 
 
 def to_model(network: Network, with_mask: bool) -> Any:
-  """Returns the network as an onnx.ModelProto: float32 pixels [B, C, H, W] as files hold them.
+  """Returns the network as an onnx.ModelProto: float32 pixels [B, C, *space] as files hold them.
+
+  Args:
+    network: what is exported.
+    with_mask: whether the second of its outputs is written as well.
 
   Raises:
     UserError: as `write` does.
@@ -58,14 +62,12 @@ def to_model(network: Network, with_mask: bool) -> Any:
 
   def program(weights: Mapping[str, Array], images: Array) -> tuple[Array, ...]:
     # Programs of other fields have the channels first.
-    probs = export_network.probabilities(network, weights, jnp.moveaxis(images, 1, -1))
-    outputs = [jnp.moveaxis(probs, -1, 1)]
-    if with_mask:
-      outputs.append(export_network.mask_of(probs))
-    return tuple(outputs)
+    probs, more = export_network.outputs(network, weights, jnp.moveaxis(images, 1, -1))
+    outputs = jnp.moveaxis(probs, -1, 1), more
+    return outputs if with_mask else outputs[:1]
 
-  names = INPUT, (OUTPUT, MASK) if with_mask else (OUTPUT,)
-  shape = f'b, {network.stats.channels}, h, w'
+  names = INPUT, network.outputs() if with_mask else (OUTPUT,)
+  shape = f'b, {network.stats.channels}, {network.space()}'
   classes = {str(number): name for number, name in enumerate(network.stats.classes)}
   try:
     return onnx_program.to_onnx(program, network.weights, shape, np.float32, names, classes)

@@ -1,5 +1,6 @@
 """Export as StableHLO: a program of jax.export, its weights, and a loader without ssl_jax."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,11 +10,12 @@ import numpy as np
 from jax import export
 from jaxtyping import Array
 
-from ssl_jax import export_network
+from ssl_jax import export_network, export_volume
 from ssl_jax.errors import UserError
 from ssl_jax.export_network import Network
 from ssl_jax.io import atomic
 from ssl_jax.io.run_log import replace_text
+from ssl_jax.types import CELLS
 
 PLATFORMS = ('cpu', 'cuda', 'tpu')
 """Devices for which the program is lowered."""
@@ -48,6 +50,29 @@ if __name__ == '__main__':  # python load.py IMAGE.png MASK.png
 '''
 
 
+LOADER_OF_PATCHES = '''\
+"""Classes of patches and places of their cells without ssl_jax: pip install jax flatbuffers."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax import export
+
+HERE = Path(__file__).parent
+WEIGHTS = dict(np.load(HERE / 'weights.npz'))
+
+
+def predict(patches):
+  """Patches [B, H, W, C] as files hold them -> class probabilities [B, classes], points [B, 2].
+
+  Points are x and y of the cell as fractions of the side of a patch, from its left and top edge.
+  """
+  program = export.deserialize((HERE / f'program_{patches.dtype}.stablehlo').read_bytes())
+  return jax.jit(program.call)(WEIGHTS, patches)
+'''
+
+
 def write(network: Network, out: Path) -> list[str]:
   """Writes a program for each kind of numbers, the weights and the loader; returns their names.
 
@@ -62,22 +87,28 @@ def write(network: Network, out: Path) -> list[str]:
   # Of arrays alone: such a file is read without running any code in it (pickle).
   with atomic.replacing(out / WEIGHTS) as temporary:
     np.savez(temporary, **network.weights)
-  replace_text(out / LOADER, LOADER_TEXT)
-  return [*names, WEIGHTS, LOADER]
+  names += [WEIGHTS, LOADER]
+  text = LOADER_OF_PATCHES if network.stats.task == CELLS else LOADER_TEXT
+  if len(network.window or ()) == 3:
+    about = export_volume.about(network.settings, network.stats)
+    replace_text(out / export_volume.FILE, json.dumps(about, indent=2) + '\n')
+    names.append(export_volume.FILE)
+    text = export_volume.LOADER_TEXT
+  replace_text(out / LOADER, text)
+  return names
 
 
 def serialized(network: Network, dtype: np.dtype) -> bytes:
-  """Returns the program `weights, images -> probabilities, masks` for images of any size.
+  """Returns the program `weights, images -> export_network.outputs` for any number of images.
 
   Raises:
     UserError: if the package that writes programs is missing.
   """
 
   def program(weights: Mapping[str, Array], images: Array) -> tuple[Array, Array]:
-    probs = export_network.probabilities(network, weights, images)
-    return probs, export_network.mask_of(probs)
+    return export_network.outputs(network, weights, images)
 
-  sizes = export.symbolic_shape(f'b, h, w, {network.stats.channels}')
+  sizes = export.symbolic_shape(f'b, {network.space()}, {network.stats.channels}')
   weights = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in network.weights.items()}
   images = jax.ShapeDtypeStruct(sizes, jnp.dtype(dtype))
   exported = export.export(jax.jit(program), platforms=PLATFORMS)(weights, images)

@@ -212,11 +212,13 @@ class Writer:
     numbers = params['dimension_numbers']
     array, indices = inputs
     [axis] = numbers.collapsed_slice_dims
-    others = tuple(other for other in range(len(shape)) if other != axis)
-    # Whole rows along one axis, at a list of places; their last axis [n, 1] is that of coordinates.
+    # Whole rows along one axis, at places [n, 1] or at a single one [1], which takes the axis away;
+    # the last axis of places is that of coordinates.
+    last = len(indices.shape) - 1
+    others = tuple(other for other in range(len(shape)) if other != axis or not last)
     if numbers.start_index_map != (axis,) or numbers.offset_dims != others:
       raise NotImplementedError('gathering of single pixels')
-    places = self.graph.add('Squeeze', self.name(indices), self.graph.integers([1]))
+    places = self.graph.add('Squeeze', self.name(indices), self.graph.integers([last]))
     return self.graph.add('Gather', self.name(array), places, axis=axis)
 
   def _dot_general(self, inputs: Sequence[Value], params: Any, shape: Any, dtype: Any) -> str:

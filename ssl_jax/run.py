@@ -84,7 +84,9 @@ def run(
     # The run folder must find them from wherever it is asked later.
     page['plugins'] = str(listing.expand(page['plugins']).resolve())
   registry.add_plugins(page.get('plugins'))
-  with _asked_to_stop() as stop, parallel.noticing_lost_processes(), contextlib.ExitStack() as stack:
+  with contextlib.ExitStack() as stack:
+    stop = stack.enter_context(_asked_to_stop())
+    stack.enter_context(parallel.noticing_lost_processes())
     # Before the data are read, which may take long.
     cluster = None if dask is None else stack.enter_context(dask_cluster.connect(dask))
     workdir = listing.expand(workdir)

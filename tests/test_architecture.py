@@ -33,7 +33,7 @@ FLOORS = (
   'dask_stages',
   'table report_images html_pages inspection_pixels',
   'report_contents inspection',
-  'report inspect inspection_quick export_network',
+  'report inspect inspection_quick export_network export_volume',
   'candidates label_gain page_fields export_stablehlo export_onnx',
   'export_bioimage',
   'export_check',

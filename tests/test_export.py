@@ -1,10 +1,12 @@
 """Exported networks say what `predict` says, for images of any size."""
 
+import json
 import os
+import runpy
 import subprocess
 import sys
 import zipfile
-from functools import partial
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -22,12 +24,16 @@ from ssl_jax import (
   export_stablehlo,
   parallel,
   parse_settings,
+  settings,
 )
 from ssl_jax.data.dataset_stats import DatasetStats
+from ssl_jax.data.volume_preprocessing import VolumePreprocessing, scale_window
 from ssl_jax.errors import UserError
 from ssl_jax.export_bioimage import Details
 from ssl_jax.export_network import Member, Network
-from ssl_jax.inference.images import ImagePredictor
+from ssl_jax.inference import sliding_window
+from ssl_jax.inference.patches import predict_patches
+from ssl_jax.inference.trained_networks import state_predict_fn
 from ssl_jax.types import TrainState
 from tests.conftest import tiny_page
 
@@ -35,10 +41,10 @@ from tests.conftest import tiny_page
 SIZES = ((32, 48), (37, 41), (3, 50))
 
 
-def _network(stats, members=1, **model):
+def _network(stats, members=1, size=(32, 32), **model):
   """Networks as `export_network.load` returns them, with random weights."""
   page = tiny_page().to_dict()
-  page['model'] = model
+  page |= {'model': model, 'crop_size': size}
   settings = parse_settings.parse({key: page[key] for key in page if key != 'stages'})
   learner = build.learner(
     *(settings.part(part) for part in (export_network.Learning, _inputs())),
@@ -47,14 +53,14 @@ def _network(stats, members=1, **model):
     methods=False,
   )
   rng = np.random.default_rng(0)
-  example = jax.ShapeDtypeStruct((1, 32, 32, stats.channels), np.float32)
+  example = jax.ShapeDtypeStruct((1, *size, stats.channels), np.float32)
   shapes = jax.eval_shape(learner.init, jax.random.key(0), example, stats.normalization()).student
   found, weights = [], {}
   for number in range(members):
     tree = jax.tree.map(lambda leaf: _random(rng, leaf.shape), shapes)
     state = TrainState(np.zeros((), np.int32), tree, tree, (), stats.normalization())
-    predict_fn = ImagePredictor(
-      partial(parallel.jit_predict(learner.predict), state), learner.multiple
+    predict_fn = state_predict_fn(
+      parallel.jit_predict(learner.predict), state, size, learner.multiple
     )
     bare = state.replace(student={}, ema=None)
     found.append(Member(learner.predict, predict_fn, bare, True, stats, learner.multiple, None))
@@ -254,8 +260,115 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch, capsys):
   assert 'pip install' in capsys.readouterr().err
 
 
-@pytest.mark.parametrize('fields', [{'task': 'cells'}, {'preprocessing': {}}])
-def test_networks_of_cells_and_volumes_are_refused(fields, rgb):
-  stats = _stats(**fields)
-  with pytest.raises(UserError, match='use predict'):
-    export_network._check(export.Path('run'), rgb.settings, stats)
+CT = VolumePreprocessing(spacing=(1.0, 1.0, 2.0), window=((-100.0, 300.0), (0.0, 50.0)))
+VOLUMES = {
+  'raw': dict(preprocessing=CT.to_dict()),
+  'clipped': dict(preprocessing=CT._replace(clip=True).to_dict()),
+  'scaled': dict(preprocessing=VolumePreprocessing().to_dict()),
+}
+WINDOW = (16, 20, 12)
+
+
+def _of_volumes(which, **more):
+  return _network(_stats(2, **VOLUMES[which]), size=WINDOW, **more)
+
+
+@pytest.fixture(scope='module')
+def volumes():
+  return _of_volumes('raw', name='nnunet', widths=(4, 8))
+
+
+def test_stablehlo_of_volumes_says_what_predict_says_of_a_window(volumes):
+  window = export_check.read_example(None, volumes)
+  assert window.shape == (*WINDOW, 2)
+  window[:3] = 1000  # outside of the range of the training
+  program = jax_export.deserialize(
+    bytearray(export_stablehlo.serialized(volumes, np.dtype('float32')))
+  )
+  probs, mask = jax.jit(program.call)(dict(volumes.weights), np.stack([window, window]))
+  expected = export_check.predicted(volumes, window)
+  assert expected.std() > 0.05
+  _assert_equal(np.asarray(probs[1]), expected, np.asarray(mask[1]))
+
+
+@pytest.mark.parametrize('which', VOLUMES)
+def test_onnx_of_volumes_says_what_predict_says_of_a_window(which, volumes):
+  pytest.importorskip('onnx', reason='the extra export is not installed')
+  pytest.importorskip('onnxruntime', reason='the extra export is not installed')
+  network = volumes
+  if which != 'raw':  # the weights stay
+    stats = _stats(2, **VOLUMES[which])
+    network = volumes._replace(members=(volumes.members[0]._replace(stats=stats),))
+  window = export_check.read_example(None, network)
+  window[:3] *= 1.5
+  model = export_onnx.to_model(network, with_mask=True).SerializeToString()
+  _assert_equal(export_check.ask_onnx(model, window), export_check.predicted(network, window))
+
+
+def test_the_loader_of_volumes_slides_windows_as_predict_does(volumes, tmp_path):
+  files = export_stablehlo.write(volumes, tmp_path)
+  assert {*files} == {path.name for path in tmp_path.iterdir()}
+  about = json.loads((tmp_path / 'volume.json').read_text())
+  assert (about['spacing_mm'], about['size']) == ([2.0, 1.0, 1.0], list(WINDOW))
+  # Smaller than a window along y.
+  volume = np.random.default_rng(0).uniform(-150, 350, (25, 18, 30, 2)).astype(np.float32)
+  scaled = [scale_window(volume[..., c], *CT.window[c]) for c in range(2)]
+  expected = sliding_window.predict_probabilities(
+    volumes.members[0].predict_fn.predict_fn, np.stack(scaled, -1), WINDOW
+  )
+  np.save(tmp_path / 'volume.npy', volume)
+  code = (
+    'import runpy, sys; sys.modules["ssl_jax"] = None; sys.argv = sys.argv[1:]; '
+    'runpy.run_path(sys.argv[0], run_name="__main__")'
+  )
+  words = [tmp_path / name for name in ('load.py', 'volume.npy', 'mask.npy')]
+  environment = {key: value for key, value in os.environ.items() if key != 'PYTHONPATH'}
+  subprocess.run([sys.executable, '-I', '-c', code, *words], check=True, env=environment)
+  _assert_equal(expected, expected, np.load(tmp_path / 'mask.npy'))
+
+
+def test_slices_are_exported_as_images_in_the_range_of_volumes():
+  preprocessing = VolumePreprocessing(window=(0.0, 200.0), slices=True, size=(32, 32))
+  network = _network(_stats(1, preprocessing=preprocessing.to_dict()), name='unet', widths=(4, 8))
+  assert network.window is None
+  plane = np.random.default_rng(0).uniform(-50, 250, (37, 41, 1)).astype(np.float32)
+  program = jax_export.deserialize(
+    bytearray(export_stablehlo.serialized(network, np.dtype('float32')))
+  )
+  probs, _ = jax.jit(program.call)(dict(network.weights), plane[None])
+  _assert_equal(np.asarray(probs[0]), export_check.predicted(network, plane))
+
+
+def test_patches_of_cells_have_classes_and_places(tmp_path):
+  onnx = pytest.importorskip('onnxruntime', reason='the extra export is not installed')
+  model = dict(name='hydra', depth=10, width=1, classify=(8,), locate=(8,))
+  network = _network(_stats(task='cells'), size=(21, 21), **model)
+  patches = np.random.default_rng(0).integers(0, 255, (2, 21, 21, 3)).astype(np.uint8)
+  images = patches.astype(np.float32) / 255
+  expected, points = predict_patches(network.members[0].predict_fn, images, 2)
+  assert np.asarray(points).std() > 0
+  export_stablehlo.write(network, tmp_path)
+  loaded = runpy.run_path(str(tmp_path / 'load.py'))
+  found = loaded['predict'](patches)
+  session = onnx.InferenceSession(export_onnx.to_model(network, True).SerializeToString())
+  channels_first = np.moveaxis(patches, -1, 1).astype(np.float32)
+  for probs, places in (found, session.run(['probabilities', 'points'], {'image': channels_first})):
+    np.testing.assert_allclose(probs, expected, atol=2e-5)
+    np.testing.assert_allclose(places, points, atol=2e-5)
+  assert (
+    export_check.check('stablehlo', network, patches[0], tmp_path, ['program_uint8.stablehlo'])
+    < 2e-5
+  )
+
+
+def test_generators_and_packages_of_volumes_are_refused(volumes, tmp_path, monkeypatch, capsys):
+  generator = replace(volumes.settings, gan=settings.Gan())
+  monkeypatch.setattr(export_network.run_folder, 'stage_entry', lambda run: {'run': 'train_gan'})
+  with pytest.raises(UserError, match='makes images'):
+    export_network._check(export.Path('run'), generator)
+  monkeypatch.setattr(export_network, 'load', lambda run, every_seed: volumes)
+  monkeypatch.setattr(export_bioimage, 'check_packages', lambda: None)
+  words = ['--run=run', f'--out={tmp_path / "out"}', '--format=bioimage', '--example=a.png']
+  assert export.main([*words, '--license=CC0-1.0', '--author=Ada']) == 1
+  assert 'was trained on volumes or patches' in capsys.readouterr().err
+  assert not (tmp_path / 'out').exists()

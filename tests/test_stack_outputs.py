@@ -206,12 +206,12 @@ def test_what_a_killed_call_did_not_want_is_predicted_when_it_is_resumed(folder)
     return predict_fn(batch)
 
   origin = Origin('run', 'net', {})
+  # Planes one by one.
+  task = write_predictions.Masks(STATS, 70 * 100)
   with (
     pytest.raises(KeyboardInterrupt),
     open_folder(folder / 'out_in', folder / 'in', origin) as opened,
   ):
-    # Planes one by one.
-    task = write_predictions.Masks(STATS, 70 * 100)
     write_predictions.write(killed, task, folder / 'in', opened)
   [blocks] = (folder / 'out_in' / '.blocks').iterdir()
   assert [path.name for path in blocks.glob('*.npz')] == ['0_0_0.npz']

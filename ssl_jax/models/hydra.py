@@ -57,7 +57,7 @@ class Model(nn.Module):
 
     # The class does not depend on where the cell is, so its features are averaged over space; the
     # position does, so all pixels are kept.
-    flat, pooled = features.reshape(len(features), -1), features.mean((1, 2))
+    flat, pooled = features.reshape(features.shape[0], -1), features.mean((1, 2))
     # Heads share the features and nothing else.
     outputs = {'class': head('class', pooled, self.classify, Dense(self.num_classes, name='class'))}
     for axis in ('x', 'y'):
