@@ -100,7 +100,7 @@ def loop(bench: Bench) -> None:
 def volume(bench: Bench) -> None:
   """A CT through nnU-Net's network in overlapping windows, from NumPy to class ids."""
   from ssl_jax import parallel, registry
-  from ssl_jax.inference import sliding_window
+  from ssl_jax.inference import sliding_window, window_defaults
 
   shape, side = ((24, 24, 20), 16) if bench.small else ((512, 512, 300), 128)
   widths = (4, 8) if bench.small else (32, 64, 128, 256, 320, 320)
@@ -133,7 +133,7 @@ def volume(bench: Bench) -> None:
     assert ids.shape == shape
     count = 1
     for length in shape:
-      count *= len(sliding_window.window_starts(length, side, sliding_window.OVERLAP))
+      count *= len(sliding_window.window_starts(length, side, window_defaults.OVERLAP))
     return {
       'case_s': seconds,
       'windows': count,

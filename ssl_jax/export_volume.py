@@ -6,7 +6,7 @@ import numpy as np
 
 from ssl_jax.data.dataset_stats import DatasetStats
 from ssl_jax.data.volume_preprocessing import VolumePreprocessing
-from ssl_jax.inference.sliding_window import OVERLAP
+from ssl_jax.inference.window_defaults import OVERLAP
 from ssl_jax.settings import Settings
 
 FILE = 'volume.json'

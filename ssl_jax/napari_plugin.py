@@ -13,7 +13,7 @@ import numpy as np
 import tifffile
 from jaxtyping import Integer, Num
 
-from ssl_jax import predict
+from ssl_jax import predict_folder
 from ssl_jax.data import dataset_stats
 from ssl_jax.data.dataset_stats import DatasetStats
 from ssl_jax.errors import UserError
@@ -108,7 +108,7 @@ def predicted_mask(
 
 @functools.lru_cache(2)  # many images are predicted with one run
 def _network(run: str) -> tuple[PredictFn, DatasetStats]:
-  predict_fn, stats, _ = predict.load(Path(run))
+  predict_fn, stats, _ = predict_folder.load(Path(run))
   if stats.task == CELLS or stats.preprocessing is not None:
     raise UserError(f'{run} is no run of images with masks; use ssl-jax predict for this one.')
   return predict_fn, stats

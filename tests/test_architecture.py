@@ -36,7 +36,7 @@ FLOORS = (
   'report inspect inspection_quick export_network export_volume',
   'candidates label_gain page_fields export_stablehlo export_onnx',
   'export_bioimage',
-  'export_check',
+  'export_check predict_folder',
   'run predict dry_run new_page completion export',
   'suggest napari_plugin',
   'cli',
@@ -132,12 +132,19 @@ def test_run_time_needs_neither_torch_nor_tensorflow():
     assert not packages & {'torch', 'tensorflow'}, path
 
 
-def test_settings_are_read_without_jax():
-  """So that a page, --help and --dry_run answer at once."""
-  program = (
-    'import sys, ssl_jax.settings, ssl_jax.parse_settings, ssl_jax.registry, ssl_jax.open_fields\n'
-    'print(sorted({"jax", "flax", "numpy"} & set(sys.modules)))'
-  )
-  command = [sys.executable, '-c', program]
+def _imported_by(program, packages):
+  """Which of some packages are there after a program."""
+  shown = f'import sys\n{program}\nprint(sorted({packages!r} & set(sys.modules)))'
+  command = [sys.executable, '-c', shown]
   printed = subprocess.run(command, cwd=PACKAGE.parent, check=True, capture_output=True, text=True)
-  assert printed.stdout.strip() == '[]'
+  return printed.stdout.strip()
+
+
+def test_settings_and_options_are_read_without_jax():
+  """So that a page, --help and --dry_run answer at once."""
+  settings = (
+    'import ssl_jax.settings, ssl_jax.parse_settings, ssl_jax.registry, ssl_jax.open_fields'
+  )
+  assert _imported_by(settings, {'jax', 'flax', 'numpy'}) == '[]'
+  # What is left takes a tenth of a second.
+  assert _imported_by('import ssl_jax.predict', {'jax', 'flax', 'scipy', 'grain'}) == '[]'

@@ -12,7 +12,7 @@ import tifffile
 from conftest import write_volumes
 from PIL import Image
 
-from ssl_jax import predict, run_folder
+from ssl_jax import predict, predict_folder, run_folder
 from ssl_jax.data.dataset_stats import DatasetStats
 from ssl_jax.data.volume_preprocessing import VolumePreprocessing
 from ssl_jax.datasets import synthetic
@@ -61,13 +61,13 @@ def _rows(path):
 
 def test_all_seeds_predict_and_one_is_taken_by_its_number(seeds, folder, capsys):
   shown = np.random.default_rng(0).uniform(size=(1, 32, 32, 3)).astype(np.float32)
-  one, other = (predict.load(seeds / f'seed_{number}')[0](shown) for number in (0, 1))
+  one, other = (predict_folder.load(seeds / f'seed_{number}')[0](shown) for number in (0, 1))
   assert np.abs(one - other).max() > 1e-3
-  np.testing.assert_allclose(predict.load(seeds)[0](shown), (one + other) / 2, atol=1e-6)
-  np.testing.assert_array_equal(predict.load(seeds, 1)[0](shown), other)
-  np.testing.assert_array_equal(predict.load(seeds / 'seed_1', 1)[0](shown), other)
+  np.testing.assert_allclose(predict_folder.load(seeds)[0](shown), (one + other) / 2, atol=1e-6)
+  np.testing.assert_array_equal(predict_folder.load(seeds, 1)[0](shown), other)
+  np.testing.assert_array_equal(predict_folder.load(seeds / 'seed_1', 1)[0](shown), other)
   with pytest.raises(UserError, match=r'--seed=7: .* has the seeds 0, 1'):
-    predict.load(seeds, 7)
+    predict_folder.load(seeds, 7)
   assert _call(seeds, folder) == 0
   assert 'the mean of 2 networks predicts' in capsys.readouterr().out
   # One of them is another network than the mean.

@@ -9,7 +9,7 @@ import pytest
 from conftest import tiny_rounds, write_sections
 from PIL import Image
 
-from ssl_jax import predict, registry, run_folder, table, table_cells
+from ssl_jax import predict_folder, registry, run_folder, table, table_cells
 from ssl_jax.data import stream
 from ssl_jax.errors import Stopped, UserError
 from ssl_jax.evaluation import confusion
@@ -165,7 +165,7 @@ def test_an_ensemble_predicts_the_mean_of_its_members(rounds):
     assert steps == 4
   assert np.abs(each[0] - each[1]).max() > 1e-3  # they began differently
   np.testing.assert_allclose(ensemble.predict_fn(0)[0](shown), np.mean(each, 0), rtol=1e-5)
-  both, _, _ = predict.load(folder / 'r0')
+  both, _, _ = predict_folder.load(folder / 'r0')
   np.testing.assert_allclose(both(shown), np.mean(each, 0), rtol=1e-5)
   assert [p.name for p in ensembles.trained_stages(folder / 'r0')] == ['r0-0', 'r0-1']
   assert [p.name for p in ensembles.trained_stages(folder / 'r0-1')] == ['r0-1']

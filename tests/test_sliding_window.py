@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ssl_jax.inference import sliding_window
+from ssl_jax.inference import sliding_window, window_defaults
 
 
 def local(windows):
@@ -23,7 +23,7 @@ def _volume(*shape, seed=0):
   return np.random.default_rng(seed).uniform(size=(*shape, 1)).astype(np.float32)
 
 
-@pytest.mark.parametrize('blend', sliding_window.BLENDS)
+@pytest.mark.parametrize('blend', window_defaults.BLENDS)
 @pytest.mark.parametrize('shape', [(20, 17, 9), (8, 8, 8), (5, 20, 3)])
 def test_a_local_operator_gives_the_same_as_on_the_whole(shape, blend):
   volume = _volume(*shape)

@@ -121,11 +121,11 @@ def test_a_crash_in_a_late_stage_resumes_there(trained, tmp_path):
 
 
 def test_pseudo_labels_are_what_the_teacher_says(trained):
-  from ssl_jax import predict
+  from ssl_jax import predict_folder
 
   folder, _ = trained
   unlabeled = build.splits(run_folder.read_settings(folder / 'teacher').data).unlabeled
-  predict_fn, _, _ = predict.load(folder / 'teacher' / 'seed_3')
+  predict_fn, _, _ = predict_folder.load(folder / 'teacher' / 'seed_3')
   own = [rows(folder / part / 'seed_3' / 'labels.csv') for part in ('reliable', 'rest')]
   assert len(own[0]) + len(own[1]) == len(unlabeled)
   index = int(own[0][0]['index'])

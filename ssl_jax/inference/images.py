@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from ssl_jax.inference.sliding_window import OVERLAP, WindowedPredictor, window_starts
+from ssl_jax.inference.sliding_window import WindowedPredictor, window_starts
+from ssl_jax.inference.window_defaults import BUDGET, OVERLAP
 from ssl_jax.io.interpolation import interpolation_matrix
 from ssl_jax.types import PredictFn
 
@@ -22,9 +23,6 @@ TILE_MULTIPLE = 32
 WAITING_PIXELS = 16 * 1024 * 1024
 """Pixels of images that wait for others of their shape. Where all have other sizes, none would ever
 fill a batch, and the folder would fill the memory."""
-
-BUDGET = 1024 * 1024
-"""Pixels that go through the network at once; larger images are cut into tiles."""
 
 
 class ImagePredictor(NamedTuple):

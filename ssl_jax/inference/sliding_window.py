@@ -13,13 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from ssl_jax.inference.window_defaults import OVERLAP
 from ssl_jax.types import PredictFn
-
-OVERLAP = 0.25
-"""Fraction of a window that neighbouring windows share."""
-
-BLENDS = ('constant', 'gaussian')
-"""How the probabilities of overlapping windows are weighted."""
 
 SIGMA = 1 / 8
 """Standard deviation of the Gaussian weight, as a fraction of the window's side (nnU-Net)."""
@@ -65,7 +60,7 @@ def predict_volume(
     volume: intensities in [0, 1]; padded with zeros where it is smaller than the window.
     window: size in voxels, in the axes of the volume.
     overlap: fraction of a window that neighbours share.
-    blend: one of BLENDS.
+    blend: one of window_defaults.BLENDS.
     batch: windows that are predicted together; it changes no id.
   """
   ids = np.zeros(volume.shape[:3], np.uint8)

@@ -8,7 +8,14 @@ import numpy as np
 from jaxtyping import Float, Integer, UInt8
 
 from ssl_jax.data.volume_preprocessing import Placement, VolumePreprocessing
-from ssl_jax.inference import averaging, cleaning, instances, slices, sliding_window
+from ssl_jax.inference import (
+  averaging,
+  cleaning,
+  instances,
+  slices,
+  sliding_window,
+  window_defaults,
+)
 from ssl_jax.inference.cleaning import Cleaning
 from ssl_jax.io import nifti
 from ssl_jax.types import PredictFn
@@ -21,8 +28,8 @@ class WindowSettings(NamedTuple):
   """How a volume goes through a network."""
 
   size: Sequence[int]  # voxels: z, y, x
-  overlap: float = sliding_window.OVERLAP  # fraction of a window that neighbours share
-  blend: str = 'constant'  # one of sliding_window.BLENDS
+  overlap: float = window_defaults.OVERLAP  # fraction of a window that neighbours share
+  blend: str = 'constant'  # one of window_defaults.BLENDS
   batch: int = 1  # windows that are predicted together
   max_voxels: int = 0  # prepared voxels that fit into memory; 0: as many as do
   largest: bool = False  # whether only the largest connected component of each organ is kept

@@ -25,12 +25,13 @@ from ssl_jax.inference import (
   write_planes,
   write_stack,
 )
-from ssl_jax.inference.images import BUDGET, predict_many
+from ssl_jax.inference.images import predict_many
 from ssl_jax.inference.input_files import Files, InputFiles, Job
 from ssl_jax.inference.new_image import NewImage, read_new_image
 from ssl_jax.inference.outputs import FOR_IMAGES, FOR_VOLUMES, Wanted
 from ssl_jax.inference.prediction_folder import PredictionFolder
 from ssl_jax.inference.volumes import WindowSettings
+from ssl_jax.inference.window_defaults import BUDGET
 from ssl_jax.io import listing
 from ssl_jax.io.planes import Planes
 from ssl_jax.types import PredictFn

@@ -16,7 +16,7 @@ from ssl_jax.errors import UserError
 from ssl_jax.evaluation import instances, organs
 from ssl_jax.evaluation.resource_meter import ResourceMeter
 from ssl_jax.inference import instances as instance_predictions
-from ssl_jax.inference import sliding_window, volumes
+from ssl_jax.inference import volumes, window_defaults
 from ssl_jax.inference.trained_networks import Ensemble
 from ssl_jax.io import nifti, nifti_geometry
 from ssl_jax.io.run_log import replace_text, write_done
@@ -45,8 +45,8 @@ def check(spec: StageSpec, earlier: Mapping[str, StageSpec], splits: Splits) -> 
   if not 0 <= stage_kwargs.get('overlap', 0) < 1 or stage_kwargs.get('batch', 1) < 1:
     raise UserError(f'{where}: overlap is in 0..1 (and below 1), batch at least 1.')
   blend = stage_kwargs.get('blend', 'constant')
-  if blend not in sliding_window.BLENDS:
-    raise UserError(f'{where}: blend={blend!r} is not one of {", ".join(sliding_window.BLENDS)}.')
+  if blend not in window_defaults.BLENDS:
+    raise UserError(f'{where}: blend={blend!r} is not one of {", ".join(window_defaults.BLENDS)}.')
   _check_scoring(stage_kwargs, splits.classes[1:], where)
   if splits.instances is not None and stage_kwargs.get('largest'):
     raise UserError(f'{where}: largest=True keeps one object of each class; these are instances.')
@@ -81,7 +81,7 @@ def stage(
   stop: Callable[[], bool],
   *,
   of: str | Sequence[str],
-  overlap: float = sliding_window.OVERLAP,
+  overlap: float = window_defaults.OVERLAP,
   blend: str = 'constant',
   batch: int = 1,
   max_voxels: int = 0,
