@@ -11,7 +11,6 @@ import tifffile
 from PIL import Image
 
 from ssl_jax.data.dataset_stats import DatasetStats
-from ssl_jax.data.image_kind import FileNotes
 from ssl_jax.errors import UserError
 from ssl_jax.inference import cell_outputs, input_files, stacks, write_planes, write_stack
 from ssl_jax.inference.cleaning import Cleaning
@@ -128,10 +127,10 @@ def test_a_stack_is_written_and_nothing_of_its_blocks_is_left(folder):
   tifffile.imwrite(path, PIXELS, photometric='minisblack', metadata={'axes': 'ZYX'})
   image = tiff_planes.open_planes(path)
   wanted = Wanted(overlays=False)
-  files = {k: t.format('a') for k, t in write_planes.templates(image, wanted, STATS).items()}
+  files = [file.format('a') for file in write_planes.templates(image, wanted, STATS).values()]
   with _opened(folder) as out:
     task = stacks.BlockTask(STATS, 1000, wanted=wanted)
-    write_stack.write(_predict_fn, image, task, out, files, read_source(path), FileNotes())
+    write_stack.write(_predict_fn, image, task, out, files, read_source(path))
     assert not list((folder / 'out' / '.blocks').iterdir())
   np.testing.assert_array_equal(
     tifffile.imread(folder / 'out' / 'masks' / 'a.tif'), PIXELS / np.float32(255) > 0.5
@@ -143,11 +142,18 @@ def test_only_of_large_planes_is_something_refused(folder, monkeypatch):
   tifffile.imwrite(folder / 'in' / 'a.tif', PIXELS[0])
   image = tiff_planes.open_planes(folder / 'in' / 'a.tif')
   everything = Wanted(True, True, True, True, 8, True, True, Cleaning(largest=True))
-  write_stack.check_wanted(image, everything)
+
+  def check(wanted):
+    task = stacks.BlockTask(STATS, 1000, wanted=wanted)
+    files = [file.format('a') for file in write_planes.templates(image, wanted, STATS).values()]
+    with _opened(folder) as out:
+      write_stack.check(image, task, out, files)
+
+  check(everything)
   monkeypatch.setattr(planes, 'LARGE', 1000)
-  write_stack.check_wanted(image, Wanted(probabilities=True, uncertainty=True))
+  check(Wanted(probabilities=True, uncertainty=True))
   with pytest.raises(UserError, match='without --geojson, --rois, --largest'):
-    write_stack.check_wanted(image, everything)
+    check(everything)
   image.close()
 
 

@@ -22,14 +22,26 @@ FORBIDDEN_CALLS = {
   # Defaults of arguments, taken from the source of a plug-in that is imported anyway.
   'eval': ('registry.py',),
   'compile': ('registry.py',),
-  'exec': (),
-  '__import__': (),
+  # What a worker of Dask is asked is our own text and our own module, which it may lack.
+  'exec': ('dask_cluster.py',),
+  '__import__': ('dask_cluster.py',),
 }
 
-# Names that unpickle, unpack or start a shell, and the only file that may use them: it unpickles
-# with a class that knows tensors alone.
+# Messages to the workers of a Dask cluster, and not files: whoever can send them runs code there
+# anyway, which is what Dask is for.
+MESSAGES = (
+  'dask_cluster.py',
+  'dask_stages.py',
+  'dask_worker.py',
+  'inference/dask_predict.py',
+  'inference/dask_stack.py',
+  'inference/dask_tasks.py',
+)
+
+# Names that unpickle, unpack or start a shell, and the only files that may use them: of those that
+# read files, one, which unpickles with a class that knows tensors alone.
 FORBIDDEN = {
-  'pickle': ('io/torch_state_dict.py',),
+  'pickle': ('io/torch_state_dict.py', *MESSAGES),
   'marshal': (),
   'shelve': (),
   'dill': (),

@@ -14,6 +14,7 @@ from ssl_jax import (
   open_fields,
   self_configuration,
   stage_list,
+  stage_runner,
   step_time,
 )
 from ssl_jax import configuration_rules as rules
@@ -73,7 +74,7 @@ def untrained(monkeypatch):
     replace_text(workdir / spec.name / 'metrics.jsonl', '{"step": 1}\n')
     raise Stopped('enough')
 
-  monkeypatch.setattr(runs, '_do', do)
+  monkeypatch.setattr(stage_runner, 'do', do)
   return done
 
 
