@@ -132,17 +132,23 @@ def main(arguments: list[str] | None = None) -> int:
   parser = _parser()
   options = parser.parse_args(arguments)
 
-  def predict() -> int:
+  def check() -> int:
     _check(options)
-    # Imported here, because it imports JAX, which takes seconds.
-    from ssl_jax import predict_folder
+    return 0
 
+  def predict() -> int:
     return predict_folder.predict(options, options.budget != parser.get_default('budget'))
 
+  again = 'the same command with --resume continues'
+  wrong = terminal.exit_code(check, again)
+  if wrong:
+    return wrong
+  # Imported here, because it imports JAX, which takes seconds; and not within `exit_code`, whose
+  # answer to an interruption is an exception, which libraries that are being imported may swallow.
+  from ssl_jax import predict_folder
+
   return terminal.exit_code(
-    predict,
-    'the same command with --resume continues',
-    'With --resume the same command leaves out what is done.',
+    predict, again, 'With --resume the same command leaves out what is done.'
   )
 
 
