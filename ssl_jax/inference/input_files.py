@@ -1,5 +1,6 @@
 """The files of a folder that are predicted, one after the other, and those that cannot be."""
 
+import abc
 import errno
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -29,7 +30,7 @@ class Job(NamedTuple):
   planes: Planes | None = None  # of a stack or a large image
 
 
-class Files:
+class Files(abc.ABC):
   """Files to predict; what cannot be done is refused by a sentence, and the rest is done."""
 
   def __init__(self) -> None:
@@ -39,8 +40,9 @@ class Files:
     # Moves when a file is written, not when it is read: batches of several images wait in between.
     self.bar = tqdm(disable=True)
 
+  @abc.abstractmethod
   def __iter__(self) -> Iterator[Job]:
-    raise NotImplementedError
+    """Yields the files that are to do."""
 
   def say(self, sentence: str) -> None:
     """Tells something about one file at once."""
