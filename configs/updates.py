@@ -1,0 +1,72 @@
+"""How many updates it takes until unlabeled images help: two development sets, control beside.
+
+Data: the folder wbc in --config.data.root; for :hippocampus, images/ and masks/ of the Medical
+Segmentation Decathlon's Task04 in --config.data.labeled.
+Run:  python main.py --config=configs/updates.py --config.data.root=FOLDER
+      python -m ssl_jax.table runs/updates
+      --config=configs/updates.py:hippocampus --config.data.labeled=FOLDER learns from slices.
+Time: on one core an hour for Zheng 1, half an hour for the hippocampus.
+Score: not run yet.
+
+Every length is a training of its own, whose learning rate has fallen to 0 at its end: a checkpoint
+in the middle of a longer one is not what somebody gets who stops there.
+"""
+
+from configs.lib import pretrained
+from ssl_jax import settings
+
+RECIPE = 'unimatch'
+LENGTHS = {'zheng1': (600, 1200, 2400), 'hippocampus': (300, 600, 1200, 2400, 4800)}
+DRAW = 13
+"""Of labels: one of those that the search keeps for its last round."""
+
+
+def get_config(data='zheng1'):
+  """The page of a data set; any field can be set from the shell."""
+  config = settings.defaults()
+
+  # Views that all stages have (the recipe adds its own), network, and what it learns with.
+  pretrained.use_views(config)
+  pretrained.use_pretrained_unet(config)
+  config.batch = dict(labeled=4, unlabeled=4)
+
+  # Data: three volumes are labeled, whose slices of some 35 by 50 pixels are learned as they are.
+  volumes = data == 'hippocampus'
+  if volumes:
+    config.data = dict(name='nifti', slices=True, clip=True, num_labeled=3)
+    config.data.classes = ('background', 'anterior', 'posterior')
+    config.crop_size = (64, 64)
+  else:
+    config.data = dict(name='wbc', set=data, labeled=5)
+  config.data.seed = DRAW
+  config.seed = DRAW
+
+  # Stages and table: the short trainings first.
+  stages = []
+  cells = []
+  for steps in LENGTHS[data]:
+    length = {'steps': steps, 'eval_every': steps}
+    stage_of = {
+      'labels alone': f'control-{steps}',
+      RECIPE: f'{RECIPE}-{steps}',
+    }
+    stages.append({'name': stage_of['labels alone'], 'control_of': stage_of[RECIPE]})
+    stages += pretrained.trainings(stage_of[RECIPE], RECIPE, steps, length)
+    if volumes:
+      for stage in stage_of.values():
+        stages.append({'name': f'{stage}-volumes', 'run': 'segment', 'of': stage})
+    scored = '-volumes' if volumes else ''
+    for column, stage in stage_of.items():
+      cells.append(
+        dict(
+          table=data,
+          row=f'{steps} updates',
+          column=column,
+          figure='dsc' if volumes else 'miou',
+          stage=(f'{stage}{scored}',),
+          control=(f'control-{steps}{scored}',),
+        )
+      )
+  config.stages = tuple(stages)
+  config.table = tuple(cells)
+  return settings.complete(config)
