@@ -22,7 +22,7 @@ from ml_collections import ConfigDict, config_flags
 from ssl_jax import parse_settings, registry
 from ssl_jax.commands import COMMANDS, TRAIN_FLAGS, module_of
 from ssl_jax.errors import INTERRUPTED, LostProcess, Stopped, UserError
-from ssl_jax.io import listing, terminal
+from ssl_jax.io import listing, stop_signals, terminal
 from ssl_jax.page_files import about, page_files, pages_root
 
 
@@ -71,8 +71,7 @@ def _sentences(after_interrupt: str) -> Iterator[None]:
   """Mistakes and interruptions end in a sentence, never in a traceback."""
   terminal.print_any_name()
   with contextlib.suppress(ValueError):  # not the main thread
-    signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    stop_signals.set_handler(signal.default_int_handler)
   try:
     yield
   except BrokenPipeError:  # the reader of a pipe, such as head, has left
@@ -100,30 +99,6 @@ def _sentences(after_interrupt: str) -> Iterator[None]:
     sys.exit(INTERRUPTED)
 
 
-def _interrupt(number: int, frame: object) -> None:
-  raise KeyboardInterrupt
-
-
-@contextlib.contextmanager
-def _leave_at_once(signals: Sequence[int] = (signal.SIGINT, signal.SIGTERM)) -> Iterator[None]:
-  """Lets Ctrl-C end the program while libraries are imported, which would swallow an exception."""
-
-  def leave(number: int, frame: object) -> None:
-    print('\nssl_jax: interrupted before anything began.', file=sys.stderr, flush=True)
-    os._exit(INTERRUPTED)
-
-  try:
-    before = {number: signal.signal(number, leave) for number in signals}
-  except ValueError:  # not the main thread
-    yield
-    return
-  try:
-    yield
-  finally:
-    for number, handler in before.items():
-      signal.signal(number, handler)
-
-
 def _train(words: list[str], program: str) -> int:
   # Everything that can be wrong with the command is reported before the slow import of JAX.
   request = _parse(words)
@@ -135,7 +110,7 @@ def _train(words: list[str], program: str) -> int:
     as_json = request.dry_run == 'json'
     print(describe(request.config, request.page.stem, request.overridden, as_json))
     return 0
-  with _leave_at_once():
+  with stop_signals.handled_by(stop_signals.leave_at_once):
     print('Loading JAX ...', file=sys.stderr, flush=True)
     from absl import logging
 

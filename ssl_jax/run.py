@@ -3,7 +3,6 @@
 import contextlib
 import fnmatch
 import json
-import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
@@ -31,7 +30,7 @@ from ssl_jax import (
 )
 from ssl_jax.errors import UserError
 from ssl_jax.evaluation import confusion
-from ssl_jax.io import listing, lock
+from ssl_jax.io import listing, lock, stop_signals
 from ssl_jax.io.run_log import read_done, replace_text, write_done
 from ssl_jax.self_configuration import Configuration
 from ssl_jax.stage_list import StageSpec
@@ -191,18 +190,11 @@ def _asked_to_stop() -> Iterator[Callable[[], bool]]:
     asked.append(number)
     parallel.tell_others()
 
-  try:
-    # The handlers are put back at the end, because a notebook goes on after the run.
-    before = {number: signal.signal(number, ask) for number in parallel.stop_signals()}
-  except ValueError:  # not the main thread, as in some notebooks: nobody can ask
-    yield lambda: False
-    return
-  try:
-    # The loop asks between two steps, when the state is whole and can be saved.
-    yield lambda: bool(asked)
-  finally:
-    for number, handler in before.items():
-      signal.signal(number, handler)
+  # The handlers are put back at the end, because a notebook goes on after the run.
+  with stop_signals.handled_by(ask, parallel.stop_signals()) as possible:
+    # The loop asks between two steps, when the state is whole and can be saved. In some notebooks
+    # a run is not in the main thread, and nobody can ask.
+    yield (lambda: bool(asked)) if possible else (lambda: False)
 
 
 def _claim(workdir: Path, page: Mapping[str, Any], command: str) -> None:

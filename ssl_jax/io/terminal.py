@@ -1,14 +1,13 @@
 """What a person at the keyboard reads."""
 
-import contextlib
 import errno
-import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from ssl_jax.errors import INTERRUPTED, UserError
+from ssl_jax.io import stop_signals
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """Errors of a disk, or of a person's share of it, that is full."""
@@ -50,36 +49,6 @@ def sentence_of(error: OSError) -> str:
   return f'{error.filename}: {error.strerror}.' if error.filename else f'{error}.'
 
 
-def leave_when_interrupted() -> None:
-  """Lets Ctrl-C and SIGTERM end a program that is still importing, without a traceback."""
-
-  def leave(number: int, frame: object) -> None:
-    print('\nssl_jax: interrupted before anything began.', file=sys.stderr, flush=True)
-    # An exception would be swallowed by some libraries, or told as an error of theirs.
-    os._exit(INTERRUPTED)
-
-  for number in (signal.SIGINT, signal.SIGTERM):
-    signal.signal(number, leave)
-
-
-@contextlib.contextmanager
-def _raising_interrupts() -> Iterator[None]:
-  """Has Ctrl-C and SIGTERM raise KeyboardInterrupt, so that what was begun is cleaned up."""
-  try:
-    before = {
-      number: signal.signal(number, signal.default_int_handler)
-      for number in (signal.SIGINT, signal.SIGTERM)
-    }
-  except ValueError:  # not the main thread
-    yield
-    return
-  try:
-    yield
-  finally:
-    for number, handler in before.items():
-      signal.signal(number, handler)
-
-
 def exit_code(action: Callable[[], int], on_interrupt: str, on_os_error: str = '') -> int:
   """Runs a command; mistakes and interruptions end in a sentence, never in a traceback.
 
@@ -90,7 +59,8 @@ def exit_code(action: Callable[[], int], on_interrupt: str, on_os_error: str = '
   """
   print_any_name()
   try:
-    with _raising_interrupts():
+    # So that what was begun is cleaned up.
+    with stop_signals.handled_by(signal.default_int_handler):
       return action()
   except UserError as error:
     print(f'ssl_jax: {error}', file=sys.stderr)
