@@ -4,6 +4,8 @@ from configs.lib import recipes, self_training
 
 WEAK = dict(scale=(0.8, 1.25), rotate=180.0, flip=0.5)
 LITTLE = dict(p=0.5, brightness=0.2, contrast=0.2)
+# Slices through a body lie as the patient did: which side is up tells organs apart.
+LYING = dict(scale=(0.8, 1.25), rotate=20.0)
 STRONG = dict(
   source='weak',
   jitter=dict(p=0.8, brightness=0.5, contrast=0.5),
@@ -18,6 +20,25 @@ def use_views(config):
     labeled=dict(source='labeled', jitter=LITTLE, **WEAK),
     weak=dict(source='unlabeled', jitter=LITTLE, **WEAK),
   )
+
+
+def of_slices(size):
+  """The fields of a stage that learns from slices of volumes.
+
+  On the hippocampus (labels alone, three labeled volumes) views of any angle cost 40 points of
+  Dice, and a Dice loss of each slice by itself 37: most slices lack most classes.
+
+  Args:
+    size: rows and columns that slices are resized to.
+  """
+  return {
+    'crop_size': size,
+    'data.slices': True,
+    'data.size': size,
+    'views.labeled': dict(source='labeled', jitter=LITTLE, **LYING),
+    'views.weak': dict(source='unlabeled', jitter=LITTLE, **LYING),
+    'methods.supervised.dice_over': 'batch',
+  }
 
 
 def trainings(name, recipe_name, steps, common):
