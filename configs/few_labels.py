@@ -19,11 +19,11 @@ from ssl_jax import settings
 REPETITIONS = 5
 STEPS = 600
 GREY = dict(percentiles=(0.1, 99.9))
-SLICES = dict(name='acdc', size=(128, 128))
+SIDE = 128
 
 SETS = {  # name: (row of the table, fields of the data, whether volumes are scored)
-  'acdc-3': ('ACDC, 3 patients', dict(**SLICES, labeled=3), True),
-  'acdc-7': ('ACDC, 7 patients', dict(**SLICES, labeled=7), True),
+  'acdc-3': ('ACDC, 3 patients', dict(name='acdc', labeled=3), True),
+  'acdc-7': ('ACDC, 7 patients', dict(name='acdc', labeled=7), True),
   'lisc-10': ('LISC, 10 images', dict(name='wbc', set='lisc', labeled=10), False),
   'lisc-15': ('LISC, 15 images', dict(name='wbc', set='lisc', labeled=15), False),
   'u373': ('PhC-U373, 3 images', dict(name='ctc', set='ctc_phc_u373', labeled=3, **GREY), False),
@@ -55,6 +55,8 @@ def get_config(recipe='default'):
     for name, (_, data, volumes) in SETS.items():
       drawn = {f'data.{key}': value for key, value in data.items()}
       drawn |= {'data.seed': repetition, 'seed': repetition}
+      if volumes:
+        drawn |= pretrained.of_slices((SIDE, SIDE))
       stages += _stages(name, recipe, repetition, drawn, volumes)
   cells = []
   for name, (row, _, volumes) in SETS.items():
@@ -99,6 +101,7 @@ def _stages(name, recipe, repetition, drawn, volumes):
     },
   ]
   if volumes:
+    of_data = {key: value for key, value in drawn.items() if key.startswith(('data.', 'seed'))}
     for stage in called.values():
-      stages.append({'name': f'{stage}-volumes', 'run': 'segment', 'of': stage, **drawn})
+      stages.append({'name': f'{stage}-volumes', 'run': 'segment', 'of': stage, **of_data})
   return stages

@@ -33,7 +33,7 @@ def get_config(data='zheng1'):
   # Data: three volumes of the hippocampus are labeled.
   volumes = data == 'hippocampus'
   if volumes:
-    config.data = dict(name='nifti', clip=True, num_labeled=3)
+    config.data = dict(name='nifti', slices=True, clip=True, num_labeled=3)
     config.data.classes = ('background', 'anterior', 'posterior')
     config.update_from_flattened_dict(pretrained.of_slices((96, 96)))
   else:

@@ -33,7 +33,6 @@ def of_slices(size):
   """
   return {
     'crop_size': size,
-    'data.slices': True,
     'data.size': size,
     'views.labeled': dict(source='labeled', jitter=LITTLE, **LYING),
     'views.weak': dict(source='unlabeled', jitter=LITTLE, **LYING),
