@@ -31,8 +31,8 @@ ROUNDS = {
   # Holding back never came to act, so that 'fixmatch-held' is 'fixmatch-dice', twice in the better
   # half. In its place stands a variant of the leader that was written after round 1 began.
   '2': (SECOND, (11,)),
-  # A draw more, because the first two disagree on DSB 2018. In it what round 2 had kept lost on Zheng
-  # 1, and so the two that lost least in round 1 came back.
+  # A draw more, because the first two disagree on DSB 2018. In it what round 2 had kept lost on
+  # Zheng 1, and so the two that lost least in round 1 came back.
   '2b': ((*SECOND, 'mean-teacher', 'mean-teacher-cutmix'), (12,)),
 }
 """By number of the round: its candidates, and its draws of labels. Reported draws are below 10.

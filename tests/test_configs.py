@@ -40,6 +40,7 @@ ARGUMENTS = {
   'gan_self_training_em': ('full',),
   'flare22': ('2',),
   'acdc': ('256',),
+  'updates': ('hippocampus',),
   'recipe_search': ('2b',),
   'quickstart': ('unimatch-v2',),
   'your_images': ('unimatch,minutes', 'curve'),
@@ -265,7 +266,7 @@ def _field(spec, key):
 CLASSES = {'dsb2018': 3, 'wbc': 3, 'crchisto': 5, 'points': 3, 'acdc': 4}
 CHANNELS = {'dsb2018': 3, 'wbc': 3, 'folder': 3, 'synthetic': 3, 'crchisto': 3, 'points': 3}
 PARAMETERS = {
-  'acdc': 1_942_340,
+  'acdc': 763_140,
   'acdc:256': 1_942_340,
   'ablation_zheng1': 16_603_555,
   'fixmatch_knobs': 1_035_947,
@@ -279,6 +280,8 @@ PARAMETERS = {
   'imagenet_weights': 762_850,
   'instances_microscopy': 763_571,
   'few_labels': 763_571,
+  'updates': 763_571,
+  'updates:hippocampus': 762_995,
   'recipe_search': 762_850,
   'recipe_search:2b': 762_850,
   'iic_microscopy': 31_031_308,
