@@ -8,12 +8,16 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ssl_jax import losses
 from ssl_jax.errors import UserError
+from ssl_jax.types import View
 
 WEIGHTINGS = ('threshold', 'soft', 'entropy')
 """How much a pixel's label counts; see `pixel_weights`."""
 
 CONFIDENCE_BINS = 200
 """Bins of probability by which `confident_pixels` finds a class's threshold."""
+
+ALIGN_LIMIT = 2.0
+"""By how much `align_classes` multiplies or divides a class at most."""
 
 
 def confident_loss(
@@ -60,6 +64,33 @@ def check_weighting(method: str, weighting: str) -> None:
     raise UserError(
       f'methods.{method}.weighting={weighting!r} is not one of {", ".join(WEIGHTINGS)}.'
     )
+
+
+def align_classes(
+  probs: Float[Array, 'b *space k'], valid: Bool[Array, 'b *space'], labeled: View
+) -> Float[Array, 'b *space k']:
+  """Returns probabilities whose classes are about as frequent as among the labels of this step.
+
+  Distribution alignment (Berthelot et al. 2020, "ReMixMatch", arXiv:1911.09785): with few labels a
+  network confuses two classes in images unlike the labeled ones, always in the same direction, and
+  would teach itself to. The paper's frequencies are running means over many small images; here
+  they are those of the pixels of the batch, and no class is multiplied or divided by more than
+  ALIGN_LIMIT, since a few crops are a small sample of images.
+
+  Args:
+    probs: the teacher's probabilities.
+    valid: pixels that are no padding; only these are counted.
+    labeled: the labeled view; pixels without a label are not counted.
+  """
+  classes = probs.shape[-1]
+  axes = tuple(range(valid.ndim))
+  known = labeled.valid & (labeled.label < classes)
+  of_labels = (jax.nn.one_hot(labeled.label, classes) * known[..., None]).sum(axes)
+  of_labels = of_labels / jnp.maximum(known.sum(), 1)
+  of_teacher = (probs * valid[..., None]).sum(axes) / jnp.maximum(valid.sum(), 1)
+  ratio = of_labels / jnp.maximum(of_teacher, losses.TINY)
+  aligned = probs * jnp.clip(ratio, 1 / ALIGN_LIMIT, ALIGN_LIMIT)
+  return aligned / aligned.sum(-1, keepdims=True)
 
 
 def pixel_weights(

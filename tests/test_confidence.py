@@ -6,6 +6,7 @@ import pytest
 
 from ssl_jax import confidence, registry
 from ssl_jax.errors import UserError
+from ssl_jax.types import View
 
 # [1 image, 1 row, 6 columns, 2 classes]: four pixels of class 0, two of class 1.
 SURE = jnp.array([0.99, 0.97, 0.8, 0.6, 0.3, 0.4])
@@ -122,3 +123,36 @@ def test_losses_of_pseudo_labels_by_hand():
   assert confidence.confident_loss(logits, labels, VALID, trusted, 0.5, 2.0) == pytest.approx(
     0.5 * cross_entropy + 2 * dice, rel=1e-4
   )
+
+
+def _labels(ids):
+  label = jnp.array(ids)[None, None]
+  valid = jnp.ones(label.shape, bool).at[0, 0, -1].set(False)
+  return View(jnp.zeros((*label.shape, 1)), valid, jnp.zeros((1, 2, 3)), label)
+
+
+def test_classes_of_the_teacher_become_as_frequent_as_those_of_the_labels():
+  # Of six pixels one is padding and one has no label: class 1 is 3 of 4. The teacher's class 0 is
+  # 4.06 / 6 and class 1 1.94 / 6, so these are multiplied by 0.5 (0.369 is below the limit) and 2.
+  aligned = confidence.align_classes(PROBS, VALID, _labels([0, 1, 1, 1, 255, 0]))
+  expected = 0.5 * SURE / (0.5 * SURE + 2 * (1 - SURE))
+  np.testing.assert_allclose(aligned[0, 0, :, 0], expected, rtol=1e-6)
+  np.testing.assert_allclose(aligned.sum(-1), 1, rtol=1e-6)
+
+
+def test_where_frequencies_agree_nothing_is_aligned():
+  half = jnp.stack([jnp.array([0.9, 0.1, 0.6, 0.4]), jnp.array([0.1, 0.9, 0.4, 0.6])], -1)
+  label = jnp.array([0, 1, 0, 1])[None, None]
+  labeled = View(jnp.zeros((1, 1, 4, 1)), jnp.ones((1, 1, 4), bool), jnp.zeros((1, 2, 3)), label)
+  aligned = confidence.align_classes(half[None, None], jnp.ones((1, 1, 4), bool), labeled)
+  np.testing.assert_allclose(aligned[0, 0], half, rtol=1e-6)
+
+
+def test_padding_of_the_teacher_is_not_counted_when_classes_are_aligned():
+  valid = VALID.at[0, 0, 0].set(False)
+  labels = _labels([0, 1, 0, 1, 255, 0])
+  aligned = confidence.align_classes(PROBS, valid, labels)
+  share = float(SURE[1:].mean())
+  odds = 0.5 / share / (0.5 / (1 - share))
+  expected = odds * SURE / (odds * SURE + 1 - SURE)
+  np.testing.assert_allclose(aligned[0, 0, :, 0], expected, rtol=1e-6)

@@ -3,12 +3,15 @@
 from configs.lib import recipes, self_training
 
 WEAK = dict(scale=(0.8, 1.25), rotate=180.0, flip=0.5)
-LITTLE = dict(p=0.5, brightness=0.2, contrast=0.2)
+# Stains differ between slides: five labels rarely show them all. Without saturation and hue labels
+# alone are 1.7 and 4.0 points worse on Zheng 1 (two draws of the search). Grey images have neither.
+LITTLE = dict(p=0.8, brightness=0.2, contrast=0.2, saturation=0.3, hue=0.05)
 # Slices through a body lie as the patient did: which side is up tells organs apart.
 LYING = dict(scale=(0.8, 1.25), rotate=20.0)
 STRONG = dict(
   source='weak',
-  jitter=dict(p=0.8, brightness=0.5, contrast=0.5),
+  jitter=dict(p=0.8, brightness=0.5, contrast=0.5, saturation=0.5, hue=0.1),
+  grayscale=0.2,
   blur=dict(p=0.5, sigma=(0.1, 2.0)),
 )
 CUTMIX = dict(**STRONG, cutmix=dict(p=0.5, area=(0.02, 0.4)))

@@ -27,10 +27,12 @@ RECIPES = {
   'fixmatch-dice': Recipe('fixmatch', dict(dice=1.0)),
   'fixmatch-held': Recipe('fixmatch', dict(dice=1.0, hold_back=True)),
   'fixmatch-soft': Recipe('fixmatch', dict(dice=1.0, weighting='soft')),
+  'fixmatch-aligned': Recipe('fixmatch', dict(dice=1.0, align_classes=True)),
   'mean-teacher': Recipe('mean_teacher', dict(weight=1.0), cutmix=False, begins='rising'),
   'mean-teacher-10': Recipe('mean_teacher', dict(weight=10.0), cutmix=False, begins='ramp'),
   'mean-teacher-cutmix': Recipe('mean_teacher', dict(weight=3.0)),
   'unimatch': Recipe('unimatch', dict(dice=1.0), strong_views=2),
+  'unimatch-aligned': Recipe('unimatch', dict(dice=1.0, align_classes=True), strong_views=2),
   'unimatch-v2': Recipe('unimatch_v2', dict(dice=1.0), strong_views=2),
   # Images of microscopy show many objects, of which the largest alone would be left.
   'bcp': Recipe(

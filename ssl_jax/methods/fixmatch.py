@@ -24,6 +24,7 @@ def method(
   class_share: float = 0.0,
   weighting: str = 'threshold',
   hold_back: bool = False,
+  align_classes: bool = False,
 ) -> LossTransform:
   """Returns a method that learns the teacher's class wherever the teacher is confident.
 
@@ -40,6 +41,7 @@ def method(
     weighting: how far each pixel is trusted, by confidence.WEIGHTINGS.
     hold_back: whether nothing is learned while a class that the teacher predicts has no confident
       pixel.
+    align_classes: whether the teacher's classes are made about as frequent as the labels' first.
 
   Raises:
     UserError: if `weighting` is unknown.
@@ -52,6 +54,8 @@ def method(
     weak, strong = views['weak'], views['strong']
     # [B, *space, classes]; no gradient flows into the teacher.
     probs = teacher(weak.image)
+    if align_classes:
+      probs = confidence.align_classes(probs, weak.valid, views['labeled'])
     # Pseudo-labels, brought to the pixels of the strong view. Probabilities are not interpolated:
     # each pixel takes the class and the confidence of one teacher pixel.
     trusted = confidence.pixel_weights(

@@ -36,6 +36,7 @@ def method(
   class_share: float = 0.0,
   weighting: str = 'threshold',
   hold_back: bool = False,
+  align_classes: bool = False,
 ) -> LossTransform:
   """Returns a method that learns the teacher's confident classes from two strong views.
 
@@ -56,6 +57,7 @@ def method(
     weighting: how far each pixel is trusted, by confidence.WEIGHTINGS.
     hold_back: whether nothing is learned while a class that the teacher predicts has no confident
       pixel.
+    align_classes: whether the teacher's classes are made about as frequent as the labels' first.
 
   Raises:
     UserError: if `weighting` is unknown.
@@ -67,6 +69,8 @@ def method(
   ) -> tuple[Mapping[str, Term], Metrics]:
     weak = views['weak']
     probs = teacher(weak.image)
+    if align_classes:
+      probs = confidence.align_classes(probs, weak.valid, views['labeled'])
     # Warped later, each pixel from one of the teacher's: neither is interpolated.
     confident = confidence.pixel_weights(
       probs, weak.valid, threshold, class_share, weighting, hold_back
