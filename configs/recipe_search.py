@@ -32,8 +32,9 @@ ROUNDS = {
   # half. In its place stands a variant of the leader that was written after round 1 began.
   '2': (SECOND, (11,)),
   # On Zheng 1 everything lost in the first of these draws with the views of rounds 1 and 2 (-4 to
-  # -6): its labels show one of two stains once only, the network takes the bodies of such cells for
-  # nuclei, and teaches itself to. So views got saturation and hue, and two candidates align classes.
+  # -6): its labels show one of two stains once only, the network takes the bodies of such cells
+  # for nuclei, and teaches itself to. So views got saturation and hue, and two candidates align
+  # classes.
   '3': (('unimatch', 'fixmatch-dice', 'unimatch-aligned', 'fixmatch-aligned'), (12, 13)),
 }
 """By number of the round: its candidates, and its draws of labels. Reported draws are below 10.

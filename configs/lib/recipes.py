@@ -41,7 +41,7 @@ RECIPES = {
   'fixmatch-dice-again': Recipe('fixmatch', dict(dice=1.0), rounds=1),
 }
 
-DEFAULTS = {'images': 'fixmatch', 'volumes': 'mean-teacher-10'}
+DEFAULTS = {'images': 'fixmatch-aligned', 'volumes': 'mean-teacher-10'}
 """By kind of page, the recipe that it has without a name, or with the name 'default'."""
 
 # Written out on pages, so that the shell can set them.
