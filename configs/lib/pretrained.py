@@ -52,7 +52,7 @@ def trainings(name, recipe_name, steps, common):
     steps: of each training.
     common: fields of all these stages: data set, draw and seed.
   """
-  recipe = recipes.RECIPES[recipe_name]
+  recipe = recipes.named(recipe_name)
   fields = recipes.fields(recipe, steps, steps // 4, STRONG, CUTMIX)
   if not recipe.rounds:
     return [{'name': name, **fields, **common}]

@@ -57,6 +57,17 @@ FEWER_LABELS = (
 """Stages that learn from a quarter and from half of the labels, for a learning curve."""
 
 
+def named(name: str) -> Recipe:
+  """Returns the recipe of a name.
+
+  Raises:
+    UserError: if there is none.
+  """
+  if name not in RECIPES:
+    raise UserError(f'{name!r} is no recipe; there is {", ".join(RECIPES)}.')
+  return RECIPES[name]
+
+
 def of_page(name: str, kind: str) -> Recipe:
   """Returns the recipe of a name for a page of 'images' or 'volumes'.
 
