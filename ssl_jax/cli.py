@@ -74,9 +74,8 @@ def _sentences(after_interrupt: str) -> Iterator[None]:
     stop_signals.set_handler(signal.default_int_handler)
   try:
     yield
-  except BrokenPipeError:  # the reader of a pipe, such as head, has left
-    # The interpreter flushes stdout once more on exit, which would fail on the closed pipe.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+  except BrokenPipeError:
+    terminal.silence()
     sys.exit(1)
   except UserError as error:
     sentences = str(error).splitlines()

@@ -1,6 +1,7 @@
 """What a person at the keyboard reads."""
 
 import errno
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -41,6 +42,12 @@ def is_disk_full(error: BaseException) -> bool:
   return False
 
 
+def silence() -> None:
+  """Ends the output of a program whose reader, such as `head`, has left."""
+  # The interpreter flushes stdout once more on exit, which would fail on the closed pipe.
+  os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def sentence_of(error: OSError) -> str:
   """Returns an error of the system as a sentence: which file, what is wrong, what to do."""
   if is_disk_full(error):
@@ -64,6 +71,9 @@ def exit_code(action: Callable[[], int], on_interrupt: str, on_os_error: str = '
       return action()
   except UserError as error:
     print(f'ssl_jax: {error}', file=sys.stderr)
+    return 1
+  except BrokenPipeError:
+    silence()
     return 1
   except OSError as error:
     sentences = f'{sentence_of(error)} {on_os_error}'.rstrip()

@@ -13,18 +13,22 @@ from jaxtyping import Array, Float
 
 from ssl_jax.models.efficientnet_lite import Backbone
 from ssl_jax.models.initializers import lecun_normal
-from ssl_jax.models.layers import Conv, ConvNormAct, resize_linear
+from ssl_jax.models.layers import Conv, ConvNormAct, crop_to, pad_to_multiple, resize_linear
 from ssl_jax.types import FeatureDropout
+
+LAST_STRIDE = 16
+"""At which the encoder ends."""
 
 
 class Model(nn.Module):
   """Images [B, H, W, C] of any size -> float32 logits [B, H, W, num_classes].
 
-  `widths` are those of the decoder at the strides 8, 4 and 2; the logits are made at stride 2 and
-  resized. `frozen` keeps the statistics of the backbone's batch normalization as they are, in
-  training as well (None: where its weights are pretrained); `fixed` is the stride up to which the
-  backbone learns nothing (0: all of it learns). With Lite0 it has 798,931 parameters for three
-  channels and three classes.
+  An image whose sides are not multiples of `size_multiple()` is reflected at the bottom and right,
+  so that images of similar sizes share a compiled program. `widths` are those of the decoder at the
+  strides 8, 4 and 2; the logits are made at stride 2 and resized. `frozen` keeps the statistics of
+  the backbone's batch normalization as they are, in training as well (None: where its weights are
+  pretrained); `fixed` is the stride up to which the backbone learns nothing (0: all of it learns).
+  With Lite0 it has 798,931 parameters for three channels and three classes.
   """
 
   num_classes: int
@@ -33,6 +37,10 @@ class Model(nn.Module):
   frozen: bool | None = None
   fixed: int = 0
   dtype: Any = jnp.float32
+
+  def size_multiple(self) -> int:
+    """Returns what the sides of images are multiples of inside the network."""
+    return LAST_STRIDE
 
   @nn.compact
   def __call__(
@@ -46,9 +54,17 @@ class Model(nn.Module):
     Raises:
       UserError: if the backbone is unknown.
     """
-    size, dtype = x.shape[1:3], jnp.dtype(self.dtype)
+    space, dtype = x.shape[1:3], jnp.dtype(self.dtype)
+    x = pad_to_multiple(x, self.size_multiple())
+    size = x.shape[1:3]
     backbone = Backbone(
-      self.backbone, 32, dtype, bool(self.frozen), self.fixed, last_stride=16, name='backbone'
+      self.backbone,
+      32,
+      dtype,
+      bool(self.frozen),
+      self.fixed,
+      last_stride=LAST_STRIDE,
+      name='backbone',
     )
     # Skips of strides 2, 4 and 8; x has stride 16.
     *skips, x = backbone(x, train, feature_dropout)
@@ -67,4 +83,4 @@ class Model(nn.Module):
       x = block(x + skip, width, 3, f'up{level}')
     # Float32 even where the layers before it are in half precision.
     logits = Conv(self.num_classes, 3, kernel_init=lecun_normal, name='head')(x)
-    return resize_linear(logits, size)
+    return crop_to(resize_linear(logits, size), space)
