@@ -43,7 +43,7 @@ def get_config(more=''):
   cutmix = dict(**strong, cutmix=dict(p=0.5, area=(0.1, 0.4)))
 
   # Methods: their losses are added up. The moving average of the student teaches and predicts.
-  config.methods = dict(supervised=dict(weight=1.0, dice=1.0))
+  config.methods = dict(supervised=dict(weight=1.0, dice=1.0, dice_over='image'))
   of_recipe = recipes.put(config, recipe, strong, cutmix)
   config.teacher = 'ema'
   config.ema_decay = 0.99
@@ -58,6 +58,7 @@ def get_config(more=''):
     'crop_size',
     'batch',
     'foreground_prob',
+    'methods.supervised.dice_over',
     'model',
     'optimizer',
     'normalize',

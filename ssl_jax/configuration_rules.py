@@ -151,6 +151,21 @@ def foreground_prob(data: Fingerprint, page: Page, machine: Machine) -> Choice:
   return Choice(0.0, f'the rarest class, {rarest.name}, covers {rarest.share:.1%}: crops show it')
 
 
+def dice_over(data: Fingerprint, page: Page, machine: Machine) -> Choice:
+  """`methods.supervised.dice_over`: the whole batch where most images lack a class."""
+  if not data.classes:
+    return Choice('image', 'there is no class but the background')
+  seldom = min(data.classes, key=lambda facts: facts.present)
+  if seldom.present <= 0.5:
+    # On slices of the hippocampus a Dice of 41 became 78 (docs/results.md, Slices of volumes).
+    return Choice(
+      'batch',
+      f'{seldom.name} is in {seldom.present:.0%} of the labeled images only: an image by itself '
+      'would mostly teach that there is none',
+    )
+  return Choice('image', f'even {seldom.name} is in {seldom.present:.0%} of the labeled images')
+
+
 def model(data: Fingerprint, page: Page, machine: Machine) -> Choice:
   """`model`: a network that begins with ImageNet's weights, where they are installed."""
   # The only place that chooses a network; `optimizer` and `normalize` below follow it.
@@ -274,6 +289,7 @@ RULES: dict[str, Callable[[Fingerprint, Page, Machine], Choice]] = {
   'crop_size': crop_size,
   'batch': batch,
   'foreground_prob': foreground_prob,
+  'methods.supervised.dice_over': dice_over,
   'model': model,
   'optimizer': optimizer,
   'normalize': normalize,

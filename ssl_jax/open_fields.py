@@ -23,6 +23,7 @@ TYPES: dict[str, type] = {
   'scale': float,
   'crop_size': tuple,
   'foreground_prob': float,
+  'dice_over': str,
   'normalize': str,
   'steps': int,
   'eval_every': int,

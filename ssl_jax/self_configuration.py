@@ -152,7 +152,9 @@ def decide(
   """Decides what follows from the data alone; returns the page with it, and why, by field."""
   decisions: dict[str, rules.Choice] = {}
   for field, rule in rules.RULES.items():
-    if field in page['configure']:
+    # A person may have taken away what a field belongs to, such as a method.
+    there = any(open_fields.has(page, name) for name in open_fields.leaves(field))
+    if field in page['configure'] and there:
       page, decisions[field] = _apply(page, field, lambda now, r=rule: r(fingerprint, now, machine))
   for field in page['configure']:
     if field.endswith('.jitter'):

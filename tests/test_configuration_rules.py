@@ -141,6 +141,15 @@ def test_rare_classes_are_looked_for(share, present, prob):
   assert rules.foreground_prob(DATA, {}, CPU).value == 0.0
 
 
+@pytest.mark.parametrize(('present', 'over'), [(0.5, 'batch'), (0.51, 'image'), (1.0, 'image')])
+def test_where_most_images_lack_a_class_dice_is_summed_over_the_batch(present, over):
+  data = of(classes=(cells(30), cells(30, present=present, name='rare')))
+  choice = rules.dice_over(data, {}, CPU)
+  assert choice.value == over
+  assert 'rare' in choice.reason or present == 1.0
+  assert rules.dice_over(of(classes=()), {}, CPU).value == 'image'
+
+
 def test_a_network_with_installed_weights_is_preferred():
   chosen = rules.model(DATA, {}, CPU).value
   assert chosen == {'name': 'unet_efficientnet', 'pretrained': 'imagenet', 'fixed': 4}
