@@ -27,24 +27,27 @@ def _given(tree):
 
 
 @pytest.mark.parametrize('argument', [(), ('default',)])
-def test_the_default_of_images_is_fixmatch_as_it_was(argument):
+def test_the_default_of_images_is_fixmatch_with_dice_and_aligned_classes(argument):
   page = _page('quickstart', *argument)
   assert _given(page['methods']) == {
     'supervised': {'weight': 1.0, 'dice': 1.0},
-    'fixmatch': {'threshold': 0.95, 'weight': 1.0, 'ramp_up_steps': 100},
+    'fixmatch': {'threshold': 0.95, 'weight': 1.0, 'dice': 1.0, 'align_classes': True},
   }
+  assert page['labels_first'] == 100
   strong = dict(p=0.8, brightness=0.5, contrast=0.5, saturation=0.5, hue=0.1)
   cutmix = dict(p=0.5, area=(0.1, 0.4))
   found = _given(page['views']['strong'])
   assert found == dict(source='weak', jitter=strong, blur=BLUR, cutmix=cutmix)
   assert page['views'].keys() == {'labeled', 'weak', 'strong'}
-  assert page['labels_first'] == 0
   page = _page('your_images', *argument)
-  assert _given(page['methods']['fixmatch']) == {'threshold': 0.95, 'weight': 1.0}
+  assert _given(page['methods']) == {
+    'supervised': {'weight': 1.0, 'dice': 1.0},
+    'fixmatch': {'threshold': 0.95, 'weight': 1.0, 'dice': 1.0, 'align_classes': True},
+  }
   assert _given(page['views']['strong']) == dict(
     source='weak', jitter=dict(p=0.8), blur=BLUR, cutmix=cutmix
   )
-  assert page['configure'][-1] == 'methods.fixmatch.ramp_up_steps'
+  assert page['configure'][-1] == 'labels_first'
   names = [stage['name'] for stage in page['stages']]
   assert names == ['control', 'fixmatch', 'verdict', 'final']
 
@@ -63,6 +66,11 @@ def test_candidates_of_the_search_are_as_round_1_began():
   late = {'labels_first': 150}
   expected = {
     'fixmatch': {'methods.fixmatch': dict(ramp_up_steps=150), **one},
+    'fixmatch-aligned': {
+      'methods.fixmatch': dict(dice=1.0, align_classes=True),
+      **one,
+      **late,
+    },
     'fixmatch-held': {'methods.fixmatch': dict(dice=1.0, hold_back=True), **one, **late},
     'mean-teacher': {
       'methods.mean_teacher': dict(weight=1.0, ramp_up_steps=600),

@@ -82,7 +82,7 @@ def test_everything_open_is_decided(data, measured):
   decided = self_configuration.configure(_plain(data))
   page = decided.page
   assert page['steps'] == 2400  # 20 minutes at half a second
-  assert (page['eval_every'], page['methods']['fixmatch']['ramp_up_steps']) == (600, 600)
+  assert (page['eval_every'], page['labels_first']) == (600, 600)
   assert page['crop_size'] == (96, 96)  # the images have 80 pixels
   assert page['batch'] == {'labeled': 8, 'unlabeled': 8}
   # Weights and widths may stay empty: then they are the network's own.
@@ -216,7 +216,7 @@ def test_a_dry_run_shows_what_needs_no_measurement(data, measured):
   assert 'Chosen for your data\n  data.scale: 1.0 (' in text
   assert 'crop_size: 96 x 96 (' in text
   assert 'steps follow from the time of a step on this machine' in text
-  assert 'ramp_up_steps' not in text
+  assert 'labels_first' not in text
   assert not measured
   report = json.loads(dry_run.describe(_page(data), 'your_images', as_json=True))
   assert report['decisions']['batch']['value'] == {'labeled': 8, 'unlabeled': 8}
