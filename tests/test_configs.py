@@ -524,6 +524,7 @@ RUNS = [  # page, stages, whether it is slow
   ('instances_microscopy', 'dsb2018-*', True),
   ('recipe_search', 'bbbc039-control-10,bbbc039-fixmatch-10,bbbc039-bcp-10', True),
   ('few_labels', 'u373-*-0', True),
+  ('updates', '*-600', True),
   ('flare22', '*', True),
   ('hydramix_crchisto', '50-*', True),
   ('methods_microscopy', 'bbbc039-*', True),

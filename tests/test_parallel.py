@@ -53,7 +53,8 @@ MASKS = """
 page = conftest.tiny_page()
 page.unlock()
 page.model.dropout = 0.3
-page.methods.fixmatch.threshold = 0.4
+page.methods.fixmatch.threshold = 0.65
+page.labels_first = 0
 """
 CELLS = """
 page = conftest.tiny_cells({data!r})

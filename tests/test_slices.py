@@ -246,7 +246,7 @@ def test_lists_that_cannot_be_are_refused(tmp_path):
 
 
 def _page(folder):
-  config = runpy.run_path(str(ROOT / 'configs' / 'acdc.py'))['get_config']()
+  config = runpy.run_path(str(ROOT / 'configs' / 'acdc.py'))['get_config']('256')
   config.unlock()
   small = {'data.root': str(folder), 'data.cache': str(folder / 'cache'), 'data.size': (24, 24)}
   small |= {
@@ -259,6 +259,7 @@ def _page(folder):
   small |= {'batch.labeled': 4, 'batch.unlabeled': 4, 'optimizer.lr': 0.05, 'data.labeled': 3}
   config.update_from_flattened_dict(small)
   config.model = ConfigDict(dict(name='unet', widths=(6, 12)))
+  config.update(precision='float32', steps_per_call=1)
   config.checkpoint = 'best_supervised'
   config.watch_losses = True
   again = dict(steps=2, eval_every=2, watch_losses=False, checkpoint='last', views={})
