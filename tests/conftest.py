@@ -44,6 +44,8 @@ from ssl_jax import registry  # noqa: E402
 TINY = {
   'num_seeds': 1,
   'steps': 6,
+  # Unlabeled images teach from the first step.
+  'labels_first': 0,
   'eval_every': 3,
   'checkpoint_every': 2,
   'log_every': 1,
