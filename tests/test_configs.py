@@ -499,6 +499,8 @@ def _shrunk_stage(stage):
       small[key] = dict.fromkeys(value, 2)
     elif key.startswith('batch.'):
       small[key] = 2
+    elif key == 'data.labeled' and isinstance(value, int):
+      small[key] = min(value, 4)
     elif not key.startswith('model.'):
       small[key] = IN_STAGES.get(key, value)
   if small.get('run') == 'train_gan':
@@ -523,7 +525,7 @@ RUNS = [  # page, stages, whether it is slow
   ('imagenet_weights', 'u373-3-*-0', True),
   ('instances_microscopy', 'dsb2018-*', True),
   ('recipe_search', 'bbbc039-control-10,bbbc039-fixmatch-10,bbbc039-bcp-10', True),
-  ('few_labels', 'u373-*-0', True),
+  ('few_labels', 'zheng2-control-0,zheng2-fixmatch-aligned-0', True),
   ('updates', '*-600', True),
   ('flare22', '*', True),
   ('hydramix_crchisto', '50-*', True),
