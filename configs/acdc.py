@@ -6,8 +6,8 @@ Data: images/, masks/ and splits/ of ACDC (datasets/acdc.py) in --config.data.ro
 Run:  python main.py --config=configs/acdc.py --config.data.root=FOLDER
       python -m ssl_jax.table runs/acdc
       --config=configs/acdc.py:256 has the size, the network and the steps of the papers.
-Time: at 128 pixels an hour and a half on one core for each number of patients (70: ten minutes);
-:256 is for an accelerator.
+Time: at 128 pixels, by the speed of few_labels.py, an hour and a half on one core for each number
+of patients (70: a quarter of an hour); :256 is for an accelerator.
 Score: not run yet as it is; docs/results.md has that of an earlier form of :256.
 
 Seed 0 labels the patients that the papers label; every other seed draws its own.

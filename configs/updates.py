@@ -6,7 +6,7 @@ Run:  python main.py --config=configs/updates.py --config.data.root=FOLDER
       python -m ssl_jax.table runs/updates
       --config=configs/updates.py:hippocampus --config.data.labeled=FOLDER learns from slices;
       :hippocampus,NAME or :zheng1,NAME has another recipe of configs/lib/recipes.py.
-Time: on one core an hour for Zheng 1, half an hour for the hippocampus.
+Time: about an hour on one core for each of the two, by the speed of the trainings that were run.
 Score: docs/results.md (the hippocampus at 600 and 2400 updates).
 
 Every length is a training of its own, whose learning rate has fallen to 0 at its end: a checkpoint
