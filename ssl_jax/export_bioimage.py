@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Num
 from PIL import Image
 
-from ssl_jax import export_onnx, registry
+from ssl_jax import export_onnx, export_packages, registry
 from ssl_jax.errors import UserError
 from ssl_jax.export_network import Network
 from ssl_jax.export_onnx import INPUT, OUTPUT
@@ -38,16 +38,6 @@ class Details(NamedTuple):
   license: str  # by its SPDX identifier
 
 
-def check_packages() -> None:
-  """Checks that the packages which write one are installed.
-
-  Raises:
-    UserError: saying how to install them.
-  """
-  export_onnx.check_package('onnx', 'A package of the BioImage Model Zoo')
-  export_onnx.check_package('bioimageio.spec', 'A package of the BioImage Model Zoo')
-
-
 def write(
   network: Network,
   details: Details,
@@ -67,7 +57,7 @@ def write(
   Raises:
     UserError: if a package is missing, or the details are not as the zoo wants them.
   """
-  check_packages()
+  export_packages.check('bioimage')
   from bioimageio import spec
   from pydantic import ValidationError
 

@@ -4,7 +4,6 @@ We write it ourselves (onnx_program.py). jax2onnx 0.17 needs an older Orbax than
 that both cannot be in one environment.
 """
 
-import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from ssl_jax import export_network, onnx_program
+from ssl_jax import export_network, export_packages, onnx_program
 from ssl_jax.errors import UserError
 from ssl_jax.export_network import Network
 from ssl_jax.io import atomic
@@ -21,19 +20,6 @@ from ssl_jax.io import atomic
 FILE = 'network.onnx'
 
 INPUT, OUTPUT = 'image', 'probabilities'
-
-
-def check_package(module: str, what: str) -> None:
-  """Checks that a package of the extra `export` is installed.
-
-  Raises:
-    UserError: saying how to install it.
-  """
-  if importlib.util.find_spec(module) is None:
-    raise UserError(
-      f"{what} needs the package {module}, which is not installed: pip install 'ssl_jax[export]', "
-      f"or in a clone pip install -e '.[export]'."
-    )
 
 
 def write(network: Network, out: Path) -> list[str]:
@@ -58,7 +44,7 @@ def to_model(network: Network, with_mask: bool) -> Any:
   Raises:
     UserError: as `write` does.
   """
-  check_package('onnx', 'ONNX')
+  export_packages.check('onnx')
 
   def program(weights: Mapping[str, Array], images: Array) -> tuple[Array, ...]:
     # Programs of other fields have the channels first.

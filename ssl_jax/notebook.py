@@ -16,7 +16,7 @@ from typing import Any
 
 from IPython.display import HTML, FileLink, display
 
-from ssl_jax import cli, inspect, predict, run_folder
+from ssl_jax import cli, inspect, inspection_page, predict, run_folder
 from ssl_jax.datasets import synthetic
 from ssl_jax.evaluation import report_figures
 from ssl_jax.evaluation.report_figures import Curve
@@ -58,7 +58,7 @@ def train(workdir: str, *words: str) -> None:
 def look(labeled: str, unlabeled: str, out: str = 'inspection') -> None:
   """Inspects folders (`python -m ssl_jax.inspect`), and shows what was found with pictures."""
   inspect.main([f'--labeled={labeled}', f'--unlabeled={unlabeled}', f'--out={out}'])
-  show(Path(out) / inspect.FILES[1])
+  show(Path(out) / inspection_page.FILES[1])
 
 
 def segment(run: str, images: str, out: str) -> None:

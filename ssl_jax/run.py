@@ -21,7 +21,7 @@ from ssl_jax import (
   precision,
   provenance,
   registry,
-  report,
+  report_page,
   run_folder,
   run_identity,
   self_configuration,
@@ -135,7 +135,7 @@ def run(
   write_done(workdir, done, of_stage=False)
   _print_summary(done, workdir, specs)
   if parallel.is_main():
-    print(f'Report, to send or to print: {report.write(workdir)}')
+    print(f'Report, to send or to print: {report_page.write(workdir)}')
   return done
 
 

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ssl_jax import registry
+from ssl_jax import commands, registry
 
 PACKAGE = Path(__file__).resolve().parents[1] / 'ssl_jax'
 FILES = sorted(path for path in PACKAGE.rglob('*.py') if path.name != '__init__.py')
@@ -31,14 +31,17 @@ FLOORS = (
   'self_configuration configuration_report ledger run_identity',
   'stage_runner',
   'dask_stages',
-  'table report_images html_pages inspection_pixels',
-  'report_contents inspection',
-  'report inspect inspection_quick export_network export_volume',
+  'result_tables report_images html_pages inspection_pixels export_packages',
+  'report_contents inspection table',
+  'report_page inspection_page inspection_quick export_network export_volume',
+  'report inspect',
   'candidates label_gain page_fields export_stablehlo export_onnx',
   'export_bioimage',
   'export_check predict_folder',
+  'export_folder',
   'run predict dry_run new_page completion export',
-  'suggest napari_plugin',
+  'suggestion_folder napari_plugin',
+  'suggest',
   'cli',
   'notebook',
 )
@@ -147,4 +150,6 @@ def test_settings_and_options_are_read_without_jax():
   )
   assert _imported_by(settings, {'jax', 'flax', 'numpy'}) == '[]'
   # What is left takes a tenth of a second.
-  assert _imported_by('import ssl_jax.predict', {'jax', 'flax', 'scipy', 'grain'}) == '[]'
+  for command in set(commands.COMMANDS) - {'train'}:
+    door = f'import {commands.module_of(command)}'
+    assert _imported_by(door, {'jax', 'flax', 'scipy', 'grain'}) == '[]', command

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -21,6 +22,7 @@ from ssl_jax import (
   export_check,
   export_network,
   export_onnx,
+  export_packages,
   export_stablehlo,
   parallel,
   parse_settings,
@@ -255,7 +257,7 @@ def test_what_is_missing_is_named(more, sentence, tmp_path, monkeypatch, capsys)
 
 
 def test_a_missing_package_is_named(tmp_path, monkeypatch, capsys):
-  monkeypatch.setattr(export_onnx.importlib.util, 'find_spec', lambda name: None)
+  monkeypatch.setattr(export_packages.importlib.util, 'find_spec', lambda name: None)
   assert export.main([f'--run={tmp_path}', f'--out={tmp_path / "o"}', '--format=onnx']) == 1
   assert 'pip install' in capsys.readouterr().err
 
@@ -365,9 +367,9 @@ def test_generators_and_packages_of_volumes_are_refused(volumes, tmp_path, monke
   generator = replace(volumes.settings, gan=settings.Gan())
   monkeypatch.setattr(export_network.run_folder, 'stage_entry', lambda run: {'run': 'train_gan'})
   with pytest.raises(UserError, match='makes images'):
-    export_network._check(export.Path('run'), generator)
+    export_network._check(Path('run'), generator)
   monkeypatch.setattr(export_network, 'load', lambda run, every_seed: volumes)
-  monkeypatch.setattr(export_bioimage, 'check_packages', lambda: None)
+  monkeypatch.setattr(export_packages, 'check', lambda name: None)
   words = ['--run=run', f'--out={tmp_path / "out"}', '--format=bioimage', '--example=a.png']
   assert export.main([*words, '--license=CC0-1.0', '--author=Ada']) == 1
   assert 'was trained on volumes or patches' in capsys.readouterr().err

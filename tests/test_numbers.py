@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ssl_jax import ledger, table
+from ssl_jax import ledger, result_tables
 from ssl_jax.evaluation.verdicts import p_text
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,7 +39,7 @@ def known_numbers() -> set[str]:
   known = set()
   for path in sorted((ROOT / 'results').glob('*.jsonl')):
     lines = ledger.read(path)
-    for line, cell in zip(lines, table.cells_of_ledger(lines), strict=True):
+    for line, cell in zip(lines, result_tables.cells_of_ledger(lines), strict=True):
       figures = [*line['scores'], *line.get('extra', {}).values()]
       figures += [*(cell.mean or ()), *(cell.difference or ()), *(cell.holm or ())]
       if cell.compared is not None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssl_jax import report, report_contents, report_images
+from ssl_jax import report, report_contents, report_images, report_page
 from ssl_jax.errors import UserError
 from ssl_jax.evaluation import report_figures
 from ssl_jax.evaluation.repetitions import Repetition
@@ -43,7 +43,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope='module')
 def html(finished):
-  return (finished / report.FILE).read_text()
+  return (finished / report_page.FILE).read_text()
 
 
 def test_a_run_ends_with_its_report(html, finished):
@@ -84,7 +84,7 @@ def test_what_a_user_named_stays_text(finished, tmp_path):
   folder = tmp_path / 'run'
   shutil.copytree(finished, folder)
   (folder / 'verdict' / 'verdict.txt').write_text('<img src=x onerror=alert(1)> helps\n')
-  text = report.write(folder).read_text()
+  text = report_page.write(folder).read_text()
   assert '&lt;img src=x onerror=alert(1)&gt; helps' in text
   assert '<img src=x' not in text
 
@@ -93,7 +93,7 @@ def test_a_run_that_goes_on_and_one_whose_images_are_gone(finished, tmp_path, mo
   folder = tmp_path / 'run'
   shutil.copytree(finished, folder)
   (folder / 'verdict' / 'done.json').unlink()
-  text = report.write(folder).read_text()
+  text = report_page.write(folder).read_text()
   assert 'This run is not finished: 1 stage' in ' '.join(text.split())
   shutil.copy(finished / 'verdict' / 'done.json', folder / 'verdict')
 
@@ -101,7 +101,7 @@ def test_a_run_that_goes_on_and_one_whose_images_are_gone(finished, tmp_path, mo
     raise UserError('a.png does not exist.')
 
   monkeypatch.setattr(report_contents.build, 'splits_of_seed', gone)
-  assert 'could not be read again: a.png does not exist.' in report.write(folder).read_text()
+  assert 'could not be read again: a.png does not exist.' in report_page.write(folder).read_text()
 
 
 def test_no_run_is_a_sentence(tmp_path, capsys):

@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
-from ssl_jax import html_pages, inspect, report, run_folder
+from ssl_jax import html_pages, inspect, report_page, run_folder
 from ssl_jax.errors import UserError
 from ssl_jax.evaluation import organs
 from ssl_jax.io import markdown_tables, memmap_arrays
@@ -139,7 +139,7 @@ def test_the_html_of_a_page_escapes_every_name(finished, tmp_path):
   verdict = copied / 'verdict' / run_folder.VERDICT
   assert 'nucleus' in verdict.read_text()
   verdict.write_text(verdict.read_text().replace('nucleus', NAME))
-  html = report.write(copied).read_text()
+  html = report_page.write(copied).read_text()
   assert '<script>alert' not in html
   assert '&lt;script&gt;alert(1)' in html
 

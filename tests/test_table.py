@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import tiny_page
 
-from ssl_jax import ledger, table, table_cells
+from ssl_jax import ledger, result_tables, table, table_cells
 from ssl_jax.errors import UserError
 from ssl_jax.evaluation import statistics
 from ssl_jax.run import run
@@ -150,10 +150,10 @@ def test_a_table_of_numbers_is_drawn_and_may_show_any_figure(half, capsys):
     cell._replace(entry=dict(cell.entry, column=cell.entry['column'].split()[0]))
     for cell in table_cells.read_cells(half)
   ]
-  assert table.draw(cells, half) == []  # one column is done
+  assert result_tables.draw(cells, half) == []  # one column is done
   done = [cell for cell in cells if cell.mean is not None]
   other = done[0]._replace(entry=dict(done[0].entry, column='90'))
-  assert table.draw([*done, other], half) == [half / 'table_1.png']
+  assert result_tables.draw([*done, other], half) == [half / 'table_1.png']
   assert (half / 'table_1.png').stat().st_size > 5000
 
   config = json.loads((half / 'config.json').read_text())
