@@ -427,6 +427,7 @@ DATA = {
   'synthetic': _synthetic,
   'bbbc039': _microscopy,
   'dsb2018': _microscopy,
+  'ctc': _microscopy,
   'points': _points,
   'crchisto': _crchisto,
   'em_vnc': _sections,
