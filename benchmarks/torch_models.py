@@ -5,6 +5,7 @@ import itertools
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch_efficientnet import UNetEfficientNet
 
 
 def conv_norm_act(i: int, o: int, k: int = 3, dilation: int = 1) -> nn.Sequential:
@@ -97,6 +98,13 @@ class DeepLabV3Plus(nn.Module):
     return F.interpolate(x, image.shape[2:], mode='bilinear', align_corners=True)
 
 
+NETWORKS = {
+  'unet': UNet,
+  'deeplabv3plus': DeepLabV3Plus,
+  'unet_efficientnet': UNetEfficientNet,
+}
+
+
 def torch_training(
   name: str,
   method: str,
@@ -110,20 +118,23 @@ def torch_training(
 ):
   """A function that starts one training step and returns its loss, and the peak memory so far.
 
-  On a GPU the loss is still being computed when the function returns. `kwargs` are those of the
-  network.
+  With the method 'predict' it predicts class ids instead and returns their sum. On a GPU the result
+  is still being computed when the function returns. `kwargs` are those of the network.
   """
   cuda = device == 'cuda'
   channels = arrays['labeled'].shape[-1]
-  model = {'unet': UNet, 'deeplabv3plus': DeepLabV3Plus}[name](classes, channels, **kwargs)
+  model = NETWORKS[name](classes, channels, **kwargs)
   model = model.to(device, memory_format=torch.channels_last).train()
-  optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, weight_decay=1e-4)
+  learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+  optimizer = torch.optim.SGD(learned, 0.01, momentum=0.9, weight_decay=1e-4)
   if compiled:
     model = torch.compile(model)
   label = torch.from_numpy(arrays['label']).long().to(device)
-  images = {  # a permuted channel-last array is channels_last in memory
-    k: torch.from_numpy(v).permute(0, 3, 1, 2).to(device) for k, v in arrays.items() if k != 'label'
-  }
+  images = {}
+  for view, pixels in arrays.items():
+    if view != 'label':
+      # A permuted channel-last array is channels_last in memory.
+      images[view] = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(device)
   half = precision == 'bfloat16'
 
   def loss_of():
@@ -138,7 +149,7 @@ def torch_training(
       return F.cross_entropy(logits, label) + unlabeled.mean()
     return F.cross_entropy(model(images['labeled']), label)
 
-  def step():
+  def train():
     # The backward pass runs in the types of the forward one, outside of autocast.
     with torch.autocast(device, torch.bfloat16, enabled=half):
       loss = loss_of()
@@ -147,14 +158,12 @@ def torch_training(
     optimizer.step()
     return loss.detach()
 
-  return step, (torch.cuda.max_memory_allocated if cuda else None)
+  def predict():
+    with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=half):
+      return model(images['labeled']).argmax(1).sum()
 
-
-def torch_step(name: str, method: str, arrays: dict, classes: int, device: str):
-  """A function without arguments that takes one training step, and the peak memory so far."""
-  start, peak = torch_training(name, method, arrays, classes, device)
-
-  def step():
-    return start().item()
-
-  return step, peak
+  if method == 'predict':
+    model.eval()
+  return predict if method == 'predict' else train, (
+    torch.cuda.max_memory_allocated if cuda else None
+  )

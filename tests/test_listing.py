@@ -85,7 +85,7 @@ def test_a_folder_that_may_not_be_read_is_named(tmp_path, monkeypatch):
   def refuse(path):
     raise PermissionError(13, 'Permission denied', str(path))
 
-  monkeypatch.setattr(type(tmp_path), 'iterdir', refuse)
+  monkeypatch.setattr(listing.os, 'scandir', refuse)
   with pytest.raises(UserError, match=r'cannot be read \(Permission denied\)'):
     listing.list_images(tmp_path)
 

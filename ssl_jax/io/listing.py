@@ -92,14 +92,18 @@ def read_folder(folder: str | Path, kind: Kind) -> Listing:
   if not folder.is_dir():
     raise UserError(f'The folder {folder} does not exist; check the path.')
   try:
-    entries = sorted(folder.iterdir())
+    # Entries know what they are, where each question to a Path asks the disk; and names compare
+    # faster than paths.
+    with os.scandir(folder) as found:
+      entries = sorted(found, key=lambda entry: entry.name)
   except OSError as error:
     raise UserError(f'The folder {folder} cannot be read ({error.strerror}).') from error
   paths: list[Path] = []
   missing: list[Path] = []
   others: dict[str, int] = {}
-  for path in entries:
-    what = _what(path, kind)
+  for entry in entries:
+    path = folder / entry.name
+    what = _what(entry, path, kind)
     if what == 'file':
       paths.append(path)
     elif what == 'missing':
@@ -109,21 +113,21 @@ def read_folder(folder: str | Path, kind: Kind) -> Listing:
   return Listing(folder, kind, paths, missing, dict(sorted(others.items())))
 
 
-def _what(path: Path, kind: Kind) -> str:
+def _what(entry: os.DirEntry, path: Path, kind: Kind) -> str:
   """'file' or 'missing' of the kind, or what else an entry is."""
-  name = path.name.lower()
+  name = entry.name.lower()
   # macOS leaves .NAME.icloud in the place of a file that only lies in the cloud.
   if name.startswith('.') and name.endswith('.icloud'):
     return 'missing' if name.removesuffix('.icloud').endswith(kind.endings) else HIDDEN
   # macOS writes a hidden ._NAME.png beside NAME.png on some disks, which is no image.
   if name.startswith('.') or name in SYSTEM_FILES:
     return HIDDEN
-  if path.is_dir():
+  if entry.is_dir():
     return 'file' if name.endswith(kind.folders) else 'folders'
   of_kind = name.endswith(kind.endings)
-  if path.is_symlink() and not path.exists():
+  if entry.is_symlink() and not path.exists():
     return 'missing' if of_kind else 'broken links'
-  if not path.is_file():
+  if not entry.is_file():
     # Reading from a pipe would wait for ever.
     return 'pipes or devices'
   if of_kind:

@@ -29,6 +29,10 @@ class PngFormat(NamedTuple):
   colour_type: int  # 0: grey, 2: RGB, 3: palette, 4: grey and alpha, 6: RGB and alpha
 
 
+PNG_ORIENTATION = (b'eXIf', b'Raw profile type exif', b'XML:com.adobe.xmp')
+"""What a PNG has in it that may say how it is turned, all of which Pillow reads."""
+
+
 def png_format(data: bytes) -> PngFormat | None:
   """Returns the format of a PNG's samples; None for other files."""
   # A PNG begins with a signature (8 bytes) and the IHDR chunk: length and type (8), width and
@@ -77,9 +81,17 @@ def read_header(data: bytes, name: str) -> Header:
     return _header(image, data)
 
 
+def _orientation(image: Image.Image, data: bytes) -> int:
+  """The number in which cameras say how an image is turned; 1 is upright."""
+  # What a PNG says of it may follow the pixels, so that Pillow decodes them all to find it.
+  if png_format(data) is not None and not any(mark in data for mark in PNG_ORIENTATION):
+    return 1
+  return image.getexif().get(stored_image.ORIENTATION_TAG, 1)
+
+
 def _header(image: Image.Image, data: bytes) -> Header:
   png = png_format(data)
-  orientation = image.getexif().get(stored_image.ORIENTATION_TAG, 1)
+  orientation = _orientation(image, data)
   height, width = stored_image.upright_size(image.size[1], image.size[0], orientation)
   changes = [stored_image.TURNED] if orientation in range(2, 9) else []
   layout = GREY if image.mode in GREY_MODES or image.mode.startswith('I;16') else RGB
