@@ -70,6 +70,14 @@ def test_losses_and_mask_rates_are_shown(lines):
   assert lines()[-1].endswith(expected)
 
 
+def test_waiting_for_images_is_said_where_it_is_much(lines):
+  shown = progress.Progress('fixmatch', 0, 10)
+  shown.advance(1, 1.0, {'loss': 2.0, 'waiting_for_data': 0.05})
+  assert lines()[-1].endswith('left  loss 2.000')
+  shown.advance(1, 1.0, {'loss': 2.0, 'waiting_for_data': 0.25})
+  assert lines()[-1].endswith('25% of the time waiting for images  loss 2.000')
+
+
 def test_a_terminal_of_no_columns_still_shows_the_line(monkeypatch, capsys):
   monkeypatch.setenv('COLUMNS', '0')
   monkeypatch.setattr(sys.stderr, 'isatty', lambda: True, raising=False)

@@ -54,6 +54,7 @@ def test_metrics_are_lines_of_a_step_window(finished):
           'steps_per_second', 'images_per_second'} <= set(windows[1])  # fmt: skip
   assert [line['step'] for line in lines if 'test/miou' in line] == [3, 6]
   assert [line['step'] for line in lines if 'evaluate_seconds' in line] == [3, 6]
+  assert all(0 <= line['waiting_for_data'] <= 1 for line in windows[1:])
   assert [line['step'] for line in windows if 'compile_seconds' in line] == [1]
   # Told with the steps that follow a save.
   assert [line['step'] for line in windows if 'save_seconds' in line] == [3, 5]

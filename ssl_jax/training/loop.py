@@ -14,6 +14,7 @@ from ssl_jax.io.run_log import RunLog
 from ssl_jax.training import collapse, feeds, operations, step_memory
 from ssl_jax.training.checkpoint import Checkpoints, DamagedCheckpoint
 from ssl_jax.training.compile_times import Program
+from ssl_jax.training.idle_time import IdleTime
 from ssl_jax.training.learner import first_nonfinite
 from ssl_jax.training.progress import Progress
 from ssl_jax.types import Learner, Normalization, TrainState
@@ -164,6 +165,7 @@ class _Training:
     # Steps of the window that took no part in timing, because they were compiled.
     self.untimed = 0
     self.began = time.perf_counter()
+    self.idle = IdleTime()
     self.compiled = False
     # Of the first call, until they are logged.
     self.compile_seconds: float | None = None
@@ -176,8 +178,10 @@ class _Training:
   def do_steps(self, update: Callable, arguments: tuple, last: int) -> None:
     """Does the steps of a call, up to `last`; the first call waits, because it is compiled."""
     if self.compiled:
+      self.idle.batch_is_there()
       # Returns at once: the device computes while the host loads the next batch.
       self.state, figures = update(self.state, *arguments, self.key)
+      self.idle.called(figures)
     else:
       figures = self._compile(update, arguments, last - self.step)
       self.untimed = last - self.step
@@ -221,6 +225,7 @@ class _Training:
     if timed:
       rate = timed / seconds
       speed = {'steps_per_second': rate, 'images_per_second': rate * self.images}
+      speed['waiting_for_data'] = self.idle.seconds / seconds
       if self.seconds_at_peak is not None:
         speed['share_of_peak'] = rate * self.seconds_at_peak
     if self.compile_seconds is not None:
@@ -244,7 +249,11 @@ class _Training:
     self.window = []
     self.steps_in_window = 0
     self.untimed = 0
+    self._restart_clock()
+
+  def _restart_clock(self) -> None:
     self.began = time.perf_counter()
+    self.idle.begin()
 
   def _tell_collapse(self, seed: SeedRun, figures: Mapping[str, float], step: int) -> None:
     """Says once of a seed that it looks collapsed, when it has done so for long."""
@@ -273,7 +282,7 @@ class _Training:
           seed.checkpoints.save(state, scores if best else None)
           self.save_seconds += time.perf_counter() - evaluated
     # Evaluating and saving count in no speed.
-    self.began = time.perf_counter()
+    self._restart_clock()
 
   def finish(self) -> list[TrainState]:
     """The final state of each seed.
@@ -282,6 +291,7 @@ class _Training:
       Stopped: if it has not come to the last step.
     """
     self.progress.close()
+    self.idle.close()
     for seed in self.seeds:
       # Waits for saves that are still being written.
       seed.checkpoints.close()

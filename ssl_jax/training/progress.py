@@ -15,6 +15,9 @@ from ssl_jax.io import terminal
 LINE_EVERY = 15.0
 """Seconds between lines where the output is no terminal."""
 
+MUCH_WAITING = 0.1
+"""Share of the time that is worth a word."""
+
 WIDTH = 100
 """Columns of a line where the terminal does not say, or says 0."""
 
@@ -142,6 +145,9 @@ def _describe(figures: Mapping[str, float]) -> str:
     parts.append(f'{figures["images_per_second"]:.0f} images/s')
   if 'share_of_peak' in figures:
     parts.append(f'{figures["share_of_peak"]:.0%} of the matrix peak')
+  waiting = figures.get('waiting_for_data', 0.0)
+  if waiting >= MUCH_WAITING:
+    parts.append(f'{waiting:.0%} of the time waiting for images')
   parts.append(f'loss {figures["loss"]:.3f}')
   # Terms of methods only: a line has no room for all figures, which metrics.jsonl holds.
   for name, value in figures.items():
