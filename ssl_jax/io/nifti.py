@@ -125,7 +125,9 @@ def _read(path: str | Path) -> Volume:
   # Axes are permuted and flipped only, never resampled, so masks can be written back exactly.
   voxels = orientations.apply_orientation(raw, geometry.to_ras).astype(np.float32)
   if not np.isfinite(voxels).all():
-    raise UserError(f'{path} holds values that are not numbers (NaN or infinite); replace them.')
+    raise UserError(
+      f'{path} holds values that are not numbers (NaN or infinite); replace them, with 0 say.'
+    )
   return Volume(voxels, geometry.spacing, image)
 
 
