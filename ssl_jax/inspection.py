@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ssl_jax import inspection_pixels, inspection_volumes, registry
+from ssl_jax import inspection_pixels, inspection_points, inspection_volumes, registry
 from ssl_jax.data.groups import group_reader, grouped_names_note
 from ssl_jax.data.image_mask_pairs import find_pairs, subfolder, unlabeled_folder
 from ssl_jax.data.mask_encoding import Encoding, find_encoding
@@ -244,6 +244,9 @@ def _inspect_pixels(
     facts = _read_facts(mask_of.values(), findings)
     encoding = _find_encoding(list(facts.values()), reading, findings)
     _check_sizes(mask_of, headers, facts, findings)
+  for role in given:
+    if result.kind == 'points' and role != 'unlabeled':
+      inspection_points.check(given[role], role, files[role], headers, findings)
   # A broken file was told by its header.
   readable = {role: [path for path in paths if path in headers] for role, paths in files.items()}
   samples = inspection_pixels.read_samples(readable, mask_of, findings)

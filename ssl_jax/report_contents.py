@@ -88,6 +88,7 @@ def _comparison(run: Path, stage: Mapping[str, Any]) -> Contents | None:
     chart = report_figures.intervals([bar], f'difference, points of test {unit}')
     meaning = _meaning(stage['of'], mean, low, high)
   return {
+    'name': f'{stage["of"]} against {stage["against"]}',
     'verdict': verdict,
     'more': more,
     'meaning': meaning,

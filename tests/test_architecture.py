@@ -32,7 +32,7 @@ FLOORS = (
   'stage_runner',
   'dask_stages',
   'table report_images html_pages inspection_pixels',
-  'inspection_volumes',
+  'inspection_points inspection_volumes',
   'report_contents inspection',
   'report inspect inspection_quick export_network export_volume',
   'candidates label_gain page_fields export_stablehlo export_onnx',

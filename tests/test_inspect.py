@@ -202,6 +202,29 @@ def test_all_that_is_wrong_with_volumes_is_collected(tmp_path, capsys):
   assert 'class 1: 6.78 % of the voxels, in 5 of 5 volumes' in capsys.readouterr().out
 
 
+def test_all_that_is_wrong_with_points_is_collected(tmp_path):
+  labeled = tmp_path / 'labeled'
+  (labeled / 'images').mkdir(parents=True)
+  (labeled / 'points').mkdir()
+  for number, name in enumerate('abcdef'):
+    Image.fromarray(scene(number)[0]).save(labeled / 'images' / f'{name}.png')
+    (labeled / 'points' / f'{name}.csv').write_text('x,y,class\n40,40,round\n60,50,long\n')
+  (labeled / 'points' / 'a.csv').unlink()
+  (labeled / 'points' / 'b.csv').write_text('x,y,class\n400,40,round\n')
+  (labeled / 'points' / 'c.csv').write_text('x,y,class\n4,forty,round\n')
+  (labeled / 'points' / 'z.csv').write_text('x,y,class\n')
+  code, found = run(tmp_path)
+  assert code == 1
+  expected = (
+    'z.csv has no image',
+    'a.png has no',
+    'b.csv, line 2: x=400',
+    "y='forty' is no number",
+  )
+  for part, problem in zip(expected, found['problems'], strict=True):
+    assert part in problem
+
+
 def test_unlabeled_images_of_another_kind_are_said(tmp_path):
   write(tmp_path / 'labeled')
   write(tmp_path / 'same', first=12)
