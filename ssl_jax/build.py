@@ -3,7 +3,7 @@
 import functools
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from flax import linen as nn
 from ssl_jax import data_locations, parallel, parse_settings, registry, types
 from ssl_jax.data import modifiers, replay_buffer, stream
 from ssl_jax.data.dataset_stats import DatasetStats
+from ssl_jax.errors import UserError
 from ssl_jax.io import user_cache
 from ssl_jax.models import backbones, discriminator, efficientnet_lite, generator
 from ssl_jax.settings import Data, DropInstances, Gan, Inputs, Learning, Model, Settings
@@ -62,9 +63,48 @@ def splits_of_seed(settings: Settings, seed: int) -> types.Splits:
   return splits(settings.data)
 
 
+def check_draws(settings: Settings) -> None:
+  """Checks that every seed of a stage can learn from the labels that it draws.
+
+  Raises:
+    UserError: if a draw lacks something, or shows other classes than that of the first seed.
+  """
+  if not redraws(settings):
+    return
+  data = json.dumps(asdict(settings.data))
+  first = splits_of_seed(settings, settings.seed).classes
+  for seed in range(settings.seed + 1, settings.seed + settings.num_seeds):
+    try:
+      classes = _classes_of_draw(data, seed)
+    except UserError as error:
+      raise UserError(f'With the labels that seed {seed} draws: {error}') from error
+    check_classes(seed, classes, first)
+
+
+def check_classes(seed: int, classes: Sequence[str], first: Sequence[str]) -> None:
+  """Checks that the labels of a seed show the classes of those of the `first` seed.
+
+  Raises:
+    UserError: with both, if they do not.
+  """
+  if classes != first:
+    raise UserError(
+      f'The labels that seed {seed} draws show the classes {", ".join(classes)}, those of the '
+      f'first seed {", ".join(first)}; name all classes in data.classes.'
+    )
+
+
+@functools.lru_cache(1024)  # stages share their images, and a draw is loaded only to look at it
+def _classes_of_draw(data: str, draw: int) -> tuple[str, ...]:
+  tree = json.loads(data)
+  tree['kwargs']['draw'] = draw
+  return tuple(_splits(json.dumps(tree)).classes)
+
+
 def forget_splits() -> None:
   """Lets the next run of this process read the images anew: in a notebook they may have changed."""
   _splits.cache_clear()
+  _classes_of_draw.cache_clear()
 
 
 @functools.lru_cache(2)  # the stages of a run share their images

@@ -4,6 +4,7 @@ JAX is imported only once flags and page are right, so that a mistake is told at
 """
 
 import contextlib
+import difflib
 import importlib
 import os
 import re
@@ -171,8 +172,7 @@ def _parse(words: list[str]) -> Request:
   except flags.UnrecognizedFlagError as error:
     raise UserError(_unknown_flag(error.flagname)) from error
   except (flags.IllegalFlagValueError, ValueError, TypeError) as error:
-    message = str(_innermost(error)).strip().rstrip('.').removeprefix('flag ')
-    raise UserError(f'{message}.') from error
+    raise UserError(f'{_plain_words(str(_innermost(error)))}.') from error
   for name, value in direct.values():
     parents, _, field = name.rpartition('.')
     tree: Any = values['config'].value
@@ -231,10 +231,12 @@ def _with_page(word: str) -> str:
     if path.is_file():
       return f'--config={path}{argument}'
   pages = [path.stem for path in page_files()]
-  raise UserError(
-    f'there is no config {name}{registry.nearest(Path(name).stem, pages)}; '
-    f'the pages are {", ".join(pages)}.'
-  )
+  guess = registry.nearest(Path(name).stem, pages)
+  # A page of one's own lies beside others.
+  beside = {path.name: str(path) for path in Path(name).parent.glob('*.py')}
+  if own := difflib.get_close_matches(Path(name).name, beside, 1):
+    guess = f' (did you mean {beside[own[0]]}?)'
+  raise UserError(f'there is no config {name}{guess}; the pages are {", ".join(pages)}.')
 
 
 def _check_words(words: Sequence[str]) -> None:
@@ -268,6 +270,18 @@ def _innermost(error: BaseException) -> BaseException | str:
   return inner
 
 
+def _plain_words(message: str) -> str:
+  """What absl and Python say of a value, without their own terms."""
+  message = message.strip().rstrip('.').removeprefix('flag ')
+  for theirs, ours in (
+    (r'could not convert string to float: (.*)', r'\1 is no number'),
+    (r'invalid literal for int\(\) with base 10: (.*)', r'\1 is no whole number'),
+    (r"Failed to parse '.*' as a ConfigDict: .*", 'it holds fields; set these, each by its name'),
+  ):
+    message = re.sub(theirs, ours, message)
+  return message
+
+
 def _load_page(word: str) -> ConfigDict:
   """The config of `--config=PAGE[:ARGUMENT]`, before the shell's fields are set.
 
@@ -280,16 +294,24 @@ def _load_page(word: str) -> ConfigDict:
   try:
     get_config = runpy.run_path(path)['get_config']
   except SyntaxError as error:
-    raise UserError(f'{path} is no Python page ({error.msg}); give a page of configs/.') from error
+    raise UserError(
+      f'{error.filename}, line {error.lineno}, is no Python ({error.msg}); correct the file, or '
+      'give another page.'
+    ) from error
   except KeyError as error:
     raise UserError(f'{path} has no function get_config; give a page of configs/.') from error
   try:
-    return get_config(argument) if argument else get_config()
+    config = get_config(argument) if argument else get_config()
   except (KeyError, ValueError, TypeError) as error:
     # Without an argument the error is a bug of the page itself: its traceback helps its author.
     if not argument:
       raise
     raise UserError(f'{path} does not know {argument!r} after the colon; see its text.') from error
+  if not isinstance(config, ConfigDict):
+    raise UserError(
+      f'get_config of {path} returns no config; end it with `return settings.complete(config)`.'
+    )
+  return config
 
 
 def _field_problems(words: Sequence[str], config: ConfigDict) -> list[str]:

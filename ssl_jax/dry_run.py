@@ -243,10 +243,13 @@ def _stage_lines(stage: Mapping[str, Any]) -> list[str]:
     return lines
   config = stage['config']
   batch = _words(config['batch'])
-  steps = 'open' if config['steps'] is None else config['steps']
+  steps = 'steps (their number is open)' if config['steps'] is None else f'{config["steps"]} steps'
+  count, first = config['num_seeds'], config['seed']
+  seeds = f'{count} repetitions, seeds {first} to {first + count - 1}'
+  if count == 1:
+    seeds = f'1 repetition, seed {first}'
   lines.append(
-    f'    {steps} steps of {batch}; crops of {"x".join(map(str, config["crop_size"]))}; '
-    f'{config["num_seeds"]} seeds from {config["seed"]}'
+    f'    {steps} of {batch}; crops of {"x".join(map(str, config["crop_size"]))}; {seeds}'
   )
   if 'parameters' in stage:
     backbone = config['model'].get('backbone')
@@ -270,7 +273,9 @@ def _stage_lines(stage: Mapping[str, Any]) -> list[str]:
 
 
 def _words(fields: Mapping[str, Any]) -> str:
-  return ', '.join(f'{key} {_word(value)}' for key, value in fields.items() if value is not None)
+  # An empty text or list, as None, means that a part does without it.
+  given = {key: value for key, value in fields.items() if value not in (None, '', (), [])}
+  return ', '.join(f'{key} {_word(value)}' for key, value in given.items())
 
 
 def _word(value: Any) -> str:

@@ -1,12 +1,23 @@
 """Pages for people: the files of templates/ filled in, with styles and pictures inside."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
+from ssl_jax.io.overlays import class_colour
+
 TEMPLATES = Path(__file__).parent / 'templates'
+
+
+def legend(classes: Sequence[str]) -> list[tuple[str, str]]:
+  """Returns the names of classes and their colours, as CSS writes colours."""
+  return [
+    (name, '#{:02x}{:02x}{:02x}'.format(*class_colour(number)))
+    for number, name in enumerate(classes)
+    if number
+  ]
 
 
 def render(template: str, contents: Mapping[str, Any]) -> str:

@@ -21,6 +21,27 @@ def main(arguments: list[str] | None = None) -> int:
   add('--val', help='as --labeled, of validation images')
   add('--test', help='as --labeled, of test images')
   add('--group', default='', help='pattern or CSV that names the patient of an image')
+  # Messages name the fields of a run, which may be given here as they are there.
+  add('--classes', '--config.data.classes', help='number or names of the classes of masks')
+  add('--values', '--config.data.values', help="class of each value of masks: '205:1, 420:2'")
+  add(
+    '--instances',
+    '--config.data.instances',
+    nargs='?',
+    const='True',
+    default='False',
+    choices=('True', 'False'),
+    help='masks hold an id for each object',
+  )
+  add(
+    '--ignore_affine',
+    '--config.data.ignore_affine',
+    nargs='?',
+    const='True',
+    default='False',
+    choices=('True', 'False'),
+    help='masks of volumes lie on them',
+  )
   add('--out', default='inspection', help='folder to write to (default %(default)s)')
   add('--strict', action='store_true', help='warnings are problems: exit code 1')
   options = parser.parse_args(arguments)

@@ -3,18 +3,29 @@
 All that is wrong is collected, where training would stop at the first of it. Nothing is changed.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import collections
+import itertools
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ssl_jax import inspection_pixels, registry
+from ssl_jax import inspection_pixels, inspection_points, inspection_volumes, registry
 from ssl_jax.data.groups import group_reader, grouped_names_note
 from ssl_jax.data.image_mask_pairs import find_pairs, subfolder, unlabeled_folder
 from ssl_jax.data.mask_encoding import Encoding, find_encoding
 from ssl_jax.data.mask_facts import MaskFacts, read_facts
 from ssl_jax.errors import UserError
-from ssl_jax.inspection_pixels import MOST_NAMED, NOTE, PROBLEM, WARNING, Finding, Sample, named
-from ssl_jax.io import equal_files, file_names, images, listing, nifti_geometry
+from ssl_jax.inspection_pixels import (
+  MOST_NAMED,
+  NOTE,
+  PROBLEM,
+  WARNING,
+  Finding,
+  Sample,
+  among,
+  named,
+)
+from ssl_jax.io import equal_files, file_names, images, listing
 from ssl_jax.io.stored_image import Header
 
 
@@ -36,12 +47,31 @@ class Inspection(NamedTuple):
     return [finding.text for finding in self.findings if finding.level == level]
 
 
+class Reading(NamedTuple):
+  """How masks are to be read: the fields of a config's `data` of these names."""
+
+  classes: int | Sequence[str] | None = None
+  values: str | None = None
+  instances: bool = False
+  ignore_affine: bool = False
+
+  def loader_fields(self, kind: str) -> dict[str, Any]:
+    """Returns the fields that the loader of a kind has and that are given."""
+    known = {'points': ('classes',), 'images': ('classes', 'values', 'instances')}
+    fields = known.get(kind, self._fields)
+    return {name: value for name, value in self._asdict().items() if name in fields and value}
+
+
+AS_STORED = Reading()
+
+
 def inspect(
   labeled: Path,
   unlabeled: Path | None = None,
   val: Path | None = None,
   test: Path | None = None,
   group: str = '',
+  reading: Reading = AS_STORED,
 ) -> Inspection:
   """Inspects folders laid out as for training: images/ with masks/ or points/, or volumes.
 
@@ -54,14 +84,14 @@ def inspect(
   given = {role: path for role, path in roles.items() if path is not None}
   files = {role: list_role(role, path, kind, findings) for role, path in given.items()}
   counts = {role: len(paths) for role, paths in files.items()}
-  find_copies(files, findings)
+  copies = find_copies(files, findings)
   _find_groups(files, group, findings)
   result = Inspection(kind, findings, counts, {}, [], [], [], [])
   if kind == 'volumes':
-    result = result._replace(sizes=_volume_sizes(files, findings))
+    result = _inspect_volumes(given, files, reading, result)
   else:
-    result = _inspect_pixels(given, files, kind, result)
-  _ask_loader(kind, given, group, findings)
+    result = _inspect_pixels(given, files, copies, reading, result)
+  _ask_loader(kind, given, {'group': group, **reading.loader_fields(kind)}, files, findings)
   return result
 
 
@@ -104,8 +134,10 @@ def list_role(role: str, folder: Path, kind: str, findings: list[Finding]) -> li
   return listed.paths
 
 
-def find_copies(files: Mapping[str, Sequence[Path]], findings: list[Finding]) -> None:
-  """Finds files of one content, within a role and across them."""
+def find_copies(
+  files: Mapping[str, Sequence[Path]], findings: list[Finding]
+) -> set[frozenset[Path]]:
+  """Returns the pairs of files of one content, within a role and across them."""
   every = [(role, path) for role, paths in files.items() for path in paths]
   equal = equal_files.find([path for _, path in every])
   findings.extend(Finding(PROBLEM, sentence) for sentence in equal.unreadable)
@@ -115,11 +147,15 @@ def find_copies(files: Mapping[str, Sequence[Path]], findings: list[Finding]) ->
     for index in others:
       other_role, other = every[index]
       copies.setdefault((role, other_role), []).append(f'{other.name} = {path.name}')
-  for (one, other), pairs in copies.items():
-    where = f'within {one}' if one == other else f'of {one} and {other}'
+  for roles, pairs in copies.items():
     # A copy of a test image in training is dropped there, which changes the counts.
-    level = NOTE if one == other == 'unlabeled' else WARNING
-    findings.append(Finding(level, f'{len(pairs)} exact copies {where}: {named(pairs)}.'))
+    level = NOTE if set(roles) == {'unlabeled'} else WARNING
+    findings.append(Finding(level, f'exact copies {among(roles)}: {named(pairs)}.'))
+  return {
+    frozenset((every[one][1], every[other][1]))
+    for group in equal.groups
+    for one, other in itertools.combinations(group, 2)
+  }
 
 
 def _find_groups(files: Mapping[str, Sequence[Path]], group: str, findings: list[Finding]) -> None:
@@ -144,50 +180,82 @@ def _find_groups(files: Mapping[str, Sequence[Path]], group: str, findings: list
     )
 
 
-def _volume_sizes(files: Mapping[str, Sequence[Path]], findings: list[Finding]) -> dict[str, int]:
-  """Volumes by shape and spacing; broken headers become findings."""
-  sizes: dict[str, int] = {}
-  for path in (path for paths in files.values() for path in paths):
-    try:
-      geometry = nifti_geometry.geometry_of(path)
-    except UserError as error:
-      findings.append(Finding(PROBLEM, str(error)))
-      continue
-    shape = nifti_geometry.text_of(geometry.shape)
-    key = f'{shape} voxels of {nifti_geometry.text_of(geometry.spacing)} mm'
-    sizes[key] = sizes.get(key, 0) + 1
-    findings.extend(Finding(WARNING, f'{path.name}: {note}.') for note in geometry.notes)
-  return _most_frequent(sizes)
+def _inspect_volumes(
+  given: Mapping[str, Path],
+  files: Mapping[str, Sequence[Path]],
+  reading: Reading,
+  result: Inspection,
+) -> Inspection:
+  """Inspects volumes and their masks."""
+  findings = result.findings
+  sizes, broken = inspection_volumes.count_sizes(files, findings)
+  mask_paths = {
+    role: list_masks(given[role], role, listing.VOLUMES, findings)
+    for role in given
+    if role != 'unlabeled'
+  }
+  names = {role: {file_names.stem(path) for path in paths} for role, paths in mask_paths.items()}
+  cases = inspection_volumes.group(files, names)
+  mask_of: dict[Path, Path] = {}
+  for role, paths in mask_paths.items():
+    mask_of |= pair(role, [case[0] for case in cases[role]], paths, findings)
+  facts = _read_facts(mask_of.values(), findings)
+  encoding = _find_encoding(list(facts.values()), reading, findings)
+  samples = inspection_volumes.read_samples(
+    inspection_volumes.Volumes(cases, mask_of),
+    broken | (set(mask_of.values()) - set(facts)),
+    encoding,
+    reading.ignore_affine,
+    findings,
+  )
+  return result._replace(
+    counts={role: len(of_role) for role, of_role in cases.items()},
+    sizes=_most_frequent(sizes),
+    classes=inspection_volumes.class_table(list(facts.values()), encoding) if encoding else [],
+    samples=samples,
+    encoding=encoding,
+  )
 
 
 def _inspect_pixels(
-  given: Mapping[str, Path], files: Mapping[str, Sequence[Path]], kind: str, result: Inspection
+  given: Mapping[str, Path],
+  files: Mapping[str, Sequence[Path]],
+  copies: Collection[frozenset[Path]],
+  reading: Reading,
+  result: Inspection,
 ) -> Inspection:
   """Inspects images, and their masks where the kind has some."""
   findings = result.findings
-  sizes: dict[str, int] = {}
+  headers: dict[Path, Header] = {}
   for path in (path for paths in files.values() for path in paths):
     try:
-      header = images.read_header(path)
+      headers[path] = images.read_header(path)
     except UserError as error:
       findings.append(Finding(PROBLEM, str(error)))
       continue
-    key = form_of(header)
-    sizes[key] = sizes.get(key, 0) + 1
-    findings.extend(Finding(NOTE, f'{path.name}: {change}.') for change in header.changes)
+    findings.extend(Finding(NOTE, f'{path.name}: {change}.') for change in headers[path].changes)
+  sizes = collections.Counter(form_of(header) for header in headers.values())
   mask_of: dict[Path, Path] = {}
   encoding = None
-  if kind == 'images':
-    for role in ('labeled', 'val', 'test'):
-      if role in given:
+  if result.kind == 'images':
+    for role in given:
+      if role != 'unlabeled':
         mask_of |= find_masks(given[role], role, files[role], findings)
-    encoding = _find_encoding(mask_of, findings)
-  samples = inspection_pixels.read_samples(files, mask_of, findings)
+    facts = _read_facts(mask_of.values(), findings)
+    encoding = _find_encoding(list(facts.values()), reading, findings)
+    _check_sizes(mask_of, headers, facts, findings)
+  for role in given:
+    if result.kind == 'points' and role != 'unlabeled':
+      inspection_points.check(given[role], role, files[role], headers, findings)
+  # A broken file was told by its header.
+  readable = {role: [path for path in paths if path in headers] for role, paths in files.items()}
+  samples = inspection_pixels.read_samples(readable, mask_of, findings)
   classes = inspection_pixels.class_table(samples, encoding, findings) if encoding else []
   inspection_pixels.find_misplaced(samples, findings)
-  outliers = inspection_pixels.find_outliers(samples, findings)
-  inspection_pixels.compare_unlabeled(samples, findings)
-  alike = inspection_pixels.find_alike(files, samples, findings)
+  comparable = inspection_pixels.of_equal_channels(samples)
+  outliers = inspection_pixels.find_outliers(comparable, findings)
+  inspection_pixels.compare_unlabeled(comparable, findings)
+  alike = inspection_pixels.find_alike(samples, copies, findings)
   shown = [sample for sample in samples if sample.role == 'labeled']
   return result._replace(
     sizes=_most_frequent(sizes),
@@ -209,47 +277,79 @@ def find_masks(
   folder: Path, role: str, image_paths: Sequence[Path], findings: list[Finding]
 ) -> dict[Path, Path]:
   """Returns the masks of a role's images; those without partners become findings."""
+  masks = list_masks(folder, role, listing.IMAGES, findings)
+  return pair(role, image_paths, masks, findings) if masks else {}
+
+
+def list_masks(folder: Path, role: str, kind: listing.Kind, findings: list[Finding]) -> list[Path]:
+  """Returns the mask files of a role; a folder that has none becomes a finding."""
   try:
     place = subfolder(folder, 'masks', role, 'put the masks in masks/')
-    listed = listing.read_folder(place, listing.IMAGES)
+    masks = listing.read_folder(place, kind).paths
   except UserError as error:
     findings.append(Finding(PROBLEM, str(error)))
-    return {}
-  pairs = find_pairs(image_paths, listed.paths)
+    return []
+  if not masks:
+    findings.append(Finding(PROBLEM, f'{place} holds no masks.'))
+  return masks
+
+
+def pair(
+  role: str, image_paths: Sequence[Path], masks: Sequence[Path], findings: list[Finding]
+) -> dict[Path, Path]:
+  """Returns the mask of each image; those without partners become findings."""
+  pairs = find_pairs(image_paths, masks)
   for text, paths in (
-    (f'images of {role} have no mask', pairs.images_alone),
-    (f'masks of {role} have no image', pairs.masks_alone),
+    (f'{role} images without a mask', pairs.images_alone),
+    (f'masks without a {role} image', pairs.masks_alone),
   ):
     if paths:
-      findings.append(Finding(PROBLEM, f'{len(paths)} {text}: {named([p.name for p in paths])}.'))
+      findings.append(Finding(PROBLEM, f'{text}: {named([p.name for p in paths])}.'))
   findings.extend(Finding(PROBLEM, sentence) for sentence in pairs.unclear)
   return pairs.mask_of
 
 
-def _find_encoding(mask_of: Mapping[Path, Path], findings: list[Finding]) -> Encoding | None:
-  """What the values of the masks mean; None where nothing can be said."""
-  facts: list[MaskFacts] = []
-  for image, mask in mask_of.items():
+def _read_facts(masks: Iterable[Path], findings: list[Finding]) -> dict[Path, MaskFacts]:
+  """What is counted in each mask; those that cannot be read become findings."""
+  facts = {}
+  for mask in masks:
     try:
-      of_mask = read_facts(mask)
-      header = images.read_header(image)
+      facts[mask] = read_facts(mask)
     except UserError as error:
       findings.append(Finding(PROBLEM, str(error)))
+  return facts
+
+
+def _check_sizes(
+  mask_of: Mapping[Path, Path],
+  headers: Mapping[Path, Header],
+  facts: Mapping[Path, MaskFacts],
+  findings: list[Finding],
+) -> None:
+  """Finds masks of other sizes than their images."""
+  for image, mask in mask_of.items():
+    if image not in headers or mask not in facts:
       continue
+    shape, header = facts[mask].shape, headers[image]
     # Turned by orientation tags they may fit all the same, which the loader decides.
-    if sorted(of_mask.shape) != sorted((header.height, header.width)):
+    if sorted(shape) != sorted((header.height, header.width)):
       findings.append(
         Finding(
           PROBLEM,
-          f'{mask.name} is {of_mask.shape[0]} x {of_mask.shape[1]} pixels but {image.name} is '
-          f'{header.height} x {header.width}.',
+          f'{mask.name} is {shape[0]} x {shape[1]} pixels but {image.name} is '
+          f'{header.height} x {header.width}; save the mask at the size of its image.',
         )
       )
-    facts.append(of_mask)
-  if not facts:
+
+
+def _find_encoding(
+  facts: Sequence[MaskFacts], reading: Reading, findings: list[Finding]
+) -> Encoding | None:
+  """What the values of the masks mean; None where nothing can be said, or they are objects."""
+  if not facts or reading.instances:
     return None
   try:
-    encoding = find_encoding(facts, None, None)
+    encoding = find_encoding(facts, reading.classes, reading.values)
   except UserError as error:
     findings.append(Finding(PROBLEM, str(error)))
     return None
@@ -257,16 +357,27 @@ def _find_encoding(mask_of: Mapping[Path, Path], findings: list[Finding]) -> Enc
   return encoding
 
 
-def _ask_loader(kind: str, given: Mapping[str, Path], group: str, findings: list[Finding]) -> None:
+def _ask_loader(
+  kind: str,
+  given: Mapping[str, Path],
+  fields: Mapping[str, Any],
+  files: Mapping[str, Sequence[Path]],
+  findings: list[Finding],
+) -> None:
   """What the loader of a training says, or why it would refuse."""
   name = {'images': 'folder', 'volumes': 'nifti', 'points': 'points'}[kind]
   load: Callable[..., Any] = registry.find('datasets', name).load
   try:
-    splits = load(**{role: str(path) for role, path in given.items()}, group=group)
+    splits = load(**{role: str(path) for role, path in given.items()}, **fields)
   except UserError as error:
-    known = any(str(error) == finding.text for finding in findings)
-    if not known:
-      findings.append(Finding(PROBLEM, f'A training would stop: {error}'))
+    # It stops at the first problem, which mostly was found before: at the latest where it names a
+    # file that another problem names as well.
+    text = str(error)
+    names = {path.name for paths in files.values() for path in paths if path.name in text}
+    problems = [finding.text for finding in findings if finding.level == PROBLEM]
+    if text in problems or any(name in problem for name in names for problem in problems):
+      return
+    findings.append(Finding(PROBLEM, f'A training would stop: {text}'))
     return
   told = {finding.text for finding in findings}
   findings.extend(Finding(NOTE, f'{note}.') for note in splits.notes if f'{note}.' not in told)

@@ -24,6 +24,10 @@ SHOWN = 9
 """Images of a kind in the HTML file."""
 
 
+MOST_SIZES = 5
+"""Sizes that are printed."""
+
+
 def write(result: Inspection, name: str, out: Path) -> None:
   """Writes inspection.json and inspection.html into a folder.
 
@@ -45,11 +49,13 @@ def write(result: Inspection, name: str, out: Path) -> None:
     'sizes': list(result.sizes.items()),
     'classes': result.classes,
   }
+  names = [one['name'] for one in result.classes]
   alike = [sample for pair in result.alike[: SHOWN // 2] for sample in pair]
   pictures = {
     'labeled': _pictures(result.samples, result),
     'outliers': _pictures(result.outliers, result),
     'alike': _pictures(alike, result),
+    'colours': dict(html_pages.legend(names)),
   }
   try:
     replace_text(out / FILES[0], json.dumps(contents, indent=1))
@@ -74,16 +80,26 @@ def summary(result: Inspection) -> str:
   """Returns what was found, for a terminal."""
   counted = ', '.join(f'{count} {role}' for role, count in result.counts.items())
   lines = [f'{result.kind}: {counted}']
-  lines += [f'  {size}: {count}' for size, count in list(result.sizes.items())[:5]]
+  lines += [f'  {size}: {count}' for size, count in list(result.sizes.items())[:MOST_SIZES]]
+  if len(result.sizes) > MOST_SIZES:
+    lines.append(f'  and {len(result.sizes) - MOST_SIZES} more sizes')
+  parts = 'voxels' if result.kind == 'volumes' else 'pixels'
   for one in result.classes:
     diameter = f', typically {one["diameter"]:.0f} pixels across' if one['diameter'] else ''
     lines.append(
-      f'  {one["name"]}: {one["share"]:.2f} % of the pixels, in {one["images"]} of {one["of"]} '
-      f'images{diameter}'
+      f'  {one["name"]}: {one["share"]:.2f} % of the {parts}, in {one["images"]} of {one["of"]} '
+      f'{result.kind}{diameter}'
     )
   for level in (PROBLEM, WARNING, NOTE):
     lines += [f'{level.capitalize()}: {sentence}' for sentence in result.of_level(level)]
   return '\n'.join(lines)
+
+
+def _classes(text: str | None) -> int | list[str] | None:
+  """A number of classes, or names as in 'background, nucleus'."""
+  if text is None or text.isdecimal():
+    return None if text is None else int(text)
+  return [name.strip(' \'"') for name in text.strip('()[]').split(',') if name.strip()]
 
 
 def inspect(options: argparse.Namespace) -> int:
@@ -100,7 +116,13 @@ def inspect(options: argparse.Namespace) -> int:
     path = getattr(options, role)
     folders[role] = None if path is None else listing.expand(path)
   out = listing.expand(options.out)
-  result = inspection.inspect(**folders, group=options.group)
+  reading = inspection.Reading(
+    _classes(options.classes),
+    options.values,
+    options.instances == 'True',
+    options.ignore_affine == 'True',
+  )
+  result = inspection.inspect(**folders, group=options.group, reading=reading)
   write(result, options.labeled, out)
   print(summary(result))
   print(f'With pictures: {out / FILES[1]}')

@@ -1,6 +1,7 @@
 """What the pixels of images and masks tell before a training: see inspection.py."""
 
-from collections.abc import Mapping, Sequence
+import collections
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,6 +46,7 @@ class Sample(NamedTuple):
   pixels: Num[np.ndarray, 'h w c']  # as files hold them
   described: Float[np.ndarray, ' features']
   mask: Path | None = None
+  ids: Integer[np.ndarray, 'h w'] | None = None  # class ids, where they are known already
 
 
 def read_samples(
@@ -85,8 +87,8 @@ def _in_unit_range(pixels: Num[np.ndarray, 'h w c']) -> Float[np.ndarray, 'h w c
 
 def class_ids(sample: Sample, encoding: Encoding) -> Integer[np.ndarray, 'h w'] | None:
   """Returns the class ids of a sample's mask, where it fits the image."""
-  if sample.mask is None:
-    return None
+  if sample.mask is None or sample.ids is not None:
+    return sample.ids
   try:
     ids = encoding.read(sample.mask)
   except UserError:
@@ -123,19 +125,25 @@ def class_table(
   rows = []
   for class_id, name in enumerate(encoding.classes):
     measured = diameters[class_id]
-    rows.append(
-      {
-        'name': name,
-        'share': float(100 * counts[class_id] / max(counts.sum(), 1)),
-        'images': int(showing[class_id]),
-        'of': looked_at,
-        'objects': len(measured),
-        'diameter': float(np.median(measured)) if measured else None,
-      }
-    )
+    share = float(100 * counts[class_id] / max(counts.sum(), 1))
+    rows.append(class_row(name, share, int(showing[class_id]), looked_at, measured))
     if looked_at and not showing[class_id]:
       findings.append(Finding(WARNING, f'no labeled mask that was looked at shows {name}.'))
   return rows
+
+
+def class_row(
+  name: str, share: float, images: int, of: int, diameters: Sequence[float] = ()
+) -> dict[str, Any]:
+  """Returns what is known of a class: percent of the pixels, images that show it, objects."""
+  return {
+    'name': name,
+    'share': share,
+    'images': images,
+    'of': of,
+    'objects': len(diameters),
+    'diameter': float(np.median(diameters)) if diameters else None,
+  }
 
 
 def find_misplaced(samples: Sequence[Sample], findings: list[Finding]) -> None:
@@ -172,8 +180,30 @@ def stored_values(path: Path) -> Integer[np.ndarray, 'h w']:
   return values
 
 
+def of_equal_channels(samples: Sequence[Sample]) -> list[Sample]:
+  """Returns the samples whose numbers can be compared, as a training reads them.
+
+  Gray images among RGB ones are described as RGB. Those of other channels, which a training
+  refuses, are left out.
+  """
+  counts = collections.Counter(sample.pixels.shape[-1] for sample in samples)
+  if not counts:
+    return []
+  channels = 3 if set(counts) == {1, 3} else counts.most_common(1)[0][0]
+  comparable = []
+  for sample in samples:
+    count = sample.pixels.shape[-1]
+    if count == 1 and channels == 3:
+      # The numbers of each channel follow one another.
+      sample = sample._replace(described=np.tile(sample.described, channels))
+    elif count != channels:
+      continue
+    comparable.append(sample)
+  return comparable
+
+
 def find_outliers(samples: Sequence[Sample], findings: list[Finding]) -> list[Sample]:
-  """Returns images unlike all others."""
+  """Returns images unlike all others; all have the same channels."""
   flags = unlike.outliers([sample.described for sample in samples]) if samples else []
   outliers = [sample for sample, flag in zip(samples, flags, strict=True) if flag]
   # Of two kinds of images in equal numbers none is an outlier, and of many a few always are.
@@ -191,7 +221,7 @@ def find_outliers(samples: Sequence[Sample], findings: list[Finding]) -> list[Sa
 
 
 def compare_unlabeled(samples: Sequence[Sample], findings: list[Finding]) -> None:
-  """Finds whether unlabeled images look like the labeled ones."""
+  """Finds whether unlabeled images look like the labeled ones; all have the same channels."""
   described: dict[str, list[np.ndarray]] = {'labeled': [], 'unlabeled': []}
   for sample in samples:
     if sample.role in described:
@@ -211,9 +241,9 @@ def compare_unlabeled(samples: Sequence[Sample], findings: list[Finding]) -> Non
 
 
 def find_alike(
-  files: Mapping[str, Sequence[Path]], samples: Sequence[Sample], findings: list[Finding]
+  samples: Sequence[Sample], copies: Collection[frozenset[Path]], findings: list[Finding]
 ) -> list[tuple[Sample, Sample]]:
-  """Returns pairs of images that are nearly the same."""
+  """Returns pairs of images that are nearly the same; exact `copies` become no findings."""
   # Only images whose pixels were looked at can be shown beside each other.
   thumbnails = [near_duplicates.thumbnail(_in_unit_range(sample.pixels)) for sample in samples]
   pairs = near_duplicates.find(thumbnails)
@@ -221,17 +251,23 @@ def find_alike(
   shown = []
   for pair in pairs:
     first, second = samples[pair.first], samples[pair.second]
+    shown.append((first, second))
+    # Exact copies were told before.
+    if frozenset((first.path, second.path)) in copies:
+      continue
     told.setdefault((first.role, second.role), []).append(
       f'{first.path.name} and {second.path.name}'
     )
-    shown.append((first, second))
-  for (one, other), names in told.items():
-    where = f'within {one}' if one == other else f'of {one} and {other}'
-    level = WARNING if {'test', 'val'} & {one, other} else NOTE
-    findings.append(
-      Finding(level, f'{len(names)} pairs {where} look nearly the same: {named(names)}.')
-    )
+  for roles, names in told.items():
+    level = WARNING if {'test', 'val'} & set(roles) else NOTE
+    findings.append(Finding(level, f'nearly the same {among(roles)}: {named(names)}.'))
   return shown
+
+
+def among(roles: tuple[str, str]) -> str:
+  """Returns where two images lie, in words."""
+  one, other = roles
+  return f'among {one} images' if one == other else f'among {one} and {other} images'
 
 
 def spread(paths: Sequence[Path], count: int) -> list[Path]:

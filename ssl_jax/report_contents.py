@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from ssl_jax import build, provenance, registry, report_images, run_folder, table_cells
+from ssl_jax import build, html_pages, provenance, registry, report_images, run_folder, table_cells
 from ssl_jax.errors import UserError
 from ssl_jax.evaluation import confusion, repetitions, report_figures
 from ssl_jax.evaluation.report_figures import Bar, Curve
 from ssl_jax.io import mask_store
-from ssl_jax.io.overlays import class_colour
 from ssl_jax.io.run_log import read_done, read_log
 from ssl_jax.types import MASKS
 
@@ -89,6 +88,7 @@ def _comparison(run: Path, stage: Mapping[str, Any]) -> Contents | None:
     chart = report_figures.intervals([bar], f'difference, points of test {unit}')
     meaning = _meaning(stage['of'], mean, low, high)
   return {
+    'name': f'{stage["of"]} against {stage["against"]}',
     'verdict': verdict,
     'more': more,
     'meaning': meaning,
@@ -119,9 +119,9 @@ def _meaning(of: str, mean: float, low: float, high: float) -> str:
       f'{-high:.1f} and {-low:.1f}). Use the network that learned from the labels alone.'
     )
   return (
-    f'It is not shown that the unlabeled images help or harm: the difference that was measured is '
-    f'{mean:+.1f} points, and from {low:+.1f} to {high:+.1f} all is possible. More labeled images, '
-    f'or more repetitions, would narrow this.'
+    f'It is not shown that the unlabeled images help or harm: the measured difference is '
+    f'{mean:+.1f} points, and anything from {low:+.1f} to {high:+.1f} points fits the results. '
+    f'More labeled images, or more repetitions, would narrow this.'
   )
 
 
@@ -170,16 +170,7 @@ def _pictures(run: Path, stage: Mapping[str, Any]) -> Contents:
   except (UserError, OSError) as error:
     # The report of a finished run must not depend on whether its images still lie there.
     return {'pictures': [], 'no_pictures': f'The test images could not be read again: {error}'}
-  return {'pictures': pictures, 'no_pictures': '', 'classes': _legend(splits.classes)}
-
-
-def _legend(classes: Sequence[str]) -> list[tuple[str, str]]:
-  """Names of classes and their colours, as CSS writes colours."""
-  return [
-    (name, '#{:02x}{:02x}{:02x}'.format(*class_colour(number)))
-    for number, name in enumerate(classes)
-    if number
-  ]
+  return {'pictures': pictures, 'no_pictures': '', 'classes': html_pages.legend(splits.classes)}
 
 
 def _network(stage: Path, name: str) -> Contents | None:
@@ -193,7 +184,10 @@ def _network(stage: Path, name: str) -> Contents | None:
   classes: Sequence[str] = ()
   if (seeds[0] / run_folder.STATS).exists():
     stats = run_folder.read_stats(seeds[0])
-    counts, classes = stats.counts, stats.classes
+    # What a stage does not learn from, it was not trained on.
+    kept = {'labeled', 'val', 'test', *settings.batch}
+    counts = {split: count for split, count in stats.counts.items() if split in kept}
+    classes = stats.classes
   scores = {}
   for figure, display in confusion.DISPLAY_NAME.items():
     if f'test/{figure}' in done:
@@ -214,7 +208,7 @@ def _network(stage: Path, name: str) -> Contents | None:
     'precision': settings.precision,
     'steps': settings.steps,
     'seeds': len(seeds),
-    'counts': dict(counts),
+    'counts': counts,
     'scores': scores,
     'collapsed': bool(done.get('collapsed')),
     'minutes': seconds / 60,

@@ -57,6 +57,8 @@ def choose(sides: Mapping[str, Repetition]) -> list[Choice]:
     'improved most': np.argsort(-change, kind='stable'),
     'got worse most': np.argsort(change, kind='stable'),
   }
+  # Of two images none is the second best.
+  count = 1 if len(ours) < 2 * EACH else EACH
   chosen: dict[int, Choice] = {}
   for reason, order in orders.items():
     # NaN (no class is there) sorts last and is nothing to show.
@@ -65,7 +67,7 @@ def choose(sides: Mapping[str, Repetition]) -> list[Choice]:
       known = [i for i in known if change[i] > 0]
     if reason == 'got worse most':
       known = [i for i in known if change[i] < 0]
-    for i in known[:EACH]:
+    for i in known[:count]:
       chosen[i] = Choice(i, reason, {name: float(values[i]) for name, values in scores.items()})
   return list(chosen.values())
 

@@ -43,10 +43,23 @@ class StageSpec(NamedTuple):
 
 
 def plain(config: Any) -> Tree:
-  """A config (ConfigDict or dict) as nested dicts and tuples."""
+  """A config (ConfigDict or dict) as nested dicts and tuples.
+
+  Raises:
+    UserError: if `stages` or `table` is something else than several dicts.
+  """
   # Through JSON, so that a page's config equals the one read back from a run folder.
   config = config.to_dict() if hasattr(config, 'to_dict') else config
-  return parse_settings.tuples(json.loads(json.dumps(config)))
+  page = parse_settings.tuples(json.loads(json.dumps(config)))
+  for name, what in (('stages', 'stage'), ('table', 'cell')):
+    entries = page.get(name) or ()
+    # Without a comma, brackets around a single dict are no tuple.
+    if not isinstance(entries, tuple) or not all(isinstance(entry, dict) for entry in entries):
+      raise UserError(
+        f'{name} must hold a dict for each {what}, each followed by a comma, as in '
+        f'(dict(...), dict(...),); it is set to {str(entries)[:60]}.'
+      )
+  return page
 
 
 def resolve(page: Tree) -> list[StageSpec]:
@@ -316,7 +329,8 @@ def reach(page: Tree, overrides: Iterable[str]) -> list[str]:
         f'change it on the page.'
       )
     elif masked:
-      notes.append(f'{key} reaches {_listed(seen)}; {_listed(masked)} set their own')
+      own = 'sets its own' if len(masked) == 1 else 'set their own'
+      notes.append(f'{key} applies to {_listed(seen)}; {_listed(masked)} {own}')
   if problems:
     raise UserError('\n'.join(problems))
   return notes

@@ -27,7 +27,6 @@ from ssl_jax.inference import committee as committees
 from ssl_jax.inference import run_networks
 from ssl_jax.inference.committee import Committee
 from ssl_jax.io import lock
-from ssl_jax.io.overlays import class_colour
 from ssl_jax.io.run_log import replace_text
 from ssl_jax.label_gain import Outlook
 
@@ -104,7 +103,7 @@ def _write(run: Path, unlabeled: Path, count: int, out: Path) -> tuple[Outlook, 
       'measure': _measure(committee),
       'warnings': warnings,
       'next_step': _next_step(out),
-      'classes': _colours(committee.stats.classes),
+      'classes': html_pages.legend(committee.stats.classes),
     }
     replace_text(out / PAGE, html_pages.render('suggestions.html', contents))
     # Last, because it marks the folder as finished.
@@ -215,10 +214,8 @@ def _pictures(
       z = int(uncertainty.mean((1, 2)).argmax())
       image, mask, uncertainty = image[z], mask[z], uncertainty[z]
     shown, layer = report_images.with_mask(image, mask)
-    reason = (
-      f'uncertainty {row["uncertainty"]:.3g} bits, more than {row["above_percent"]:.0f} % of the '
-      f'others have'
-    )
+    others = f'{row["above_percent"]:.0f} % of' if row['above_percent'] < 100 else 'all'
+    reason = f'uncertainty {row["uncertainty"]:.3g} bits, more than {others} the others have'
     if row['nearest']:
       reason += f'; distance {row["distance"]:.2f} to the nearest, {row["nearest"]}'
     heat = report_images.heat(image, uncertainty)
@@ -264,14 +261,6 @@ def _next_step(out: Path) -> str:
     f'Correct the masks in {folder}/masks in a label tool (docs/viewers.md), move them and the '
     f'images beside them into your folder of labeled images, and train again.'
   )
-
-
-def _colours(classes: Sequence[str]) -> list[tuple[str, str]]:
-  named = []
-  for number, name in enumerate(classes):
-    if number:
-      named.append((name, 'rgb({}, {}, {})'.format(*class_colour(number))))
-  return named
 
 
 def _chart(outlook: Outlook) -> str:

@@ -32,6 +32,7 @@ FLOORS = (
   'stage_runner',
   'dask_stages',
   'result_tables report_images html_pages inspection_pixels export_packages',
+  'inspection_points inspection_volumes',
   'report_contents inspection table',
   'report_page inspection_page inspection_quick export_network export_volume',
   'report inspect',

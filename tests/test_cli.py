@@ -30,10 +30,15 @@ def call(*words, timeout=120):
     (['--steps=500'], 'fields of the config are set as --config.steps=...'),
     (['--config=configs/nowhere.py'], 'there is no config configs/nowhere.py'),
     (['--config=quikstart'], 'did you mean quickstart?'),
-    (['--config.steps=many'], '--config.steps=many'),
+    (['--config.steps=many'], "--config.steps=many: 'many' is no whole number."),
+    (['--config.optimizer.lr=small'], "'small' is no number."),
+    (['--config.methods=3'], '--config.methods=3: it holds fields; set these, each by its name.'),
+    (['--config.stages=3', '--dry_run'], 'stages must hold a dict for each stage'),
+    (['--config.table=3', '--dry_run'], 'table must hold a dict for each cell'),
+    (['--config=configs/lib/recipe.py'], 'did you mean configs/lib/recipes.py?'),
     (['configs/your_images.py'], 'is given as --config=configs/your_images.py'),
     (['--config=configs/gan_self_training_em.py:huge'], "does not know 'huge'"),
-    (['--config=README.md'], 'is no Python page'),
+    (['--config=README.md'], 'is no Python (unterminated'),
     (['--dry_run=yes'], 'neither table nor json'),
   ],
 )
@@ -41,6 +46,22 @@ def test_a_wrong_flag_gets_a_sentence(words, says, capsys):
   with pytest.raises(SystemExit) as ended:
     cli.train(words)
   assert ended.value.code == 1
+  assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+  ('text', 'says'),
+  [
+    ('def get_config(\n', "mine.py, line 1, is no Python ('(' was never closed)"),
+    ('def get_config():\n  return 3\n', 'returns no config; end it with'),
+    ('x = 1\n', 'has no function get_config'),
+  ],
+)
+def test_a_page_that_is_none_gets_a_sentence(text, says, tmp_path, capsys):
+  page = tmp_path / 'mine.py'
+  page.write_text(text)
+  with pytest.raises(SystemExit):
+    cli.train([f'--config={page}', '--dry_run'])
   assert says in capsys.readouterr().err
 
 

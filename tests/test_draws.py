@@ -155,3 +155,27 @@ def test_repetitions_are_added_in_the_same_folder_and_count_as_a_look(tmp_path):
   tested = [np.load(stage / f'seed_{seed}' / 'test' / 'matrices.npz') for seed in range(2)]
   assert tested[0]['checksum'] != tested[1]['checksum']
   assert parse_settings.to_dict(run_folder.read_settings(stage))['redraw'] is None
+
+
+def _write_cells(folder, rare, seed):
+  """Four images with two common cells each; in image `rare` one of them is rare."""
+  (folder / 'images').mkdir(parents=True)
+  (folder / 'points').mkdir()
+  rng = np.random.default_rng(seed)
+  for name in 'abcd':
+    write_image(folder / 'images' / f'{name}.png', rng.integers(0, 255, (64, 64, 1), np.uint8))
+    cells = ['20,20,common', '40,44,rare' if name == rare else '40,44,common']
+    (folder / 'points' / f'{name}.csv').write_text('\n'.join(['x,y,class', *cells]))
+  return str(folder)
+
+
+@pytest.mark.parametrize('rare', list('abcd'))
+def test_a_draw_that_cannot_teach_is_refused_before_the_first_trains(tmp_path, rare):
+  # A quarter of the images is the test of each repetition: one of them takes the only rare cell.
+  data = dict(name='points', labeled=_write_cells(tmp_path / 'labeled', rare, 0), size=15, jitter=3)
+  settings = parse_settings.parse({'data': data, 'num_seeds': 4})
+  with pytest.raises(UserError, match='No labeled patch is rare; mark cells of this class in more'):
+    build.check_draws(settings)
+  # With test images of one's own, as the sentence says, all learn from all.
+  data['test'] = _write_cells(tmp_path / 'test', 'a', 1)
+  build.check_draws(parse_settings.parse({'data': data, 'num_seeds': 4}))

@@ -2,8 +2,10 @@
 
 import json
 
+import nibabel
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from scipy import ndimage
 
@@ -93,13 +95,134 @@ def test_all_that_is_wrong_is_collected(tmp_path):
   problems = ' '.join(found['problems'])
   assert code == 1
   for expected in (
-    '1 images of labeled have no mask: a.png',
-    '1 masks of labeled have no image: z.png',
+    'labeled images without a mask: a.png',
+    'masks without a labeled image: z.png',
     'c.png',
     'd.png is 10 x 12 pixels but d.png is 96 x 96',
   ):
     assert expected in problems
-  assert '1 exact copies within labeled: f.png = e.png.' in found['warnings']
+  assert 'exact copies among labeled images: f.png = e.png.' in found['warnings']
+
+
+def test_a_broken_file_and_a_copy_are_told_once(tmp_path):
+  labeled = write(tmp_path / 'labeled')
+  data = (labeled / 'images' / 'c.png').read_bytes()
+  (labeled / 'images' / 'c.png').write_bytes(data[: len(data) // 2])
+  (labeled / 'images' / 'e.png').write_bytes((labeled / 'images' / 'f.png').read_bytes())
+  code, found = run(tmp_path)
+  assert code == 1
+  [problem] = found['problems']
+  assert 'c.png cannot be read' in problem
+  told = [line for line in found['warnings'] + found['notes'] if 'f.png' in line]
+  assert told == ['exact copies among labeled images: f.png = e.png.']
+
+
+def test_images_of_other_channels_are_compared_with_nothing(tmp_path):
+  write(tmp_path / 'labeled')
+  unlabeled = write(tmp_path / 'more', first=12) / 'images'
+  # Of three channels as a training reads them: grey repeated.
+  colored = unlabeled / 'm.png'
+  Image.fromarray(np.repeat(np.array(Image.open(colored))[..., None], 3, -1)).save(colored)
+  code, found = run(tmp_path, f'--unlabeled={unlabeled}')
+  assert code == 0
+  assert not any('differ from the rest' in warning for warning in found['warnings'])
+  assert any('grey and RGB' in note for note in found['notes'])
+  (unlabeled / 'n.png').unlink()
+  tifffile.imwrite(
+    unlabeled / 'n.tif',
+    np.zeros((4, 96, 96), np.uint8),
+    photometric='minisblack',
+    planarconfig='separate',
+  )
+  code, found = run(tmp_path, f'--unlabeled={unlabeled}')
+  assert code == 1
+  assert 'same channels' in found['problems'][-1]
+
+
+def test_what_masks_mean_can_be_given_as_for_a_run(tmp_path):
+  write(tmp_path / 'labeled', spoil=lambda image, mask: (image, mask * 7))
+  code, found = run(tmp_path)
+  assert code == 1
+  assert any("--config.data.values='7:1'" in problem for problem in found['problems'])
+  code, found = run(tmp_path, '--config.data.values=7:1')
+  assert code == 0
+  assert [row['name'] for row in found['classes']] == ['background', 'class 1']
+  code, found = run(tmp_path, '--values=7:cell')
+  assert [row['name'] for row in found['classes']] == ['background', 'cell']
+  code, found = run(tmp_path, '--classes=background,cell')
+  assert code == 0
+  assert [row['name'] for row in found['classes']] == ['background', 'cell']
+  code, found = run(tmp_path, '--instances')
+  assert code == 0
+
+
+def test_all_that_is_wrong_with_volumes_is_collected(tmp_path, capsys):
+  rng = np.random.default_rng(0)
+
+  def save(path, voxels, shift=0.0):
+    affine = np.eye(4)
+    affine[:3, 3] = shift
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nibabel.save(nibabel.Nifti1Image(voxels, affine), path)
+
+  labeled, unlabeled = tmp_path / 'labeled', tmp_path / 'unlabeled'
+  for name in 'abcdef':
+    mask = np.zeros((12, 10, 8), np.uint8)
+    mask[4:8, 3:7, 2:6] = 1
+    save(labeled / 'images' / f'{name}.nii.gz', rng.normal(100, 20, mask.shape).astype('f4'))
+    save(labeled / 'masks' / f'{name}.nii.gz', mask)
+  save(unlabeled / 'g.nii.gz', rng.normal(100, 20, (12, 10, 8)).astype('f4'))
+  arguments = f'--unlabeled={unlabeled}'
+  code, found = run(tmp_path, arguments)
+  assert code == 0
+  assert found['problems'] == []
+  assert [row['images'] for row in found['classes']] == [6, 6]
+  html = (tmp_path / 'out' / 'inspection.html').read_text()
+  assert html.count('data:image/jpeg') == html.count('data:image/png') == 6
+  save(labeled / 'masks' / 'a.nii.gz', mask, shift=3.0)
+  save(labeled / 'masks' / 'b.nii.gz', mask[:-1])
+  (labeled / 'masks' / 'c.nii.gz').unlink()
+  data = (labeled / 'images' / 'd.nii.gz').read_bytes()
+  (labeled / 'images' / 'd.nii.gz').write_bytes(data[:-300])
+  save(unlabeled / 'h.nii.gz', np.full((12, 10, 8), np.nan, 'f4'))
+  save(unlabeled / 'i.nii.gz', rng.normal(100, 20, (12, 10, 8, 4)).astype('f4'))
+  capsys.readouterr()
+  code, found = run(tmp_path, arguments)
+  assert code == 1
+  expected = (
+    'labeled images without a mask: c.nii.gz',
+    'a.nii.gz does not lie where a.nii.gz does',
+    'b.nii.gz has (11, 10, 8) voxels',
+    'd.nii.gz cannot be read',
+    'h.nii.gz holds values that are not numbers',
+    'most volumes have 1 channel, others 4: i.nii.gz',
+  )
+  for part, problem in zip(expected, found['problems'], strict=True):
+    assert part in problem
+  assert 'class 1: 6.78 % of the voxels, in 5 of 5 volumes' in capsys.readouterr().out
+
+
+def test_all_that_is_wrong_with_points_is_collected(tmp_path):
+  labeled = tmp_path / 'labeled'
+  (labeled / 'images').mkdir(parents=True)
+  (labeled / 'points').mkdir()
+  for number, name in enumerate('abcdef'):
+    Image.fromarray(scene(number)[0]).save(labeled / 'images' / f'{name}.png')
+    (labeled / 'points' / f'{name}.csv').write_text('x,y,class\n40,40,round\n60,50,long\n')
+  (labeled / 'points' / 'a.csv').unlink()
+  (labeled / 'points' / 'b.csv').write_text('x,y,class\n400,40,round\n')
+  (labeled / 'points' / 'c.csv').write_text('x,y,class\n4,forty,round\n')
+  (labeled / 'points' / 'z.csv').write_text('x,y,class\n')
+  code, found = run(tmp_path)
+  assert code == 1
+  expected = (
+    'z.csv has no image',
+    'a.png has no',
+    'b.csv, line 2: x=400',
+    "y='forty' is no number",
+  )
+  for part, problem in zip(expected, found['problems'], strict=True):
+    assert part in problem
 
 
 def test_unlabeled_images_of_another_kind_are_said(tmp_path):
@@ -173,8 +296,8 @@ def test_a_run_begins_with_the_quick_checks(tmp_path):
   fields = {'labeled': str(labeled), 'unlabeled': str(tmp_path / 'more' / 'images')}
   notes = inspection_quick.notes({'name': 'folder', **fields})
   assert notes[:2] == [
-    '1 images of labeled have no mask: a.png',
-    '1 exact copies of labeled and unlabeled: l.png = l.png',
+    'labeled images without a mask: a.png',
+    'exact copies among labeled and unlabeled images: l.png = l.png',
   ]
   assert notes[2] == '12 labeled images: 12 of 96 x 96, gray, uint8'
   assert '`python -m ssl_jax.inspect --labeled=' in notes[-1]

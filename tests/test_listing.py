@@ -64,14 +64,14 @@ def test_all_that_is_not_read_is_counted_in_one_line(tmp_path):
     'folders': 1, 'hidden or system files': 4, 'pipes or devices': 1, 'without an ending': 1,
   }  # fmt: skip
   assert '2 GIF, 1 HEIC' in read.note()
-  assert '1 links to files that are not there (away.png)' in read.note()
+  assert '1 link to files that are not there (away.png)' in read.note()
   assert '\n' not in read.note()
 
 
 def test_a_folder_without_images_says_what_it_holds(tmp_path):
   (tmp_path / 'a.gif').touch()
   (tmp_path / 'plate').mkdir()
-  with pytest.raises(UserError, match=r'holds no images; put \.png.* It holds 1 GIF, 1 folders'):
+  with pytest.raises(UserError, match=r'holds no images; put \.png.* It holds 1 GIF, 1 folder\b'):
     listing.list_images(tmp_path)
 
 
@@ -191,5 +191,5 @@ def test_resource_forks_beside_points_are_no_points(tmp_path):
   assert [p.name for p in listing.list_tables(tmp_path / 'points')] == ['c0.CSV']
   kinds = {'images': listing.IMAGES, 'points': listing.TABLES}
   assert folder_notes.left_out([tmp_path], None, kinds) == [
-    f'not read in {tmp_path / "points"}: 1 hidden or system files'
+    f'not read in {tmp_path / "points"}: 1 hidden or system file'
   ]

@@ -79,6 +79,13 @@ def test_scores_are_those_of_done_json(html, finished):
   assert re.search(rf'<th>mIoU</th><td>{done["test/miou"]:.1f}', html)
 
 
+def test_the_control_is_not_said_to_learn_from_unlabeled_images(finished):
+  control, ours = (report_contents._network(finished / n, n) for n in ('control', 'fixmatch'))
+  assert 'unlabeled' not in control['counts']
+  assert 'unlabeled' in ours['counts']
+  assert control['counts']['labeled'] == ours['counts']['labeled']
+
+
 def test_what_a_user_named_stays_text(finished, tmp_path):
   """A stage, class or file whose name is HTML is shown and not obeyed."""
   folder = tmp_path / 'run'

@@ -129,14 +129,14 @@ def test_a_field_that_no_stage_would_see_is_refused(tree):
 def test_a_field_that_only_some_see_is_said(tree):
   tree['stages'] = ({'name': 'a', 'steps': 2}, {'name': 'b'})
   tree['steps'] = 500
-  assert stage_list.reach(tree, ['steps']) == ['steps reaches b; a set their own']
+  assert stage_list.reach(tree, ['steps']) == ['steps applies to b; a sets its own']
 
 
 def test_a_field_inside_what_a_stage_replaces_is_not_seen(tree):
   tree['stages'] = ({'name': 'a', 'methods': {'supervised': {'dice': 1.0}}}, {'name': 'b'})
   tree['methods']['supervised']['dice'] = 0.0
   assert stage_list.reach(tree, ['methods.supervised.dice']) == [
-    'methods.supervised.dice reaches b; a set their own'
+    'methods.supervised.dice applies to b; a sets its own'
   ]
 
 

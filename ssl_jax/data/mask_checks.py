@@ -21,7 +21,10 @@ def check_colours(facts: Sequence[MaskFacts]) -> None:
   if coloured:
     table = ValueTable(facts, by_colour=True)
     what = f'{coloured[0].shown} is a coloured picture, not a mask of class ids'
-    of_masks = f'{len(coloured)} of {len(facts)} masks are'
+    of_masks = f'{len(coloured)} of {len(facts)} masks'
+    # A single one among masks of class ids was saved by mistake.
+    few = 2 * len(coloured) < len(facts)
+    advice = 'save it as the others are, or say' if few else 'say'
     if len(table.values) > MAX_COLOURS:
       raise UserError(
         f'{what} ({of_masks}, with {len(table.values)} colours, as photographs have, or drawings '
@@ -30,8 +33,8 @@ def check_colours(facts: Sequence[MaskFacts]) -> None:
     if soft := table.soft_colours():
       raise UserError(soft)
     raise UserError(
-      f'{what} ({of_masks}, with the colours {table.counts()}); say which class each colour is, as '
-      f"in --config.data.values='{table.proposal()}'."
+      f'{what} ({of_masks}, with the colours {table.counts()}); {advice} which class each colour '
+      f"is, as in --config.data.values='{table.proposal()}'."
     )
   _check_background(facts)
   # The first mask of each index with a palette.

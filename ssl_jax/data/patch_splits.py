@@ -198,7 +198,8 @@ def _note_on_labels(labeled: Patches, rest: Patches | None, names: Sequence[str]
   for name, count in counts.items():
     if not count:
       raise UserError(
-        f'No labeled patch is {name}; mark some cells of this class, or increase data.num_labeled.'
+        f'No labeled patch is {name}; mark cells of this class in more images, increase '
+        'data.num_labeled, or give test images of your own (data.test).'
       )
   of_classes = ', '.join(f'{count} {name}' for name, count in counts.items())
   return f'labeled patches: {of_classes}; without labels: {len(rest) if rest else 0}'

@@ -1,7 +1,7 @@
 """Folders of images and of points (a CSV for each image: x, y, class) -> checked annotations."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -69,7 +69,9 @@ def read_folder(folder: str | Path, role: str) -> list[AnnotatedFile]:
   image_folder = subfolder(Path(folder), 'images', role, how)
   point_folder = subfolder(Path(folder), 'points', role, how)
   files = list_files(image_folder)
-  tables = _match_tables(files, point_folder)
+  tables, problems = find_tables({file.name: file.image for file in files}, point_folder)
+  if problems:
+    raise UserError(problems[0])
   annotated = []
   for file in files:
     path = tables[file.name]
@@ -77,27 +79,37 @@ def read_folder(folder: str | Path, role: str) -> list[AnnotatedFile]:
   return annotated
 
 
-def _match_tables(files: Sequence[ImageFile], folder: Path) -> dict[str, Path]:
-  """The CSV of each image, by the image's name; checked both ways."""
-  names = {file_names.normal(file.name): file.name for file in files}
+def find_tables(image_of: Mapping[str, Path], folder: Path) -> tuple[dict[str, Path], list[str]]:
+  """Returns the CSV of each image by the image's name, and a sentence on each without a partner.
+
+  Args:
+    image_of: images by their names without endings.
+    folder: with the CSV files in it.
+
+  Raises:
+    UserError: if the folder holds no CSV files.
+  """
+  names = {file_names.normal(name): name for name in image_of}
   # The points of cell.ome.tif may be in cell.csv.
   short_names = {short_name(name): image for name, image in names.items()}
   tables: dict[str, Path] = {}
+  problems = []
   for path in listing.list_tables(folder):
     stem = file_names.normal(file_names.stem(path))
     name = names.get(stem) or short_names.get(stem)
     if name is None:
-      raise UserError(f'{path} has no image of that name in images/; add it or remove this.')
-    if name in tables:
-      raise UserError(f'{path} and {tables[name].name} are both points of {name}; remove one.')
-    tables[name] = path
-  for file in files:
-    if file.name not in tables:
-      raise UserError(
-        f'{file.image} has no {folder / file.name}.csv; add one (its header alone where there is '
-        'no cell), or move the image to the unlabeled folder.'
-      )
-  return tables
+      problems.append(f'{path} has no image of that name in images/; add it or remove this.')
+    elif name in tables:
+      problems.append(f'{path} and {tables[name].name} are both points of {name}; remove one.')
+    else:
+      tables[name] = path
+  problems += [
+    f'{image} has no {folder / name}.csv; add one (its header alone where there is no cell), or '
+    'move the image to the unlabeled folder.'
+    for name, image in image_of.items()
+    if name not in tables
+  ]
+  return tables, problems
 
 
 def read_points(path: Path, header: images.Header) -> PointTable:

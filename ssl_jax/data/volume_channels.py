@@ -133,10 +133,13 @@ def read_new_volume(files: Sequence[Path], stats: DatasetStats) -> tuple[Volume,
   check_numbers(files)
   volume = nifti.read_channels(files)
   if volume.channels() != stats.channels:
+    advice = 'NAME_0000, NAME_0001, ... or a fourth axis, with the same channels in the same order'
+    if stats.channels == 1:
+      advice = 'a file of three axes for each channel, or moment in time'
     raise UserError(
       f'{files[0]} has {volume.channels()} channel{"s" * (volume.channels() > 1)} '
       f'({len(files)} file{"s" * (len(files) > 1)}) but the run learnt from {stats.channels}; give '
-      'NAME_0000, NAME_0001, ... or a fourth axis, with the same channels in the same order.'
+      f'{advice}.'
     )
   preprocessing = VolumePreprocessing(**(stats.preprocessing or {}))
   windows = preprocessing.window_pairs()

@@ -26,6 +26,14 @@ TABLES = Kind('CSV files', ('.csv',), '.csv')
 
 HIDDEN = 'hidden or system files'
 
+SINGULAR = {
+  HIDDEN: 'hidden or system file',
+  'folders': 'folder',
+  'broken links': 'broken link',
+  'pipes or devices': 'pipe or device',
+}
+"""Of what there may be one."""
+
 SYSTEM_FILES = ('thumbs.db', 'desktop.ini', '__macosx')
 """What systems put into folders, in lower case; names that begin with a dot are hidden anyway."""
 
@@ -61,9 +69,12 @@ class Listing(NamedTuple):
 
   def left_out(self) -> str:
     """Returns what the folder holds beside the files, for a message; empty if there is nothing."""
-    parts = [f'{count} {what}' for what, count in self.others.items()]
+    parts = [
+      f'{n} {SINGULAR.get(what, what) if n == 1 else what}' for what, n in self.others.items()
+    ]
     if self.missing:
-      parts.append(f'{len(self.missing)} links to files that are not there ({names(self.missing)})')
+      links = f'{len(self.missing)} link{"s" * (len(self.missing) > 1)}'
+      parts.append(f'{links} to files that are not there ({names(self.missing)})')
     return ', '.join(parts)
 
   def note(self) -> str:

@@ -117,15 +117,18 @@ def _read(path: str | Path) -> Volume:
   if raw.ndim == 5 and raw.shape[3] == 1:  # ITK writes channels along the fifth axis
     raw = raw[:, :, :, 0]
   if raw.ndim not in (3, 4) or min(raw.shape) < 1:
+    advice = 'split it' if raw.ndim > 4 else 'give a whole volume'
     raise UserError(
       f'{path} has the shape {raw.shape}, and a volume has three axes, or four with channels; '
-      'split it.'
+      f'{advice}.'
     )
   geometry = nifti_geometry.read_geometry(image, path)
   # Axes are permuted and flipped only, never resampled, so masks can be written back exactly.
   voxels = orientations.apply_orientation(raw, geometry.to_ras).astype(np.float32)
   if not np.isfinite(voxels).all():
-    raise UserError(f'{path} holds values that are not numbers (NaN or infinite); replace them.')
+    raise UserError(
+      f'{path} holds values that are not numbers (NaN or infinite); replace them, with 0 say.'
+    )
   return Volume(voxels, geometry.spacing, image)
 
 
@@ -140,7 +143,8 @@ def read_stored(path: str | Path) -> tuple[np.ndarray, Any]:
   while raw.ndim > 3 and raw.shape[-1] == 1:  # many tools write a fourth axis of length 1
     raw = raw[..., 0]
   if raw.ndim != 3 or min(raw.shape) < 1:
-    raise UserError(f'{path} has the shape {raw.shape}, and a volume has three axes; split it.')
+    advice = 'split it' if raw.ndim > 3 else 'give a whole volume'
+    raise UserError(f'{path} has the shape {raw.shape}, and a volume has three axes; {advice}.')
   # Refuses an affine without a direction along some axis, which has no orientation.
   geometry = nifti_geometry.read_geometry(image, path)
   return orientations.apply_orientation(raw, geometry.to_ras), image

@@ -68,6 +68,7 @@ def check(spec: StageSpec, earlier: Mapping[str, StageSpec], splits: Splits) -> 
     _check_cells(inputs, splits)
     if settings.match:
       raise UserError('match names clusters of pixels; it cannot be with cells.')
+  build.check_draws(settings)
   # It is read only when training begins, which may be hours of earlier stages later.
   initial_weights.check(settings.model)
   if init_from := spec.stage_kwargs.get('init_from'):
@@ -239,11 +240,7 @@ def _data_of_seed(training: _Training, seed: int) -> _Data:
   """
   settings = training.settings
   splits = build.splits_of_seed(settings, seed)
-  if splits.classes != training.classes:
-    raise UserError(
-      f'The labels that seed {seed} draws show the classes {", ".join(splits.classes)}, those of '
-      f'the first seed {", ".join(training.classes)}; name all classes in data.classes.'
-    )
+  build.check_classes(seed, splits.classes, training.classes)
   stats = dataset_stats.compute_stats(splits, settings.normalize)
   shares = shares_to_expect(settings.part(Learning), splits)
   return _Data(splits, stats, shares, settings.count_absent)
