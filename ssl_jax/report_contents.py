@@ -162,11 +162,14 @@ def _pictures(run: Path, stage: Mapping[str, Any]) -> Contents:
     if splits.task != MASKS or splits.test is None:
       return {'pictures': [], 'no_pictures': ''}
     names = next(iter(known.values())).names
+    # Given along x, y and z; None where each volume has its own.
+    spacing = (splits.preprocessing or {}).get('spacing')
+    spacing = tuple(spacing)[::-1] if spacing else None
     pictures = []
     for choice in report_images.choose(known):
       name = names[choice.index]
       masks = {side: mask_store.read_mask(path / 'test', name) for side, path in folders.items()}
-      pictures.append(report_images.picture(choice, splits.test, masks))
+      pictures.append(report_images.picture(choice, splits.test, masks, spacing))
   except (UserError, OSError) as error:
     # The report of a finished run must not depend on whether its images still lie there.
     return {'pictures': [], 'no_pictures': f'The test images could not be read again: {error}'}

@@ -3,20 +3,23 @@
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Integer, Num, UInt8
 from PIL import Image
 
+from ssl_jax import report_planes
 from ssl_jax.evaluation import confusion
-from ssl_jax.evaluation.figures import in_plane
 from ssl_jax.evaluation.repetitions import Repetition
 from ssl_jax.io import images
 from ssl_jax.types import Source
 
 LARGEST = 384
 """Pixels of the longer side of an image in a report."""
+
+LARGEST_MONTAGE = 640
+"""The same of three planes of a volume in one picture."""
 
 EACH = 2
 """Images of each kind: the best, the worst, and those that changed most."""
@@ -72,21 +75,34 @@ def choose(sides: Mapping[str, Repetition]) -> list[Choice]:
   return list(chosen.values())
 
 
-def picture(choice: Choice, source: Source, masks: Mapping[str, np.ndarray]) -> Picture:
-  """Makes the picture of a test image; of a volume, of the slice of which the truth marks most.
+def picture(
+  choice: Choice,
+  source: Source,
+  masks: Mapping[str, np.ndarray],
+  spacing: Sequence[float] | None = None,
+) -> Picture:
+  """Makes the picture of a test image; of a volume, of three planes where the truth marks most.
 
   Args:
     choice: which image.
     source: the test images.
     masks: class ids [*space] by stage, at the size of the image.
+    spacing: of volumes: mm of a voxel along z, y and x; None: they are cubes.
   """
   record = source[choice.index]
-  planes: Sequence[Any] = in_plane(record['image'], record['label'], *masks.values())
-  size = _shown_size(planes[0])
+  image, all_masks = record['image'], {'truth': record['label'], **masks}
+  name, largest = record['name'], LARGEST
+  if image.ndim == 4:
+    place = report_planes.marked_place(np.asarray(record['label']))
+    name, largest = f'{name}, {place.text()}', LARGEST_MONTAGE
+    image = report_planes.montage(image, place, spacing)
+    for title, mask in all_masks.items():
+      all_masks[title] = report_planes.montage(mask, place, spacing)
+  size = _shown_size(image, largest)
   layers = {}
-  for title, mask in zip(('truth', *masks), planes[1:], strict=True):
+  for title, mask in all_masks.items():
     layers[title] = _uri(_layer(np.asarray(mask), size), 'PNG')
-  return Picture(record['name'], choice.reason, _shown(planes[0], size), layers, choice.scores)
+  return Picture(name, choice.reason, _shown(image, size), layers, choice.scores)
 
 
 def with_mask(
@@ -114,10 +130,10 @@ def _shown(image: Num[np.ndarray, 'h w c'], size: tuple[int, int]) -> str:
   return _uri(jpeg, 'JPEG')
 
 
-def _shown_size(image: np.ndarray) -> tuple[int, int]:
+def _shown_size(image: np.ndarray, largest: int = LARGEST) -> tuple[int, int]:
   """Rows and columns, not more than the image has."""
   height, width = image.shape[:2]
-  factor = min(LARGEST / max(height, width), 1.0)
+  factor = min(largest / max(height, width), 1.0)
   return max(round(height * factor), 1), max(round(width * factor), 1)
 
 

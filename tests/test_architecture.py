@@ -31,6 +31,7 @@ FLOORS = (
   'self_configuration configuration_report ledger run_identity',
   'stage_runner',
   'dask_stages',
+  'report_planes',
   'result_tables report_images html_pages inspection_pixels export_packages',
   'inspection_points inspection_volumes',
   'report_contents inspection table',
