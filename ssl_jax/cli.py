@@ -110,6 +110,8 @@ def _train(words: list[str], program: str) -> int:
     as_json = request.dry_run == 'json'
     print(describe(request.config, request.page.stem, request.overridden, as_json))
     return 0
+  if request.cache is not None:
+    _keep_compiled_in(listing.expand(request.cache))
   with stop_signals.handled_by(stop_signals.leave_at_once):
     print('Loading JAX ...', file=sys.stderr, flush=True)
     from absl import logging
@@ -120,11 +122,26 @@ def _train(words: list[str], program: str) -> int:
   # threads, though it raises it as well.
   logging.set_verbosity(logging.FATAL)
   # The recorded command is the one for the whole run; table.py adds an --only of its own.
-  kept = [word for word in words if not word.startswith(('--only', '--dask'))]
+  kept = [word for word in words if not word.startswith(('--only', '--dask', '--cache'))]
   command = shlex.join([*program.split(), *kept])
   workdir = listing.expand(request.workdir or Path('runs') / request.page.stem)
   run(request.config, workdir, request.only, command, request.overridden, request.dask)
   return 0
+
+
+def _keep_compiled_in(folder: Path) -> None:
+  """Has JAX, which is not imported yet, keep compiled programs in a folder.
+
+  Raises:
+    UserError: if it cannot be made.
+  """
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise UserError(
+      f'--cache={folder} cannot be made ({error.strerror}); give a folder.'
+    ) from error
+  os.environ['JAX_COMPILATION_CACHE_DIR'] = str(folder.resolve())
 
 
 class Request(NamedTuple):
@@ -137,6 +154,7 @@ class Request(NamedTuple):
   only: str
   dry_run: str  # 'no', 'table' or 'json'
   dask: str | None  # address of a scheduler
+  cache: str | None  # folder of compiled programs
 
 
 def _parse(words: list[str]) -> Request:
@@ -160,6 +178,7 @@ def _parse(words: list[str]) -> Request:
   flags.DEFINE_string('workdir', None, 'Run folder.', flag_values=values)
   flags.DEFINE_string('only', '*', 'Patterns of names of stages.', flag_values=values)
   flags.DEFINE_string('dask', None, 'Scheduler of Dask.', flag_values=values)
+  flags.DEFINE_string('cache', None, 'Folder of compiled programs.', flag_values=values)
   flags.DEFINE_string('dry_run', 'no', 'Describes the run without training.', flag_values=values)
   page = next(word for word in words if re.match(r'--?config=', word)).partition('=')[2]
   # The page is loaded once without the shell's fields, only to report all unknown ones in one
@@ -194,6 +213,7 @@ def _parse(words: list[str]) -> Request:
     only=str(values['only'].value),
     dry_run=dry_run,
     dask=values['dask'].value,
+    cache=values['cache'].value,
   )
 
 
@@ -360,6 +380,8 @@ Flags:
   --only=PATTERN        stages to do, by name, with * and commas
   --dask=ADDRESS        scheduler of Dask whose workers do the stages, those that do not depend on
                         each other at once (docs/many_machines.md)
+  --cache=DIR           folder of compiled programs, to take along to a machine of the same kind
+                        (default: that of the user)
   --dry_run[=json]      describes the run, its data and networks, without training
 
 Pages:

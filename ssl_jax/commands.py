@@ -22,6 +22,7 @@ TRAIN_FLAGS = {
   'workdir': 'run folder',
   'only': 'stages to do, by name',
   'dask': 'scheduler of Dask whose workers do the stages',
+  'cache': 'folder of compiled programs',
   'dry_run': 'describes the run without training',
 }
 

@@ -1,6 +1,7 @@
 """The command line: help, wrong flags, dry runs, interruptions; what a shell shows."""
 
 import errno
+import importlib
 import json
 import os
 import signal
@@ -188,3 +189,21 @@ def test_values_of_masks_can_stand_in_a_page():
     mapped = parse_values(values, None)
     assert mapped is not None
     assert mapped.ids == {0: 0, 205: 1, 420: 2}
+
+
+def test_compiled_programs_are_kept_where_asked(tmp_path, monkeypatch, capsys):
+  seen = []
+
+  def run(*_):
+    seen.append(os.environ['JAX_COMPILATION_CACHE_DIR'])
+
+  monkeypatch.setenv('JAX_COMPILATION_CACHE_DIR', 'before')
+  monkeypatch.setattr(importlib.import_module('ssl_jax.run'), 'run', run)
+  monkeypatch.chdir(tmp_path)
+  assert cli.train(['--cache=programs', '--config=quickstart']) == 0
+  assert seen == [str(tmp_path / 'programs')]
+  assert (tmp_path / 'programs').is_dir()
+  (tmp_path / 'file').write_text('')
+  with pytest.raises(SystemExit):
+    cli.train(['--cache=file', '--config=quickstart'])
+  assert '--cache=file cannot be made (File exists); give a folder.' in capsys.readouterr().err
