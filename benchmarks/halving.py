@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ssl_jax import ledger
+from ssl_jax.reports import ledger
 
 
 def rank(lines: Sequence[Mapping[str, Any]]) -> list[tuple[str, float, float, list[str]]]:

@@ -7,8 +7,8 @@ imported only once the options are right, so that --help and a mistake are answe
 import argparse
 import sys
 
-from ssl_jax import export_packages
 from ssl_jax.errors import UserError
+from ssl_jax.exports import needed_packages
 from ssl_jax.io import listing, terminal
 
 FORMATS = ('stablehlo', 'onnx', 'bioimage')
@@ -58,7 +58,7 @@ def _check(options: argparse.Namespace) -> None:
           f'A package of the BioImage Model Zoo needs --{name}, for example --{name}={value}.'
         )
   for name in _formats(options):
-    export_packages.check(name)
+    needed_packages.check(name)
   out = options.out
   if out.exists() and (not out.is_dir() or any(out.iterdir())):
     raise UserError(f'--out={out} exists and is not an empty folder; give a new one.')
@@ -81,7 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
   if wrong:
     return wrong
   # Here, and not within `exit_code`: see ssl_jax/predict.py.
-  from ssl_jax import export_folder
+  from ssl_jax.exports import export_folder
 
   return terminal.exit_code(lambda: export_folder.export(options, _formats(options)), again)
 

@@ -16,10 +16,11 @@ from typing import Any
 
 from IPython.display import HTML, FileLink, display
 
-from ssl_jax import cli, inspect, inspection_page, predict, run_folder
+from ssl_jax import cli, inspect, predict, run_folder
 from ssl_jax.datasets import synthetic
 from ssl_jax.evaluation import report_figures
 from ssl_jax.evaluation.report_figures import Curve
+from ssl_jax.inspection import inspection_page
 from ssl_jax.io import run_log
 from ssl_jax.io.images import write_image
 

@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
   options = parser.parse_args(arguments)
 
   # Here, because it imports JAX, which takes seconds, and --help is answered at once.
-  from ssl_jax import report_page
+  from ssl_jax.reports import report_page
 
   def report() -> int:
     print(f'Report: {report_page.write(options.run, options.out)}')

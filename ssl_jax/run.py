@@ -16,12 +16,10 @@ from ssl_jax import (
   continuation,
   dask_cluster,
   dask_stages,
-  inspection_quick,
   parallel,
   precision,
   provenance,
   registry,
-  report_page,
   run_folder,
   run_identity,
   self_configuration,
@@ -30,8 +28,10 @@ from ssl_jax import (
 )
 from ssl_jax.errors import UserError
 from ssl_jax.evaluation import confusion
+from ssl_jax.inspection import quick_inspection
 from ssl_jax.io import listing, lock, stop_signals
 from ssl_jax.io.run_log import read_done, replace_text, write_done
+from ssl_jax.reports import report_page
 from ssl_jax.self_configuration import Configuration
 from ssl_jax.stage_list import StageSpec
 from ssl_jax.stages import initial_weights, page_verdicts, unfound_classes
@@ -94,7 +94,7 @@ def run(
     page, precision_note = precision.settle(page, workdir)
     # Once for a run, and before the loader: it stops at the first file that is wrong.
     if parallel.is_main() and not (workdir / run_folder.CONFIG).exists():
-      for note in inspection_quick.notes(page['data']):
+      for note in quick_inspection.notes(page['data']):
         print(f'Data: {note}.', flush=True)
     configuration = self_configuration.configure(page, workdir, stop, command=command)
     page = configuration.page

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from ssl_jax import build, candidates, html_pages, label_gain, parallel, predict, report_images
+from ssl_jax import build, candidates, label_gain, parallel, predict
 from ssl_jax.candidates import Candidates, Description
 from ssl_jax.data import farthest_first
 from ssl_jax.data.farthest_first import Chosen
@@ -29,6 +29,7 @@ from ssl_jax.inference.committee import Committee
 from ssl_jax.io import lock
 from ssl_jax.io.run_log import replace_text
 from ssl_jax.label_gain import Outlook
+from ssl_jax.reports import html_pages, report_images
 
 TABLE = 'suggestions.csv'
 PAGE = 'suggestions.html'

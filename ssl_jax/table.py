@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
   parser.add_argument('--ledger', type=Path, help='file to which the cells are written, as JSON')
   options = parser.parse_args(arguments)
   # Here, because it imports JAX, which takes seconds, and --help is answered at once.
-  from ssl_jax import result_tables
+  from ssl_jax.reports import result_tables
 
   return terminal.exit_code(
     lambda: result_tables.print_table(options.run, options.ledger),

@@ -13,10 +13,11 @@ import numpy as np
 import optax
 import pytest
 
-from ssl_jax import ledger, provenance, run_folder
+from ssl_jax import provenance, run_folder
 from ssl_jax.errors import UserError
 from ssl_jax.inference.trained_networks import TrainedNetwork
 from ssl_jax.io import digests, run_log
+from ssl_jax.reports import ledger
 from ssl_jax.run import run
 from ssl_jax.stages import looks
 from ssl_jax.stages.progress_log import Journal

@@ -15,24 +15,20 @@ import pytest
 from jax import export as jax_export
 from PIL import Image
 
-from ssl_jax import (
-  build,
-  export,
-  export_bioimage,
-  export_check,
-  export_network,
-  export_onnx,
-  export_packages,
-  export_stablehlo,
-  parallel,
-  parse_settings,
-  settings,
-)
+from ssl_jax import build, export, parallel, parse_settings, settings
 from ssl_jax.data.dataset_stats import DatasetStats
 from ssl_jax.data.volume_preprocessing import VolumePreprocessing, scale_window
 from ssl_jax.errors import UserError
-from ssl_jax.export_bioimage import Details
-from ssl_jax.export_network import Member, Network
+from ssl_jax.exports import (
+  bioimage_package,
+  equality,
+  exported_network,
+  needed_packages,
+  onnx_file,
+  stablehlo_files,
+)
+from ssl_jax.exports.bioimage_package import Details
+from ssl_jax.exports.exported_network import Member, Network
 from ssl_jax.inference import sliding_window
 from ssl_jax.inference.patches import predict_patches
 from ssl_jax.inference.trained_networks import state_predict_fn
@@ -44,12 +40,12 @@ SIZES = ((32, 48), (37, 41), (3, 50))
 
 
 def _network(stats, members=1, size=(32, 32), **model):
-  """Networks as `export_network.load` returns them, with random weights."""
+  """Networks as `exported_network.load` returns them, with random weights."""
   page = tiny_page().to_dict()
   page |= {'model': model, 'crop_size': size}
   settings = parse_settings.parse({key: page[key] for key in page if key != 'stages'})
   learner = build.learner(
-    *(settings.part(part) for part in (export_network.Learning, _inputs())),
+    *(settings.part(part) for part in (exported_network.Learning, _inputs())),
     settings.steps,
     stats,
     methods=False,
@@ -66,7 +62,7 @@ def _network(stats, members=1, size=(32, 32), **model):
     )
     bare = state.replace(student={}, ema=None)
     found.append(Member(learner.predict, predict_fn, bare, True, stats, learner.multiple, None))
-    flat = export_network.traverse_util.flatten_dict(tree, sep='/')
+    flat = exported_network.traverse_util.flatten_dict(tree, sep='/')
     weights |= {f'{number}/{path}': array for path, array in flat.items()}
   return Network(tuple(found), weights, (), settings)
 
@@ -124,18 +120,18 @@ def _assert_equal(probs, expected, mask=None):
 def test_stablehlo_says_what_predict_says(which, request):
   network = request.getfixturevalue(which)
   dtype = np.dtype(network.dtypes()[0])
-  program = jax_export.deserialize(bytearray(export_stablehlo.serialized(network, dtype)))
+  program = jax_export.deserialize(bytearray(stablehlo_files.serialized(network, dtype)))
   assert program.platforms == ('cpu', 'cuda', 'tpu')
   call = jax.jit(program.call)
   for size in SIZES:
     image = _image(network, size)
     probs, mask = call(dict(network.weights), np.stack([image, image]))
     assert mask.dtype == np.uint8
-    _assert_equal(np.asarray(probs[1]), export_check.predicted(network, image), np.asarray(mask[1]))
+    _assert_equal(np.asarray(probs[1]), equality.predicted(network, image), np.asarray(mask[1]))
 
 
 def test_the_loader_needs_no_ssl_jax(rgb, tmp_path):
-  files = export_stablehlo.write(rgb, tmp_path)
+  files = stablehlo_files.write(rgb, tmp_path)
   assert {*files} == {path.name for path in tmp_path.iterdir()}
   image = _image(rgb, (37, 41))
   Image.fromarray(image).save(tmp_path / 'image.png')
@@ -146,7 +142,7 @@ def test_the_loader_needs_no_ssl_jax(rgb, tmp_path):
   words = [tmp_path / name for name in ('load.py', 'image.png', 'mask.png')]
   environment = {key: value for key, value in os.environ.items() if key != 'PYTHONPATH'}
   subprocess.run([sys.executable, '-I', '-c', code, *words], check=True, env=environment)
-  expected = export_check.predicted(rgb, image)
+  expected = equality.predicted(rgb, image)
   _assert_equal(expected, expected, np.asarray(Image.open(tmp_path / 'mask.png')))
 
 
@@ -155,14 +151,14 @@ def test_onnx_says_what_predict_says(which, request):
   onnx = pytest.importorskip('onnx', reason='the extra export is not installed')
   runtime = pytest.importorskip('onnxruntime', reason='the extra export is not installed')
   network = request.getfixturevalue(which)
-  model = export_onnx.to_model(network, with_mask=True)
+  model = onnx_file.to_model(network, with_mask=True)
   onnx.checker.check_model(model, full_check=True)
   session = runtime.InferenceSession(model.SerializeToString())
   for size in SIZES:
     image = _image(network, size)
     batch = np.moveaxis(np.stack([image, image]), -1, 1).astype(np.float32)
     probs, mask = session.run(['probabilities', 'mask'], {'image': batch})
-    _assert_equal(np.moveaxis(probs[1], 0, -1), export_check.predicted(network, image), mask[1])
+    _assert_equal(np.moveaxis(probs[1], 0, -1), equality.predicted(network, image), mask[1])
 
 
 NETWORKS = {
@@ -185,10 +181,10 @@ def test_every_network_of_images_becomes_onnx(name):
   pytest.importorskip('onnx', reason='the extra export is not installed')
   pytest.importorskip('onnxruntime', reason='the extra export is not installed')
   network = _network(_stats(), name=name, **NETWORKS[name])
-  model = export_onnx.to_model(network, with_mask=False).SerializeToString()
+  model = onnx_file.to_model(network, with_mask=False).SerializeToString()
   for size in ((64, 64), (45, 70)):
     image = _image(network, size)
-    _assert_equal(export_check.ask_onnx(model, image), export_check.predicted(network, image))
+    _assert_equal(equality.ask_onnx(model, image), equality.predicted(network, image))
 
 
 def test_the_bioimage_package_passes_the_zoo_s_own_test(deep, tmp_path):
@@ -196,13 +192,13 @@ def test_the_bioimage_package_passes_the_zoo_s_own_test(deep, tmp_path):
   core = pytest.importorskip('bioimageio.core', reason='the extra export is not installed')
   image = _image(deep, (96, 80))
   details = Details('Cells', ['Ada Byron'], 'CC-BY-4.0')
-  probs = export_check.predicted(deep, image)
-  export_bioimage.write(deep, details, image, probs, tmp_path)
-  summary = core.test_description(tmp_path / export_bioimage.FILE)
+  probs = equality.predicted(deep, image)
+  bioimage_package.write(deep, details, image, probs, tmp_path)
+  summary = core.test_description(tmp_path / bioimage_package.FILE)
   assert summary.status == 'passed', summary.format()
-  difference = export_check.check('bioimage', deep, image, tmp_path, [export_bioimage.FILE])
+  difference = equality.check('bioimage', deep, image, tmp_path, [bioimage_package.FILE])
   assert difference < 2e-5
-  with zipfile.ZipFile(tmp_path / export_bioimage.FILE) as package:
+  with zipfile.ZipFile(tmp_path / bioimage_package.FILE) as package:
     assert {'rdf.yaml', 'cover.png', 'documentation.md'} <= {*package.namelist()}
 
 
@@ -212,23 +208,23 @@ def test_a_license_that_does_not_exist_is_refused(rgb, tmp_path):
   image = _image(rgb, (64, 64))
   probs = np.full((64, 64, 3), 1 / 3, np.float32)
   with pytest.raises(UserError, match='license'):
-    export_bioimage.write(rgb, Details('Cells', ['Ada'], 'none of them'), image, probs, tmp_path)
+    bioimage_package.write(rgb, Details('Cells', ['Ada'], 'none of them'), image, probs, tmp_path)
   assert not list(tmp_path.iterdir())
 
 
 def test_files_that_say_something_else_are_deleted(rgb, tmp_path):
-  files = export_stablehlo.write(rgb, tmp_path)
+  files = stablehlo_files.write(rgb, tmp_path)
   changed = {name: array * 2 for name, array in rgb.weights.items()}
   other = rgb._replace(weights=changed)
   with pytest.raises(UserError, match='deleted'):
-    export_check.check('stablehlo', other, _image(rgb, (32, 32)), tmp_path, files)
+    equality.check('stablehlo', other, _image(rgb, (32, 32)), tmp_path, files)
   assert not list(tmp_path.iterdir())
 
 
 def test_scaled_sizes_round_as_python_does():
   for scale in (0.5, 0.37, 0.05):
     for size in range(1, 120):
-      assert export_network.scaled_size(size, scale) == max(round(size * scale), 1)
+      assert exported_network.scaled_size(size, scale) == max(round(size * scale), 1)
 
 
 def test_the_door_writes_and_overwrites_nothing(finished, tmp_path, capsys):
@@ -257,7 +253,7 @@ def test_what_is_missing_is_named(more, sentence, tmp_path, monkeypatch, capsys)
 
 
 def test_a_missing_package_is_named(tmp_path, monkeypatch, capsys):
-  monkeypatch.setattr(export_packages.importlib.util, 'find_spec', lambda name: None)
+  monkeypatch.setattr(needed_packages.importlib.util, 'find_spec', lambda name: None)
   assert export.main([f'--run={tmp_path}', f'--out={tmp_path / "o"}', '--format=onnx']) == 1
   assert 'pip install' in capsys.readouterr().err
 
@@ -281,14 +277,14 @@ def volumes():
 
 
 def test_stablehlo_of_volumes_says_what_predict_says_of_a_window(volumes):
-  window = export_check.read_example(None, volumes)
+  window = equality.read_example(None, volumes)
   assert window.shape == (*WINDOW, 2)
   window[:3] = 1000  # outside of the range of the training
   program = jax_export.deserialize(
-    bytearray(export_stablehlo.serialized(volumes, np.dtype('float32')))
+    bytearray(stablehlo_files.serialized(volumes, np.dtype('float32')))
   )
   probs, mask = jax.jit(program.call)(dict(volumes.weights), np.stack([window, window]))
-  expected = export_check.predicted(volumes, window)
+  expected = equality.predicted(volumes, window)
   assert expected.std() > 0.05
   _assert_equal(np.asarray(probs[1]), expected, np.asarray(mask[1]))
 
@@ -301,14 +297,14 @@ def test_onnx_of_volumes_says_what_predict_says_of_a_window(which, volumes):
   if which != 'raw':  # the weights stay
     stats = _stats(2, **VOLUMES[which])
     network = volumes._replace(members=(volumes.members[0]._replace(stats=stats),))
-  window = export_check.read_example(None, network)
+  window = equality.read_example(None, network)
   window[:3] *= 1.5
-  model = export_onnx.to_model(network, with_mask=True).SerializeToString()
-  _assert_equal(export_check.ask_onnx(model, window), export_check.predicted(network, window))
+  model = onnx_file.to_model(network, with_mask=True).SerializeToString()
+  _assert_equal(equality.ask_onnx(model, window), equality.predicted(network, window))
 
 
 def test_the_loader_of_volumes_slides_windows_as_predict_does(volumes, tmp_path):
-  files = export_stablehlo.write(volumes, tmp_path)
+  files = stablehlo_files.write(volumes, tmp_path)
   assert {*files} == {path.name for path in tmp_path.iterdir()}
   about = json.loads((tmp_path / 'volume.json').read_text())
   assert (about['spacing_mm'], about['size']) == ([2.0, 1.0, 1.0], list(WINDOW))
@@ -335,10 +331,10 @@ def test_slices_are_exported_as_images_in_the_range_of_volumes():
   assert network.window is None
   plane = np.random.default_rng(0).uniform(-50, 250, (37, 41, 1)).astype(np.float32)
   program = jax_export.deserialize(
-    bytearray(export_stablehlo.serialized(network, np.dtype('float32')))
+    bytearray(stablehlo_files.serialized(network, np.dtype('float32')))
   )
   probs, _ = jax.jit(program.call)(dict(network.weights), plane[None])
-  _assert_equal(np.asarray(probs[0]), export_check.predicted(network, plane))
+  _assert_equal(np.asarray(probs[0]), equality.predicted(network, plane))
 
 
 def test_patches_of_cells_have_classes_and_places(tmp_path):
@@ -349,27 +345,26 @@ def test_patches_of_cells_have_classes_and_places(tmp_path):
   images = patches.astype(np.float32) / 255
   expected, points = predict_patches(network.members[0].predict_fn, images, 2)
   assert np.asarray(points).std() > 0
-  export_stablehlo.write(network, tmp_path)
+  stablehlo_files.write(network, tmp_path)
   loaded = runpy.run_path(str(tmp_path / 'load.py'))
   found = loaded['predict'](patches)
-  session = onnx.InferenceSession(export_onnx.to_model(network, True).SerializeToString())
+  session = onnx.InferenceSession(onnx_file.to_model(network, True).SerializeToString())
   channels_first = np.moveaxis(patches, -1, 1).astype(np.float32)
   for probs, places in (found, session.run(['probabilities', 'points'], {'image': channels_first})):
     np.testing.assert_allclose(probs, expected, atol=2e-5)
     np.testing.assert_allclose(places, points, atol=2e-5)
   assert (
-    export_check.check('stablehlo', network, patches[0], tmp_path, ['program_uint8.stablehlo'])
-    < 2e-5
+    equality.check('stablehlo', network, patches[0], tmp_path, ['program_uint8.stablehlo']) < 2e-5
   )
 
 
 def test_generators_and_packages_of_volumes_are_refused(volumes, tmp_path, monkeypatch, capsys):
   generator = replace(volumes.settings, gan=settings.Gan())
-  monkeypatch.setattr(export_network.run_folder, 'stage_entry', lambda run: {'run': 'train_gan'})
+  monkeypatch.setattr(exported_network.run_folder, 'stage_entry', lambda run: {'run': 'train_gan'})
   with pytest.raises(UserError, match='makes images'):
-    export_network._check(Path('run'), generator)
-  monkeypatch.setattr(export_network, 'load', lambda run, every_seed: volumes)
-  monkeypatch.setattr(export_packages, 'check', lambda name: None)
+    exported_network._check(Path('run'), generator)
+  monkeypatch.setattr(exported_network, 'load', lambda run, every_seed: volumes)
+  monkeypatch.setattr(needed_packages, 'check', lambda name: None)
   words = ['--run=run', f'--out={tmp_path / "out"}', '--format=bioimage', '--example=a.png']
   assert export.main([*words, '--license=CC0-1.0', '--author=Ada']) == 1
   assert 'was trained on volumes or patches' in capsys.readouterr().err

@@ -9,9 +9,10 @@ import tifffile
 from PIL import Image
 from scipy import ndimage
 
-from ssl_jax import inspect, inspection_quick
+from ssl_jax import inspect
 from ssl_jax import run as runs
 from ssl_jax.data import mask_alignment, near_duplicates, unlike
+from ssl_jax.inspection import quick_inspection
 from ssl_jax.io import equal_files
 
 
@@ -294,7 +295,7 @@ def test_a_run_begins_with_the_quick_checks(tmp_path):
   write(tmp_path / 'more', count=3, first=11)  # the first is the last of labeled
   (labeled / 'masks' / 'a.png').unlink()
   fields = {'labeled': str(labeled), 'unlabeled': str(tmp_path / 'more' / 'images')}
-  notes = inspection_quick.notes({'name': 'folder', **fields})
+  notes = quick_inspection.notes({'name': 'folder', **fields})
   assert notes[:2] == [
     'labeled images without a mask: a.png',
     'exact copies among labeled and unlabeled images: l.png = l.png',
@@ -302,8 +303,8 @@ def test_a_run_begins_with_the_quick_checks(tmp_path):
   assert notes[2] == '12 labeled images: 12 of 96 x 96, gray, uint8'
   assert '`python -m ssl_jax.inspect --labeled=' in notes[-1]
   # Of data that nobody has to inspect, and of folders that the loader refuses, it says nothing.
-  assert inspection_quick.notes({'name': 'synthetic', 'labeled': 8}) == []
-  assert inspection_quick.notes({'name': 'folder', 'labeled': str(tmp_path / 'none')}) == []
+  assert quick_inspection.notes({'name': 'synthetic', 'labeled': 8}) == []
+  assert quick_inspection.notes({'name': 'folder', 'labeled': str(tmp_path / 'none')}) == []
 
 
 def test_quick_checks_are_told_once_for_a_run(tmp_path, page, capsys):

@@ -11,8 +11,9 @@ import tifffile
 from conftest import ROOT
 from PIL import Image
 
-from ssl_jax import predict, run_folder, table, table_cells
+from ssl_jax import predict, run_folder, table
 from ssl_jax import run as runs
+from ssl_jax.reports import table_cells
 
 
 def page_of(name):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ssl_jax import ledger, result_tables
 from ssl_jax.evaluation.verdicts import p_text
+from ssl_jax.reports import ledger, result_tables
 
 ROOT = Path(__file__).resolve().parents[1]
 rank = runpy.run_path(str(ROOT / 'benchmarks' / 'halving.py'))['rank']

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssl_jax import report, report_contents, report_images, report_page
+from ssl_jax import report
 from ssl_jax.errors import UserError
 from ssl_jax.evaluation import report_figures
 from ssl_jax.evaluation.repetitions import Repetition
+from ssl_jax.reports import report_contents, report_images, report_page
 
 
 class Page(HTMLParser):

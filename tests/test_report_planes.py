@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from ssl_jax import report_planes
-from ssl_jax.report_planes import GAP, Place
+from ssl_jax.reports import report_planes
+from ssl_jax.reports.report_planes import GAP, Place
 
 
 def test_planes_go_through_what_is_marked_most():

@@ -10,10 +10,11 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
-from ssl_jax import html_pages, inspect, report_page, run_folder
+from ssl_jax import inspect, run_folder
 from ssl_jax.errors import UserError
 from ssl_jax.evaluation import organs
 from ssl_jax.io import markdown_tables, memmap_arrays
+from ssl_jax.reports import html_pages, report_page
 from ssl_jax.training.pretrained import read_arrays
 
 PACKAGE = ROOT / 'ssl_jax'

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from conftest import tiny_page
 
-from ssl_jax import ledger, result_tables, table, table_cells
+from ssl_jax import table
 from ssl_jax.errors import UserError
 from ssl_jax.evaluation import statistics
+from ssl_jax.reports import ledger, result_tables, table_cells
 from ssl_jax.run import run
 
 

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from ssl_jax import html_pages, inspection, inspection_pixels, report_images
 from ssl_jax.errors import UserError
-from ssl_jax.inspection import Inspection
-from ssl_jax.inspection_pixels import NOTE, PROBLEM, WARNING, Sample
+from ssl_jax.inspection import inspect_folders, pixels_of_folders
+from ssl_jax.inspection.inspect_folders import Inspection
+from ssl_jax.inspection.pixels_of_folders import NOTE, PROBLEM, WARNING, Sample
 from ssl_jax.io import listing
 from ssl_jax.io.run_log import replace_text
+from ssl_jax.reports import html_pages, report_images
 
 FILES = ('inspection.json', 'inspection.html')
 
@@ -29,10 +30,10 @@ MOST_SIZES = 5
 
 
 def write(result: Inspection, name: str, out: Path) -> None:
-  """Writes inspection.json and inspection.html into a folder.
+  """Writes inspect_folders.json and inspect_folders.html into a folder.
 
   Args:
-    result: of `inspection.inspect`.
+    result: of `inspect_folders.inspect`.
     name: title of the page.
     out: folder.
 
@@ -70,7 +71,7 @@ def _pictures(samples: Sequence[Sample], result: Inspection) -> list[dict[str, s
   for sample in samples[:SHOWN]:
     ids = None
     if result.encoding is not None:
-      ids = inspection_pixels.class_ids(sample, result.encoding)
+      ids = pixels_of_folders.class_ids(sample, result.encoding)
     image, mask = report_images.with_mask(np.asarray(sample.pixels), ids)
     shown.append({'name': f'{sample.path.name} ({sample.role})', 'image': image, 'mask': mask})
   return shown
@@ -116,13 +117,13 @@ def inspect(options: argparse.Namespace) -> int:
     path = getattr(options, role)
     folders[role] = None if path is None else listing.expand(path)
   out = listing.expand(options.out)
-  reading = inspection.Reading(
+  reading = inspect_folders.Reading(
     _classes(options.classes),
     options.values,
     options.instances == 'True',
     options.ignore_affine == 'True',
   )
-  result = inspection.inspect(**folders, group=options.group, reading=reading)
+  result = inspect_folders.inspect(**folders, group=options.group, reading=reading)
   write(result, options.labeled, out)
   print(summary(result))
   print(f'With pictures: {out / FILES[1]}')

@@ -9,10 +9,10 @@ import numpy as np
 from jaxtyping import Float, Integer, Num, UInt8
 from PIL import Image
 
-from ssl_jax import report_planes
 from ssl_jax.evaluation import confusion
 from ssl_jax.evaluation.repetitions import Repetition
 from ssl_jax.io import images
+from ssl_jax.reports import report_planes
 from ssl_jax.types import Source
 
 LARGEST = 384

@@ -11,12 +11,13 @@ import numpy as np
 from jaxtyping import Float, Num
 from PIL import Image
 
-from ssl_jax import export_onnx, export_packages, registry
+from ssl_jax import registry
 from ssl_jax.errors import UserError
-from ssl_jax.export_network import Network
-from ssl_jax.export_onnx import INPUT, OUTPUT
+from ssl_jax.exports import needed_packages, onnx_file
+from ssl_jax.exports.exported_network import Network
+from ssl_jax.exports.onnx_file import INPUT, OUTPUT
+from ssl_jax.exports.onnx_graph import OPSET
 from ssl_jax.io import atomic, images
-from ssl_jax.onnx_graph import OPSET
 
 FILE = 'bioimage.zip'
 
@@ -57,13 +58,13 @@ def write(
   Raises:
     UserError: if a package is missing, or the details are not as the zoo wants them.
   """
-  export_packages.check('bioimage')
+  needed_packages.check('bioimage')
   from bioimageio import spec
   from pydantic import ValidationError
 
   with tempfile.TemporaryDirectory() as name:
     folder = Path(name)
-    model = export_onnx.to_model(network, with_mask=False)
+    model = onnx_file.to_model(network, with_mask=False)
     (folder / WEIGHTS).write_bytes(model.SerializeToString())
     # Channels first, as other programs have them: [1, C, H, W].
     np.save(folder / 'test_input.npy', np.moveaxis(example, -1, 0)[None].astype(np.float32))

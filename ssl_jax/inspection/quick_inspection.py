@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ssl_jax import data_locations, inspection
+from ssl_jax import data_locations
 from ssl_jax.errors import UserError
-from ssl_jax.inspection_pixels import NOTE, Finding, spread
+from ssl_jax.inspection import inspect_folders
+from ssl_jax.inspection.pixels_of_folders import NOTE, Finding, spread
 from ssl_jax.io import images
 
 SETS = ('folder', 'nifti', 'points')
@@ -50,13 +51,15 @@ def notes(data: Mapping[str, Any]) -> list[str]:
 def _check(given: Mapping[str, Path]) -> list[str]:
   """Sentences on files without partners, copies, and sizes."""
   findings: list[Finding] = []
-  kind = inspection.kind_of(given['labeled'])
-  files = {role: inspection.list_role(role, path, kind, findings) for role, path in given.items()}
+  kind = inspect_folders.kind_of(given['labeled'])
+  files = {
+    role: inspect_folders.list_role(role, path, kind, findings) for role, path in given.items()
+  }
   if kind == 'images':
     for role in ('labeled', 'val', 'test'):
       if role in given:
-        inspection.find_masks(given[role], role, files[role], findings)
-  inspection.find_copies(files, findings)
+        inspect_folders.find_masks(given[role], role, files[role], findings)
+  inspect_folders.find_copies(files, findings)
   # What is a mere note here, the loader says as well.
   sentences = [finding.text.rstrip('.') for finding in findings if finding.level != NOTE]
   if kind != 'volumes':
@@ -69,7 +72,7 @@ def _sizes(role: str, paths: Sequence[Path]) -> str:
   counts: collections.Counter[str] = collections.Counter()
   for path in spread(paths, LOOKED_AT):
     try:
-      counts[inspection.form_of(images.read_header(path))] += 1
+      counts[inspect_folders.form_of(images.read_header(path))] += 1
     except UserError:
       # The loader names the broken file.
       continue

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from ssl_jax import html_pages, report_contents
 from ssl_jax.errors import UserError
 from ssl_jax.io.run_log import replace_text
+from ssl_jax.reports import html_pages, report_contents
 
 FILE = 'report.html'
 """In the run folder."""

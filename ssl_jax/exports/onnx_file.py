@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from ssl_jax import export_network, export_packages, onnx_program
 from ssl_jax.errors import UserError
-from ssl_jax.export_network import Network
+from ssl_jax.exports import exported_network, needed_packages, onnx_program
+from ssl_jax.exports.exported_network import Network
 from ssl_jax.io import atomic
 
 FILE = 'network.onnx'
@@ -44,11 +44,11 @@ def to_model(network: Network, with_mask: bool) -> Any:
   Raises:
     UserError: as `write` does.
   """
-  export_packages.check('onnx')
+  needed_packages.check('onnx')
 
   def program(weights: Mapping[str, Array], images: Array) -> tuple[Array, ...]:
     # Programs of other fields have the channels first.
-    probs, more = export_network.outputs(network, weights, jnp.moveaxis(images, 1, -1))
+    probs, more = exported_network.outputs(network, weights, jnp.moveaxis(images, 1, -1))
     outputs = jnp.moveaxis(probs, -1, 1), more
     return outputs if with_mask else outputs[:1]
 

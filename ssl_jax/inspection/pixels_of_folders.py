@@ -1,4 +1,4 @@
-"""What the pixels of images and masks tell before a training: see inspection.py."""
+"""What the pixels of images and masks tell before a training: see inspect_folders.py."""
 
 import collections
 from collections.abc import Collection, Mapping, Sequence

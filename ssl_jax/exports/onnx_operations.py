@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ssl_jax.exports.onnx_graph import OnnxGraph
 from ssl_jax.models.symbolic import Size
-from ssl_jax.onnx_graph import OnnxGraph
 
 
 class Value(NamedTuple):

@@ -1,4 +1,4 @@
-"""What the points of cells tell before a training: see inspection.py."""
+"""What the points of cells tell before a training: see inspect_folders.py."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from ssl_jax.data import point_annotations
 from ssl_jax.data.image_mask_pairs import subfolder
 from ssl_jax.errors import UserError
-from ssl_jax.inspection_pixels import PROBLEM, Finding
+from ssl_jax.inspection.pixels_of_folders import PROBLEM, Finding
 from ssl_jax.io import listing
 from ssl_jax.io.stored_image import Header
 

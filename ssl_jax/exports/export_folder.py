@@ -6,18 +6,11 @@ from pathlib import Path
 
 from absl import logging
 
-from ssl_jax import (
-  build,
-  export_bioimage,
-  export_check,
-  export_network,
-  export_onnx,
-  export_stablehlo,
-  parallel,
-)
+from ssl_jax import build, parallel
 from ssl_jax.errors import UserError
-from ssl_jax.export_bioimage import Details
-from ssl_jax.export_network import Network
+from ssl_jax.exports import bioimage_package, equality, exported_network, onnx_file, stablehlo_files
+from ssl_jax.exports.bioimage_package import Details
+from ssl_jax.exports.exported_network import Network
 from ssl_jax.types import CELLS
 
 
@@ -43,27 +36,27 @@ def _write(
   options: argparse.Namespace, formats: Sequence[str]
 ) -> tuple[Network, dict[str, list[str]]]:
   """Writes all files; returns the network, and the names of the files by format."""
-  network = export_network.load(options.run, options.seeds == 'all')
+  network = exported_network.load(options.run, options.seeds == 'all')
   is_of_images = network.window is None and network.stats.preprocessing is None
   if 'bioimage' in formats and not is_of_images:
     raise UserError(
       f'The network of {options.run} was trained on volumes or patches, and packages of the '
       'BioImage Model Zoo are written for images; use --format=stablehlo or --format=onnx.'
     )
-  example = export_check.read_example(options.example, network)
+  example = equality.read_example(options.example, network)
   options.out.mkdir(parents=True, exist_ok=True)
   files: dict[str, list[str]] = {}
   for name in formats:
     print(f'Writes {name} ...', flush=True)
     if name == 'stablehlo':
-      files[name] = export_stablehlo.write(network, options.out)
+      files[name] = stablehlo_files.write(network, options.out)
     elif name == 'onnx':
-      files[name] = export_onnx.write(network, options.out)
+      files[name] = onnx_file.write(network, options.out)
     else:
       details = Details(options.name or _name_of(options.run), options.author, options.license)
-      probs = export_check.predicted(network, example)
-      files[name] = export_bioimage.write(network, details, example, probs, options.out)
-    difference = export_check.check(name, network, example, options.out, files[name])
+      probs = equality.predicted(network, example)
+      files[name] = bioimage_package.write(network, details, example, probs, options.out)
+    difference = equality.check(name, network, example, options.out, files[name])
     if difference is None:
       print('Note: this file was not tried, because onnxruntime is not installed.')
     else:

@@ -10,9 +10,9 @@ import numpy as np
 from jax import export
 from jaxtyping import Array
 
-from ssl_jax import export_network, export_volume
 from ssl_jax.errors import UserError
-from ssl_jax.export_network import Network
+from ssl_jax.exports import exported_network, volume_files
+from ssl_jax.exports.exported_network import Network
 from ssl_jax.io import atomic
 from ssl_jax.io.run_log import replace_text
 from ssl_jax.types import CELLS
@@ -90,23 +90,23 @@ def write(network: Network, out: Path) -> list[str]:
   names += [WEIGHTS, LOADER]
   text = LOADER_OF_PATCHES if network.stats.task == CELLS else LOADER_TEXT
   if len(network.window or ()) == 3:
-    about = export_volume.about(network.settings, network.stats)
-    replace_text(out / export_volume.FILE, json.dumps(about, indent=2) + '\n')
-    names.append(export_volume.FILE)
-    text = export_volume.LOADER_TEXT
+    about = volume_files.about(network.settings, network.stats)
+    replace_text(out / volume_files.FILE, json.dumps(about, indent=2) + '\n')
+    names.append(volume_files.FILE)
+    text = volume_files.LOADER_TEXT
   replace_text(out / LOADER, text)
   return names
 
 
 def serialized(network: Network, dtype: np.dtype) -> bytes:
-  """Returns the program `weights, images -> export_network.outputs` for any number of images.
+  """Returns the program `weights, images -> exported_network.outputs` for any number of images.
 
   Raises:
     UserError: if the package that writes programs is missing.
   """
 
   def program(weights: Mapping[str, Array], images: Array) -> tuple[Array, Array]:
-    return export_network.outputs(network, weights, images)
+    return exported_network.outputs(network, weights, images)
 
   sizes = export.symbolic_shape(f'b, {network.space()}, {network.stats.channels}')
   weights = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in network.weights.items()}

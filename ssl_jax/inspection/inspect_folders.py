@@ -9,13 +9,18 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ssl_jax import inspection_pixels, inspection_points, inspection_volumes, registry
+from ssl_jax import registry
 from ssl_jax.data.groups import group_reader, grouped_names_note
 from ssl_jax.data.image_mask_pairs import find_pairs, subfolder, unlabeled_folder
 from ssl_jax.data.mask_encoding import Encoding, find_encoding
 from ssl_jax.data.mask_facts import MaskFacts, read_facts
 from ssl_jax.errors import UserError
-from ssl_jax.inspection_pixels import (
+from ssl_jax.inspection import (
+  pixels_of_folders,
+  points_of_folders,
+  volumes_of_folders,
+)
+from ssl_jax.inspection.pixels_of_folders import (
   MOST_NAMED,
   NOTE,
   PROBLEM,
@@ -188,21 +193,21 @@ def _inspect_volumes(
 ) -> Inspection:
   """Inspects volumes and their masks."""
   findings = result.findings
-  sizes, broken = inspection_volumes.count_sizes(files, findings)
+  sizes, broken = volumes_of_folders.count_sizes(files, findings)
   mask_paths = {
     role: list_masks(given[role], role, listing.VOLUMES, findings)
     for role in given
     if role != 'unlabeled'
   }
   names = {role: {file_names.stem(path) for path in paths} for role, paths in mask_paths.items()}
-  cases = inspection_volumes.group(files, names)
+  cases = volumes_of_folders.group(files, names)
   mask_of: dict[Path, Path] = {}
   for role, paths in mask_paths.items():
     mask_of |= pair(role, [case[0] for case in cases[role]], paths, findings)
   facts = _read_facts(mask_of.values(), findings)
   encoding = _find_encoding(list(facts.values()), reading, findings)
-  samples = inspection_volumes.read_samples(
-    inspection_volumes.Volumes(cases, mask_of),
+  samples = volumes_of_folders.read_samples(
+    volumes_of_folders.Volumes(cases, mask_of),
     broken | (set(mask_of.values()) - set(facts)),
     encoding,
     reading.ignore_affine,
@@ -211,7 +216,7 @@ def _inspect_volumes(
   return result._replace(
     counts={role: len(of_role) for role, of_role in cases.items()},
     sizes=_most_frequent(sizes),
-    classes=inspection_volumes.class_table(list(facts.values()), encoding) if encoding else [],
+    classes=volumes_of_folders.class_table(list(facts.values()), encoding) if encoding else [],
     samples=samples,
     encoding=encoding,
   )
@@ -246,16 +251,16 @@ def _inspect_pixels(
     _check_sizes(mask_of, headers, facts, findings)
   for role in given:
     if result.kind == 'points' and role != 'unlabeled':
-      inspection_points.check(given[role], role, files[role], headers, findings)
+      points_of_folders.check(given[role], role, files[role], headers, findings)
   # A broken file was told by its header.
   readable = {role: [path for path in paths if path in headers] for role, paths in files.items()}
-  samples = inspection_pixels.read_samples(readable, mask_of, findings)
-  classes = inspection_pixels.class_table(samples, encoding, findings) if encoding else []
-  inspection_pixels.find_misplaced(samples, findings)
-  comparable = inspection_pixels.of_equal_channels(samples)
-  outliers = inspection_pixels.find_outliers(comparable, findings)
-  inspection_pixels.compare_unlabeled(comparable, findings)
-  alike = inspection_pixels.find_alike(samples, copies, findings)
+  samples = pixels_of_folders.read_samples(readable, mask_of, findings)
+  classes = pixels_of_folders.class_table(samples, encoding, findings) if encoding else []
+  pixels_of_folders.find_misplaced(samples, findings)
+  comparable = pixels_of_folders.of_equal_channels(samples)
+  outliers = pixels_of_folders.find_outliers(comparable, findings)
+  pixels_of_folders.compare_unlabeled(comparable, findings)
+  alike = pixels_of_folders.find_alike(samples, copies, findings)
   shown = [sample for sample in samples if sample.role == 'labeled']
   return result._replace(
     sizes=_most_frequent(sizes),

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from ssl_jax import ledger, run_folder
+from ssl_jax import run_folder
 from ssl_jax.evaluation import confusion, figures
 from ssl_jax.io import markdown_tables
 from ssl_jax.io.run_log import replace_text
-from ssl_jax.table_cells import Cell, Interval, corrected, read_cells
+from ssl_jax.reports import ledger
+from ssl_jax.reports.table_cells import Cell, Interval, corrected, read_cells
 
 ENTRY_KEYS = ('table', 'row', 'column', 'stage', 'published', 'control')
 """Keys of a cell of `config.table` that the CSV repeats."""

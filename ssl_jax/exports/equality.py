@@ -9,11 +9,11 @@ import numpy as np
 from jax import export
 from jaxtyping import Float, Num
 
-from ssl_jax import export_bioimage, export_onnx
 from ssl_jax.data import dataset_stats
 from ssl_jax.data.volume_preprocessing import VolumePreprocessing, scale_window
 from ssl_jax.errors import UserError
-from ssl_jax.export_network import Member, Network
+from ssl_jax.exports import bioimage_package, onnx_file
+from ssl_jax.exports.exported_network import Member, Network
 from ssl_jax.inference.images import predict_many
 from ssl_jax.inference.patches import predict_patches
 from ssl_jax.io import images
@@ -119,10 +119,10 @@ def check(
   if kind == 'stablehlo':
     probs = _ask_stablehlo(network, out / files[0], example)
   elif kind == 'onnx':
-    probs = ask_onnx((out / export_onnx.FILE).read_bytes(), example)
+    probs = ask_onnx((out / onnx_file.FILE).read_bytes(), example)
   else:
-    with zipfile.ZipFile(out / export_bioimage.FILE) as package:
-      probs = ask_onnx(package.read(export_bioimage.WEIGHTS), example)
+    with zipfile.ZipFile(out / bioimage_package.FILE) as package:
+      probs = ask_onnx(package.read(bioimage_package.WEIGHTS), example)
   if probs is None:
     return None
   difference = float(np.abs(probs - predicted(network, example)).max())
@@ -153,5 +153,5 @@ def ask_onnx(
     return None
   session = onnxruntime.InferenceSession(model, providers=['CPUExecutionProvider'])
   channels_first = np.moveaxis(pixels, -1, 0)[None].astype(np.float32)
-  probs = session.run([export_onnx.OUTPUT], {export_onnx.INPUT: channels_first})[0]
+  probs = session.run([onnx_file.OUTPUT], {onnx_file.INPUT: channels_first})[0]
   return np.moveaxis(probs[0], 0, -1)

@@ -1,4 +1,4 @@
-"""What volumes and their masks tell before a training: see inspection.py."""
+"""What volumes and their masks tell before a training: see inspect_folders.py."""
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from ssl_jax.data.mask_encoding import Encoding
 from ssl_jax.data.mask_facts import MaskFacts
 from ssl_jax.errors import UserError
 from ssl_jax.evaluation.figures import marked_slice
-from ssl_jax.inspection_pixels import (
+from ssl_jax.inspection.pixels_of_folders import (
   PROBLEM,
   SAMPLED,
   WARNING,

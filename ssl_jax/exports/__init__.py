@@ -1,0 +1,1 @@
+"""A trained network for other programs: StableHLO, ONNX, packages of the BioImage Model Zoo."""

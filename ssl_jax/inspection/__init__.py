@@ -1,0 +1,1 @@
+"""What is wrong with folders of images, volumes or points, before anything is trained on them."""
