@@ -41,7 +41,7 @@ def of_steps(options: argparse.Namespace) -> list[dict[str, Any]]:
   rows = []
   available = len(os.sched_getaffinity(0))
   models = ['unet_efficientnet'] if options.tiny else list(step.MODELS)
-  for cores in (1, 2):
+  for cores in options.cores:
     if cores > available:
       continue
     for model in models:
@@ -108,6 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
   parser.add_argument('--out', type=Path, required=True, help='folder to write to')
   parser.add_argument('--parts', default=','.join(PARTS), help='which, with commas between them')
   parser.add_argument('--steps', type=int, default=7, help='steps of each library')
+  parser.add_argument('--cores', type=int, nargs='+', default=[1, 2], help='of the part steps')
   parser.add_argument('--compiled', action='store_true', help='try torch.compile as well')
   parser.add_argument('--tiny', action='store_true', help='small, to see that it works')
   options = parser.parse_args(arguments)

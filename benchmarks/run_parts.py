@@ -35,7 +35,7 @@ class Used(NamedTuple):
 
 
 def run(command: list[str], until: Path | None = None, **environment: str) -> Used:
-  """Runs a command of ours, up to its end or until a file is written, and then stops it.
+  """Runs a command of ours, up to its end or until there is a line in a file, and then stops it.
 
   Raises:
     RuntimeError: if it fails, with the end of what it said.
@@ -60,7 +60,7 @@ def run(command: list[str], until: Path | None = None, **environment: str) -> Us
         used = Used(time.perf_counter() - began, times.user + times.system, peak)
       except (psutil.ZombieProcess, psutil.NoSuchProcess):
         break
-      if until is not None and until.exists():
+      if until is not None and until.exists() and until.stat().st_size:
         child.kill()
         child.wait()
         return used
