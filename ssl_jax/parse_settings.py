@@ -195,7 +195,12 @@ def first_difference(then: object, now: object, key: str = '') -> str | None:
       if difference := first_difference(then.get(name), now.get(name), inner):
         return difference
     return None
-  return None if then == now else f'{key} was {then!r}, now it is {now!r}'
+  return None if then == now else f'{key} was {_shown(then)}, now it is {_shown(now)}'
+
+
+def _shown(value: object) -> str:
+  """A value of a config; None stands for what is not given, or left to the program."""
+  return 'open' if value is None else repr(value)
 
 
 def tuples(value: Any) -> Any:

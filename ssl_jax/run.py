@@ -226,6 +226,10 @@ def _keep_decisions(workdir: Path, configuration: Configuration) -> None:
   # Last: once it is there, a resumed run decides nothing itself.
   replace_text(workdir / self_configuration.DECISIONS, json.dumps(configuration.record, indent=1))
   print(f'Settings were chosen for your data: {report} lists them, with the reasons.')
+  steps = configuration.decisions.get('steps')
+  if steps is not None and steps.reason != self_configuration.SET:
+    # Told here as well, because it may be more than what was asked for.
+    print(f'{steps.value} steps: {steps.reason}.')
   if estimate is not None:
     print(configuration_report.time_line(estimate), flush=True)
 

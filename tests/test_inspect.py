@@ -1,6 +1,7 @@
 """The data doctor: what it finds in spoiled folders, and whom it does not accuse."""
 
 import json
+import shlex
 
 import nibabel
 import numpy as np
@@ -320,3 +321,18 @@ def test_quick_checks_are_told_once_for_a_run(tmp_path, page, capsys):
     runs.run(page, tmp_path / 'run')
     told.append(capsys.readouterr().out.count('looks further'))
   assert told == [1, 0]
+
+
+def test_a_run_with_wrong_files_is_sent_to_the_inspection(tmp_path, capsys):
+  write(tmp_path / 'labeled')
+  for name in ('a.png', 'b.png'):
+    (tmp_path / 'labeled' / 'images' / name).write_bytes(b'no image')
+  note = quick_inspection.notes({'name': 'folder', 'labeled': str(tmp_path / 'labeled')})[-1]
+  assert 'every file that is wrong' in note
+  # The advice works.
+  words = shlex.split(note.split('`')[1])
+  assert words[:3] == ['python', '-m', 'ssl_jax.inspect']
+  assert inspect.main([*words[3:], f'--out={tmp_path / "out"}']) == 1
+  said = capsys.readouterr().out
+  assert 'a.png' in said
+  assert 'b.png' in said

@@ -103,7 +103,7 @@ def test_whether_there_is_a_folder_still_counts(copied, page):
   page = _page(page, copied / 'data')
   _write_images(copied / 'other', seed=1)
   page.data.test = str(copied / 'other' / 'labeled')
-  with pytest.raises(UserError, match=r'data\.test was None'):
+  with pytest.raises(UserError, match=r'data\.test was open'):
     run(page, copied / 'run')
 
 

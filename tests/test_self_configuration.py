@@ -150,7 +150,7 @@ def test_seeds_and_stages_may_be_added_without_a_new_measurement(
   ('fields', 'says'),
   [
     ({'minutes': 5.0}, 'minutes was 20.0, now it is 5.0'),
-    ({'crop_size': (64, 64)}, 'crop_size was None, now it is'),
+    ({'crop_size': (64, 64)}, 'crop_size was open, now it is'),
     ({'data__test_fraction': 0.5}, 'data.test_fraction was 0.25, now it is 0.5'),
   ],
 )

@@ -43,7 +43,8 @@ def notes(data: Mapping[str, Any]) -> list[str]:
   if fields.get('group'):
     command.append(f'--group={fields["group"]}')
   hint = (
-    f'`{shlex.join(command)}` looks further (masks beside their objects, near copies, pictures)'
+    f'`{shlex.join(command)}` looks further (every file that is wrong, masks beside their objects, '
+    'near copies, pictures)'
   )
   return [*sentences, hint]
 
