@@ -229,8 +229,8 @@ def test_a_field_of_the_page_reaches_every_training_that_it_is_about(name, key, 
   [
     ('wbc_study', 'steps', ''),
     ('methods_microscopy', 'methods.supervised.dice', ''),
-    ('hippocampus', 'steps', 'steps reaches supervised, mean-teacher; teacher, control, tuned1'),
-    ('fixmatch_lisc', 'methods.supervised.weight', 'reaches fixmatch; control'),
+    ('hippocampus', 'steps', 'steps applies to supervised, mean-teacher; teacher, control, tuned1'),
+    ('fixmatch_lisc', 'methods.supervised.weight', 'applies to fixmatch; control'),
   ],
 )
 def test_the_shell_says_which_stages_a_field_reaches(name, key, says):

@@ -133,12 +133,15 @@ def _what(entry: os.DirEntry, path: Path, kind: Kind) -> str:
   # macOS writes a hidden ._NAME.png beside NAME.png on some disks, which is no image.
   if name.startswith('.') or name in SYSTEM_FILES:
     return HIDDEN
-  if entry.is_dir():
+  is_link = entry.is_symlink()
+  # A link may lead in a circle, of which entries raise an error.
+  asked: os.DirEntry | Path = path if is_link else entry
+  if asked.is_dir():
     return 'file' if name.endswith(kind.folders) else 'folders'
   of_kind = name.endswith(kind.endings)
-  if entry.is_symlink() and not path.exists():
+  if is_link and not path.exists():
     return 'missing' if of_kind else 'broken links'
-  if not entry.is_file():
+  if not asked.is_file():
     # Reading from a pipe would wait for ever.
     return 'pipes or devices'
   if of_kind:
