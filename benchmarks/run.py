@@ -12,7 +12,7 @@ it is stopped. Parts, in this order:
   folder  listing, checking and hashing a folder of 100,000 images
   whole   where the time of a whole training goes
 
-An hour on two quiet cores; `steps` takes most of it. On a machine that others use too, believe the
+`steps` took 41 minutes for one core, on a machine that was busy with other work. There, believe the
 processor times and the ratios.
 """
 
