@@ -12,11 +12,12 @@ from ssl_jax import build
 from ssl_jax.data import dataset_stats, unlike, volume_channels
 from ssl_jax.data.image_kind import FileNotes
 from ssl_jax.data.image_mask_pairs import unlabeled_folder
+from ssl_jax.data.source_sizes import sizes_of
 from ssl_jax.data.volume_preprocessing import VolumePreprocessing
 from ssl_jax.errors import UserError
 from ssl_jax.inference import committee as committees
 from ssl_jax.inference.committee import Committee, Opinion
-from ssl_jax.inference.new_image import read_new_image
+from ssl_jax.inference.new_image import read_new_image, sizes_of_files, slice_sizes_of_files
 from ssl_jax.inference.prediction_folder import read_source
 from ssl_jax.io import listing
 from ssl_jax.io.run_log import replace_text
@@ -50,7 +51,6 @@ class Candidates:
         'with masks of images or volumes.'
       )
     self.kind = listing.IMAGES if stats.preprocessing is None else listing.VOLUMES
-    self._committee = committee
     self._notes = FileNotes()
     found = listing.read_folder(unlabeled_folder(folder), self.kind)
     paths = listing.files_of(found)
@@ -58,6 +58,10 @@ class Candidates:
     groups: dict[Path, tuple[Path, ...]] = {path: (path,) for path in paths}
     if self.kind == listing.VOLUMES:
       groups = volume_channels.group_unlabeled(paths, stats.channels)
+      sizes = slice_sizes_of_files(list(groups), stats)
+    else:
+      sizes = sizes_of_files(paths, stats)
+    self._committee = committee.of_sizes(sizes)
     self.files = list(groups.values())
 
   def describe(self, out: Path, key: str) -> dict[int, Description]:
@@ -143,8 +147,10 @@ def labeled(committee: Committee) -> list[Description]:
     UserError: if they cannot be read any more.
   """
   splits = build.splits_of_seed(committee.settings, committee.seed)
+  sources = (splits.labeled, splits.val, splits.test)
+  committee = committee.of_sizes([size for source in sources for size in sizes_of(source)])
   described = []
-  for source in (splits.labeled, splits.val, splits.test):
+  for source in sources:
     for record in _records(source):
       image = dataset_stats.to_float(record['image'])
       described.append(describe(record['name'], image, committees.ask(committee, [image])))

@@ -6,7 +6,9 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-TIMES = re.compile('second|minute|time|mib|memory|peak|area|per_step', re.IGNORECASE)
+TIMES = re.compile(
+  'second|minute|time|mib|memory|peak|area|per_step|waiting|compilations', re.IGNORECASE
+)
 """Figures that no two runs share."""
 
 TABLES = ('labels.csv', 'ranking.csv', 'candidates.csv', 'quality.csv')

@@ -188,8 +188,12 @@ def preprocess_image(
   """
   # The number of channels first, because it decides on the ranges.
   ready = images.rescale(images.to_channels(image, stats.channels, name), stats.intensity, name)
+  size = preprocessed_size(ready.shape[:2], stats)
+  return ready if size == ready.shape[:2] else images.resize(ready, size, smooth=True)
+
+
+def preprocessed_size(size: Sequence[int], stats: DatasetStats) -> tuple[int, int]:
+  """Returns the rows and columns that `preprocess_image` makes of an image's own."""
   # `data.scale` made the training images smaller, so a new one has to shrink alike.
-  if stats.scale == 1:
-    return ready
-  size = [max(round(length * stats.scale), 1) for length in ready.shape[:2]]
-  return images.resize(ready, size, smooth=True)
+  height, width = (max(round(length * stats.scale), 1) for length in size[:2])
+  return height, width

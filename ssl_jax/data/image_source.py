@@ -60,6 +60,10 @@ class ImageSource:
     # A shallow copy: callers may add keys; the arrays are shared and read-only.
     return self._kept[index].copy()
 
+  def sizes(self) -> list[tuple[int, int]]:
+    """Returns the rows and columns of each image, as the headers say."""
+    return [(file.header.height, file.header.width) for file in self._files]
+
 
 class ImageSplits(NamedTuple):
   """The fields of Splits that hold images and what they are made from, and notes on them."""

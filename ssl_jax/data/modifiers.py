@@ -8,6 +8,7 @@ from jaxtyping import Int32, Integer
 from scipy import ndimage
 
 from ssl_jax.data import instances
+from ssl_jax.data.source_sizes import sizes_of
 from ssl_jax.errors import UserError
 from ssl_jax.io import images
 from ssl_jax.types import BACKGROUND, IGNORE, MASKS, Record, Source, Splits
@@ -33,6 +34,10 @@ class _ModifiedSource(abc.ABC):
     # -1 and the last index share one entry. A shallow copy, so that callers may add keys to theirs.
     return self._cached(int(index) % len(self)).copy()
 
+  def sizes(self) -> list[tuple[int, int]]:
+    """Returns the rows and columns of each image; nothing where they are not known."""
+    return list(sizes_of(self._source))
+
   @abc.abstractmethod
   def _modify(self, index: int) -> Record:
     """Makes the record of an index."""
@@ -45,11 +50,17 @@ class Downscaled(_ModifiedSource):
     super().__init__(source)
     self._scale = scale
 
+  def sizes(self) -> list[tuple[int, int]]:
+    """Returns the rows and columns of each smaller image; nothing where they are not known."""
+    return [self._smaller(*size) for size in super().sizes()]
+
+  def _smaller(self, height: int, width: int) -> tuple[int, int]:
+    # A very small scale must not shrink an image to nothing.
+    return max(round(height * self._scale), 1), max(round(width * self._scale), 1)
+
   def _modify(self, index: int) -> Record:
     record = self._source[index].copy()
-    height, width = record['image'].shape[:2]
-    # A very small scale must not shrink an image to nothing.
-    size = (max(round(height * self._scale), 1), max(round(width * self._scale), 1))
+    size = self._smaller(*record['image'].shape[:2])
     # Means of areas, as a microscope of lower magnification would give, and no aliasing.
     record['image'] = images.resize(record['image'], size, smooth=True)
     if 'instances' in record:

@@ -35,8 +35,9 @@ class SliceSource:
     # Finding the files of a volume again would take longer than to read a slice of it.
     self._volume = functools.lru_cache(OPEN_VOLUMES)(volumes.__getitem__)
     self._size = size
+    self._count = len(volumes)
     self._places: list[tuple[int, int]] = []  # number of the volume, and of the slice in it
-    for index in range(len(volumes)):
+    for index in range(self._count):
       depth = len(self._volume(index)['image'])
       self._places += [(index, z) for z in range(depth)]
     self._kept: dict[int, Record] = {}
@@ -55,6 +56,13 @@ class SliceSource:
       self._keep(index, record)
     # A shallow copy, so that callers may add keys to theirs.
     return record.copy()
+
+  def sizes(self) -> list[tuple[int, int]]:
+    """Returns the rows and columns of each slice as a network sees it."""
+    if self._size is not None:
+      return [(self._size[0], self._size[1])] * len(self)
+    of_volumes = [self._volume(index)['image'].shape[1:3] for index in range(self._count)]
+    return [of_volumes[index] for index, _ in self._places]
 
   def _cut(self, volume: int, z: int) -> Record:
     whole = self._volume(volume)

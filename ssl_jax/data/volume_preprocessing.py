@@ -141,6 +141,23 @@ class VolumePreprocessing(NamedTuple):
     # [x, y, z] of each channel -> [z, y, x, C]
     return np.ascontiguousarray(np.stack(scaled, -1))
 
+  def slice_size(self, shape: Sequence[int], spacing: Sequence[float]) -> tuple[int, int] | None:
+    """Returns the rows and columns of a volume's slices as a network sees them.
+
+    Args:
+      shape: voxels along x, y and z.
+      spacing: mm.
+
+    Returns:
+      None where it depends on the pixels, because volumes are cut to their foreground.
+    """
+    if self.size is not None:
+      return self.size[0], self.size[1]
+    if self.foreground_threshold is not None:
+      return None
+    columns, rows, _ = self._size(shape[:3], spacing, 1.0)
+    return rows, columns
+
   def labels(
     self, ids: Integer[np.ndarray, 'i j k'], volume: Volume, placement: Placement
   ) -> UInt8[np.ndarray, 'z y x']:

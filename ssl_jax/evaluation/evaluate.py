@@ -14,7 +14,7 @@ from ssl_jax.evaluation import confusion, instances
 from ssl_jax.evaluation.calibration import Calibration
 from ssl_jax.inference import instances as instance_predictions
 from ssl_jax.inference import slices
-from ssl_jax.inference.images import predict_labels
+from ssl_jax.inference.images import of_sizes, predict_labels
 from ssl_jax.inference.patches import predict_source
 from ssl_jax.io import mask_store
 from ssl_jax.io.run_log import replace_text
@@ -114,6 +114,7 @@ def _evaluate_masks(
   images = (to_float(record['image']) for record in records)
   # A volume that a network of two dimensions scores says so.
   sliced = bool(records) and 'slice_size' in records[0]
+  predict_fn = of_sizes(predict_fn, _sizes(records))
   matches: dict[int, instances.Matches] = {}
   if of_instances is not None:
     size = records[0].get('slice_size') if records else None
@@ -143,6 +144,16 @@ def _evaluate_masks(
   objects = np.stack([one.counts for one in in_order])
   scores |= instances.scores(in_order)
   return Evaluation(scores, matrices, list(masks), MASKS, masks, objects=objects)
+
+
+def _sizes(records: Sequence[Record]) -> Iterator[Sequence[int]]:
+  """The size of each image, or slice, as a network of two dimensions sees it."""
+  for record in records:
+    shape = np.shape(record['image'])
+    if 'slice_size' not in record:
+      yield shape
+    else:
+      yield from [record['slice_size'] or shape[1:]] * shape[0]
 
 
 def _match_each(

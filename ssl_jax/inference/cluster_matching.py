@@ -10,7 +10,7 @@ from scipy.optimize import linear_sum_assignment
 
 from ssl_jax.data.dataset_stats import to_float
 from ssl_jax.errors import UserError
-from ssl_jax.inference.images import ImagePredictor, predict_many
+from ssl_jax.inference.images import ImagePredictor, of_sizes, predict_many
 from ssl_jax.io.run_log import DONE, read_json, replace_text
 from ssl_jax.types import IGNORE, PredictFn, Source
 
@@ -50,6 +50,7 @@ def match_clusters(predict_fn: PredictFn, training: Source, num_classes: int, ho
   records = [training[i] for i in range(len(training))]
   # The number of clusters is only known from the first prediction; adding to 0.0 gives the shape.
   counts: np.ndarray | float = 0.0
+  predict_fn = of_sizes(predict_fn, [np.shape(record['image']) for record in records])
   for index, probs in predict_many(predict_fn, (to_float(record['image']) for record in records)):
     label = records[index]['label'].ravel()
     cluster = probs.argmax(-1).ravel()

@@ -18,7 +18,7 @@ from ssl_jax import run_folder
 from ssl_jax.data.dataset_stats import DatasetStats
 from ssl_jax.errors import UserError
 from ssl_jax.inference import run_networks, slices
-from ssl_jax.inference.images import predict_many
+from ssl_jax.inference.images import of_sizes, predict_many
 from ssl_jax.inference.run_networks import Member
 from ssl_jax.settings import Settings
 from ssl_jax.types import PredictFn
@@ -45,6 +45,11 @@ class Committee(NamedTuple):
   def seed(self) -> int:
     """Of the first member."""
     return self.members[0].seed
+
+  def of_sizes(self, sizes: Sequence[Sequence[int]]) -> 'Committee':
+    """Returns the committee for images of these sizes [H, W], as its networks see them."""
+    predict_fns = [of_sizes(predict_fn, sizes) for predict_fn in self.predict_fns]
+    return self._replace(predict_fns=predict_fns)
 
 
 class Opinion(NamedTuple):

@@ -21,6 +21,7 @@ from ssl_jax.inference.dask_stack import GROUP, StackParts
 from ssl_jax.inference.dask_tasks import Call, NetworkChoice, Outcome, StackJob
 from ssl_jax.inference.input_files import InputFiles, Job
 from ssl_jax.inference.prediction_folder import PredictionFolder
+from ssl_jax.inference.shared_shapes import counted
 from ssl_jax.inference.stacks import BlockTask
 from ssl_jax.inference.write_predictions import Masks, Task, finish
 from ssl_jax.io import lock
@@ -77,6 +78,7 @@ class Workers:
     dask_cluster.check_workers(self._client, [], [lock_file], place)
     call = self._call._replace(out=place, round=out.round(), holder=lock.text(place))
     files = call.task.files(folder.absolute(), out)
+    call = call._replace(sizes=counted(call.task.sizes(files)))
     _Handing(self._client, call, files, out, self._multiple).hand_out()
     return finish(call.task, files, out)
 

@@ -19,10 +19,11 @@ from ssl_jax.errors import UserError
 from ssl_jax.inference import run_networks, stacks, write_planes
 from ssl_jax.inference.averaging import Copy
 from ssl_jax.inference.block_store import BlockStore
-from ssl_jax.inference.images import multiple_of
+from ssl_jax.inference.images import ImagePredictor, multiple_of
 from ssl_jax.inference.input_files import Files, Job
 from ssl_jax.inference.prediction_folder import PredictionFolder, Record, Written
 from ssl_jax.inference.regions import GivenTiles, PlaneRegions, TileStore
+from ssl_jax.inference.shared_shapes import Size
 from ssl_jax.inference.stacks import BlockTask
 from ssl_jax.inference.write_predictions import Task
 from ssl_jax.io import lock
@@ -49,6 +50,7 @@ class Call(NamedTuple):
   out: Path | None = None  # absolute; None before there is a folder
   round: int = 0  # of the folder's record
   holder: str = ''  # the text of the folder's lock
+  sizes: tuple[tuple[Size, int], ...] = ()  # of all images, with their numbers
 
 
 class Outcome(NamedTuple):
@@ -121,6 +123,14 @@ def _networks(call: Call) -> _Loaded:
     return _kept[0]
 
 
+def _predict_fn(call: Call) -> PredictFn:
+  """The networks of a call, as images of its sizes go through them."""
+  predict_fn = _networks(call).predict_fn
+  if not isinstance(predict_fn, ImagePredictor):
+    return predict_fn
+  return predict_fn._replace(sizes=call.sizes)
+
+
 def load(payload: bytes) -> tuple[Sequence[str], int]:
   """Loads the networks; returns notes on them, and of what the sides of their tiles are multiples.
 
@@ -135,7 +145,7 @@ def predict_files(payload: bytes) -> Outcome:
   """Predicts and writes whole images, or volumes."""
   call, jobs = pickle.loads(payload)
   files, out = GivenFiles(jobs), SharedFolder(call)
-  call.task.predict(_networks(call).predict_fn, files, out)
+  call.task.predict(_predict_fn(call), files, out)
   return Outcome(files.refused, files.said, files.notes, out.lines)
 
 
@@ -168,7 +178,7 @@ def _open(stack: StackJob) -> tuple[Planes, BlockStore]:
 def predict_planes(payload: bytes) -> None:
   """Predicts and stores small planes of a stack."""
   call, stack, blocks = pickle.loads(payload)
-  predict_fn = _networks(call).predict_fn
+  predict_fn = _predict_fn(call)
   image, store = _open(stack)
   for block, data in stacks.whole_planes(predict_fn, image, store.grid, blocks, stack.task):
     store.write(block, data)
@@ -177,7 +187,7 @@ def predict_planes(payload: bytes) -> None:
 def predict_tile(payload: bytes) -> np.ndarray:
   """Returns the class probabilities [h, w, k] of a tile of a large plane."""
   call, stack, plane, tile = pickle.loads(payload)
-  predict_fn = _networks(call).predict_fn
+  predict_fn = _predict_fn(call)
   image, _ = _open(stack)
   return _regions(predict_fn, image, plane, stack, TileStore(None)).tile(*tile)
 
@@ -185,7 +195,7 @@ def predict_tile(payload: bytes) -> np.ndarray:
 def predict_block(payload: bytes, *tiles: np.ndarray) -> None:
   """Puts a block of a large plane together from its tiles, and stores it."""
   call, stack, block, places = pickle.loads(payload)
-  predict_fn = _networks(call).predict_fn
+  predict_fn = _predict_fn(call)
   image, store = _open(stack)
   given = GivenTiles(dict(zip(places, tiles, strict=True)))
   regions = _regions(predict_fn, image, block.plane, stack, given)

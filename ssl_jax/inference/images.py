@@ -2,12 +2,15 @@
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from ssl_jax.inference import shared_shapes
+from ssl_jax.inference.shared_shapes import Size, counted, rounded_up
 from ssl_jax.inference.sliding_window import WindowedPredictor, window_starts
 from ssl_jax.inference.window_defaults import BUDGET, OVERLAP
 from ssl_jax.io.interpolation import interpolation_matrix
@@ -30,11 +33,13 @@ class ImagePredictor(NamedTuple):
 
   Networks that take any size (`multiple` 1: DeepLab, PSPNet) see each image at its own size. Those
   that halve their sides again and again (U-Nets) reflect the image at the bottom and right; it is
-  done here, and not left to them, so that images of similar sizes share a compiled program.
+  done here, and not left to them, so that images of similar sizes share a compiled program. Of
+  images whose `sizes` are known and many, all networks see a few shapes (see shared_shapes).
   """
 
   predict_fn: PredictFn
   multiple: int
+  sizes: tuple[tuple[Size, int], ...] = ()  # of the images that are to come, with their numbers
 
   def __call__(self, images: Float[np.ndarray, 'b *shape']) -> Any:
     """Returns the class probabilities of images of one size; a GAN's images of random vectors."""
@@ -46,10 +51,35 @@ def multiple_of(predict_fn: PredictFn) -> int:
   return predict_fn.multiple if isinstance(predict_fn, ImagePredictor) else 1
 
 
-def _pad(image: np.ndarray, multiple: int) -> np.ndarray:
-  """Reflects an image [H, W, C] at the bottom and right, up to the next multiple."""
-  # -n % m is what n lacks to the next multiple of m.
-  margin = [(0, -side % multiple) for side in image.shape[:-1]]
+def of_sizes(predict_fn: PredictFn, sizes: Iterable[Sequence[int]]) -> PredictFn:
+  """Returns the predict function of images whose sizes are known: it is compiled for few shapes.
+
+  What is predicted of an image then depends on the sizes of the others if there are many: it is
+  reflected further. A run that is resumed has to give all sizes again.
+
+  Args:
+    predict_fn: of images; any other is returned as it is.
+    sizes: [H, W] of each image, and perhaps more axes, which do not count.
+  """
+  if not isinstance(predict_fn, ImagePredictor):
+    return predict_fn
+  return predict_fn._replace(sizes=counted(sizes))
+
+
+def _scaled(predict_fn: PredictFn, scale: float | int) -> PredictFn:
+  """The predict function of images that `_rescaled` has scaled."""
+  if not isinstance(predict_fn, ImagePredictor):
+    return predict_fn
+  scaled: Counter[Size] = Counter()
+  for size, count in predict_fn.sizes:
+    height, width = _scaled_size(size, scale)
+    scaled[height, width] += count
+  return predict_fn._replace(sizes=tuple(sorted(scaled.items())))
+
+
+def _pad(image: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+  """Reflects an image [H, W, C] at the bottom and right, up to a shape [rows, columns]."""
+  margin = [(0, new - old) for new, old in zip(shape, image.shape[:-1], strict=True)]
   return np.pad(image, [*margin, (0, 0)], mode='reflect')
 
 
@@ -66,8 +96,8 @@ def predict_many(
 ) -> Iterator[tuple[int, np.ndarray]]:
   """Yields (index, probabilities [*space, classes]) at native size, not always in order.
 
-  Images of one shape are predicted together. An image's probabilities do not depend on the others,
-  so that a stage that was killed goes on bit for bit.
+  Images of one shape are predicted together. An image's probabilities do not depend on the pixels
+  of the others, nor on their order, so that a stage that was killed goes on bit for bit.
 
   Args:
     predict_fn: gives the class probabilities of a batch.
@@ -76,6 +106,8 @@ def predict_many(
     budget: pixels that are predicted together, at most.
   """
   multiple = multiple_of(predict_fn)
+  sizes = predict_fn.sizes if isinstance(predict_fn, ImagePredictor) else ()
+  shapes = shared_shapes.shared_shapes(sizes, multiple, budget)
   # Padded shape -> (index, native sides, padded image) of the images that still wait for a batch.
   waiting: dict[tuple[int, ...], list[tuple[int, tuple[int, ...], np.ndarray]]] = {}
 
@@ -99,7 +131,8 @@ def predict_many(
     if image.shape[0] * image.shape[1] > budget:
       yield index, predict_tiled(predict_fn, image, budget)
       continue
-    padded = _pad(image, multiple)
+    size = image.shape[:2]
+    padded = _pad(image, shapes.get(size) or rounded_up(size, multiple))
     group = waiting.setdefault(padded.shape, [])
     group.append((index, image.shape[:-1], padded))
     if len(group) == _batch_size(padded, batch, budget):
@@ -158,15 +191,16 @@ def predict_averaged(
     flip: whether each copy is predicted mirrored as well.
     chunk: images that are held in memory together.
   """
+  of_scales = [_scaled(predict_fn, scale) for scale in scales]
   for first, group in _chunks(images, chunk):
     # Sums of probabilities [*space, classes]; 0.0 until the number of classes is known.
     totals: list[np.ndarray | float] = [0.0] * len(group)
-    for scale in scales:
+    for scale, of_scale in zip(scales, of_scales, strict=True):
       scaled = [_rescaled(image, scale) for image in group]
       for mirrored in (False, True) if flip else (False,):
         # Mirrored along the last axis of space, which lies before the channels.
         copies = (image[..., ::-1, :] if mirrored else image for image in scaled)
-        for i, probs in predict_many(predict_fn, copies):
+        for i, probs in predict_many(of_scale, copies):
           # Each prediction gets the orientation and size of its image before it is added.
           upright = probs[..., ::-1, :] if mirrored else probs
           totals[i] = totals[i] + resize(upright, group[i].shape[:-1])
@@ -177,8 +211,12 @@ def predict_averaged(
 
 def _rescaled(image: np.ndarray, scale: float | int) -> np.ndarray:
   """The image with its sides scaled by a factor."""
+  return resize(image, _scaled_size(image.shape[:-1], scale))
+
+
+def _scaled_size(size: Sequence[int], scale: float | int) -> list[int]:
   # Rounded down, as in ST++'s code.
-  return resize(image, [max(int(side * scale), 1) for side in image.shape[:-1]])
+  return [max(int(side * scale), 1) for side in size]
 
 
 def _chunks(images: Iterable[np.ndarray], size: int) -> Iterator[tuple[int, list[np.ndarray]]]:
@@ -264,7 +302,8 @@ def predict_tile(
 ) -> Float[np.ndarray, 'h w k']:
   """Returns the class probabilities of a tile, as if it were an image of its own."""
   height, width = pixels.shape[:2]
-  return np.asarray(predict_fn(_pad(pixels, tiles.multiple)[None])[0][:height, :width])
+  padded = _pad(pixels, rounded_up((height, width), tiles.multiple))
+  return np.asarray(predict_fn(padded[None])[0][:height, :width])
 
 
 def _tent(length: int) -> Float[np.ndarray, ' n']:

@@ -120,6 +120,10 @@ class InputFiles(Files):
       )
     self.bar = tqdm(total=len(self._paths), unit=' files', desc='predict')
 
+  def paths(self) -> list[Path]:
+    """Returns all files, also those that are done; of a volume in several files the first."""
+    return list(self._paths)
+
   def _named(self, path: Path) -> Path:
     """A path with the name after which outputs are called: of channels, that of the case."""
     files = self._files_of[path]

@@ -1,5 +1,6 @@
-"""A new image, checked against the images of the training and prepared as they were."""
+"""New images, checked against the images of the training and prepared as they were."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,8 +10,14 @@ from jaxtyping import Float, Num
 from ssl_jax.data import dataset_stats
 from ssl_jax.data.dataset_stats import DatasetStats
 from ssl_jax.data.image_kind import FileNotes
-from ssl_jax.io import images, stored_image
+from ssl_jax.data.volume_preprocessing import VolumePreprocessing
+from ssl_jax.errors import UserError
+from ssl_jax.io import images, nifti_geometry, stored_image
+from ssl_jax.io.listing import IMAGES
 from ssl_jax.types import CELLS
+
+LARGEST_FILE = 256_000_000
+"""Bytes; a larger file is not read for its size. Images in such files are cut into tiles."""
 
 
 class NewImage(NamedTuple):
@@ -45,3 +52,42 @@ def read_new_image(
       change = f'{change}; its mask lies on {lies}'
     notes.add(change, path.name)
   return NewImage(pixels, header.orientation, masks_stored), prepared
+
+
+def sizes_of_files(paths: Iterable[Path], stats: DatasetStats) -> list[tuple[int, int]]:
+  """Returns the rows and columns of images as the network sees them, as far as headers tell.
+
+  Files that cannot be read, stacks and volumes have none here.
+  """
+  sizes = []
+  for path in paths:
+    if not path.name.lower().endswith(IMAGES.endings):
+      continue
+    try:
+      if path.stat().st_size > LARGEST_FILE:
+        continue
+      header = images.read_header(path)
+    except (OSError, UserError):
+      continue  # told when the file is read
+    sizes.append(dataset_stats.preprocessed_size((header.height, header.width), stats))
+  return sizes
+
+
+def slice_sizes_of_files(paths: Iterable[Path], stats: DatasetStats) -> list[tuple[int, int]]:
+  """Returns the rows and columns of volumes' slices as the network sees them, one of each volume.
+
+  Files that cannot be read have none, nor have volumes that go through the network in windows.
+  """
+  if stats.preprocessing is None or not stats.preprocessing.get('slices'):
+    return []
+  preprocessing = VolumePreprocessing(**stats.preprocessing)
+  sizes = []
+  for path in paths:
+    try:
+      geometry = nifti_geometry.geometry_of(path)
+    except UserError:
+      continue  # told when the file is read
+    size = preprocessing.slice_size(geometry.shape, geometry.spacing)
+    if size is not None:
+      sizes.append(size)
+  return sizes

@@ -1,7 +1,7 @@
 """Writes predictions for a folder of images into another one: masks, volumes, or cells."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -25,9 +25,14 @@ from ssl_jax.inference import (
   write_planes,
   write_stack,
 )
-from ssl_jax.inference.images import predict_many
+from ssl_jax.inference.images import of_sizes, predict_many
 from ssl_jax.inference.input_files import Files, InputFiles, Job
-from ssl_jax.inference.new_image import NewImage, read_new_image
+from ssl_jax.inference.new_image import (
+  NewImage,
+  read_new_image,
+  sizes_of_files,
+  slice_sizes_of_files,
+)
 from ssl_jax.inference.outputs import FOR_IMAGES, FOR_VOLUMES, Wanted
 from ssl_jax.inference.prediction_folder import PredictionFolder
 from ssl_jax.inference.volumes import WindowSettings
@@ -49,6 +54,10 @@ class Task(Protocol):
     Raises:
       UserError: if the folder is missing or holds none, or the task does not fit the network.
     """
+    ...
+
+  def sizes(self, files: InputFiles) -> Sequence[tuple[int, int]]:
+    """Returns the rows and columns of all images as the network sees them; nothing of others."""
     ...
 
   def predict(self, predict_fn: PredictFn, files: Files, out: PredictionFolder) -> None:
@@ -73,7 +82,7 @@ def write(predict_fn: PredictFn, task: Task, folder: Path, out: PredictionFolder
     UserError: if the folder is missing or holds none, or the task does not fit the network.
   """
   files = task.files(folder, out)
-  task.predict(predict_fn, files, out)
+  task.predict(of_sizes(predict_fn, task.sizes(files)), files, out)
   return finish(task, files, out)
 
 
@@ -114,6 +123,10 @@ class Masks(NamedTuple):
 
     files.outputs_of_planes = outputs_of_planes
     return files
+
+  def sizes(self, files: InputFiles) -> Sequence[tuple[int, int]]:
+    """Returns the rows and columns of all images as the network sees them, as headers tell."""
+    return sizes_of_files(files.paths(), self.stats)
 
   def predict(self, predict_fn: PredictFn, files: Files, out: PredictionFolder) -> None:
     """Predicts images, those of one size together."""
@@ -177,6 +190,10 @@ class Volumes(NamedTuple):
     templates = volume_outputs.templates(self.wanted, self.stats)
     return InputFiles(folder, listing.VOLUMES, out, [*templates.values()], self.stats.channels)
 
+  def sizes(self, files: InputFiles) -> Sequence[tuple[int, int]]:
+    """Returns the rows and columns of slices; nothing of volumes that go through in windows."""
+    return slice_sizes_of_files(files.paths(), self.stats)
+
   def predict(self, predict_fn: PredictFn, files: Files, out: PredictionFolder) -> None:
     """Predicts volumes one by one."""
     assert self.stats.preprocessing is not None
@@ -238,6 +255,10 @@ class Cells(NamedTuple):
     """
     templates = cell_outputs.templates(self.wanted)
     return InputFiles(folder, listing.IMAGES, out, [*templates.values()])
+
+  def sizes(self, files: InputFiles) -> Sequence[tuple[int, int]]:
+    """Returns nothing: the network sees patches of one size."""
+    return ()
 
   def predict(self, predict_fn: PredictFn, files: Files, out: PredictionFolder) -> None:
     """Detects the cells of images one by one."""

@@ -10,9 +10,10 @@ import numpy as np
 
 from ssl_jax import build, parallel, run_folder
 from ssl_jax.data import dataset_stats
+from ssl_jax.data.source_sizes import sizes_of
 from ssl_jax.errors import UserError
 from ssl_jax.evaluation import confusion, figures
-from ssl_jax.inference.images import predict_labels
+from ssl_jax.inference.images import of_sizes, predict_labels
 from ssl_jax.inference.trained_networks import Ensemble
 from ssl_jax.io import mask_store
 from ssl_jax.io.run_log import replace_text
@@ -128,6 +129,8 @@ def stage(
     keeps = Filter(stats.classes, min_voxels, before, agreement)
     quality = Quality(stats.classes, splits.truth)
     journal = Journal(seed_folder, indices)
+    # Of all images, also those that a stage before a kill was done with.
+    predict_fn = of_sizes(predict_fn, sizes_of(unlabeled))
     # A generator: images are predicted one by one while the loop below runs.
     predictions = predict_labels(predict_fn, _images(unlabeled, journal.waiting), scales, flip)
     # `ids` and `confidence` are [*space]: the likeliest class and its probability. `position` is

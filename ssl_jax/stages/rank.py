@@ -12,9 +12,10 @@ import numpy as np
 
 from ssl_jax import build, parallel, run_folder
 from ssl_jax.data import dataset_stats
+from ssl_jax.data.source_sizes import sizes_of
 from ssl_jax.errors import UserError
 from ssl_jax.evaluation import confusion
-from ssl_jax.inference.images import predict_labels
+from ssl_jax.inference.images import of_sizes, predict_labels
 from ssl_jax.inference.trained_networks import TrainedNetwork
 from ssl_jax.io.run_log import replace_text
 from ssl_jax.settings import Loop, Seeds, Settings
@@ -95,6 +96,8 @@ def stage(
     # images are in memory.
     for step in snapshots:
       predict_fn, _ = network.predict_fn(checkpoints_folder, step)
+      # Of all images, also those that a stage before a kill was done with.
+      predict_fn = of_sizes(predict_fn, sizes_of(unlabeled))
       predictions.append(predict_labels(predict_fn, _images(unlabeled, journal.waiting)))
     # Each network goes through the images in the same order.
     for of_image in journal.through(zip(*predictions, strict=True), stop, folder.name):

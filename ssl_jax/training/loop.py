@@ -13,6 +13,7 @@ from ssl_jax.errors import Stopped, UserError
 from ssl_jax.io.run_log import RunLog
 from ssl_jax.training import collapse, feeds, operations, step_memory
 from ssl_jax.training.checkpoint import Checkpoints, DamagedCheckpoint
+from ssl_jax.training.compilations import Compilations
 from ssl_jax.training.compile_times import Program
 from ssl_jax.training.idle_time import IdleTime
 from ssl_jax.training.learner import first_nonfinite
@@ -148,6 +149,7 @@ class _Training:
     self.loop, self.label, self.alarm = loop, label, alarm
     self.metric_names = learner.metric_names
     self.progress = Progress(label, 0, loop.steps)
+    self.compilations = Compilations()
     with self.progress.phase('initializing the network'):
       self.start, self.state = _initial_state(learner, seeds, example)
     self.progress.start_at(self.start)
@@ -220,7 +222,8 @@ class _Training:
     # `_stacked` has waited for the device, so that the seconds cover all steps of the window.
     seconds = time.perf_counter() - self.began
     timed = self.steps_in_window - self.untimed
-    speed = {}
+    # Since the line before, which may be that of an evaluation; kept programs do not count.
+    speed: dict[str, float] = {'compilations': self.compilations.new()}
     # A window that holds only the compiled step has no speed.
     if timed:
       rate = timed / seconds
@@ -277,7 +280,11 @@ class _Training:
         evaluated = time.perf_counter()
         if scoring:
           # Before saving: a run that is killed in between evaluates again, and misses no line.
-          seed.log.write(int(state.step), scores | {'evaluate_seconds': evaluated - began})
+          cost = {
+            'evaluate_seconds': evaluated - began,
+            'compilations': self.compilations.new(),
+          }
+          seed.log.write(int(state.step), scores | cost)
         if saving:
           seed.checkpoints.save(state, scores if best else None)
           self.save_seconds += time.perf_counter() - evaluated
