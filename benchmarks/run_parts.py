@@ -148,6 +148,26 @@ def sizes(sides: tuple[int, ...], steps: int) -> list[dict[str, Any]]:
   return rows
 
 
+def many_sizes(count: int) -> list[dict[str, Any]]:
+  """Predicting images of as many sizes, which are not known beforehand or are, compiling included.
+
+  Both begin without compiled programs.
+  """
+  rows = []
+  for words in ([], ['--known']):
+    with tempfile.TemporaryDirectory() as cache:
+      command = [sys.executable, str(ROOT / 'benchmarks' / 'many_sizes.py'), f'--count={count}']
+      environment = {**os.environ, 'JAX_COMPILATION_CACHE_DIR': cache}
+      done = subprocess.run(
+        [*command, *words], env=environment, stdout=subprocess.PIPE, text=True, check=True
+      )
+    found = json.loads(done.stdout.splitlines()[-1])
+    row = {'what': f'{count} images of 100 to 180 pixels a side, their sizes'}
+    row['what'] += ' known beforehand' if words else ' not known'
+    rows.append({**row, 'cpu_s': round(found['cpu_s'], 1), 'programs': found['compilations']})
+  return rows
+
+
 def whole_run(steps: int) -> list[dict[str, Any]]:
   """Where the time of a training with views goes: steps, waiting for data, compiling, the rest."""
   with tempfile.TemporaryDirectory() as folder:

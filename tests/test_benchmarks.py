@@ -34,6 +34,15 @@ def test_parts_are_written_as_json_and_as_tables(benchmark, tmp_path):
   assert '## doors' in table
 
 
+@pytest.mark.slow  # ten programs
+def test_known_sizes_need_at_most_four_programs(benchmark):
+  import run_parts
+
+  unknown, known = run_parts.many_sizes(6)
+  assert known['programs'] <= 4
+  assert known['programs'] <= unknown['programs'] <= 6
+
+
 def test_a_row_names_the_fastest_form_of_the_rival(benchmark, monkeypatch):
   import step
 
