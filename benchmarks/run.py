@@ -9,6 +9,7 @@ it is stopped. Parts, in this order:
   start   from the command to the first update of the quickstart, without and with compiled programs
   steps   training steps and predictions of three networks, on one core and on two (step.py)
   pixels  a step and a prediction against the size of the image
+  views   the share of a training step that making views takes
   sizes   predictions of images of 40 sizes
   folder  listing, checking and hashing a folder of 100,000 images
   whole   where the time of a whole training goes
@@ -59,6 +60,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], list[dict[str, Any]]]] = {
   'start': lambda options: run_parts.first_step(),
   'steps': of_steps,
   'pixels': lambda options: run_parts.sizes((32, 64) if options.tiny else SIDES, options.steps),
+  'views': lambda options: run_parts.views(48 if options.tiny else 128, options.steps),
   'sizes': lambda options: run_parts.many_sizes(6 if options.tiny else 40),
   'folder': lambda options: run_parts.folder_of_images(50 if options.tiny else 100_000),
   'whole': lambda options: run_parts.whole_run(20 if options.tiny else 200),

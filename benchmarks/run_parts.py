@@ -168,6 +168,14 @@ def many_sizes(count: int) -> list[dict[str, Any]]:
   return rows
 
 
+def views(size: int, steps: int) -> list[dict[str, Any]]:
+  """The share of a FixMatch step that making its views takes, on one core."""
+  command = [sys.executable, str(ROOT / 'benchmarks' / 'views_share.py')]
+  command += [f'--size={size}', f'--steps={steps}']
+  done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+  return [{'size': size, **json.loads(done.stdout.splitlines()[-1])}]
+
+
 def whole_run(steps: int) -> list[dict[str, Any]]:
   """Where the time of a training with views goes: steps, waiting for data, compiling, the rest."""
   with tempfile.TemporaryDirectory() as folder:
