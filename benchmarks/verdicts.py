@@ -22,7 +22,7 @@ from scipy import special, stats
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from ssl_jax.data.draws import fold_of_draw, pool_overlap  # noqa: E402
+from ssl_jax.data.selection.draws import fold_of_draw, pool_overlap  # noqa: E402
 from ssl_jax.evaluation import confusion, repetitions  # noqa: E402
 from ssl_jax.evaluation.repetitions import Repetition  # noqa: E402
 from ssl_jax.evaluation.statistics import ERROR, Difference, holm, look_error  # noqa: E402

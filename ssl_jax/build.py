@@ -15,7 +15,7 @@ from ssl_jax import data_locations, parallel, parse_settings, registry, types
 from ssl_jax.data import modifiers, replay_buffer, stream
 from ssl_jax.data.dataset_stats import DatasetStats
 from ssl_jax.errors import UserError
-from ssl_jax.io import user_cache
+from ssl_jax.io.folders import user_cache
 from ssl_jax.models import backbones, discriminator, efficientnet_lite, generator
 from ssl_jax.settings import Data, DropInstances, Gan, Inputs, Learning, Model, Settings
 from ssl_jax.training import gan, optimizers, published_weights

@@ -9,17 +9,19 @@ import numpy as np
 from tqdm import tqdm
 
 from ssl_jax import build
-from ssl_jax.data import dataset_stats, unlike, volume_channels
-from ssl_jax.data.image_kind import FileNotes
+from ssl_jax.data import dataset_stats
 from ssl_jax.data.image_mask_pairs import unlabeled_folder
+from ssl_jax.data.masks.image_kind import FileNotes
+from ssl_jax.data.selection import unlike
 from ssl_jax.data.source_sizes import sizes_of
 from ssl_jax.data.volume_preprocessing import VolumePreprocessing
+from ssl_jax.data.volumes import volume_channels
 from ssl_jax.errors import UserError
 from ssl_jax.inference import committee as committees
 from ssl_jax.inference.committee import Committee, Opinion
-from ssl_jax.inference.new_image import read_new_image, sizes_of_files, slice_sizes_of_files
-from ssl_jax.inference.prediction_folder import read_source
-from ssl_jax.io import listing
+from ssl_jax.inference.writing.new_image import read_new_image, sizes_of_files, slice_sizes_of_files
+from ssl_jax.inference.writing.prediction_folder import read_source
+from ssl_jax.io.folders import listing
 from ssl_jax.io.run_log import replace_text
 from ssl_jax.types import CELLS
 
@@ -32,7 +34,7 @@ class Description(NamedTuple):
 
   name: str
   uncertainty: float  # mean over the pixels, in bits
-  intensities: tuple[float, ...]  # of data/unlike.py
+  intensities: tuple[float, ...]  # of data/selection/unlike.py
   shares: tuple[float, ...]  # mean probability of each class
 
 

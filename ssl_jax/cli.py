@@ -23,7 +23,8 @@ from ml_collections import ConfigDict, config_flags
 from ssl_jax import parse_settings, registry
 from ssl_jax.commands import COMMANDS, TRAIN_FLAGS, module_of
 from ssl_jax.errors import INTERRUPTED, LostProcess, Stopped, UserError
-from ssl_jax.io import listing, stop_signals, terminal
+from ssl_jax.io import stop_signals, terminal
+from ssl_jax.io.folders import listing
 from ssl_jax.page_files import about, page_files, pages_root
 
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from ssl_jax import commands, page_files
-from ssl_jax.io import atomic, user_cache
+from ssl_jax.io import atomic
+from ssl_jax.io.folders import user_cache
 
 DIRECTORIES, FILES = '@directories', '@files'
 """Answers by which a script lets the shell complete a path."""

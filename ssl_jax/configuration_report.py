@@ -5,7 +5,7 @@ from typing import Any
 
 from ssl_jax import open_fields, step_time
 from ssl_jax.configuration_rules import Choice
-from ssl_jax.data.fingerprint import ClassFacts, Fingerprint
+from ssl_jax.data.selection.fingerprint import ClassFacts, Fingerprint
 from ssl_jax.io import markdown_tables
 from ssl_jax.types import CELLS
 

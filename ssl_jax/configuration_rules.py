@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from ssl_jax import open_fields
-from ssl_jax.data.fingerprint import Fingerprint
+from ssl_jax.data.selection.fingerprint import Fingerprint
 from ssl_jax.types import CELLS
 
 LARGEST_CROP = 256

@@ -26,7 +26,8 @@ from ssl_jax import (
 )
 from ssl_jax.dask_cluster import ClusterError, WorkersEnded
 from ssl_jax.errors import Stopped, UserError
-from ssl_jax.io import lock, run_log
+from ssl_jax.io import run_log
+from ssl_jax.io.folders import lock
 from ssl_jax.stage_list import StageSpec
 from ssl_jax.validate import raise_problems, settings_problems, stages_read
 

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from ssl_jax.dask_cluster import ClusterError, distributed, own_versions, too_many_threads
-from ssl_jax.io import lock
+from ssl_jax.io.folders import lock
 
 ASK_EVERY = 2.0
 """Seconds between two questions of a long task whether to stop."""

@@ -9,7 +9,8 @@ import sys
 
 from ssl_jax.errors import UserError
 from ssl_jax.exports import needed_packages
-from ssl_jax.io import listing, terminal
+from ssl_jax.io import terminal
+from ssl_jax.io.folders import listing
 
 FORMATS = ('stablehlo', 'onnx', 'bioimage')
 

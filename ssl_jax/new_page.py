@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 from ssl_jax import page_files, registry, settings, stage_list
 from ssl_jax.errors import UserError
-from ssl_jax.io import atomic, listing
+from ssl_jax.io import atomic
+from ssl_jax.io.folders import listing
 
 BASES = {
   'masks': 'your_images',

@@ -10,7 +10,9 @@ import sys
 
 from ssl_jax.errors import UserError
 from ssl_jax.inference.window_defaults import BLENDS, BUDGET, OVERLAP
-from ssl_jax.io import listing, planes, terminal
+from ssl_jax.io import terminal
+from ssl_jax.io.folders import listing
+from ssl_jax.io.stacks import planes
 
 
 def _parser() -> argparse.ArgumentParser:

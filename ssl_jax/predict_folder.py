@@ -11,21 +11,16 @@ from absl import logging
 from ssl_jax import build, parallel
 from ssl_jax.data.dataset_stats import DatasetStats
 from ssl_jax.errors import UserError
-from ssl_jax.inference import (
-  averaging,
-  dask_predict,
-  instances,
-  measurements,
-  run_networks,
-  write_predictions,
-)
-from ssl_jax.inference.cleaning import Cleaning
-from ssl_jax.inference.dask_tasks import NetworkChoice
-from ssl_jax.inference.outputs import Wanted
-from ssl_jax.inference.prediction_folder import Origin, PredictionFolder, open_folder
+from ssl_jax.inference import averaging, instances, run_networks, write_predictions
+from ssl_jax.inference.blocks import dask_predict
+from ssl_jax.inference.blocks.dask_tasks import NetworkChoice
 from ssl_jax.inference.run_networks import Networks
 from ssl_jax.inference.volumes import WindowSettings
-from ssl_jax.io import listing
+from ssl_jax.inference.writing import measurements
+from ssl_jax.inference.writing.cleaning import Cleaning
+from ssl_jax.inference.writing.outputs import Wanted
+from ssl_jax.inference.writing.prediction_folder import Origin, PredictionFolder, open_folder
+from ssl_jax.io.folders import listing
 from ssl_jax.settings import Settings
 from ssl_jax.types import CELLS, PredictFn
 

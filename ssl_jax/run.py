@@ -29,7 +29,8 @@ from ssl_jax import (
 from ssl_jax.errors import UserError
 from ssl_jax.evaluation import confusion
 from ssl_jax.inspection import quick_inspection
-from ssl_jax.io import listing, lock, stop_signals
+from ssl_jax.io import stop_signals
+from ssl_jax.io.folders import listing, lock
 from ssl_jax.io.run_log import read_done, replace_text, write_done
 from ssl_jax.reports import report_page
 from ssl_jax.self_configuration import Configuration

@@ -25,7 +25,7 @@ from ssl_jax import (
 )
 from ssl_jax import configuration_rules as rules
 from ssl_jax.data import dataset_stats
-from ssl_jax.data.fingerprint import Fingerprint, compute_fingerprint
+from ssl_jax.data.selection.fingerprint import Fingerprint, compute_fingerprint
 from ssl_jax.errors import UserError
 from ssl_jax.io.run_log import has_begun, read_json
 from ssl_jax.training import published_weights

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ssl_jax import parallel, registry, run_identity
-from ssl_jax.io import digests, lock
+from ssl_jax.io.folders import digests, lock
 from ssl_jax.io.run_log import read_done, write_done
 from ssl_jax.stage_list import StageSpec
 

@@ -7,7 +7,8 @@ import argparse
 import sys
 
 from ssl_jax.errors import UserError
-from ssl_jax.io import listing, terminal
+from ssl_jax.io import terminal
+from ssl_jax.io.folders import listing
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -18,7 +18,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from ssl_jax.io import listing, terminal
+from ssl_jax.io import terminal
+from ssl_jax.io.folders import listing
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -6,14 +6,16 @@ import tifffile
 from scipy import ndimage
 
 from ssl_jax.data.dataset_stats import DatasetStats
-from ssl_jax.data.image_kind import FileNotes
-from ssl_jax.inference import block_layers, block_store, instances, joined_instances, stacks
-from ssl_jax.inference.block_layers import Layer
-from ssl_jax.inference.block_store import BlockStore
+from ssl_jax.data.masks.image_kind import FileNotes
+from ssl_jax.inference import instances
+from ssl_jax.inference.blocks import block_layers, block_store, joined_instances, stacks
+from ssl_jax.inference.blocks.block_layers import Layer
+from ssl_jax.inference.blocks.block_store import BlockStore
+from ssl_jax.inference.blocks.regions import PlaneRegions, TileStore, resize_part
 from ssl_jax.inference.images import predict_tiled
-from ssl_jax.inference.regions import PlaneRegions, TileStore, resize_part
-from ssl_jax.io import images, tiff_planes, tiff_stacks
-from ssl_jax.io import planes as io_planes
+from ssl_jax.io import images
+from ssl_jax.io.stacks import planes as io_planes
+from ssl_jax.io.stacks import tiff_planes, tiff_stacks
 
 STATS = DatasetStats(('background', 'body', 'border'), 1, None, (0.5,), (0.2,), {}, 0)
 OBJECTS = STATS._replace(instances={'min_size': 20.0})

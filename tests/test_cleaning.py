@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from ssl_jax.inference import cleaning
-from ssl_jax.inference.cleaning import Cleaning
+from ssl_jax.inference.writing import cleaning
+from ssl_jax.inference.writing.cleaning import Cleaning
 
 MASK = np.array(
   [

@@ -13,7 +13,7 @@ import pytest
 from conftest import ROOT
 
 from ssl_jax import cli, parse_settings, registry, settings
-from ssl_jax.data.mask_values import parse_values
+from ssl_jax.data.masks.mask_values import parse_values
 from ssl_jax.errors import UserError
 
 

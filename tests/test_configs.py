@@ -21,7 +21,7 @@ from PIL import Image
 from ssl_jax import parallel, parse_settings, registry, self_configuration, stage_list, table
 from ssl_jax import run as runs
 from ssl_jax.configuration_rules import Machine
-from ssl_jax.data.fingerprint import Fingerprint
+from ssl_jax.data.selection.fingerprint import Fingerprint
 from ssl_jax.datasets import synthetic
 from ssl_jax.errors import UserError
 from ssl_jax.reports import table_cells

@@ -6,7 +6,7 @@ import pytest
 
 from ssl_jax import configuration_rules as rules
 from ssl_jax.configuration_rules import Machine
-from ssl_jax.data.fingerprint import ClassFacts, Fingerprint
+from ssl_jax.data.selection.fingerprint import ClassFacts, Fingerprint
 from ssl_jax.types import CELLS
 
 DATA = Fingerprint(

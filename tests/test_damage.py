@@ -16,7 +16,8 @@ import pytest
 from ssl_jax import provenance, run_folder
 from ssl_jax.errors import UserError
 from ssl_jax.inference.trained_networks import TrainedNetwork
-from ssl_jax.io import digests, run_log
+from ssl_jax.io import run_log
+from ssl_jax.io.folders import digests
 from ssl_jax.reports import ledger
 from ssl_jax.run import run
 from ssl_jax.stages import looks

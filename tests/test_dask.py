@@ -22,10 +22,12 @@ from test_blocks import OBJECTS, STATS, discs, predict_fn
 from ssl_jax import dask_cluster, dask_worker, predict, run_folder
 from ssl_jax.datasets import synthetic
 from ssl_jax.errors import UserError
-from ssl_jax.inference import block_store, dask_predict, dask_tasks, write_predictions
-from ssl_jax.inference.dask_tasks import NetworkChoice
-from ssl_jax.inference.prediction_folder import Origin, open_folder
-from ssl_jax.io import lock, planes
+from ssl_jax.inference import write_predictions
+from ssl_jax.inference.blocks import block_store, dask_predict, dask_tasks
+from ssl_jax.inference.blocks.dask_tasks import NetworkChoice
+from ssl_jax.inference.writing.prediction_folder import Origin, open_folder
+from ssl_jax.io.folders import lock
+from ssl_jax.io.stacks import planes
 from ssl_jax.run import run
 
 distributed = pytest.importorskip('distributed')

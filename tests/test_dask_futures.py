@@ -6,7 +6,7 @@ import pytest
 
 from ssl_jax import dask_cluster
 from ssl_jax.dask_cluster import ClusterError
-from ssl_jax.inference.dask_futures import AHEAD, Futures
+from ssl_jax.inference.blocks.dask_futures import AHEAD, Futures
 
 
 class _Finished(list):

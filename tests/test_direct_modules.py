@@ -12,14 +12,16 @@ from PIL import Image
 
 from ssl_jax.data.dataset_stats import DatasetStats
 from ssl_jax.errors import UserError
-from ssl_jax.inference import cell_outputs, input_files, stacks, write_planes, write_stack
-from ssl_jax.inference.cleaning import Cleaning
+from ssl_jax.inference.blocks import stacks, write_planes, write_stack
 from ssl_jax.inference.detection import Cells
-from ssl_jax.inference.input_files import InputFiles
-from ssl_jax.inference.outputs import GEOJSON, OVERLAY, ROIS, Wanted
-from ssl_jax.inference.prediction_folder import Origin, open_folder, read_source
-from ssl_jax.io import listing, ome_zarr, plane_sizes, planes, tiff_metadata, tiff_planes
-from ssl_jax.io.tiff_regions import RegionReader
+from ssl_jax.inference.writing import cell_outputs, input_files
+from ssl_jax.inference.writing.cleaning import Cleaning
+from ssl_jax.inference.writing.input_files import InputFiles
+from ssl_jax.inference.writing.outputs import GEOJSON, OVERLAY, ROIS, Wanted
+from ssl_jax.inference.writing.prediction_folder import Origin, open_folder, read_source
+from ssl_jax.io.folders import listing
+from ssl_jax.io.stacks import ome_zarr, plane_sizes, planes, tiff_metadata, tiff_planes
+from ssl_jax.io.stacks.tiff_regions import RegionReader
 
 STATS = DatasetStats(('background', 'cell'), 1, None, (0.5,), (0.2,), {}, 0)
 PIXELS = np.random.default_rng(0).integers(0, 255, (3, 40, 50)).astype(np.uint8)
@@ -209,7 +211,7 @@ def test_a_region_is_that_of_the_page(tmp_path, how):
 
 def test_a_compressed_page_in_one_large_piece_is_refused(tmp_path, monkeypatch):
   tifffile.imwrite(tmp_path / 'a.tif', PIXELS[0], compression='zlib', rowsperstrip=40)
-  monkeypatch.setattr('ssl_jax.io.tiff_regions.LARGEST_SEGMENT', 1999)
+  monkeypatch.setattr('ssl_jax.io.stacks.tiff_regions.LARGEST_SEGMENT', 1999)
   with (
     tifffile.TiffFile(tmp_path / 'a.tif') as tif,
     pytest.raises(UserError, match=r'a\.tif is compressed in one piece and too large'),

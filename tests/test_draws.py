@@ -5,7 +5,7 @@ import pytest
 from conftest import tiny_page
 
 from ssl_jax import build, parse_settings, registry, run_folder, stage_list
-from ssl_jax.data import draws
+from ssl_jax.data.selection import draws
 from ssl_jax.datasets import folder as folders
 from ssl_jax.datasets import synthetic
 from ssl_jax.errors import UserError

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ssl_jax.data.fingerprint import compute_fingerprint, object_diameters
+from ssl_jax.data.selection.fingerprint import compute_fingerprint, object_diameters
 from ssl_jax.types import CELLS, Splits
 
 

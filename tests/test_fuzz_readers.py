@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ssl_jax.data import point_annotations
-from ssl_jax.data.mask_facts import read_facts
+from ssl_jax.data.masks.mask_facts import read_facts
 from ssl_jax.errors import UserError
 from ssl_jax.io import images, masks, nifti
-from ssl_jax.io.stored_image import Header
+from ssl_jax.io.formats.stored_image import Header
 
 MINUTES = float(os.environ.get('SSL_JAX_FUZZ_MINUTES', '0'))
 EXAMPLES = 1000 if MINUTES else 60

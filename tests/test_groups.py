@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from ssl_jax.data.groups import group_reader, grouped_names_note
+from ssl_jax.data.selection.groups import group_reader, grouped_names_note
 from ssl_jax.errors import UserError
 
 

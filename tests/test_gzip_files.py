@@ -5,7 +5,7 @@ import zlib
 
 import pytest
 
-from ssl_jax.io import gzip_files
+from ssl_jax.io.formats import gzip_files
 
 
 def test_a_damaged_file_raises_and_others_do_not(tmp_path):

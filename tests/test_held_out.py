@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssl_jax.data import held_out
 from ssl_jax.data.image_mask_pairs import list_unlabeled
+from ssl_jax.data.selection import held_out
 from ssl_jax.errors import UserError
 
 

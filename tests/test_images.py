@@ -7,7 +7,8 @@ import tifffile
 from PIL import Image
 
 from ssl_jax.errors import UserError
-from ssl_jax.io import image_decoding, images, masks, stored_image
+from ssl_jax.io import image_decoding, images, masks
+from ssl_jax.io.formats import stored_image
 from ssl_jax.types import IGNORE
 
 RNG = np.random.default_rng(0)

@@ -12,9 +12,10 @@ from scipy import ndimage
 
 from ssl_jax import inspect
 from ssl_jax import run as runs
-from ssl_jax.data import mask_alignment, near_duplicates, unlike
+from ssl_jax.data.masks import mask_alignment
+from ssl_jax.data.selection import near_duplicates, unlike
 from ssl_jax.inspection import quick_inspection
-from ssl_jax.io import equal_files
+from ssl_jax.io.folders import equal_files
 
 
 def scene(seed, side=96):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ssl_jax.data.instance_ids import look_like_instances
-from ssl_jax.data.mask_facts import measure
+from ssl_jax.data.masks.instance_ids import look_like_instances
+from ssl_jax.data.masks.mask_facts import measure
 from ssl_jax.io.masks import StoredMask
 
 SIDE = 60

@@ -6,8 +6,10 @@ import pytest
 import tifffile
 from PIL import Image
 
-from ssl_jax.data import fingerprint, instance_masks, instances, modifiers
+from ssl_jax.data import modifiers
 from ssl_jax.data.dataset_stats import compute_stats
+from ssl_jax.data.masks import instance_masks, instances
+from ssl_jax.data.selection import fingerprint
 from ssl_jax.datasets import bbbc039, dsb2018, folder, nifti
 from ssl_jax.errors import UserError
 from ssl_jax.io.masks import read_mask

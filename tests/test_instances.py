@@ -8,7 +8,7 @@ import pytest
 import tifffile
 from scipy import ndimage, optimize
 
-from ssl_jax.data import instances
+from ssl_jax.data.masks import instances
 from ssl_jax.evaluation import instances as scores
 from ssl_jax.inference import instances as inference
 

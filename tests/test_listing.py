@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssl_jax.data import folder_notes
+from ssl_jax.data.masks import folder_notes
 from ssl_jax.datasets import folder as own_images
 from ssl_jax.datasets import nifti as own_volumes
 from ssl_jax.errors import UserError
-from ssl_jax.io import file_names, listing, nifti
+from ssl_jax.io import nifti
+from ssl_jax.io.folders import file_names, listing
 
 
 def _image(path, value=0):

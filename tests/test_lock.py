@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from ssl_jax.errors import UserError
-from ssl_jax.io import lock
+from ssl_jax.io.folders import lock
 
 
 def _write(folder, **changes):
@@ -103,7 +103,7 @@ def test_without_hard_links_there_is_a_lock_too(tmp_path, monkeypatch):
 def test_of_many_processes_one_gets_the_folder(tmp_path):
   _write(tmp_path, pid=_dead_pid())
   code = (
-    'import sys, time; from pathlib import Path; from ssl_jax.io import lock\n'
+    'import sys, time; from pathlib import Path; from ssl_jax.io.folders import lock\n'
     'from ssl_jax.errors import UserError\n'
     'sys.stdin.read()\n'
     'try:\n'

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ssl_jax.data.mask_agreement import stray_values
 from ssl_jax.data.mask_encoding import find_encoding
-from ssl_jax.data.mask_facts import measure
+from ssl_jax.data.masks.mask_agreement import stray_values
+from ssl_jax.data.masks.mask_facts import measure
 from ssl_jax.errors import UserError
 from ssl_jax.io.masks import StoredMask
 

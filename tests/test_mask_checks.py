@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ssl_jax.data.mask_checks import check_colours, check_values, reading_notes
-from ssl_jax.data.mask_facts import measure
-from ssl_jax.data.value_table import ValueTable
+from ssl_jax.data.masks.mask_checks import check_colours, check_values, reading_notes
+from ssl_jax.data.masks.mask_facts import measure
+from ssl_jax.data.masks.value_table import ValueTable
 from ssl_jax.errors import UserError
 from ssl_jax.io import masks
 from ssl_jax.io.masks import StoredMask

@@ -8,7 +8,7 @@ import pytest
 from scipy import ndimage
 
 from ssl_jax.data.mask_encoding import class_ids, find_encoding
-from ssl_jax.data.mask_facts import measure
+from ssl_jax.data.masks.mask_facts import measure
 from ssl_jax.errors import UserError
 from ssl_jax.io import masks
 from ssl_jax.io.masks import StoredMask

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssl_jax.data.mask_facts import MaskFacts, measure, read_facts
+from ssl_jax.data.masks.mask_facts import MaskFacts, measure, read_facts
 from ssl_jax.errors import UserError
 from ssl_jax.io import masks
 from ssl_jax.io.masks import StoredMask

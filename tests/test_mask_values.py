@@ -2,7 +2,7 @@
 
 import pytest
 
-from ssl_jax.data.mask_values import parse_values
+from ssl_jax.data.masks.mask_values import parse_values
 from ssl_jax.errors import UserError
 from ssl_jax.io import masks
 from ssl_jax.types import IGNORE

@@ -9,14 +9,15 @@ from PIL import Image
 from test_orientation import _save
 
 from ssl_jax import parse_settings
-from ssl_jax.data import dataset_stats, image_kind
+from ssl_jax.data import dataset_stats
 from ssl_jax.data.dataset_stats import DatasetStats
+from ssl_jax.data.masks import image_kind
 from ssl_jax.datasets import folder
 from ssl_jax.errors import UserError
 from ssl_jax.inference import write_predictions
-from ssl_jax.inference.new_image import read_new_image
-from ssl_jax.inference.prediction_folder import Origin, open_folder
-from ssl_jax.io import stored_image
+from ssl_jax.inference.writing.new_image import read_new_image
+from ssl_jax.inference.writing.prediction_folder import Origin, open_folder
+from ssl_jax.io.formats import stored_image
 from ssl_jax.stages import training_sources
 
 RNG = np.random.default_rng(0)

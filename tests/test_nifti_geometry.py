@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from ssl_jax.errors import UserError
-from ssl_jax.io import nifti, nifti_geometry
+from ssl_jax.io import nifti
+from ssl_jax.io.formats import nifti_geometry
 
 SHAPE = (6, 5, 4)
 ISOTROPIC = np.diag([1.0, 1.0, 1.0, 1.0])

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssl_jax.data import orientation
+from ssl_jax.data.masks import orientation
 from ssl_jax.datasets import folder
 from ssl_jax.errors import UserError
-from ssl_jax.io import image_decoding, stored_image
+from ssl_jax.io import image_decoding
+from ssl_jax.io.formats import stored_image
 
 RNG = np.random.default_rng(0)
 

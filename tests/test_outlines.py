@@ -8,7 +8,7 @@ import pytest
 import roifile
 from matplotlib.path import Path as MatplotlibPath
 
-from ssl_jax.inference import outline_files, outlines
+from ssl_jax.inference.writing import outline_files, outlines
 
 RING = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]], np.uint8)
 

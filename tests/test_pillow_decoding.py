@@ -10,7 +10,8 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from ssl_jax.errors import UserError
-from ssl_jax.io import images, pillow_decoding
+from ssl_jax.io import images
+from ssl_jax.io.formats import pillow_decoding
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (7, 5, 3), np.uint8)

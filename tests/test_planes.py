@@ -6,8 +6,9 @@ import pytest
 import tifffile
 
 from ssl_jax.errors import UserError
-from ssl_jax.inference import stacks
-from ssl_jax.io import images, nifti_planes, tiff_planes
+from ssl_jax.inference.blocks import stacks
+from ssl_jax.io import images
+from ssl_jax.io.stacks import nifti_planes, tiff_planes
 
 RNG = np.random.default_rng(0)
 SHAPES = {'TZCYX': (2, 3, 2, 30, 41), 'ZYXS': (4, 30, 41, 3), 'TYX': (5, 30, 41)}

@@ -15,12 +15,13 @@ from ssl_jax import predict, run_folder
 from ssl_jax.data.dataset_stats import DatasetStats
 from ssl_jax.data.volume_preprocessing import VolumePreprocessing
 from ssl_jax.datasets import synthetic
-from ssl_jax.inference import image_outputs, write_predictions
 from ssl_jax.inference import images as inference_images
-from ssl_jax.inference.output_names import output_names
-from ssl_jax.inference.prediction_folder import Origin, open_folder
+from ssl_jax.inference import write_predictions
 from ssl_jax.inference.volumes import WindowSettings
-from ssl_jax.io import listing
+from ssl_jax.inference.writing import image_outputs
+from ssl_jax.inference.writing.output_names import output_names
+from ssl_jax.inference.writing.prediction_folder import Origin, open_folder
+from ssl_jax.io.folders import listing
 
 STATS = DatasetStats(('background', 'cell'), 1, None, (0.5,), (0.2,), {}, 0)
 

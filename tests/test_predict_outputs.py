@@ -18,12 +18,12 @@ from ssl_jax.data.volume_preprocessing import VolumePreprocessing
 from ssl_jax.datasets import synthetic
 from ssl_jax.errors import UserError
 from ssl_jax.inference import averaging, run_networks, write_predictions
-from ssl_jax.inference.cleaning import Cleaning
-from ssl_jax.inference.outputs import Wanted
-from ssl_jax.inference.prediction_folder import Origin, open_folder
 from ssl_jax.inference.volumes import WindowSettings
+from ssl_jax.inference.writing.cleaning import Cleaning
+from ssl_jax.inference.writing.outputs import Wanted
+from ssl_jax.inference.writing.prediction_folder import Origin, open_folder
 from ssl_jax.io import nifti
-from ssl_jax.io.pixel_size import PixelSize, read_pixel_size
+from ssl_jax.io.formats.pixel_size import PixelSize, read_pixel_size
 
 STATS = DatasetStats(('background', 'cell', 'spot'), 1, None, (0.5,), (0.2,), {}, 0)
 
@@ -226,7 +226,7 @@ def test_maps_of_volumes_lie_on_their_grid(tmp_path, bits):
 
 
 def test_planes_of_a_volume_are_shown_upright(tmp_path):
-  from ssl_jax.inference import volume_outputs
+  from ssl_jax.inference.writing import volume_outputs
 
   mask = np.zeros((8, 10, 12), np.uint8)
   mask[6:, 7:, 9:] = 1  # right, front, top

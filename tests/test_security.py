@@ -34,9 +34,9 @@ MESSAGES = (
   'dask_cluster.py',
   'dask_stages.py',
   'dask_worker.py',
-  'inference/dask_predict.py',
-  'inference/dask_stack.py',
-  'inference/dask_tasks.py',
+  'inference/blocks/dask_predict.py',
+  'inference/blocks/dask_stack.py',
+  'inference/blocks/dask_tasks.py',
 )
 
 # Names that unpickle, unpack or start a shell, and the only files that may use them: of those that

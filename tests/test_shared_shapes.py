@@ -9,13 +9,14 @@ from PIL import Image
 
 from ssl_jax.data.dataset_stats import DatasetStats
 from ssl_jax.data.modifiers import Downscaled
-from ssl_jax.data.slice_source import SlicedVolumes, SliceSource
 from ssl_jax.data.source_sizes import sizes_of
 from ssl_jax.data.volume_preprocessing import VolumePreprocessing
+from ssl_jax.data.volumes.slice_source import SlicedVolumes, SliceSource
 from ssl_jax.evaluation.evaluate import evaluate
-from ssl_jax.inference import new_image, slices
+from ssl_jax.inference import slices
 from ssl_jax.inference.images import ImagePredictor, of_sizes, predict_averaged, predict_many
 from ssl_jax.inference.shared_shapes import MOST, counted, rounded_up, shared_shapes
+from ssl_jax.inference.writing import new_image
 from ssl_jax.io import nifti
 from ssl_jax.training.compilations import COMPILED, FOUND, Compilations
 

@@ -10,10 +10,11 @@ from conftest import ROOT, write_patients, write_volumes
 from ml_collections import ConfigDict
 
 from ssl_jax import predict
-from ssl_jax.data import dataset_stats, modifiers, slice_source, volume_splits
+from ssl_jax.data import dataset_stats, modifiers
 from ssl_jax.data.mask_encoding import class_ids
 from ssl_jax.data.volume_preprocessing import VolumePreprocessing
 from ssl_jax.data.volume_source import FileDigests
+from ssl_jax.data.volumes import slice_source, volume_splits
 from ssl_jax.datasets import acdc
 from ssl_jax.datasets import nifti as nifti_dataset
 from ssl_jax.errors import UserError

@@ -13,12 +13,14 @@ from PIL import Image
 from test_blocks import OBJECTS, STATS, discs, predict_fn
 from test_stacks import _zarr_image
 
-from ssl_jax.inference import averaging, joined_measurements, measurements, write_predictions
-from ssl_jax.inference.block_store import Block, BlockStore, Grid, to_bytes
-from ssl_jax.inference.cleaning import Cleaning
-from ssl_jax.inference.outputs import Wanted
-from ssl_jax.inference.prediction_folder import Origin, open_folder
-from ssl_jax.io import planes
+from ssl_jax.inference import averaging, write_predictions
+from ssl_jax.inference.blocks import joined_measurements
+from ssl_jax.inference.blocks.block_store import Block, BlockStore, Grid, to_bytes
+from ssl_jax.inference.writing import measurements
+from ssl_jax.inference.writing.cleaning import Cleaning
+from ssl_jax.inference.writing.outputs import Wanted
+from ssl_jax.inference.writing.prediction_folder import Origin, open_folder
+from ssl_jax.io.stacks import planes
 
 LARGE = discs(300, 520, seed=4)
 STACK = np.stack([discs(60, 90, seed=seed) for seed in range(3)])
@@ -147,10 +149,10 @@ def test_outlines_of_a_hyperstack_lie_at_a_slice_and_a_time(folder):
 
 def _large(folder, monkeypatch, side=128):
   monkeypatch.setattr(planes, 'LARGE', 100_000)
-  monkeypatch.setattr('ssl_jax.inference.block_store.SIDE', side)
-  monkeypatch.setattr('ssl_jax.inference.block_store.STRIP', 128)
-  monkeypatch.setattr('ssl_jax.inference.block_layers.STRIP', 128)
-  monkeypatch.setattr('ssl_jax.io.tiff_stacks.SMALLEST_LEVEL', 512)
+  monkeypatch.setattr('ssl_jax.inference.blocks.block_store.SIDE', side)
+  monkeypatch.setattr('ssl_jax.inference.blocks.block_store.STRIP', 128)
+  monkeypatch.setattr('ssl_jax.inference.blocks.block_layers.STRIP', 128)
+  monkeypatch.setattr('ssl_jax.io.stacks.tiff_stacks.SMALLEST_LEVEL', 512)
   tifffile.imwrite(folder / 'in' / 'slide.tif', LARGE, tile=(128, 128), **SIZE)
 
 

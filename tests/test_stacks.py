@@ -12,8 +12,8 @@ from test_blocks import OBJECTS, STATS, discs, predict_fn
 
 from ssl_jax.inference import instances, write_predictions
 from ssl_jax.inference.images import predict_many
-from ssl_jax.inference.prediction_folder import Origin, open_folder
-from ssl_jax.io import planes
+from ssl_jax.inference.writing.prediction_folder import Origin, open_folder
+from ssl_jax.io.stacks import planes
 
 STACK = np.stack([discs(96, 130, seed=seed) for seed in range(6)])
 
@@ -162,8 +162,8 @@ LARGE = discs(700, 1500, seed=4)
 
 def _large(folder, monkeypatch, **more):
   monkeypatch.setattr(planes, 'LARGE', 500_000)
-  monkeypatch.setattr('ssl_jax.inference.block_store.SIDE', 512)
-  monkeypatch.setattr('ssl_jax.io.tiff_stacks.SMALLEST_LEVEL', 512)
+  monkeypatch.setattr('ssl_jax.inference.blocks.block_store.SIDE', 512)
+  monkeypatch.setattr('ssl_jax.io.stacks.tiff_stacks.SMALLEST_LEVEL', 512)
   options = dict(tile=(128, 128), compression='zlib', resolution=(5000, 5000), resolutionunit=3)
   tifffile.imwrite(folder / 'in' / 'slide.tif', LARGE, **(options | more))
 
@@ -187,7 +187,7 @@ def test_a_large_image_has_the_mask_of_a_whole_one(folder, monkeypatch, caplog):
 
 def test_a_large_stack_keeps_its_axes_beside_smaller_copies(folder, monkeypatch, caplog):
   monkeypatch.setattr(planes, 'LARGE', 90 * 130)
-  monkeypatch.setattr('ssl_jax.io.tiff_stacks.SMALLEST_LEVEL', 100)
+  monkeypatch.setattr('ssl_jax.io.stacks.tiff_stacks.SMALLEST_LEVEL', 100)
   tifffile.imwrite(folder / 'in' / 'a.tif', STACK[:2], metadata={'axes': 'ZYX'})
   assert _predict(folder) == []
   with tifffile.TiffFile(folder / 'out' / 'masks' / 'a.tif') as tif:
@@ -199,7 +199,7 @@ def test_a_large_stack_keeps_its_axes_beside_smaller_copies(folder, monkeypatch,
 
 def test_a_large_stack_of_imagej_becomes_an_ome_tiff_with_its_sizes(folder, monkeypatch):
   monkeypatch.setattr(planes, 'LARGE', 90 * 130)
-  monkeypatch.setattr('ssl_jax.io.tiff_stacks.SMALLEST_LEVEL', 100)
+  monkeypatch.setattr('ssl_jax.io.stacks.tiff_stacks.SMALLEST_LEVEL', 100)
   about = {'axes': 'ZYX', 'spacing': 2.5, 'unit': 'micron'}
   more = dict(imagej=True, metadata=about, resolution=(4.0, 5.0))
   tifffile.imwrite(folder / 'in' / 'a.tif', STACK[:2], **more)
@@ -313,7 +313,7 @@ def test_a_large_ome_zarr_gets_smaller_copies(folder, monkeypatch):
   zarr = pytest.importorskip('zarr')
   [whole] = _masks(LARGE[None])
   monkeypatch.setattr(planes, 'LARGE', 500_000)
-  monkeypatch.setattr('ssl_jax.inference.block_store.SIDE', 512)
+  monkeypatch.setattr('ssl_jax.inference.blocks.block_store.SIDE', 512)
   _zarr_image(folder / 'in' / 'a.zarr', LARGE, 'yx', '0.5')
   assert _predict(folder) == []
   label = zarr.open_group(folder / 'out' / 'masks' / 'a.zarr' / 'labels' / 'classes', mode='r')

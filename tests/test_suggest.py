@@ -10,8 +10,8 @@ from conftest import tiny_page
 from PIL import Image
 
 from ssl_jax import candidates, label_gain, parse_settings, run_folder, suggest
-from ssl_jax.data import farthest_first
 from ssl_jax.data.dataset_stats import DatasetStats
+from ssl_jax.data.selection import farthest_first
 from ssl_jax.datasets import synthetic
 from ssl_jax.errors import UserError
 from ssl_jax.evaluation import learning_curve

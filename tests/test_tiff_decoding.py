@@ -7,7 +7,8 @@ import pytest
 import tifffile
 
 from ssl_jax.errors import UserError
-from ssl_jax.io import image_decoding, images, tiff_decoding
+from ssl_jax.io import image_decoding, images
+from ssl_jax.io.formats import tiff_decoding
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (7, 5, 3), np.uint8)

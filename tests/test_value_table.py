@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ssl_jax.data.mask_facts import measure
-from ssl_jax.data.value_table import ValueTable
+from ssl_jax.data.masks.mask_facts import measure
+from ssl_jax.data.masks.value_table import ValueTable
 from ssl_jax.io import masks
 from ssl_jax.io.masks import StoredMask
 

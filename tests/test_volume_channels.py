@@ -4,13 +4,14 @@ import nibabel
 import numpy as np
 import pytest
 
-from ssl_jax.data import dataset_stats, volume_channels
+from ssl_jax.data import dataset_stats
 from ssl_jax.data.volume_preprocessing import VolumePreprocessing
+from ssl_jax.data.volumes import volume_channels
 from ssl_jax.datasets import nifti as nifti_dataset
 from ssl_jax.errors import UserError
 from ssl_jax.inference import write_predictions
-from ssl_jax.inference.prediction_folder import Origin, open_folder
 from ssl_jax.inference.volumes import WindowSettings
+from ssl_jax.inference.writing.prediction_folder import Origin, open_folder
 from ssl_jax.io import nifti
 
 RNG = np.random.default_rng(0)

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from ssl_jax.data.volume_spacing import header_notes, median_spacing
-from ssl_jax.io.nifti_geometry import Geometry
+from ssl_jax.data.volumes.volume_spacing import header_notes, median_spacing
+from ssl_jax.io.formats.nifti_geometry import Geometry
 
 
 def _geometry(*spacing, notes=()):

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Num
 
-from ssl_jax.data import image_kind
+from ssl_jax.data.masks import image_kind
 from ssl_jax.io import images
-from ssl_jax.io.stored_image import Header
+from ssl_jax.io.formats.stored_image import Header
 from ssl_jax.types import IGNORE, MASKS, ImageKind, Normalization, Source, Splits
 
 SAMPLED = 256

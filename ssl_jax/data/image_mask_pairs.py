@@ -12,7 +12,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ssl_jax.errors import UserError
-from ssl_jax.io import file_names, images, listing, stored_image
+from ssl_jax.io import images
+from ssl_jax.io.folders import file_names, listing
+from ssl_jax.io.formats import stored_image
 
 SUFFIX = re.compile(
   r'[ ._-]+(cp[ ._-]masks?|masks?|seg|(simple[ ._-])?segmentations?|labels?|labell?ed|labelmap|gt'
@@ -38,8 +40,8 @@ class ImageFile(NamedTuple):
   mask: Path | None
   header: images.Header
   sha256: str  # of the image file
-  # How the mask lies (see data/orientation.py): its orientation tag, and whether it was drawn on
-  # the pixels as the image's file stores them.
+  # How the mask lies (see data/masks/orientation.py): its orientation tag, and whether it was drawn
+  # on the pixels as the image's file stores them.
   mask_orientation: int = 1
   mask_stored: bool = False
 

@@ -8,10 +8,11 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Integer, UInt8
 
-from ssl_jax.data import image_kind, instances
 from ssl_jax.data.image_mask_pairs import ImageFile
+from ssl_jax.data.masks import image_kind, instances
 from ssl_jax.errors import UserError
-from ssl_jax.io import images, stored_image
+from ssl_jax.io import images
+from ssl_jax.io.formats import stored_image
 from ssl_jax.io.images import Intensity
 from ssl_jax.types import ImageKind, Record, Splits
 

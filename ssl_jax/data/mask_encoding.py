@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int16, Integer, UInt8
 
-from ssl_jax.data import mask_agreement
-from ssl_jax.data.instance_ids import FEW_IDS, look_like_instances
-from ssl_jax.data.mask_checks import TWO_VALUES, check_colours, check_values, reading_notes
-from ssl_jax.data.mask_facts import MAX_IDS, MaskFacts
-from ssl_jax.data.mask_values import ValueMap, parse_values
-from ssl_jax.data.value_table import ValueTable
+from ssl_jax.data.masks import mask_agreement
+from ssl_jax.data.masks.instance_ids import FEW_IDS, look_like_instances
+from ssl_jax.data.masks.mask_checks import TWO_VALUES, check_colours, check_values, reading_notes
+from ssl_jax.data.masks.mask_facts import MAX_IDS, MaskFacts
+from ssl_jax.data.masks.mask_values import ValueMap, parse_values
+from ssl_jax.data.masks.value_table import ValueTable
 from ssl_jax.errors import UserError
 from ssl_jax.io import masks
 from ssl_jax.io.masks import StoredMask

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Int32, Integer
 from scipy import ndimage
 
-from ssl_jax.data import instances
+from ssl_jax.data.masks import instances
 from ssl_jax.data.source_sizes import sizes_of
 from ssl_jax.errors import UserError
 from ssl_jax.io import images

@@ -8,17 +8,9 @@ from typing import NamedTuple, NoReturn
 
 import numpy as np
 
-from ssl_jax.data import (
-  draws,
-  folder_notes,
-  groups,
-  held_out,
-  image_kind,
-  image_source,
-  patches,
-  stream,
-)
+from ssl_jax.data import image_source, patches, stream
 from ssl_jax.data.image_mask_pairs import ImageFile, list_unlabeled
+from ssl_jax.data.masks import folder_notes, image_kind
 from ssl_jax.data.patches import Patches, Window
 from ssl_jax.data.point_annotations import (
   BACKGROUND_NAME,
@@ -27,8 +19,9 @@ from ssl_jax.data.point_annotations import (
   read_folder,
   to_class_ids,
 )
+from ssl_jax.data.selection import draws, groups, held_out
 from ssl_jax.errors import UserError
-from ssl_jax.io import listing
+from ssl_jax.io.folders import listing
 from ssl_jax.types import CELLS, IGNORE, Draw, Record, Source, Splits
 
 ROLES = ('labeled', 'val', 'test')

@@ -9,7 +9,8 @@ import numpy as np
 
 from ssl_jax.data.image_mask_pairs import ImageFile, list_files, short_name, subfolder
 from ssl_jax.errors import UserError
-from ssl_jax.io import csv_tables, file_names, images, listing
+from ssl_jax.io import csv_tables, images
+from ssl_jax.io.folders import file_names, listing
 from ssl_jax.types import IGNORE
 
 COLUMNS = ('x', 'y', 'class')

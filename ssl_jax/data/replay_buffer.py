@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl_jax.io import images, listing, masks
+from ssl_jax.io import images, masks
+from ssl_jax.io.folders import listing
 from ssl_jax.types import Record, Source
 
 CANDIDATES = 'candidates.csv'

@@ -11,9 +11,9 @@ import numpy as np
 from jaxtyping import Float, Integer, Num, UInt8
 
 from ssl_jax.errors import UserError
+from ssl_jax.io.formats.nifti_geometry import text_of
 from ssl_jax.io.interpolation import interpolation_matrix
 from ssl_jax.io.nifti import Volume
-from ssl_jax.io.nifti_geometry import text_of
 
 Box = tuple[slice, slice, slice]
 

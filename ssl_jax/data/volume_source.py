@@ -12,13 +12,15 @@ from jaxtyping import Integer
 from tqdm import tqdm
 
 from ssl_jax import parallel
-from ssl_jax.data import instances
-from ssl_jax.data.instance_masks import InstanceMasks
 from ssl_jax.data.mask_encoding import Encoding
+from ssl_jax.data.masks import instances
+from ssl_jax.data.masks.instance_masks import InstanceMasks
 from ssl_jax.data.volume_preprocessing import VolumePreprocessing
 from ssl_jax.errors import UserError
-from ssl_jax.io import atomic, masks, memmap_arrays, nifti, nifti_geometry, user_cache
-from ssl_jax.io.nifti_geometry import text_of
+from ssl_jax.io import atomic, masks, memmap_arrays, nifti
+from ssl_jax.io.folders import user_cache
+from ssl_jax.io.formats import nifti_geometry
+from ssl_jax.io.formats.nifti_geometry import text_of
 from ssl_jax.types import BACKGROUND, IGNORE, Record
 
 VERSION = 3

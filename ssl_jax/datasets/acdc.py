@@ -8,11 +8,11 @@ volumes are predicted slice by slice and scored whole.
 from collections.abc import Sequence
 from pathlib import Path
 
-from ssl_jax.data import draws
 from ssl_jax.data.mask_encoding import class_ids
+from ssl_jax.data.selection import draws
 from ssl_jax.data.volume_preprocessing import VolumePreprocessing
 from ssl_jax.data.volume_source import Case, FileDigests, default_cache
-from ssl_jax.data.volume_splits import list_pairs, make_splits, prepare_roles
+from ssl_jax.data.volumes.volume_splits import list_pairs, make_splits, prepare_roles
 from ssl_jax.datasets import microscopy
 from ssl_jax.errors import UserError
 from ssl_jax.types import Draw, Splits

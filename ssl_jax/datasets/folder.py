@@ -5,14 +5,16 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from ssl_jax.data import folder_notes, held_out, image_source, instance_masks
-from ssl_jax.data import orientation as orientations
-from ssl_jax.data.groups import group_reader, grouped_names_note
+from ssl_jax.data import image_source
 from ssl_jax.data.image_mask_pairs import ImageFile, list_pairs, list_unlabeled, size_hint
 from ssl_jax.data.mask_encoding import find_encoding
-from ssl_jax.data.mask_facts import MaskFacts, read_facts
+from ssl_jax.data.masks import folder_notes, instance_masks
+from ssl_jax.data.masks import orientation as orientations
+from ssl_jax.data.masks.mask_facts import MaskFacts, read_facts
+from ssl_jax.data.selection import held_out
+from ssl_jax.data.selection.groups import group_reader, grouped_names_note
 from ssl_jax.errors import UserError
-from ssl_jax.io import listing
+from ssl_jax.io.folders import listing
 from ssl_jax.types import Draw, Splits
 
 

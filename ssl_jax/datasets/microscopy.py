@@ -8,11 +8,14 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 from skimage import measure
 
-from ssl_jax.data import held_out, image_source, instance_masks
-from ssl_jax.data.draws import draw_order, pool_overlap
+from ssl_jax.data import image_source
 from ssl_jax.data.image_mask_pairs import ImageFile, list_files
+from ssl_jax.data.masks import instance_masks
+from ssl_jax.data.selection import held_out
+from ssl_jax.data.selection.draws import draw_order, pool_overlap
 from ssl_jax.errors import UserError
-from ssl_jax.io import images, listing
+from ssl_jax.io import images
+from ssl_jax.io.folders import listing
 from ssl_jax.types import IGNORE, Draw, Splits
 
 Amount = float | int

@@ -4,18 +4,26 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ssl_jax.data import draws, folder_notes, held_out, instance_masks, volume_channels
-from ssl_jax.data.groups import group_reader, grouped_names_note
 from ssl_jax.data.image_mask_pairs import check_names, unlabeled_folder
 from ssl_jax.data.mask_encoding import class_ids, find_encoding
-from ssl_jax.data.mask_facts import MaskFacts
+from ssl_jax.data.masks import folder_notes, instance_masks
+from ssl_jax.data.masks.mask_facts import MaskFacts
+from ssl_jax.data.selection import draws, held_out
+from ssl_jax.data.selection.groups import group_reader, grouped_names_note
 from ssl_jax.data.volume_preprocessing import VolumePreprocessing
 from ssl_jax.data.volume_source import Case, FileDigests, VolumeSource, default_cache
-from ssl_jax.data.volume_spacing import header_notes, median_spacing, size_note
-from ssl_jax.data.volume_splits import list_pairs, make_splits, prepare_roles, read_mask_facts
+from ssl_jax.data.volumes import volume_channels
+from ssl_jax.data.volumes.volume_spacing import header_notes, median_spacing, size_note
+from ssl_jax.data.volumes.volume_splits import (
+  list_pairs,
+  make_splits,
+  prepare_roles,
+  read_mask_facts,
+)
 from ssl_jax.errors import UserError
-from ssl_jax.io import listing, nifti_geometry
-from ssl_jax.io.nifti_geometry import text_of
+from ssl_jax.io.folders import listing
+from ssl_jax.io.formats import nifti_geometry
+from ssl_jax.io.formats.nifti_geometry import text_of
 from ssl_jax.types import Draw, Splits
 
 

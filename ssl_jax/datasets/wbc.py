@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Integer, UInt8
 
-from ssl_jax.data.draws import draw_order, pool_overlap
+from ssl_jax.data.selection.draws import draw_order, pool_overlap
 from ssl_jax.datasets import microscopy
 from ssl_jax.errors import UserError
 from ssl_jax.io import images, masks

@@ -13,10 +13,11 @@ from scipy import ndimage
 from skimage import measure, segmentation
 
 from ssl_jax.data.dataset_stats import DatasetStats
-from ssl_jax.data.instances import BODY, neighbours
+from ssl_jax.data.masks.instances import BODY, neighbours
 from ssl_jax.inference import slices
 from ssl_jax.inference.images import predict_many
-from ssl_jax.io import atomic, images, nifti, nifti_geometry
+from ssl_jax.io import atomic, images, nifti
+from ssl_jax.io.formats import nifti_geometry
 from ssl_jax.io.run_log import replace_text
 from ssl_jax.types import BACKGROUND, PredictFn
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 from jaxtyping import Float, Num, UInt8
 
-from ssl_jax.data.slice_source import resize_ids, resize_image
+from ssl_jax.data.volumes.slice_source import resize_ids, resize_image
 from ssl_jax.inference.images import TILE_MULTIPLE, ImagePredictor, predict_many
 from ssl_jax.io import images
 from ssl_jax.types import PredictFn

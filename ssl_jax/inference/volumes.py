@@ -8,15 +8,9 @@ import numpy as np
 from jaxtyping import Float, Integer, UInt8
 
 from ssl_jax.data.volume_preprocessing import Placement, VolumePreprocessing
-from ssl_jax.inference import (
-  averaging,
-  cleaning,
-  instances,
-  slices,
-  sliding_window,
-  window_defaults,
-)
-from ssl_jax.inference.cleaning import Cleaning
+from ssl_jax.inference import averaging, instances, slices, sliding_window, window_defaults
+from ssl_jax.inference.writing import cleaning
+from ssl_jax.inference.writing.cleaning import Cleaning
 from ssl_jax.io import nifti
 from ssl_jax.types import PredictFn
 

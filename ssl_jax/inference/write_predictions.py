@@ -8,37 +8,33 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Num
 
-from ssl_jax.data import volume_channels
 from ssl_jax.data.dataset_stats import DatasetStats
 from ssl_jax.data.volume_preprocessing import VolumePreprocessing
+from ssl_jax.data.volumes import volume_channels
 from ssl_jax.errors import UserError
-from ssl_jax.inference import (
+from ssl_jax.inference import detection, instances, volumes
+from ssl_jax.inference.blocks import stacks, write_planes, write_stack
+from ssl_jax.inference.images import of_sizes, predict_many
+from ssl_jax.inference.volumes import WindowSettings
+from ssl_jax.inference.window_defaults import BUDGET
+from ssl_jax.inference.writing import (
   cell_outputs,
-  detection,
   image_outputs,
-  instances,
   measurements,
   outputs,
-  stacks,
   volume_outputs,
-  volumes,
-  write_planes,
-  write_stack,
 )
-from ssl_jax.inference.images import of_sizes, predict_many
-from ssl_jax.inference.input_files import Files, InputFiles, Job
-from ssl_jax.inference.new_image import (
+from ssl_jax.inference.writing.input_files import Files, InputFiles, Job
+from ssl_jax.inference.writing.new_image import (
   NewImage,
   read_new_image,
   sizes_of_files,
   slice_sizes_of_files,
 )
-from ssl_jax.inference.outputs import FOR_IMAGES, FOR_VOLUMES, Wanted
-from ssl_jax.inference.prediction_folder import PredictionFolder
-from ssl_jax.inference.volumes import WindowSettings
-from ssl_jax.inference.window_defaults import BUDGET
-from ssl_jax.io import listing
-from ssl_jax.io.planes import Planes
+from ssl_jax.inference.writing.outputs import FOR_IMAGES, FOR_VOLUMES, Wanted
+from ssl_jax.inference.writing.prediction_folder import PredictionFolder
+from ssl_jax.io.folders import listing
+from ssl_jax.io.stacks.planes import Planes
 from ssl_jax.types import PredictFn
 
 ONE_OF_MANY = '--largest keeps one object of each class; this network predicts many.'

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ssl_jax import registry
-from ssl_jax.data.groups import group_reader, grouped_names_note
 from ssl_jax.data.image_mask_pairs import find_pairs, subfolder, unlabeled_folder
 from ssl_jax.data.mask_encoding import Encoding, find_encoding
-from ssl_jax.data.mask_facts import MaskFacts, read_facts
+from ssl_jax.data.masks.mask_facts import MaskFacts, read_facts
+from ssl_jax.data.selection.groups import group_reader, grouped_names_note
 from ssl_jax.errors import UserError
 from ssl_jax.inspection import (
   pixels_of_folders,
@@ -30,8 +30,9 @@ from ssl_jax.inspection.pixels_of_folders import (
   among,
   named,
 )
-from ssl_jax.io import equal_files, file_names, images, listing
-from ssl_jax.io.stored_image import Header
+from ssl_jax.io import images
+from ssl_jax.io.folders import equal_files, file_names, listing
+from ssl_jax.io.formats.stored_image import Header
 
 
 class Inspection(NamedTuple):

@@ -12,7 +12,7 @@ from ssl_jax.errors import UserError
 from ssl_jax.inspection import inspect_folders, pixels_of_folders
 from ssl_jax.inspection.inspect_folders import Inspection
 from ssl_jax.inspection.pixels_of_folders import NOTE, PROBLEM, WARNING, Sample
-from ssl_jax.io import listing
+from ssl_jax.io.folders import listing
 from ssl_jax.io.run_log import replace_text
 from ssl_jax.reports import html_pages, report_images
 

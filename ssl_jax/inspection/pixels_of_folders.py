@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Integer, Num
 
-from ssl_jax.data import fingerprint, mask_alignment, near_duplicates, unlike
 from ssl_jax.data.dataset_stats import to_float
 from ssl_jax.data.mask_encoding import Encoding
+from ssl_jax.data.masks import mask_alignment
+from ssl_jax.data.selection import fingerprint, near_duplicates, unlike
 from ssl_jax.errors import UserError
 from ssl_jax.io import images, masks
 from ssl_jax.types import BACKGROUND, IGNORE

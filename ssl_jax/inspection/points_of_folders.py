@@ -7,8 +7,8 @@ from ssl_jax.data import point_annotations
 from ssl_jax.data.image_mask_pairs import subfolder
 from ssl_jax.errors import UserError
 from ssl_jax.inspection.pixels_of_folders import PROBLEM, Finding
-from ssl_jax.io import listing
-from ssl_jax.io.stored_image import Header
+from ssl_jax.io.folders import listing
+from ssl_jax.io.formats.stored_image import Header
 
 
 def check(

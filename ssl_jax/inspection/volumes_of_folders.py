@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Integer, Num
 
-from ssl_jax.data import unlike, volume_channels
 from ssl_jax.data.mask_encoding import Encoding
-from ssl_jax.data.mask_facts import MaskFacts
+from ssl_jax.data.masks.mask_facts import MaskFacts
+from ssl_jax.data.selection import unlike
+from ssl_jax.data.volumes import volume_channels
 from ssl_jax.errors import UserError
 from ssl_jax.evaluation.figures import marked_slice
 from ssl_jax.inspection.pixels_of_folders import (
@@ -22,9 +23,10 @@ from ssl_jax.inspection.pixels_of_folders import (
   named,
   spread,
 )
-from ssl_jax.io import masks, nifti, nifti_geometry
+from ssl_jax.io import masks, nifti
+from ssl_jax.io.formats import nifti_geometry
+from ssl_jax.io.formats.nifti_geometry import text_of
 from ssl_jax.io.nifti import Volume
-from ssl_jax.io.nifti_geometry import text_of
 
 SHOWN_PERCENTILES = (0.5, 99.5)
 """Of the values of a volume: they are shown as black and white."""

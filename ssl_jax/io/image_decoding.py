@@ -7,8 +7,8 @@ from typing import TypeVar
 import numpy as np
 
 from ssl_jax.errors import UserError
-from ssl_jax.io import pillow_decoding, stored_image, tiff_decoding
-from ssl_jax.io.stored_image import Header, StoredImage
+from ssl_jax.io.formats import pillow_decoding, stored_image, tiff_decoding
+from ssl_jax.io.formats.stored_image import Header, StoredImage
 
 JPEG_MAGIC = b'\xff\xd8'
 PNG_MAGIC = pillow_decoding.PNG_MAGIC

@@ -7,8 +7,9 @@ import numpy as np
 from jaxtyping import Integer, Num
 
 from ssl_jax.errors import UserError
-from ssl_jax.io import image_decoding, images, nifti, stored_image
-from ssl_jax.io.stored_image import StoredImage
+from ssl_jax.io import image_decoding, images, nifti
+from ssl_jax.io.formats import stored_image
+from ssl_jax.io.formats.stored_image import StoredImage
 
 TOLERANCE = 0.01
 """Numbers that are as near to a whole one are it: programs that scale values lose digits."""

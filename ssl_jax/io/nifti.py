@@ -14,7 +14,9 @@ from jaxtyping import Integer, Num, UInt8
 from nibabel import orientations
 
 from ssl_jax.errors import UserError
-from ssl_jax.io import atomic, gzip_files, listing, nifti_geometry
+from ssl_jax.io import atomic
+from ssl_jax.io.folders import listing
+from ssl_jax.io.formats import gzip_files, nifti_geometry
 
 ENDINGS = listing.VOLUMES.endings
 RAS = orientations.axcodes2ornt('RAS')

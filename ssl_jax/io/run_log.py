@@ -12,7 +12,8 @@ from typing import Any
 
 from ssl_jax import parallel
 from ssl_jax.errors import UserError
-from ssl_jax.io import atomic, digests
+from ssl_jax.io import atomic
+from ssl_jax.io.folders import digests
 
 METRICS = 'metrics.jsonl'
 DONE = 'done.json'

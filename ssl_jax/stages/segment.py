@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from ssl_jax import build, parallel, registry, run_folder
-from ssl_jax.data import instance_masks
-from ssl_jax.data.instances import compact, to_classes
+from ssl_jax.data.masks import instance_masks
+from ssl_jax.data.masks.instances import compact, to_classes
 from ssl_jax.data.volume_preprocessing import VolumePreprocessing
 from ssl_jax.errors import UserError
 from ssl_jax.evaluation import instances, organs
@@ -18,7 +18,8 @@ from ssl_jax.evaluation.resource_meter import ResourceMeter
 from ssl_jax.inference import instances as instance_predictions
 from ssl_jax.inference import volumes, window_defaults
 from ssl_jax.inference.trained_networks import Ensemble
-from ssl_jax.io import nifti, nifti_geometry
+from ssl_jax.io import nifti
+from ssl_jax.io.formats import nifti_geometry
 from ssl_jax.io.run_log import replace_text, write_done
 from ssl_jax.settings import Seeds, Settings
 from ssl_jax.stage_list import StageSpec

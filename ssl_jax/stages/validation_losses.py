@@ -8,7 +8,7 @@ import numpy as np
 
 from ssl_jax import build, parallel
 from ssl_jax.data import stream
-from ssl_jax.data.slice_source import SlicedVolumes
+from ssl_jax.data.volumes.slice_source import SlicedVolumes
 from ssl_jax.settings import Inputs, Settings
 from ssl_jax.stages.training_sources import required
 from ssl_jax.types import Learner, Splits, TrainState

@@ -13,8 +13,8 @@ import urllib.request
 from pathlib import Path
 
 from ssl_jax.errors import UserError
-from ssl_jax.io import user_cache
 from ssl_jax.io.atomic import replacing
+from ssl_jax.io.folders import user_cache
 
 IMAGENET = 'imagenet'
 """What `model.pretrained` says for the weights that this file finds."""

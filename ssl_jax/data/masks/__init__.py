@@ -1,0 +1,1 @@
+"""What mask files and image files hold, and what is wrong with them."""

@@ -1,0 +1,1 @@
+"""Which images are labeled, unlabeled or for the test, and which are alike."""

@@ -1,0 +1,1 @@
+"""Volumes as data sets: channels, spacings, slices."""

@@ -1,0 +1,1 @@
+"""Folders, the files in them, and locks on them."""

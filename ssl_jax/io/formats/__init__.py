@@ -1,0 +1,1 @@
+"""Single file formats, which images.py and nifti.py read through."""

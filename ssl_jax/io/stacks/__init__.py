@@ -1,0 +1,1 @@
+"""Files of many planes, or too large for memory."""
