@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     '--overlap',
     type=float,
     default=OVERLAP,
-    help='volumes: fraction of a window that neighbours share (default %(default)s)',
+    help='volumes: fraction of a window that neighbors share (default %(default)s)',
   )
   add('--batch', type=int, default=1, help='volumes: windows predicted together (default 1)')
   add(

@@ -229,7 +229,7 @@ class Inputs:
   shuffle_unlabeled: bool = _field(True, 'Whether unlabeled images come in random order.')
   # Small organs would otherwise be missing from most crops of a volume.
   foreground_prob: float = _field(
-    0.0, 'Probability that a crop is centred on a labeled object.', 0.0, 1.0
+    0.0, 'Probability that a crop is centered on a labeled object.', 0.0, 1.0
   )
 
 

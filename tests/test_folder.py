@@ -98,7 +98,7 @@ def test_grey_and_rgb_become_rgb(tmp_path):
   splits = folder.load(labeled=root, test_fraction=0)
   assert splits.labeled[0]['image'].shape == (12, 10, 3)
   np.testing.assert_array_equal(splits.labeled[0]['image'][..., 2], picture(0, channels=1))
-  assert any('grey ones are repeated' in n for n in splits.notes)
+  assert any('gray ones are repeated' in n for n in splits.notes)
   grey = folder.load(labeled=make(tmp_path / 'g', channels=1))
   assert grey.labeled[0]['image'].shape[-1] == 1
 
@@ -254,7 +254,7 @@ def test_colours_and_values_have_class_ids(tmp_path):
   colours = np.array([(0, 0, 0), (255, 0, 0), (0, 0, 255)], np.uint8)
   for i in range(4):
     write(root / 'masks' / f'im{i}.png', colours[mask(i, [0, 1, 2])])
-  with pytest.raises(UserError, match=r'is a coloured picture.*#0000ff'):
+  with pytest.raises(UserError, match=r'is a colored picture.*#0000ff'):
     folder.load(labeled=root)
   named = {'255,0,0': 'nucleus', '#0000ff': 'cytoplasm'}
   splits = folder.load(labeled=root, values=named, test_fraction=0)

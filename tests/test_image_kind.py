@@ -41,7 +41,7 @@ def test_images_of_other_channels_are_named(tmp_path):
   add(tmp_path, 'two.tif', pixels(2), planarconfig='contig')
   add(tmp_path, 'one.tif', pixels(1), role='unlabeled')
   with pytest.raises(
-    UserError, match=r'one\.tif has 1 channel \(grey\) and .*two\.tif has 2 chann'
+    UserError, match=r'one\.tif has 1 channel \(gray\) and .*two\.tif has 2 chann'
   ):
     load(tmp_path)
 
@@ -51,10 +51,10 @@ def test_grey_is_repeated_to_colours_and_not_to_stains(tmp_path):
   add(tmp_path, 'grey.png', pixels(1), role='unlabeled')
   splits = load(tmp_path)
   assert splits.unlabeled[0]['image'].shape[-1] == 3
-  assert 'grey and RGB images are mixed: grey ones are repeated to RGB' in splits.notes
+  assert 'gray and RGB images are mixed: gray ones are repeated to RGB' in splits.notes
   assert splits.kind.layouts == ('RGB', 'grey')
   add(tmp_path / 'b', 'stains.tif', np.moveaxis(pixels(3), -1, 0), metadata={'axes': 'CYX'})
-  assert any('3 channels that are no colours' in note for note in load(tmp_path / 'b').notes)
+  assert any('3 channels that are no colors' in note for note in load(tmp_path / 'b').notes)
   add(tmp_path / 'b', 'grey.png', pixels(1), role='unlabeled')
   with pytest.raises(UserError, match=r'grey\.png has 1 .*stains\.tif has 3 channels; all images'):
     load(tmp_path / 'b')

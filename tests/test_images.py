@@ -108,7 +108,7 @@ def test_to_channels():
   np.testing.assert_array_equal(
     images.to_channels(np.repeat(GREY8[..., None], 3, -1), 1)[..., 0], GREY8
   )
-  with pytest.raises(UserError, match='in colour'):
+  with pytest.raises(UserError, match='in color'):
     images.to_channels(RGB, 1)
 
 

@@ -129,7 +129,7 @@ def test_images_of_other_channels_are_compared_with_nothing(tmp_path):
   code, found = run(tmp_path, f'--unlabeled={unlabeled}')
   assert code == 0
   assert not any('differ from the rest' in warning for warning in found['warnings'])
-  assert any('grey and RGB' in note for note in found['notes'])
+  assert any('gray and RGB' in note for note in found['notes'])
   (unlabeled / 'n.png').unlink()
   tifffile.imwrite(
     unlabeled / 'n.tif',

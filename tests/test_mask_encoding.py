@@ -233,7 +233,7 @@ def test_colours_are_named_with_what_to_type():
   pixels[2, 0] = (0, 255, 0)
   coloured = facts_of(masks.pack(pixels), coloured=True)
   black = facts_of(np.zeros((6, 6), np.uint8))  # equal channels are grey
-  with pytest.raises(UserError, match=r'im0\.png is a coloured picture.*#ff0000: 12 pixels') as e:
+  with pytest.raises(UserError, match=r'im0\.png is a colored picture.*#ff0000: 12 pixels') as e:
     find_encoding([*coloured, *black], None)
   assert advice(e) == '#ff0000:1, #00ff00:2'
   encoding = find_encoding([*coloured, *black], None, advice(e))
@@ -241,11 +241,11 @@ def test_colours_are_named_with_what_to_type():
   assert label[:2].min() == 1
   assert label[2, 0] == 2
   assert encoding(StoredMask(np.zeros((6, 6), np.uint8))).max() == 0
-  with pytest.raises(UserError, match=r'names values, but .* is in colour') as e:
+  with pytest.raises(UserError, match=r'names values, but .* is in color') as e:
     find_encoding(coloured, None, '1:1')
   assert find_encoding(coloured, None, advice(e)).by_colour
   photograph = np.random.default_rng(0).integers(0, 255, (40, 40, 3))
-  with pytest.raises(UserError, match='colours, as photographs have'):
+  with pytest.raises(UserError, match='colors, as photographs have'):
     find_encoding(facts_of(masks.pack(photograph), coloured=True), None)
 
 

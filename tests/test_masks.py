@@ -104,7 +104,7 @@ def test_equal_channels_are_one_and_alpha_is_left_out(tmp_path):
   np.testing.assert_array_equal(stored.values, IDS)
   assert 'alpha' in stored.notes[0]
   shapes = np.dstack([np.zeros_like(grey), IDS * 100])
-  with pytest.raises(UserError, match=r'c\.png has one colour everywhere and its shapes in the al'):
+  with pytest.raises(UserError, match=r'c\.png has one color everywhere and its shapes in the al'):
     masks.read_stored(save(tmp_path / 'c.png', shapes))
   two = np.dstack([IDS, IDS])
   path = save(tmp_path / 'e.tif', two, planarconfig='contig', extrasamples=['unassalpha'])
@@ -125,7 +125,7 @@ def test_colours_are_numbers_too(tmp_path):
   assert texts == ['#000000', '#00ff00', '#ff0000']
   deep = masks.read_stored(save(tmp_path / 'd.tif', RGB.astype(np.uint16) * 257))
   assert masks.colour_text(int(deep.values[0, 1])) == '65535,0,0'
-  with pytest.raises(UserError, match=r'c\.png is a coloured picture'):
+  with pytest.raises(UserError, match=r'c\.png is a colored picture'):
     masks.read_mask(tmp_path / 'c.png')
 
 

@@ -98,9 +98,9 @@ def test_grey_and_colour_are_converted_with_a_word(tmp_path):
   grey = trained_on(tmp_path / 'grey', cells('uint8'), cells('uint8'))
   grey_file = write(tmp_path / 'new' / 'g.png', cells('uint8'))
   equal = write(tmp_path / 'new' / 'e.png', np.repeat(cells('uint8')[..., None], 3, -1))
-  assert read(grey_file, colour) == ['g.png: grey, repeated to the RGB from which the run learnt']
-  assert read(equal, grey) == ['e.png: RGB, taken as the grey from which the run learnt']
-  with pytest.raises(UserError, match=r'c\.png is in colour'):
+  assert read(grey_file, colour) == ['g.png: gray, repeated to the RGB from which the run learnt']
+  assert read(equal, grey) == ['e.png: RGB, taken as the gray from which the run learnt']
+  with pytest.raises(UserError, match=r'c\.png is in color'):
     read(write(tmp_path / 'new' / 'c.png', cells('uint8', 3)), grey)
 
 

@@ -70,7 +70,7 @@ def png_of(row, width, bits, colour_type):
 def test_indices_without_a_palette_are_refused(tmp_path):
   path = tmp_path / 'none.png'
   path.write_bytes(png_of(bytes([0, 2]), width=2, bits=8, colour_type=3))
-  with pytest.raises(UserError, match=r'none\.png .*palette has no colours'):
+  with pytest.raises(UserError, match=r'none\.png .*palette has no colors'):
     images.read_image(path)
 
 

@@ -266,8 +266,8 @@ def _map(facts: Sequence[MaskFacts], mapped: ValueMap, names: tuple[str, ...] | 
     if coloured:
       colours = ValueTable(facts, by_colour=True)
       raise UserError(
-        f'data.values names values, but {coloured.shown} is in colour ({colours.counts()}); name '
-        f"colours, as in --config.data.values='{colours.proposal()}'."
+        f'data.values names values, but {coloured.shown} is in color ({colours.counts()}); name '
+        f"colors, as in --config.data.values='{colours.proposal()}'."
       )
   table = ValueTable(facts, mapped.by_colour)
   given = ', '.join(f'{table.text(v)}:{i}' for v, i in mapped.ids.items() if (v, i) != (0, 0))

@@ -59,7 +59,7 @@ def predict_volume(
     predict_fn: gives the class probabilities of windows; all its calls have one shape.
     volume: intensities in [0, 1]; padded with zeros where it is smaller than the window.
     window: size in voxels, in the axes of the volume.
-    overlap: fraction of a window that neighbours share.
+    overlap: fraction of a window that neighbors share.
     blend: one of window_defaults.BLENDS.
     batch: windows that are predicted together; it changes no id.
   """

@@ -22,7 +22,7 @@ class WindowSettings(NamedTuple):
   """How a volume goes through a network."""
 
   size: Sequence[int]  # voxels: z, y, x
-  overlap: float = window_defaults.OVERLAP  # fraction of a window that neighbours share
+  overlap: float = window_defaults.OVERLAP  # fraction of a window that neighbors share
   blend: str = 'constant'  # one of window_defaults.BLENDS
   batch: int = 1  # windows that are predicted together
   max_voxels: int = 0  # prepared voxels that fit into memory; 0: as many as do

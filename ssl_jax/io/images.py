@@ -127,7 +127,7 @@ def write_image(path: str | Path, image: UInt8[np.ndarray, 'h w c']) -> None:
   if image.shape[-1] not in (1, 3):
     raise UserError(
       f'{path} cannot be written: a PNG holds 1 or 3 channels, and this image has '
-      f'{image.shape[-1]}; stages that write images need grey or RGB.'
+      f'{image.shape[-1]}; stages that write images need gray or RGB.'
     )
   pixels = image[..., 0] if image.shape[-1] == 1 else image
   with atomic.replacing(path) as temporary:
@@ -156,7 +156,7 @@ def to_channels(
     )
   # How to weigh the channels is for the user to choose.
   if (image != image[..., :1]).any():
-    raise UserError(f'{name} is in colour but the network was trained on grey; convert it to grey.')
+    raise UserError(f'{name} is in color but the network was trained on gray; convert it to gray.')
   return image[..., :1]
 
 

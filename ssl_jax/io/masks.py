@@ -100,7 +100,7 @@ def read_mask(path: str | Path) -> Integer[np.ndarray, '*space']:
   stored = read_stored(path)
   if stored.coloured:
     raise UserError(
-      f'{path} is a coloured picture, not a mask; save it as one channel of class ids '
+      f'{path} is a colored picture, not a mask; save it as one channel of class ids '
       '(0 = background).'
     )
   values, _ = whole_numbers(stored.values, path)
@@ -181,7 +181,7 @@ def _read_image(data: bytes, name: str) -> StoredMask:
   notes: tuple[str, ...] = ()
   if stored.palette is not None:
     palette = tuple(pack(stored.palette).tolist())
-    notes = ('of masks with a palette the indices are read, not the colours',)
+    notes = ('of masks with a palette the indices are read, not the colors',)
     if _inverts(stored.palette):
       notes = (
         'of masks with an inverting palette the indices are read as they are stored (1 is '
@@ -214,7 +214,7 @@ def _check_alpha(stored: StoredImage, name: str) -> None:
   assert alpha is not None
   if (samples == samples[:1, :1]).all() and (alpha != alpha[0, 0]).any():
     raise UserError(
-      f'{name} has one colour everywhere and its shapes in the alpha channel; save it as one '
+      f'{name} has one color everywhere and its shapes in the alpha channel; save it as one '
       'channel of class ids (0 = background).'
     )
 

@@ -102,7 +102,7 @@ def stage(
     folder: of this stage.
     stop: asked after each volume whether to stop.
     of: the training stage; several are averaged.
-    overlap: fraction of a window that neighbours share.
+    overlap: fraction of a window that neighbors share.
     blend: how overlapping windows are weighted: 'constant' or 'gaussian'.
     batch: windows that are predicted together.
     max_voxels: a volume of more prepared voxels is segmented at coarser ones; 0: only one that

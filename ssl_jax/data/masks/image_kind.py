@@ -94,15 +94,15 @@ def common_channels(files: Sequence[ImageFile]) -> tuple[int, list[str]]:
         f'{first[many, many_layout].image} has {_channels(many, many_layout)}; all images of a '
         'data set need the same channels, in the same order: save them alike.'
       )
-    notes.append('grey and RGB images are mixed: grey ones are repeated to RGB')
+    notes.append('gray and RGB images are mixed: gray ones are repeated to RGB')
   if {(3, CHANNELS), (3, RGB)} <= set(first):
     notes.append(
       f'{first[3, RGB].image.name} is RGB and {first[3, CHANNELS].image.name} has three channels '
-      'that its file does not call colours: they are taken alike'
+      'that its file does not call colors: they are taken alike'
     )
   channels = counts[-1]
   if [*first] == [(3, CHANNELS)]:
-    notes.append('images have 3 channels that are no colours; pictures show red, green and blue')
+    notes.append('images have 3 channels that are no colors; pictures show red, green and blue')
   if channels not in (1, 3):
     shown = 'magenta and green' if channels == 2 else 'the first three in red, green and blue'
     notes.append(
@@ -113,7 +113,7 @@ def common_channels(files: Sequence[ImageFile]) -> tuple[int, list[str]]:
 
 
 def _channels(count: int, layout: str) -> str:
-  named = {GREY: '1 channel (grey)', RGB: '3 channels (RGB)'}
+  named = {GREY: '1 channel (gray)', RGB: '3 channels (RGB)'}
   return named.get(layout, f'{count} channels')
 
 
@@ -148,9 +148,9 @@ def check_kind(header: Header, kind: ImageKind, intensity: Any, name: str) -> li
     )
   # RGB with other numbers of channels is refused where the channels are converted.
   if header.layout == GREY and kind.layouts == (RGB,):
-    return ['grey, repeated to the RGB from which the run learnt']
+    return ['gray, repeated to the RGB from which the run learnt']
   if header.layout == RGB and kind.layouts == (GREY,):
-    return ['RGB, taken as the grey from which the run learnt']
+    return ['RGB, taken as the gray from which the run learnt']
   apart = kind.layouts in ((RGB,), (CHANNELS,)) and header.layout not in kind.layouts
   if header.channels == 3 and apart:
     return ['three channels are taken for those of the training, though only one is called RGB']

@@ -20,20 +20,20 @@ def check_colours(facts: Sequence[MaskFacts]) -> None:
   coloured = [mask for mask in facts if mask.coloured]
   if coloured:
     table = ValueTable(facts, by_colour=True)
-    what = f'{coloured[0].shown} is a coloured picture, not a mask of class ids'
+    what = f'{coloured[0].shown} is a colored picture, not a mask of class ids'
     of_masks = f'{len(coloured)} of {len(facts)} masks'
     # A single one among masks of class ids was saved by mistake.
     few = 2 * len(coloured) < len(facts)
     advice = 'save it as the others are, or say' if few else 'say'
     if len(table.values) > MAX_COLOURS:
       raise UserError(
-        f'{what} ({of_masks}, with {len(table.values)} colours, as photographs have, or drawings '
-        'with smooth borders); check that masks/ holds masks, and save one colour for each class.'
+        f'{what} ({of_masks}, with {len(table.values)} colors, as photographs have, or drawings '
+        'with smooth borders); check that masks/ holds masks, and save one color for each class.'
       )
     if soft := table.soft_colours():
       raise UserError(soft)
     raise UserError(
-      f'{what} ({of_masks}, with the colours {table.counts()}); {advice} which class each colour '
+      f'{what} ({of_masks}, with the colors {table.counts()}); {advice} which class each color '
       f"is, as in --config.data.values='{table.proposal()}'."
     )
   _check_background(facts)
@@ -48,7 +48,7 @@ def check_colours(facts: Sequence[MaskFacts]) -> None:
         raise UserError(
           f'The palettes of masks differ: {value} is {one} in {other.shown} '
           f'({other.count_text(value)}) and {two} in {mask.shown} ({mask.count_text(value)}); say '
-          f"which class each colour is, as in --config.data.values='{table.proposal()}'."
+          f"which class each color is, as in --config.data.values='{table.proposal()}'."
         )
 
 
@@ -64,7 +64,7 @@ def _check_background(facts: Sequence[MaskFacts]) -> None:
       raise UserError(
         f'{mask.shown} has a palette in which black is {black[0]} ({mask.count_text(black[0])}) '
         f'and 0 is {masks.colour_text(colours[0])} ({mask.count_text(0)}), so that it is not clear '
-        "which is the background; say which class each colour is, as in --config.data.values='"
+        "which is the background; say which class each color is, as in --config.data.values='"
         f"{table.proposal()}'."
       )
 

@@ -11,7 +11,7 @@ from ssl_jax.io import masks
 from ssl_jax.types import IGNORE
 
 HOW = (
-  "give class ids by value or by colour, as in data.values='205:1, 420:2' or "
+  "give class ids by value or by color, as in data.values='205:1, 420:2' or "
   "data.values='#ff0000:1, #00ff00:2' (0 and black are the background, 255 after the colon means "
   'ignore)'
 )
@@ -48,7 +48,7 @@ def parse_values(
   keys = [_key(key) for key, _ in entries]
   kinds = {coloured for _, coloured in keys}
   if len(kinds) > 1:
-    raise UserError(f'data.values={values!r} mixes values and colours; {HOW}.')
+    raise UserError(f'data.values={values!r} mixes values and colors; {HOW}.')
   ids = _class_ids([target for _, target in entries], [key for key, _ in keys], classes)
   # What nobody has drawn is 0, or black, in all programs.
   mapped = dict(zip([key for key, _ in keys], ids.targets, strict=True))
@@ -85,7 +85,7 @@ def _key(key: Any) -> tuple[int, bool]:
       # '#ff0000', and the names that web pages use.
       red, green, blue = ImageColor.getrgb(text)[:3]
     except ValueError as error:
-      raise UserError(f'data.values: {text!r} is neither a value nor a colour; {HOW}.') from error
+      raise UserError(f'data.values: {text!r} is neither a value nor a color; {HOW}.') from error
   return (red << 2 * masks.COLOUR_BITS) | (green << masks.COLOUR_BITS) | blue, True
 
 

@@ -110,7 +110,7 @@ class ValueTable:
           f'{holder} looks like a drawing of {low} and {high} with smooth borders ({sum(pixels)} '
           f'{self._unit} of all masks lie between, such as {self.text(self.values[between[0]])}); '
           'draw it without smoothing (anti-aliasing), or give each of these pixels the nearer of '
-          'the two colours, and save it as PNG.'
+          'the two colors, and save it as PNG.'
         )
     return None
 

@@ -105,7 +105,7 @@ def _header(image: Image.Image, data: bytes) -> Header:
   elif png is not None and png.depth < 8:
     changes.append(f'{png.depth}-bit samples stretched to 8 bits')
   elif image.mode == 'CMYK':
-    changes.append('CMYK became RGB, by the plain formula without a colour profile')
+    changes.append('CMYK became RGB, by the plain formula without a color profile')
   # Pillow's mode of 16-bit colour says 8 bits, so the depth is read from the file itself.
   deep = image.mode.startswith('I') or (png is not None and png.depth == 16)
   return Header(
@@ -123,7 +123,7 @@ def _header(image: Image.Image, data: bytes) -> Header:
 def _palette(image: Image.Image) -> np.ndarray:
   palette = np.asarray(image.getpalette('RGB'), np.uint8).reshape(-1, 3)
   if not len(palette):
-    raise ValueError('its palette has no colours')
+    raise ValueError('its palette has no colors')
   return palette
 
 

@@ -220,9 +220,9 @@ def _check_colours(page: tifffile.TiffPage, count: int, name: str) -> None:
   photometric = page.photometric
   if photometric not in COLOURS:
     colours = getattr(photometric, 'name', str(photometric))
-    raise UserError(f'{name} holds colours of the kind {colours}, not read here; save it as RGB.')
+    raise UserError(f'{name} holds colors of the kind {colours}, not read here; save it as RGB.')
   if photometric == PHOTOMETRIC.YCBCR and page.compression not in JPEG_COMPRESSIONS:
-    raise UserError(f'{name} holds YCbCr colours without JPEG, not read here; save it as RGB.')
+    raise UserError(f'{name} holds YCbCr colors without JPEG, not read here; save it as RGB.')
   inks = page.tags.valueof('InkSet', default=1)
   if photometric == PHOTOMETRIC.SEPARATED and (
     inks != 1 or count != 4 or page.dtype is None or page.dtype.kind != 'u'
@@ -276,7 +276,7 @@ def header_of(contents: Contents) -> Header:
     changes.append(f'palette became {layout}')
   elif page.photometric == PHOTOMETRIC.SEPARATED:
     channels, layout = 3, RGB
-    changes.append('CMYK became RGB, by the plain formula without a colour profile')
+    changes.append('CMYK became RGB, by the plain formula without a color profile')
   elif bits == 1:
     changes.append('1 bit a pixel became 0 and 255')
   elif bits < 8:
