@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
   from ssl_jax.reports import report_page
 
   def report() -> int:
-    print(f'Report: {report_page.write(options.run, options.out)}')
+    print(f'Report: {report_page.write(options.run, options.out, keep_pictures=True)}')
     return 0
 
   return terminal.exit_code(report, 'the same command writes it again')

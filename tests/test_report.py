@@ -112,6 +112,25 @@ def test_a_run_that_goes_on_and_one_whose_images_are_gone(finished, tmp_path, mo
   assert 'could not be read again: a.png does not exist.' in report_page.write(folder).read_text()
 
 
+def test_pictures_that_cannot_be_made_again_are_kept(finished, tmp_path, monkeypatch, capsys):
+  folder = tmp_path / 'run'
+  shutil.copytree(finished, folder)
+  path = report_page.write(folder)
+  before = path.read_text()
+
+  def gone(*_):
+    raise UserError('a.png does not exist.')
+
+  monkeypatch.setattr(report_contents.build, 'splits_of_seed', gone)
+  assert report.main([str(folder)]) != 0
+  said = capsys.readouterr().err
+  assert 'cannot be read again: a.png does not exist.' in said
+  assert path.read_text() == before
+  # The advice: another file.
+  assert report.main([str(folder), f'--out={tmp_path / "plain.html"}']) == 0
+  assert 'could not be read again' in (tmp_path / 'plain.html').read_text()
+
+
 def test_no_run_is_a_sentence(tmp_path, capsys):
   assert report.main([str(tmp_path)]) == 1
   assert 'holds no config.json, so it is no run' in capsys.readouterr().err

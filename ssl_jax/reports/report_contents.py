@@ -173,7 +173,8 @@ def _pictures(run: Path, stage: Mapping[str, Any]) -> Contents:
       pictures.append(report_images.picture(choice, splits.test, masks, spacing))
   except (UserError, OSError) as error:
     # The report of a finished run must not depend on whether its images still lie there.
-    return {'pictures': [], 'no_pictures': f'The test images could not be read again: {error}'}
+    sentence = f'The test images could not be read again: {error}'
+    return {'pictures': [], 'no_pictures': sentence, 'unreadable': str(error)}
   return {'pictures': pictures, 'no_pictures': '', 'classes': html_pages.legend(splits.classes)}
 
 

@@ -10,19 +10,31 @@ FILE = 'report.html'
 """In the run folder."""
 
 
-def write(run: Path, to: Path | None = None) -> Path:
+PICTURE = 'src="data:image/jpeg'
+"""In a report that shows test images."""
+
+
+def write(run: Path, to: Path | None = None, keep_pictures: bool = False) -> Path:
   """Writes the report of a run, and returns where.
 
   Args:
     run: folder of the run.
     to: the HTML file; None: report.html in the run folder.
+    keep_pictures: whether to leave a report alone that shows test images which are gone now.
 
   Raises:
-    UserError: if the folder holds no run, or the file cannot be written.
+    UserError: if the folder holds no run, the file cannot be written, or pictures would be lost.
   """
   contents = report_contents.collect(run)
-  html = html_pages.render('report.html', contents)
   path = to or run / FILE
+  reasons = [one['unreadable'] for one in contents['comparisons'] if one.get('unreadable')]
+  if reasons and keep_pictures and path.exists() and PICTURE in path.read_text(errors='replace'):
+    raise UserError(
+      f'{path} shows test images and was left as it is, because they cannot be read again: '
+      f'{reasons[0].rstrip(".")}. Call report from the folder in which the run was started, or '
+      'write a report without them to another file (--out).'
+    )
+  html = html_pages.render('report.html', contents)
   try:
     replace_text(path, html)
   except OSError as error:
