@@ -11,12 +11,13 @@ from ssl_jax.errors import UserError
 from ssl_jax.exports import needed_packages
 from ssl_jax.io import terminal
 from ssl_jax.io.folders import listing
+from ssl_jax.io.option_parser import OptionParser
 
 FORMATS = ('stablehlo', 'onnx', 'bioimage')
 
 
-def _parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(
+def _parser() -> OptionParser:
+  parser = OptionParser(
     'python -m ssl_jax.export', description='Writes a trained network for other programs.'
   )
   add = parser.add_argument

@@ -4,15 +4,15 @@ Says what is wrong with images and masks before hours go into training on them; 
 JSON for scripts and as one HTML file with pictures. The exit code is 1 where there is a problem.
 """
 
-import argparse
 import sys
 
 from ssl_jax.io import terminal
+from ssl_jax.io.option_parser import OptionParser
 
 
 def main(arguments: list[str] | None = None) -> int:
   """The program; returns its exit code: 1 if there is a problem, with --strict also a warning."""
-  parser = argparse.ArgumentParser(
+  parser = OptionParser(
     'python -m ssl_jax.inspect', description='Looks at images and masks before a training.'
   )
   add = parser.add_argument

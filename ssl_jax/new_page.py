@@ -19,6 +19,7 @@ from ssl_jax import page_files, registry, settings, stage_list
 from ssl_jax.errors import UserError
 from ssl_jax.io import atomic
 from ssl_jax.io.folders import listing
+from ssl_jax.io.option_parser import OptionParser
 
 BASES = {
   'masks': 'your_images',
@@ -206,8 +207,8 @@ def _check(page: Path) -> None:
     raise UserError('\n'.join(problems))
 
 
-def _parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(
+def _parser() -> OptionParser:
+  parser = OptionParser(
     'python -m ssl_jax.new_page',
     description='Writes a page for your data, to be changed as you like.',
   )

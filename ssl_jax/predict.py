@@ -12,11 +12,12 @@ from ssl_jax.errors import UserError
 from ssl_jax.inference.window_defaults import BLENDS, BUDGET, OVERLAP
 from ssl_jax.io import terminal
 from ssl_jax.io.folders import listing
+from ssl_jax.io.option_parser import OptionParser
 from ssl_jax.io.stacks import planes
 
 
-def _parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(
+def _parser() -> OptionParser:
+  parser = OptionParser(
     'python -m ssl_jax.predict', description='Writes masks, or points, for a folder of images.'
   )
   add = parser.add_argument

@@ -4,18 +4,16 @@ The file holds everything it shows (pictures, charts, tables) and loads nothing.
 the end of every run, and can be written again at any time, also of a run that is not finished.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 from ssl_jax.io import terminal
+from ssl_jax.io.option_parser import OptionParser
 
 
 def main(arguments: list[str] | None = None) -> int:
   """The program; returns its exit code."""
-  parser = argparse.ArgumentParser(
-    'python -m ssl_jax.report', description='Writes a run as one HTML file.'
-  )
+  parser = OptionParser('python -m ssl_jax.report', description='Writes a run as one HTML file.')
   parser.add_argument('run', type=Path, help='run folder')
   parser.add_argument('--out', type=Path, help='HTML file to write (default: RUN/report.html)')
   options = parser.parse_args(arguments)

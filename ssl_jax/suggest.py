@@ -3,18 +3,16 @@
 JAX is imported only once the options are right, so that --help and a mistake are answered at once.
 """
 
-import argparse
 import sys
 
 from ssl_jax.errors import UserError
 from ssl_jax.io import terminal
 from ssl_jax.io.folders import listing
+from ssl_jax.io.option_parser import OptionParser
 
 
-def _parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(
-    'python -m ssl_jax.suggest', description='Chooses images to label next.'
-  )
+def _parser() -> OptionParser:
+  parser = OptionParser('python -m ssl_jax.suggest', description='Chooses images to label next.')
   add = parser.add_argument
   add('--run', type=listing.expand, required=True, help='run, stage or seed folder')
   add('--unlabeled', type=listing.expand, required=True, help='folder of unlabeled images')

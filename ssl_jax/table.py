@@ -14,17 +14,17 @@ A stage, or a control, may be a tuple of stages: repetitions on other draws of t
 scores are taken together.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 from ssl_jax.io import terminal
 from ssl_jax.io.folders import listing
+from ssl_jax.io.option_parser import OptionParser
 
 
 def main(arguments: list[str] | None = None) -> int:
   """The program; prints the Markdown table and writes table.csv into the run."""
-  parser = argparse.ArgumentParser('python -m ssl_jax.table', description=__doc__.splitlines()[0])
+  parser = OptionParser('python -m ssl_jax.table', description=__doc__.splitlines()[0])
   parser.add_argument('run', type=listing.expand, help='folder of a run, or a ledger (.jsonl)')
   parser.add_argument('--ledger', type=Path, help='file to which the cells are written, as JSON')
   options = parser.parse_args(arguments)
