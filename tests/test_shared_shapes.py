@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import nibabel
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from ssl_jax.data.dataset_stats import DatasetStats
@@ -17,7 +18,8 @@ from ssl_jax.inference import slices
 from ssl_jax.inference.images import ImagePredictor, of_sizes, predict_averaged, predict_many
 from ssl_jax.inference.shared_shapes import MOST, counted, rounded_up, shared_shapes
 from ssl_jax.inference.writing import new_image
-from ssl_jax.io import nifti
+from ssl_jax.io import images, nifti
+from ssl_jax.io.formats.quick_size import quick_size
 from ssl_jax.training.compilations import COMPILED, FOUND, Compilations
 
 HUGE = 10**9
@@ -188,6 +190,29 @@ def test_sizes_of_files_are_those_that_the_network_sees(tmp_path):
   stats = STATS._replace(channels=3, scale=0.5)
   paths = [tmp_path / name for name in ('turned.jpg', 'plain.png', 'broken.png', 'gone.png')]
   assert new_image.sizes_of_files(paths, stats) == [(15, 10), (20, 25)]
+
+
+def test_a_size_is_found_from_the_beginning_of_every_format(tmp_path, capsys):
+  pixels = np.random.default_rng(0).integers(0, 255, (20, 30), np.uint8)
+  turned = Image.Exif()
+  turned[274] = 8
+  gray = Image.fromarray(pixels)
+  for name in ('a.png', 'a.jpg', 'a.bmp', 'a.tif'):
+    gray.save(tmp_path / name)
+  for name in ('b.png', 'b.jpg', 'b.tif'):
+    gray.save(tmp_path / name, exif=turned)
+  tifffile.imwrite(tmp_path / 'deep.tif', np.zeros((5, 21, 31), np.uint16), planarconfig='separate',
+                   photometric='minisblack', metadata={'axes': 'CYX'})  # fmt: skip
+  for path in sorted(tmp_path.iterdir()):
+    header = images.read_header(path)
+    assert quick_size(path) == (header.height, header.width), path.name
+  data = (tmp_path / 'a.tif').read_bytes()
+  (tmp_path / 'cut.tif').write_bytes(data[:6])
+  (tmp_path / 'text.png').write_text('no image')
+  assert quick_size(tmp_path / 'cut.tif') is None
+  assert quick_size(tmp_path / 'text.png') is None
+  assert quick_size(tmp_path / 'gone.png') is None
+  assert capsys.readouterr() == ('', '')
 
 
 def test_slice_sizes_of_files_are_those_that_the_network_sees(tmp_path):

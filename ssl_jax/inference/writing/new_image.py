@@ -15,10 +15,8 @@ from ssl_jax.errors import UserError
 from ssl_jax.io import images
 from ssl_jax.io.folders.listing import IMAGES
 from ssl_jax.io.formats import nifti_geometry, stored_image
+from ssl_jax.io.formats.quick_size import quick_size
 from ssl_jax.types import CELLS
-
-LARGEST_FILE = 256_000_000
-"""Bytes; a larger file is not read for its size. Images in such files are cut into tiles."""
 
 
 class NewImage(NamedTuple):
@@ -58,19 +56,14 @@ def read_new_image(
 def sizes_of_files(paths: Iterable[Path], stats: DatasetStats) -> list[tuple[int, int]]:
   """Returns the rows and columns of images as the network sees them, as far as headers tell.
 
-  Files that cannot be read, stacks and volumes have none here.
+  Files that cannot be read, and volumes, have none here.
   """
   sizes = []
   for path in paths:
-    if not path.name.lower().endswith(IMAGES.endings):
-      continue
-    try:
-      if path.stat().st_size > LARGEST_FILE:
-        continue
-      header = images.read_header(path)
-    except (OSError, UserError):
-      continue  # told when the file is read
-    sizes.append(dataset_stats.preprocessed_size((header.height, header.width), stats))
+    if path.name.lower().endswith(IMAGES.endings):
+      size = quick_size(path)
+      if size is not None:
+        sizes.append(dataset_stats.preprocessed_size(size, stats))
   return sizes
 
 
