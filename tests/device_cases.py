@@ -89,7 +89,7 @@ def make_page(case: str, folder: Path):
   else:
     conftest.write_sections(folder / 'sections')
     page = conftest.tiny_rounds(folder / 'sections')
-    game = next(dict(stage) for stage in page.stages if stage['run'] == 'train_gan')
+    game = next(dict(stage) for stage in page.stages if stage.get('run') == 'train_gan')
     page.stages = ({**game, 'batch': dict.fromkeys(game['batch'], 8)},)
     return page
   page.batch = {name: 8 for name in page.batch}
