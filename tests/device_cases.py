@@ -15,6 +15,10 @@ from pathlib import Path
 STEPS = 10
 DEVICES = (1, 2, 8)
 
+ROUNDING = 2.0**-23
+"""The relative rounding error of a float32. A single device learns twice, the second time from
+parameters that differ by so much: what becomes of it is how far networks part by themselves."""
+
 METHODS = {
   'supervised': {},
   'pseudo_label': {'threshold': 0.3},
@@ -91,6 +95,8 @@ def make_page(case: str, folder: Path):
     page = conftest.tiny_rounds(folder / 'sections')
     game = next(dict(stage) for stage in page.stages if stage.get('run') == 'train_gan')
     page.stages = ({**game, 'batch': dict.fromkeys(game['batch'], 8)},)
+    # The table of the page is of the other stages.
+    page.table = ()
     return page
   page.batch = {name: 8 for name in page.batch}
   # SGD: Adam's first steps divide rounding errors by themselves.
@@ -101,7 +107,11 @@ def make_page(case: str, folder: Path):
 
 
 def compare(case: str, folder: Path) -> dict:
-  """The largest differences of a parameter, relative to one device, and how far they all moved."""
+  """The largest differences to one device, and how far the network moved.
+
+  After the first update differences are relative to the largest value of an array, if that is above
+  1; in the end they are absolute.
+  """
   import jax
   import numpy as np
 
@@ -121,23 +131,28 @@ def compare(case: str, folder: Path) -> dict:
   streams = build.streams(inputs, splits, 0)
   example = np.zeros((1, *settings.crop_size, stats.channels), np.float32)
   key = jax.random.key(0)
-  flat = {}
-  for count in DEVICES:
+  first, flat = {}, {}
+  for run in (*DEVICES, 'perturbed'):
+    count = 1 if run == 'perturbed' else run
     mesh = jax.sharding.Mesh(
       np.asarray(jax.devices()[:count]), ('data',), axis_types=(jax.sharding.AxisType.Auto,)
     )
     parallel._mesh = functools.partial(lambda mesh: mesh, mesh)
     state = parallel.jit_init(learner.init)(key, example, learner.normalization)
     fresh = _flat(state)
+    if run == 'perturbed':
+      state = _perturbed(state)
     update = parallel.jit_update(learner.update)
     for batch in stream.batches([streams], 0, STEPS):
       state, metrics = update(state, parallel.shard(batch), key)
-    flat[count] = _flat(state)
+      first.setdefault(run, jax.device_get((state.student, state.ema)))
+    flat[run] = _flat(state)
     assert len(jax.tree.leaves(state)[0].devices()) == count
   result = {'case': case, 'steps': STEPS, 'parameters': flat[1].size}
   result['moved'] = float(np.abs(flat[1] - fresh).max())
-  for count in DEVICES[1:]:
-    result[f'1 and {count}'] = float(np.abs(flat[1] - flat[count]).max())
+  for run, name in ((2, '1 and 2'), (8, '1 and 8'), ('perturbed', 'perturbed')):
+    result[name] = float(np.abs(flat[1] - flat[run]).max())
+    result[f'{name}, first update'] = _apart(first[1], first[run])
   rates = [float(value) for name, value in metrics.items() if name.endswith('/mask_rate')]
   return result | ({'mask_rate': rates[0]} if rates else {})
 
@@ -156,6 +171,32 @@ def pool_means() -> None:
     return blocks.mean(tuple(range(2, blocks.ndim - 1, 2)))
 
   unet.max_pool2 = layers.max_pool2 = mean
+
+
+def _perturbed(state):
+  """The state with parameters that are larger or smaller by a rounding error."""
+  import jax
+  import numpy as np
+
+  rng = np.random.default_rng(0)
+
+  # Each by itself: batch normalization undoes what all weights of a layer have in common.
+  def one(leaf):
+    signs = rng.choice([-1, 1], leaf.shape)
+    return leaf * (1 + ROUNDING * signs).astype(np.float32)
+
+  return state.replace(
+    student={**state.student, 'params': jax.tree.map(one, state.student['params'])}
+  )
+
+
+def _apart(one, other):
+  """The largest difference of two trees of arrays, relative to the largest value of each array."""
+  import jax
+  import numpy as np
+
+  pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+  return max(float(np.abs(a - b).max() / max(1.0, np.abs(a).max())) for a, b in pairs)
 
 
 def _flat(state):

@@ -40,8 +40,12 @@ def test_one_two_and_eight_devices_learn_the_same(tmp_path, case):
   # Ten updates with a wrong gradient would be far apart.
   assert measured['moved'] > 1e-2
   assert measured.get('mask_rate', 0.5) > 0  # the method had something to learn from
-  assert measured['1 and 2'] <= 1e-5
-  assert measured['1 and 8'] <= 1e-5
+  # Deep networks from random weights part by themselves, and so does what Adam divides by small
+  # gradients. Devices may part no further than ten times what a rounding error does on one of them.
+  for when in ('', ', first update'):
+    allowed = max(1e-5, 10 * measured[f'perturbed{when}'])
+    assert measured[f'1 and 2{when}'] <= allowed
+    assert measured[f'1 and 8{when}'] <= allowed
 
 
 def test_no_method_and_no_network_is_left_out():
