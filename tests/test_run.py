@@ -56,6 +56,11 @@ def test_metrics_are_lines_of_a_step_window(finished):
   assert [line['step'] for line in lines if 'evaluate_seconds' in line] == [3, 6]
   assert all(0 <= line['waiting_for_data'] <= 1 for line in windows[1:])
   assert [line['step'] for line in windows if 'compile_seconds' in line] == [1]
+  # Programs that earlier runs have kept do not count, so that there may be none at all.
+  assert all(line['compilations'] >= 0 for line in windows)
+  assert all('compilations' in line for line in lines if 'test/miou' in line)
+  # Whatever was compiled, the steps between evaluations are not.
+  assert windows[1]['compilations'] == windows[4]['compilations'] == 0
   # Told with the steps that follow a save.
   assert [line['step'] for line in windows if 'save_seconds' in line] == [3, 5]
   # Nobody knows the peak of a CPU.

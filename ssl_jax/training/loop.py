@@ -227,7 +227,7 @@ class _Training:
     # A window that holds only the compiled step has no speed.
     if timed:
       rate = timed / seconds
-      speed = {'steps_per_second': rate, 'images_per_second': rate * self.images}
+      speed |= {'steps_per_second': rate, 'images_per_second': rate * self.images}
       speed['waiting_for_data'] = self.idle.seconds / seconds
       if self.seconds_at_peak is not None:
         speed['share_of_peak'] = rate * self.seconds_at_peak
