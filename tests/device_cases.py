@@ -20,7 +20,7 @@ ROUNDING = 2.0**-23
 differ by so much: what becomes of it is how far networks part by themselves."""
 
 DRAWS = 5
-"""Of such errors, the worst of which counts: whether one flips a unit is a matter of chance."""
+"""Of such errors, the worst of which counts: what becomes of one differs by a factor of forty."""
 
 METHODS = {
   'supervised': {},
