@@ -19,7 +19,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from ssl_jax import parallel, registry, stage_list  # noqa: E402
+from ssl_jax import parallel, registry  # noqa: E402
+from ssl_jax.parsing import stage_list  # noqa: E402
 from ssl_jax.settings import Model, Optimizer  # noqa: E402
 from ssl_jax.training import learner, optimizers  # noqa: E402
 

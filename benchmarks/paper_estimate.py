@@ -22,13 +22,15 @@ sys.path[:0] = [str(Path(__file__).parent), str(ROOT)]
 
 import paper_cells  # noqa: E402
 
-from ssl_jax import build, cli, self_configuration, stage_list  # noqa: E402
+from ssl_jax import build, cli  # noqa: E402
 from ssl_jax.data.dataset_stats import DatasetStats  # noqa: E402
+from ssl_jax.parsing import stage_list  # noqa: E402
+from ssl_jax.running import self_configuration  # noqa: E402
+from ssl_jax.running.validate import validate  # noqa: E402
 from ssl_jax.settings import Inputs, Learning, Settings  # noqa: E402
-from ssl_jax.stages import gan_samples  # noqa: E402
+from ssl_jax.stages.learning import gan_samples  # noqa: E402
 from ssl_jax.training import operations  # noqa: E402
 from ssl_jax.types import CELLS, Splits  # noqa: E402
-from ssl_jax.validate import validate  # noqa: E402
 
 
 def of_update(settings: Settings, run: str, splits: Splits) -> float:

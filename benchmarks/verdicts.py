@@ -23,8 +23,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from ssl_jax.data.selection.draws import fold_of_draw, pool_overlap  # noqa: E402
-from ssl_jax.evaluation import confusion, repetitions  # noqa: E402
-from ssl_jax.evaluation.repetitions import Repetition  # noqa: E402
+from ssl_jax.evaluation import confusion  # noqa: E402
+from ssl_jax.evaluation.comparison import repetitions  # noqa: E402
+from ssl_jax.evaluation.comparison.repetitions import Repetition  # noqa: E402
 from ssl_jax.evaluation.statistics import ERROR, Difference, holm, look_error  # noqa: E402
 from ssl_jax.run_folder import seed_folders  # noqa: E402
 

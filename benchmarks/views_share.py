@@ -28,8 +28,9 @@ def calls_of(size: int, images: int) -> dict[str, Callable[[], Any]]:
   """Functions that take a step, or make the views of one, and wait for it."""
   import jax
 
-  from ssl_jax import build, parallel, parse_settings
+  from ssl_jax import build, parallel
   from ssl_jax.data import dataset_stats, stream
+  from ssl_jax.parsing import parse_settings
   from ssl_jax.settings import Inputs, Learning
   from ssl_jax.views.make_views import make_views
 

@@ -9,7 +9,8 @@ Run:  python main.py --config=configs/your_cells.py \
 """
 
 from configs.lib import cells
-from ssl_jax import open_fields, settings
+from ssl_jax import settings
+from ssl_jax.parsing import open_fields
 
 
 def get_config():

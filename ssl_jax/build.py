@@ -11,12 +11,13 @@ import jax
 import optax
 from flax import linen as nn
 
-from ssl_jax import data_locations, parallel, parse_settings, registry, types
+from ssl_jax import parallel, registry, types
 from ssl_jax.data import modifiers, replay_buffer, stream
 from ssl_jax.data.dataset_stats import DatasetStats
 from ssl_jax.errors import UserError
 from ssl_jax.io.folders import user_cache
 from ssl_jax.models import backbones, discriminator, efficientnet_lite, generator
+from ssl_jax.parsing import data_locations, parse_settings
 from ssl_jax.settings import Data, DropInstances, Gan, Inputs, Learning, Model, Settings
 from ssl_jax.training import gan, optimizers, published_weights
 from ssl_jax.training.learner import make_learner

@@ -20,12 +20,13 @@ from typing import Any, NamedTuple
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from ssl_jax import parse_settings, registry
-from ssl_jax.commands import COMMANDS, TRAIN_FLAGS, module_of
+from ssl_jax import registry
 from ssl_jax.errors import INTERRUPTED, LostProcess, Stopped, UserError
 from ssl_jax.io import stop_signals, terminal
 from ssl_jax.io.folders import listing
-from ssl_jax.page_files import about, page_files, pages_root
+from ssl_jax.parsing import parse_settings
+from ssl_jax.parsing.commands import COMMANDS, TRAIN_FLAGS, module_of
+from ssl_jax.parsing.page_files import about, page_files, pages_root
 
 
 def main() -> int:
@@ -106,7 +107,7 @@ def _train(words: list[str], program: str) -> int:
   # The compiler's log would interrupt the lines that follow the training.
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
   if request.dry_run != 'no':
-    from ssl_jax.dry_run import describe
+    from ssl_jax.reports.dry_run import describe
 
     as_json = request.dry_run == 'json'
     print(describe(request.config, request.page.stem, request.overridden, as_json))

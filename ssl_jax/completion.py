@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ssl_jax import commands, page_files
 from ssl_jax.io import atomic
 from ssl_jax.io.folders import user_cache
+from ssl_jax.parsing import commands, page_files
 
 DIRECTORIES, FILES = '@directories', '@files'
 """Answers by which a script lets the shell complete a path."""
@@ -178,7 +178,7 @@ def fields(page: Path) -> dict[str, list[str]]:
   # All that decides on fields: the page, what pages share, and the parts that it names.
   sources = [page, *sorted((page_files.pages_root() / 'configs').rglob('*.py'))]
   sources += sorted(Path(__file__).parent.glob('*.py'))
-  for kind in ('methods', 'models', 'datasets'):
+  for kind in ('parsing', 'methods', 'models', 'datasets'):
     sources += sorted((Path(__file__).parent / kind).glob('*.py'))
   times = [f'{path.resolve()} {path.stat().st_mtime_ns}' for path in sources]
   key = hashlib.sha256('\n'.join(times).encode()).hexdigest()[:32]
@@ -188,7 +188,7 @@ def fields(page: Path) -> dict[str, list[str]]:
   except (OSError, ValueError):
     pass
   # Imported here, because it takes several times as long as all the rest.
-  from ssl_jax import page_fields
+  from ssl_jax.parsing import page_fields
 
   found = page_fields.read(page)
   if not found:

@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
   add('--strict', action='store_true', help='warnings are problems: exit code 1')
   options = parser.parse_args(arguments)
   # Here, because it imports JAX, which takes seconds, and --help is answered at once.
-  from ssl_jax.inspection import inspection_page
+  from ssl_jax.reports.inspection import inspection_page
 
   return terminal.exit_code(
     lambda: inspection_page.inspect(options), 'the same command looks again'

@@ -13,11 +13,10 @@ import numpy as np
 import tifffile
 from jaxtyping import Integer, Num
 
-from ssl_jax import predict_folder
 from ssl_jax.data import dataset_stats
 from ssl_jax.data.dataset_stats import DatasetStats
 from ssl_jax.errors import UserError
-from ssl_jax.inference import instances
+from ssl_jax.inference import instances, predict_folder
 from ssl_jax.inference.images import predict_many
 from ssl_jax.io import atomic, images
 from ssl_jax.types import CELLS, PredictFn

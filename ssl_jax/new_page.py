@@ -15,11 +15,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ssl_jax import page_files, registry, settings, stage_list
+from ssl_jax import registry, settings
 from ssl_jax.errors import UserError
 from ssl_jax.io import atomic
 from ssl_jax.io.folders import listing
 from ssl_jax.io.option_parser import OptionParser
+from ssl_jax.parsing import page_files, stage_list
 
 BASES = {
   'masks': 'your_images',

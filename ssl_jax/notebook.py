@@ -20,9 +20,9 @@ from ssl_jax import cli, inspect, predict, run_folder
 from ssl_jax.datasets import synthetic
 from ssl_jax.evaluation import report_figures
 from ssl_jax.evaluation.report_figures import Curve
-from ssl_jax.inspection import inspection_page
 from ssl_jax.io import run_log
 from ssl_jax.io.images import write_image
+from ssl_jax.reports.inspection import inspection_page
 
 SECONDS = 10.0
 """Between two drawings of the curves."""

@@ -148,7 +148,7 @@ def main(arguments: list[str] | None = None) -> int:
     return wrong
   # Imported here, because it imports JAX, which takes seconds; and not within `exit_code`, whose
   # answer to an interruption is an exception, which libraries that are being imported may swallow.
-  from ssl_jax import predict_folder
+  from ssl_jax.inference import predict_folder
 
   return terminal.exit_code(
     predict, again, 'With --resume the same command leaves out what is done.'

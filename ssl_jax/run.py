@@ -10,34 +10,33 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from ssl_jax import (
-  build,
+from ssl_jax import build, parallel, registry, run_folder
+from ssl_jax.errors import UserError
+from ssl_jax.evaluation import confusion
+from ssl_jax.io import stop_signals
+from ssl_jax.io.folders import listing, lock
+from ssl_jax.io.run_log import read_done, replace_text, write_done
+from ssl_jax.parsing import stage_list
+from ssl_jax.parsing.stage_list import StageSpec
+from ssl_jax.reports import report_page
+from ssl_jax.reports.inspection import quick_inspection
+from ssl_jax.running import (
   configuration_report,
   continuation,
   dask_cluster,
   dask_stages,
-  parallel,
   precision,
   provenance,
-  registry,
-  run_folder,
   run_identity,
   self_configuration,
-  stage_list,
   stage_runner,
 )
-from ssl_jax.errors import UserError
-from ssl_jax.evaluation import confusion
-from ssl_jax.inspection import quick_inspection
-from ssl_jax.io import stop_signals
-from ssl_jax.io.folders import listing, lock
-from ssl_jax.io.run_log import read_done, replace_text, write_done
-from ssl_jax.reports import report_page
-from ssl_jax.self_configuration import Configuration
-from ssl_jax.stage_list import StageSpec
-from ssl_jax.stages import initial_weights, page_verdicts, unfound_classes
+from ssl_jax.running.self_configuration import Configuration
+from ssl_jax.running.validate import stages_read, validate
 from ssl_jax.stages.compare import no_verdict
-from ssl_jax.validate import stages_read, validate
+from ssl_jax.stages.comparing import page_verdicts
+from ssl_jax.stages.labeling import unfound_classes
+from ssl_jax.stages.learning import initial_weights
 
 
 def run(

@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ssl_jax import parse_settings
 from ssl_jax.data.dataset_stats import DatasetStats
 from ssl_jax.errors import UserError
 from ssl_jax.io import run_log
 from ssl_jax.io.folders import digests
+from ssl_jax.parsing import parse_settings
 from ssl_jax.settings import Seeds, Settings
 
 # Names on disk: changing one would make existing runs unreadable.

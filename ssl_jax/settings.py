@@ -1,8 +1,9 @@
 """The settings of a run: what each field of a config is, may be, and means.
 
 This file is the only place that knows a field's type, default, range and help. A page starts from
-`defaults()`; parse_settings.py turns the words of a config into the typed, frozen `Settings`;
-`python -m ssl_jax.configuration` writes docs/configuration.md from it. Pages import it, so no JAX.
+`defaults()`; parsing/parse_settings.py turns the words of a config into the typed, frozen
+`Settings`; `python -m ssl_jax.parsing.configuration` writes docs/configuration.md from it. Pages
+import it, so no JAX.
 """
 
 import dataclasses

@@ -17,18 +17,19 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from ssl_jax import build, candidates, label_gain, parallel, predict
-from ssl_jax.candidates import Candidates, Description
+from ssl_jax import build, parallel, predict
 from ssl_jax.data.selection import farthest_first
 from ssl_jax.data.selection.farthest_first import Chosen
 from ssl_jax.errors import UserError
 from ssl_jax.evaluation import report_figures
+from ssl_jax.evaluation.comparison import label_gain
+from ssl_jax.evaluation.comparison.label_gain import Outlook
+from ssl_jax.inference import candidates, run_networks
 from ssl_jax.inference import committee as committees
-from ssl_jax.inference import run_networks
+from ssl_jax.inference.candidates import Candidates, Description
 from ssl_jax.inference.committee import Committee
 from ssl_jax.io.folders import lock
 from ssl_jax.io.run_log import replace_text
-from ssl_jax.label_gain import Outlook
 from ssl_jax.reports import html_pages, report_images
 
 TABLE = 'suggestions.csv'

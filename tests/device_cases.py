@@ -118,8 +118,9 @@ def compare(case: str, folder: Path) -> dict:
   import jax
   import numpy as np
 
-  from ssl_jax import build, parallel, stage_list
+  from ssl_jax import build, parallel
   from ssl_jax.data import dataset_stats, stream
+  from ssl_jax.parsing import stage_list
   from ssl_jax.settings import Inputs, Learning
 
   spec = stage_list.resolve(stage_list.plain(make_page(case, folder)))[0]

@@ -5,7 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ssl_jax import commands, registry
+from ssl_jax import registry
+from ssl_jax.parsing import commands
 
 PACKAGE = Path(__file__).resolve().parents[1] / 'ssl_jax'
 FILES = sorted(path for path in PACKAGE.rglob('*.py') if path.name != '__init__.py')
@@ -13,28 +14,23 @@ FILES = sorted(path for path in PACKAGE.rglob('*.py') if path.name != '__init__.
 # A file or a room imports only what stands on a lower floor; files of one room may also import each
 # other, as long as they do not form a cycle.
 FLOORS = (
-  'errors open_fields notebook_setup dask_look',
-  'types registry commands page_files',
+  'errors notebook_setup',
+  'types registry',
   'placeholders',
-  'settings parallel losses components data_locations',
-  'parse_settings confidence',
-  'stage_list io views',
-  'data methods models configuration dask_cluster',
-  'dask_worker',
-  'datasets training run_folder configuration_rules',
-  'build provenance',
-  'inference validate continuation precision',
+  'settings parallel losses',
+  'io views',
+  'parsing',
+  'data methods models',
+  'datasets training run_folder',
+  'build',
+  'running',
+  'inference',
   'evaluation',
-  'stages step_time',
-  'self_configuration configuration_report run_identity',
-  'stage_runner',
-  'dask_stages',
+  'stages',
   'reports',
-  'inspection table report',
+  'table report',
   'inspect exports',
-  'candidates label_gain page_fields',
-  'predict_folder',
-  'run predict dry_run new_page completion export',
+  'run predict new_page completion export',
   'suggestion_folder napari_plugin',
   'suggest',
   'cli',
@@ -140,9 +136,8 @@ def _imported_by(program, packages):
 
 def test_settings_and_options_are_read_without_jax():
   """So that a page, --help and --dry_run answer at once."""
-  settings = (
-    'import ssl_jax.settings, ssl_jax.parse_settings, ssl_jax.registry, ssl_jax.open_fields'
-  )
+  modules = ('settings', 'registry', 'parsing.parse_settings', 'parsing.open_fields')
+  settings = 'import ' + ', '.join(f'ssl_jax.{module}' for module in modules)
   assert _imported_by(settings, {'jax', 'flax', 'numpy'}) == '[]'
   # What is left takes a tenth of a second.
   for command in set(commands.COMMANDS) - {'train'}:

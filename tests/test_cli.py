@@ -12,9 +12,10 @@ import time
 import pytest
 from conftest import ROOT
 
-from ssl_jax import cli, parse_settings, registry, settings
+from ssl_jax import cli, registry, settings
 from ssl_jax.data.masks.mask_values import parse_values
 from ssl_jax.errors import UserError
+from ssl_jax.parsing import parse_settings
 
 
 def call(*words, timeout=120):

@@ -7,13 +7,14 @@ import pytest
 from conftest import tiny_page
 
 from ssl_jax.errors import UserError
-from ssl_jax.evaluation import confusion, verdicts
+from ssl_jax.evaluation import confusion
 from ssl_jax.evaluation.calibration import Calibration
-from ssl_jax.evaluation.repetitions import Repetition
+from ssl_jax.evaluation.comparison import verdicts
+from ssl_jax.evaluation.comparison.repetitions import Repetition
 from ssl_jax.io.run_log import read_log
 from ssl_jax.run import run
 from ssl_jax.stages import compare
-from ssl_jax.stages.equal_minutes import seconds_per_step, steps_of
+from ssl_jax.stages.comparing.equal_minutes import seconds_per_step, steps_of
 
 
 def page():

@@ -10,8 +10,9 @@ import sys
 import pytest
 from conftest import ROOT
 
-from ssl_jax import cli, commands, completion, parse_settings, registry
-from ssl_jax.page_files import page_files
+from ssl_jax import cli, completion, registry
+from ssl_jax.parsing import commands, parse_settings
+from ssl_jax.parsing.page_files import page_files
 
 
 @pytest.fixture(autouse=True)

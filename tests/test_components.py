@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ssl_jax import components
+from ssl_jax.methods import components
 
 keep_largest = jax.jit(components.keep_largest, static_argnames='num_classes')
 

@@ -4,8 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ssl_jax import confidence, registry
+from ssl_jax import registry
 from ssl_jax.errors import UserError
+from ssl_jax.methods import confidence
 from ssl_jax.types import View
 
 # [1 image, 1 row, 6 columns, 2 classes]: four pixels of class 0, two of class 1.

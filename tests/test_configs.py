@@ -18,13 +18,15 @@ import pytest
 from conftest import ROOT, write_discs, write_patients, write_sections, write_volumes
 from PIL import Image
 
-from ssl_jax import parallel, parse_settings, registry, self_configuration, stage_list, table
+from ssl_jax import parallel, registry, table
 from ssl_jax import run as runs
-from ssl_jax.configuration_rules import Machine
 from ssl_jax.data.selection.fingerprint import Fingerprint
 from ssl_jax.datasets import synthetic
 from ssl_jax.errors import UserError
+from ssl_jax.parsing import parse_settings, stage_list
 from ssl_jax.reports import table_cells
+from ssl_jax.running import self_configuration
+from ssl_jax.running.configuration_rules import Machine
 from ssl_jax.stages import compare
 
 PAGES = sorted((ROOT / 'configs').glob('[!_]*.py'))

@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 
-from ssl_jax import configuration_rules as rules
-from ssl_jax.configuration_rules import Machine
 from ssl_jax.data.selection.fingerprint import ClassFacts, Fingerprint
+from ssl_jax.running import configuration_rules as rules
+from ssl_jax.running.configuration_rules import Machine
 from ssl_jax.types import CELLS
 
 DATA = Fingerprint(

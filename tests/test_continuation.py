@@ -9,9 +9,10 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
-from ssl_jax import cli, continuation
+from ssl_jax import cli
 from ssl_jax.errors import UserError
 from ssl_jax.io.run_log import read_done
+from ssl_jax.running import continuation
 
 PAGE = """
 import sys

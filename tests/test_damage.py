@@ -13,15 +13,16 @@ import numpy as np
 import optax
 import pytest
 
-from ssl_jax import provenance, run_folder
+from ssl_jax import run_folder
 from ssl_jax.errors import UserError
 from ssl_jax.inference.trained_networks import TrainedNetwork
 from ssl_jax.io import run_log
 from ssl_jax.io.folders import digests
 from ssl_jax.reports import ledger
 from ssl_jax.run import run
-from ssl_jax.stages import looks
-from ssl_jax.stages.progress_log import Journal
+from ssl_jax.running import provenance
+from ssl_jax.stages.comparing import looks
+from ssl_jax.stages.learning.progress_log import Journal
 from ssl_jax.training import checksums
 from ssl_jax.training.checkpoint import Checkpoints, DamagedCheckpoint
 from ssl_jax.types import AS_IS, TrainState

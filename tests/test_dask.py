@@ -19,7 +19,7 @@ from conftest import ROOT, TINY, tiny_page
 from PIL import Image
 from test_blocks import OBJECTS, STATS, discs, predict_fn
 
-from ssl_jax import dask_cluster, dask_worker, predict, run_folder
+from ssl_jax import predict, run_folder
 from ssl_jax.datasets import synthetic
 from ssl_jax.errors import UserError
 from ssl_jax.inference import write_predictions
@@ -29,6 +29,7 @@ from ssl_jax.inference.writing.prediction_folder import Origin, open_folder
 from ssl_jax.io.folders import lock
 from ssl_jax.io.stacks import planes
 from ssl_jax.run import run
+from ssl_jax.running import dask_cluster, dask_worker
 
 distributed = pytest.importorskip('distributed')
 

@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from ssl_jax import dask_cluster
-from ssl_jax.dask_cluster import ClusterError
 from ssl_jax.inference.blocks.dask_futures import AHEAD, Futures
+from ssl_jax.running import dask_cluster
+from ssl_jax.running.dask_cluster import ClusterError
 
 
 class _Finished(list):

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from ssl_jax import predict, run, stage_list
+from ssl_jax import predict, run
 from ssl_jax.datasets import synthetic
 from ssl_jax.io.images import write_image
 from ssl_jax.io.masks import read_mask
+from ssl_jax.parsing import stage_list
 
 PAGES = sorted([ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', ROOT / 'CHANGELOG.md'])
 PAGES += sorted((ROOT / 'docs').rglob('*.md'))

@@ -4,16 +4,17 @@ import numpy as np
 import pytest
 from conftest import tiny_page
 
-from ssl_jax import build, parse_settings, registry, run_folder, stage_list
+from ssl_jax import build, registry, run_folder
 from ssl_jax.data.selection import draws
 from ssl_jax.datasets import folder as folders
 from ssl_jax.datasets import synthetic
 from ssl_jax.errors import UserError
 from ssl_jax.io.images import write_image, write_mask
 from ssl_jax.io.run_log import read_done
+from ssl_jax.parsing import parse_settings, stage_list
 from ssl_jax.run import run
-from ssl_jax.stages import looks
-from ssl_jax.validate import settings_problems
+from ssl_jax.running.validate import settings_problems
+from ssl_jax.stages.comparing import looks
 
 
 @pytest.mark.parametrize('count', [4, 10, 11, 40])

@@ -19,11 +19,11 @@ from ssl_jax.errors import UserError
 from ssl_jax.models import (
   backbones,
   deeplabv3plus,
-  depthwise,
   efficientnet_lite,
   unet_efficientnet,
   unet_resnet,
 )
+from ssl_jax.models.operations import depthwise
 from ssl_jax.training import optimizers, pretrained, published_weights
 from ssl_jax.types import TrainState
 

@@ -15,7 +15,7 @@ import pytest
 from jax import export as jax_export
 from PIL import Image
 
-from ssl_jax import build, export, parallel, parse_settings, settings
+from ssl_jax import build, export, parallel, settings
 from ssl_jax.data.dataset_stats import DatasetStats
 from ssl_jax.data.volume_preprocessing import VolumePreprocessing, scale_window
 from ssl_jax.errors import UserError
@@ -32,6 +32,7 @@ from ssl_jax.exports.exported_network import Member, Network
 from ssl_jax.inference import sliding_window
 from ssl_jax.inference.patches import predict_patches
 from ssl_jax.inference.trained_networks import state_predict_fn
+from ssl_jax.parsing import parse_settings
 from ssl_jax.types import TrainState
 from tests.conftest import tiny_page
 

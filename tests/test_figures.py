@@ -9,7 +9,7 @@ from PIL import Image
 from ssl_jax.evaluation import figures, statistics
 from ssl_jax.evaluation.figures import Line, Patch
 from ssl_jax.io import overlays
-from ssl_jax.stages import comparison_figures
+from ssl_jax.stages.comparing import comparison_figures
 from ssl_jax.types import IGNORE
 
 

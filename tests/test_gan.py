@@ -11,7 +11,7 @@ from flax import linen as nn
 from ssl_jax.errors import UserError
 from ssl_jax.models import discriminator, generator, prominence_unet
 from ssl_jax.settings import Settings
-from ssl_jax.stages import gan_samples
+from ssl_jax.stages.learning import gan_samples
 from ssl_jax.training import gan
 from ssl_jax.types import Normalization
 

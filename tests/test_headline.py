@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from ssl_jax.data.dataset_stats import DatasetStats
-from ssl_jax.evaluation import headline
+from ssl_jax.evaluation.comparison import headline
+from ssl_jax.evaluation.comparison.repetitions import Repetition
 from ssl_jax.evaluation.instances import PERCENTS
-from ssl_jax.evaluation.repetitions import Repetition
 from ssl_jax.types import CELLS, MASKS
 
 # Two of three pixels of the background and all of class 1 are right: IoU 2/3 and 1/2.

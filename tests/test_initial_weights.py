@@ -13,7 +13,7 @@ from ssl_jax import build, settings
 from ssl_jax.errors import UserError
 from ssl_jax.io.folders import user_cache
 from ssl_jax.run import run
-from ssl_jax.stages import initial_weights
+from ssl_jax.stages.learning import initial_weights
 from ssl_jax.training import pretrained, published_weights
 
 

@@ -14,8 +14,8 @@ from ssl_jax import inspect
 from ssl_jax import run as runs
 from ssl_jax.data.masks import mask_alignment
 from ssl_jax.data.selection import near_duplicates, unlike
-from ssl_jax.inspection import quick_inspection
 from ssl_jax.io.folders import equal_files
+from ssl_jax.reports.inspection import quick_inspection
 
 
 def scene(seed, side=96):

@@ -5,7 +5,7 @@ import pytest
 
 from ssl_jax.errors import UserError
 from ssl_jax.io import mask_store
-from ssl_jax.stages.pseudo_label_filter import Filter
+from ssl_jax.stages.labeling.pseudo_label_filter import Filter
 from ssl_jax.types import IGNORE
 
 CLASSES = ('background', 'liver', 'spleen')

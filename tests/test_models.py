@@ -17,7 +17,6 @@ from ssl_jax.models import (
   discriminator,
   generator,
   hydra,
-  initializers,
   nnunet,
   prominence_unet,
   pspnet,
@@ -26,7 +25,6 @@ from ssl_jax.models import (
   unet_resnet,
   wideresnet,
 )
-from ssl_jax.models.convolution import conv
 from ssl_jax.models.layers import (
   Conv,
   ConvNormAct,
@@ -37,6 +35,8 @@ from ssl_jax.models.layers import (
   pad_to_multiple,
   resize_linear,
 )
+from ssl_jax.models.operations import initializers
+from ssl_jax.models.operations.convolution import conv
 
 pytestmark = pytest.mark.gpu
 

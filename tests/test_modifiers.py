@@ -7,11 +7,12 @@ import pytest
 from conftest import tiny_page, write_sections
 from PIL import Image
 
-from ssl_jax import build, parse_settings, predict
+from ssl_jax import build, predict
 from ssl_jax.data import dataset_stats, modifiers
 from ssl_jax.errors import UserError
+from ssl_jax.parsing import parse_settings
 from ssl_jax.run import run
-from ssl_jax.stages import training_sources
+from ssl_jax.stages.learning import training_sources
 from ssl_jax.types import CELLS, IGNORE, Splits
 
 

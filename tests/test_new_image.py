@@ -8,7 +8,6 @@ import tifffile
 from PIL import Image
 from test_orientation import _save
 
-from ssl_jax import parse_settings
 from ssl_jax.data import dataset_stats
 from ssl_jax.data.dataset_stats import DatasetStats
 from ssl_jax.data.masks import image_kind
@@ -18,7 +17,8 @@ from ssl_jax.inference import write_predictions
 from ssl_jax.inference.writing.new_image import read_new_image
 from ssl_jax.inference.writing.prediction_folder import Origin, open_folder
 from ssl_jax.io.formats import stored_image
-from ssl_jax.stages import training_sources
+from ssl_jax.parsing import parse_settings
+from ssl_jax.stages.learning import training_sources
 
 RNG = np.random.default_rng(0)
 

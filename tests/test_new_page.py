@@ -8,8 +8,9 @@ from conftest import ROOT, write_discs, write_volumes
 from ml_collections import ConfigDict
 from PIL import Image
 
-from ssl_jax import new_page, registry, stage_list
+from ssl_jax import new_page, registry
 from ssl_jax.datasets import synthetic
+from ssl_jax.parsing import stage_list
 from ssl_jax.run import run
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ssl_jax.evaluation.verdicts import p_text
+from ssl_jax.evaluation.comparison.verdicts import p_text
 from ssl_jax.reports import ledger, result_tables
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 from jax import lax
 
-from ssl_jax.models import convolution
+from ssl_jax.models.operations import convolution
 from ssl_jax.training import operations
 
 

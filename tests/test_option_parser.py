@@ -2,8 +2,8 @@
 
 import pytest
 
-from ssl_jax import commands
 from ssl_jax.io.option_parser import OptionParser
+from ssl_jax.parsing import commands
 
 
 @pytest.fixture

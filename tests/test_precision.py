@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from ssl_jax import build, parallel, precision, run_folder
+from ssl_jax import build, parallel, run_folder
 from ssl_jax.run import run
+from ssl_jax.running import precision
 from ssl_jax.settings import Inputs, Learning
 from ssl_jax.training.checkpoint import Checkpoints
 

@@ -12,12 +12,12 @@ import tifffile
 from conftest import write_volumes
 from PIL import Image
 
-from ssl_jax import predict, predict_folder, run_folder
+from ssl_jax import predict, run_folder
 from ssl_jax.data.dataset_stats import DatasetStats
 from ssl_jax.data.volume_preprocessing import VolumePreprocessing
 from ssl_jax.datasets import synthetic
 from ssl_jax.errors import UserError
-from ssl_jax.inference import averaging, run_networks, write_predictions
+from ssl_jax.inference import averaging, predict_folder, run_networks, write_predictions
 from ssl_jax.inference.volumes import WindowSettings
 from ssl_jax.inference.writing.cleaning import Cleaning
 from ssl_jax.inference.writing.outputs import Wanted

@@ -4,7 +4,7 @@ import pytest
 
 from ssl_jax.errors import Stopped
 from ssl_jax.io import atomic
-from ssl_jax.stages.progress_log import Journal
+from ssl_jax.stages.learning.progress_log import Journal
 
 
 def _write(path, text, fails=False):

@@ -14,7 +14,7 @@ from PIL import Image
 from ssl_jax import report
 from ssl_jax.errors import UserError
 from ssl_jax.evaluation import report_figures
-from ssl_jax.evaluation.repetitions import Repetition
+from ssl_jax.evaluation.comparison.repetitions import Repetition
 from ssl_jax.reports import report_contents, report_images, report_page
 
 

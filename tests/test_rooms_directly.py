@@ -12,14 +12,14 @@ from ssl_jax import settings
 from ssl_jax.data.dataset_stats import DatasetStats
 from ssl_jax.errors import UserError
 from ssl_jax.exports import export_folder, onnx_graph, onnx_operations, onnx_program, volume_files
-from ssl_jax.inspection import (
+from ssl_jax.io import images
+from ssl_jax.reports.inspection import (
   inspect_folders,
   inspection_page,
   pixels_of_folders,
   points_of_folders,
   volumes_of_folders,
 )
-from ssl_jax.io import images
 
 NAMES = ('image', ('result',))
 

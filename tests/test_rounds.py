@@ -9,17 +9,20 @@ import pytest
 from conftest import tiny_rounds, write_sections
 from PIL import Image
 
-from ssl_jax import predict_folder, registry, run_folder, table
+from ssl_jax import registry, run_folder, table
 from ssl_jax.data import stream
 from ssl_jax.errors import Stopped, UserError
 from ssl_jax.evaluation import confusion
 from ssl_jax.evaluation.evaluate import Evaluation
+from ssl_jax.inference import predict_folder
 from ssl_jax.inference.trained_networks import Ensemble, TrainedNetwork
 from ssl_jax.io import images, masks
 from ssl_jax.io.run_log import read_done, read_log
 from ssl_jax.reports import table_cells
 from ssl_jax.run import run
-from ssl_jax.stages import ensembles, label_crops, missing_labels, seed_scores
+from ssl_jax.stages import label_crops
+from ssl_jax.stages.comparing import seed_scores
+from ssl_jax.stages.labeling import ensembles, missing_labels
 from ssl_jax.types import IGNORE, MASKS
 
 

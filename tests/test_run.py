@@ -12,14 +12,15 @@ import pytest
 import torch_resnet
 from PIL import Image
 
-from ssl_jax import build, stage_list
+from ssl_jax import build
 from ssl_jax.errors import UserError
 from ssl_jax.io import run_log
+from ssl_jax.parsing import stage_list
 from ssl_jax.run import run
+from ssl_jax.running.validate import validate
 from ssl_jax.settings import Inputs
 from ssl_jax.training.checkpoint import Checkpoints
 from ssl_jax.types import TrainState
-from ssl_jax.validate import validate
 
 
 def test_the_run_folder_holds_what_everything_else_is_made_from(finished):

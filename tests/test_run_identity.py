@@ -8,10 +8,11 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from ssl_jax import data_locations, run_folder
+from ssl_jax import run_folder
 from ssl_jax.data.volume_source import FileDigests
 from ssl_jax.errors import UserError
 from ssl_jax.io.folders import lock
+from ssl_jax.parsing import data_locations
 from ssl_jax.run import run
 
 

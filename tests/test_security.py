@@ -24,16 +24,16 @@ FORBIDDEN_CALLS = {
   'eval': ('registry.py',),
   'compile': ('registry.py',),
   # What a worker of Dask is asked is our own text and our own module, which it may lack.
-  'exec': ('dask_cluster.py',),
-  '__import__': ('dask_cluster.py',),
+  'exec': ('running/dask_cluster.py',),
+  '__import__': ('running/dask_cluster.py',),
 }
 
 # Messages to the workers of a Dask cluster, and not files: whoever can send them runs code there
 # anyway, which is what Dask is for.
 MESSAGES = (
-  'dask_cluster.py',
-  'dask_stages.py',
-  'dask_worker.py',
+  'running/dask_cluster.py',
+  'running/dask_stages.py',
+  'running/dask_worker.py',
   'inference/blocks/dask_predict.py',
   'inference/blocks/dask_stack.py',
   'inference/blocks/dask_tasks.py',

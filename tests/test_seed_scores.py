@@ -6,7 +6,7 @@ import numpy as np
 
 from ssl_jax.evaluation import confusion
 from ssl_jax.evaluation.evaluate import Evaluation
-from ssl_jax.stages.seed_scores import write_evaluation
+from ssl_jax.stages.comparing.seed_scores import write_evaluation
 from ssl_jax.types import MASKS, Splits
 
 CLASSES = ('background', 'cell', 'nucleus')

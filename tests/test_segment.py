@@ -14,8 +14,8 @@ from ssl_jax.errors import Stopped, UserError
 from ssl_jax.evaluation import organs
 from ssl_jax.io import mask_store, nifti
 from ssl_jax.io.run_log import read_done
+from ssl_jax.parsing.stage_list import plain, resolve
 from ssl_jax.run import run
-from ssl_jax.stage_list import plain, resolve
 
 STAGES = ('teacher', 'labels1', 'tuned1', 'control', 'labels2', 'tuned2', 'tuned2-organs')
 

@@ -8,20 +8,14 @@ import pytest
 from conftest import ROOT, write_discs
 from PIL import Image
 
-from ssl_jax import (
-  configuration_report,
-  dry_run,
-  open_fields,
-  self_configuration,
-  stage_list,
-  stage_runner,
-  step_time,
-)
-from ssl_jax import configuration_rules as rules
 from ssl_jax import run as runs
 from ssl_jax.datasets import synthetic
 from ssl_jax.errors import Stopped, UserError
 from ssl_jax.io.run_log import replace_text
+from ssl_jax.parsing import open_fields, stage_list
+from ssl_jax.reports import dry_run
+from ssl_jax.running import configuration_report, self_configuration, stage_runner, step_time
+from ssl_jax.running import configuration_rules as rules
 
 
 @pytest.fixture(scope='module')

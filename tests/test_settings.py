@@ -7,8 +7,9 @@ import sys
 import pytest
 from conftest import ROOT
 
-from ssl_jax import configuration, parse_settings, settings
+from ssl_jax import settings
 from ssl_jax.errors import UserError
+from ssl_jax.parsing import configuration, parse_settings
 
 
 def complete(**changes):
@@ -103,5 +104,5 @@ def test_settings_and_their_parsing_need_no_jax():
 def test_the_page_of_the_docs_is_what_the_code_says():
   written = (ROOT / 'docs' / 'configuration.md').read_text()
   assert written == configuration.page(), (
-    'run: python -m ssl_jax.configuration > docs/configuration.md'
+    'run: python -m ssl_jax.parsing.configuration > docs/configuration.md'
   )

@@ -7,8 +7,9 @@ import pytest
 from conftest import tiny_page
 from flax import struct
 
-from ssl_jax import build, stage_list
+from ssl_jax import build
 from ssl_jax.data import dataset_stats, stream
+from ssl_jax.parsing import stage_list
 from ssl_jax.settings import Gan, Inputs, Learning
 from ssl_jax.training.checkpoint import Checkpoints
 from ssl_jax.types import Normalization, TrainState

@@ -23,7 +23,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from ssl_jax import parse_settings, run_folder, settings
+from ssl_jax import run_folder, settings
 from ssl_jax.data import point_annotations
 from ssl_jax.data.masks.mask_facts import read_facts
 from ssl_jax.data.selection import groups
@@ -31,6 +31,7 @@ from ssl_jax.datasets import folder as image_folders
 from ssl_jax.errors import UserError
 from ssl_jax.io import images, masks, nifti, run_log
 from ssl_jax.io.formats.stored_image import Header
+from ssl_jax.parsing import parse_settings
 from ssl_jax.reports import ledger
 from ssl_jax.training.pretrained import read_arrays
 

@@ -3,8 +3,8 @@
 import pytest
 from conftest import tiny_page
 
-from ssl_jax import stage_list
 from ssl_jax.errors import UserError
+from ssl_jax.parsing import stage_list
 
 
 @pytest.fixture

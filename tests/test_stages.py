@@ -18,12 +18,13 @@ from ssl_jax.inference import cluster_matching
 from ssl_jax.inference.images import predict_averaged
 from ssl_jax.inference.trained_networks import TrainedNetwork
 from ssl_jax.io.run_log import read_log
+from ssl_jax.parsing.stage_list import plain, resolve
 from ssl_jax.run import run
 from ssl_jax.settings import Inputs, Learning
-from ssl_jax.stage_list import plain, resolve
-from ssl_jax.stages import rank, seed_scores
-from ssl_jax.stages.pseudo_label_quality import Quality
-from ssl_jax.stages.validation_losses import validation_losses
+from ssl_jax.stages import rank
+from ssl_jax.stages.comparing import seed_scores
+from ssl_jax.stages.labeling.pseudo_label_quality import Quality
+from ssl_jax.stages.learning.validation_losses import validation_losses
 from ssl_jax.types import IGNORE
 
 
@@ -121,7 +122,7 @@ def test_a_crash_in_a_late_stage_resumes_there(trained, tmp_path):
 
 
 def test_pseudo_labels_are_what_the_teacher_says(trained):
-  from ssl_jax import predict_folder
+  from ssl_jax.inference import predict_folder
 
   folder, _ = trained
   unlabeled = build.splits(run_folder.read_settings(folder / 'teacher').data).unlabeled

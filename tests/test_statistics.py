@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ssl_jax.evaluation import confusion, repetitions, statistics, verdicts
-from ssl_jax.evaluation.repetitions import Compared, Repetition
+from ssl_jax.evaluation import confusion, statistics
+from ssl_jax.evaluation.comparison import repetitions, verdicts
+from ssl_jax.evaluation.comparison.repetitions import Compared, Repetition
 
 SCORES = np.array([81.0, 83.0, 85.0])
 CONTROL = np.array([80.0, 80.0, 80.0])

@@ -9,13 +9,14 @@ import pytest
 from conftest import tiny_page
 from PIL import Image
 
-from ssl_jax import candidates, label_gain, parse_settings, run_folder, suggest
+from ssl_jax import run_folder, suggest
 from ssl_jax.data.dataset_stats import DatasetStats
 from ssl_jax.data.selection import farthest_first
 from ssl_jax.datasets import synthetic
 from ssl_jax.errors import UserError
-from ssl_jax.evaluation import learning_curve
-from ssl_jax.inference import committee, run_networks
+from ssl_jax.evaluation.comparison import label_gain, learning_curve
+from ssl_jax.inference import candidates, committee, run_networks
+from ssl_jax.parsing import parse_settings
 from ssl_jax.run import run
 
 # ---- Disagreement

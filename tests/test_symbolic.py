@@ -7,10 +7,10 @@ import pytest
 from jax import export
 from PIL import Image
 
-from ssl_jax.models import symbolic
-from ssl_jax.models.convolution import conv
-from ssl_jax.models.depthwise import depthwise_conv
 from ssl_jax.models.layers import adaptive_mean, max_pool2, max_pool3, resize_linear
+from ssl_jax.models.operations import symbolic
+from ssl_jax.models.operations.convolution import conv
+from ssl_jax.models.operations.depthwise import depthwise_conv
 
 RNG = np.random.default_rng(0)
 KERNEL = jnp.asarray(RNG.normal(size=(3, 3, 2, 4)), jnp.float32)

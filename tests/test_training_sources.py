@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ssl_jax.errors import UserError
-from ssl_jax.stages.training_sources import check_truth
+from ssl_jax.stages.learning.training_sources import check_truth
 from ssl_jax.types import CELLS, IGNORE, Splits
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ssl_jax.stages import unfound_classes
+from ssl_jax.stages.labeling import unfound_classes
 
 CLASSES = ['background', 'cell', 'nucleus']
 FOUND = np.array([[8, 1, 0], [1, 5, 0], [0, 1, 1]])

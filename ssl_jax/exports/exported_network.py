@@ -24,10 +24,10 @@ from ssl_jax.data.volume_preprocessing import VolumePreprocessing
 from ssl_jax.errors import UserError
 from ssl_jax.inference import cluster_matching
 from ssl_jax.inference.trained_networks import TrainedNetwork, build_network
-from ssl_jax.models import symbolic
-from ssl_jax.models.symbolic import Size
+from ssl_jax.models.operations import symbolic
+from ssl_jax.models.operations.symbolic import Size
 from ssl_jax.settings import Learning, Settings
-from ssl_jax.stages.ensembles import names_of, predicting_weights
+from ssl_jax.stages.labeling.ensembles import names_of, predicting_weights
 from ssl_jax.types import CELLS, PredictFn, TrainState
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ssl_jax.models.symbolic import Size, is_symbolic
+from ssl_jax.models.operations.symbolic import Size, is_symbolic
 
 OPSET = 17
 """Version of the operators: old enough for the runtimes inside ImageJ and QuPath."""

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ssl_jax.exports.onnx_graph import OnnxGraph
-from ssl_jax.models.symbolic import Size
+from ssl_jax.models.operations.symbolic import Size
 
 
 class Value(NamedTuple):

@@ -9,7 +9,7 @@ from jax.extend.core import ClosedJaxpr, Literal
 
 from ssl_jax.exports.onnx_graph import OnnxGraph
 from ssl_jax.exports.onnx_operations import Value, Writer
-from ssl_jax.models.symbolic import is_symbolic
+from ssl_jax.models.operations.symbolic import is_symbolic
 
 CALLS = ('jaxpr', 'call_jaxpr', 'fun_jaxpr')
 """Under which name an operation that is a program itself has that program."""

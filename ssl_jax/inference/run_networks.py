@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ssl_jax import parse_settings, registry, run_folder
+from ssl_jax import registry, run_folder
 from ssl_jax.data.dataset_stats import DatasetStats
 from ssl_jax.errors import UserError
 from ssl_jax.inference.averaging import AS_IS, Copy, average
 from ssl_jax.inference.images import ImagePredictor
 from ssl_jax.inference.sliding_window import WindowedPredictor
 from ssl_jax.inference.trained_networks import TrainedNetwork
+from ssl_jax.parsing import parse_settings
 from ssl_jax.settings import Inputs, Settings
 from ssl_jax.training.checkpoint import Checkpoints
 from ssl_jax.types import PredictFn

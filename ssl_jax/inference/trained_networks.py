@@ -12,12 +12,13 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from ssl_jax import build, parallel, parse_settings, run_folder
+from ssl_jax import build, parallel, run_folder
 from ssl_jax.data.dataset_stats import DatasetStats
 from ssl_jax.errors import UserError
 from ssl_jax.inference import cluster_matching, sliding_window
 from ssl_jax.inference.averaging import average
 from ssl_jax.inference.images import ImagePredictor
+from ssl_jax.parsing import parse_settings
 from ssl_jax.settings import Inputs, Learning, Match, Settings
 from ssl_jax.training.checkpoint import Checkpoints, DamagedCheckpoint
 from ssl_jax.types import Learner, PredictFn, TrainState

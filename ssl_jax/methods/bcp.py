@@ -10,8 +10,8 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from ssl_jax import components, confidence
 from ssl_jax.errors import UserError
+from ssl_jax.methods import components, confidence
 from ssl_jax.types import (
   BACKGROUND,
   IGNORE,

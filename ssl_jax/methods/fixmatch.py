@@ -8,7 +8,8 @@ from collections.abc import Mapping
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from ssl_jax import confidence, losses
+from ssl_jax import losses
+from ssl_jax.methods import confidence
 from ssl_jax.types import Key, LossTransform, Metrics, Outputs, Step, Teacher, Term, Views
 from ssl_jax.views import geometry
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 from jaxtyping import Array
 
-from ssl_jax import confidence, losses
+from ssl_jax import losses
+from ssl_jax.methods import confidence
 from ssl_jax.types import Key, LossTransform, Metrics, Outputs, Step, Teacher, Term, Views
 from ssl_jax.views import geometry
 

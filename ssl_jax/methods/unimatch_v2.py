@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ssl_jax import confidence, losses
+from ssl_jax import losses
+from ssl_jax.methods import confidence
 from ssl_jax.types import (
   FeatureMask,
   Key,

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ssl_jax.models import backbones
-from ssl_jax.models.initializers import normal
 from ssl_jax.models.layers import Conv, resize_linear
+from ssl_jax.models.operations.initializers import normal
 from ssl_jax.types import FeatureDropout
 
 

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ssl_jax.models.initializers import lecun_normal
 from ssl_jax.models.layers import Dense
+from ssl_jax.models.operations.initializers import lecun_normal
 
 
 def halve(x: Float[Array, 'b h w c']) -> Float[Array, 'b k l c']:

@@ -14,10 +14,10 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from ssl_jax.errors import UserError
-from ssl_jax.models.convolution import conv
-from ssl_jax.models.depthwise import conv_same, depthwise_conv
-from ssl_jax.models.initializers import Initializer, he_normal, normal
 from ssl_jax.models.layers import DropChannels, batch_norm, hold
+from ssl_jax.models.operations.convolution import conv
+from ssl_jax.models.operations.depthwise import conv_same, depthwise_conv
+from ssl_jax.models.operations.initializers import Initializer, he_normal, normal
 from ssl_jax.types import FeatureDropout
 
 COEFFICIENTS = {

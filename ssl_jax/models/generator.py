@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ssl_jax.models.initializers import lecun_normal
 from ssl_jax.models.layers import Conv, Dense, GroupNorm, UpConv2
+from ssl_jax.models.operations.initializers import lecun_normal
 
 BLUR = np.array([1.0, 2.0, 1.0]) / 4
 """The kernel that follows each upsampling, along each axis (Karras et al. 2019)."""

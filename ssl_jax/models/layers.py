@@ -18,10 +18,10 @@ from jaxtyping import Array, Float
 
 from ssl_jax.errors import UserError
 from ssl_jax.io.interpolation import interpolation_matrix
-from ssl_jax.models import symbolic
-from ssl_jax.models.convolution import conv, matmul
-from ssl_jax.models.initializers import Initializer, he_normal, lecun_normal
-from ssl_jax.models.symbolic import Size, is_symbolic
+from ssl_jax.models.operations import symbolic
+from ssl_jax.models.operations.convolution import conv, matmul
+from ssl_jax.models.operations.initializers import Initializer, he_normal, lecun_normal
+from ssl_jax.models.operations.symbolic import Size, is_symbolic
 from ssl_jax.types import FeatureDropout
 
 

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ssl_jax.errors import UserError
-from ssl_jax.models.initializers import lecun_normal
 from ssl_jax.models.layers import (
   Conv,
   DropChannels,
@@ -17,6 +16,7 @@ from ssl_jax.models.layers import (
   crop_to,
   pad_to_multiple,
 )
+from ssl_jax.models.operations.initializers import lecun_normal
 from ssl_jax.types import FeatureDropout
 
 SLOPE = 0.01

@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ssl_jax.models.initializers import lecun_normal
 from ssl_jax.models.layers import (
   Conv,
   DropChannels,
@@ -23,6 +22,7 @@ from ssl_jax.models.layers import (
   pad_to_multiple,
   resize_linear,
 )
+from ssl_jax.models.operations.initializers import lecun_normal
 from ssl_jax.types import FeatureDropout
 
 

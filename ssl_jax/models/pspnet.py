@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ssl_jax.models import backbones
-from ssl_jax.models.initializers import lecun_normal
 from ssl_jax.models.layers import Conv, ConvNormAct, adaptive_mean, resize_linear
+from ssl_jax.models.operations.initializers import lecun_normal
 from ssl_jax.types import FeatureDropout
 
 

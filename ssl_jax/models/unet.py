@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ssl_jax.errors import UserError
-from ssl_jax.models.initializers import BY_NAME, lecun_normal
 from ssl_jax.models.layers import (
   Conv,
   ConvNormAct,
@@ -19,6 +18,7 @@ from ssl_jax.models.layers import (
   max_pool2,
   pad_to_multiple,
 )
+from ssl_jax.models.operations.initializers import BY_NAME, lecun_normal
 from ssl_jax.types import FeatureDropout
 
 

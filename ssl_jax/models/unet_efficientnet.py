@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ssl_jax.models.efficientnet_lite import Backbone
-from ssl_jax.models.initializers import lecun_normal
 from ssl_jax.models.layers import Conv, ConvNormAct, crop_to, pad_to_multiple, resize_linear
+from ssl_jax.models.operations.initializers import lecun_normal
 from ssl_jax.types import FeatureDropout
 
 LAST_STRIDE = 16

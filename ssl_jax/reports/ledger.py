@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from ssl_jax import provenance, run_folder, stage_list
+from ssl_jax import run_folder
 from ssl_jax.errors import UserError
 from ssl_jax.evaluation import statistics
-from ssl_jax.evaluation.repetitions import Compared
+from ssl_jax.evaluation.comparison.repetitions import Compared
 from ssl_jax.io.run_log import replace_text
-from ssl_jax.stages import looks
+from ssl_jax.parsing import stage_list
+from ssl_jax.running import provenance
+from ssl_jax.stages.comparing import looks
 
 DIGITS = 4
 """Of a score in percent."""

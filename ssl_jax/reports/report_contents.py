@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from ssl_jax import build, provenance, registry, run_folder
+from ssl_jax import build, registry, run_folder
 from ssl_jax.errors import UserError
-from ssl_jax.evaluation import confusion, repetitions, report_figures
+from ssl_jax.evaluation import confusion, report_figures
+from ssl_jax.evaluation.comparison import repetitions
 from ssl_jax.evaluation.report_figures import Bar, Curve
 from ssl_jax.io import mask_store
 from ssl_jax.io.run_log import read_done, read_log
 from ssl_jax.reports import html_pages, report_images, table_cells
+from ssl_jax.running import provenance
 from ssl_jax.types import MASKS
 
 Contents = dict[str, Any]

@@ -10,7 +10,7 @@ from jaxtyping import Float, Integer, Num, UInt8
 from PIL import Image
 
 from ssl_jax.evaluation import confusion
-from ssl_jax.evaluation.repetitions import Repetition
+from ssl_jax.evaluation.comparison.repetitions import Repetition
 from ssl_jax.io import images
 from ssl_jax.reports import report_planes
 from ssl_jax.types import Source

@@ -8,9 +8,10 @@ import numpy as np
 
 from ssl_jax import run_folder
 from ssl_jax.errors import UserError
-from ssl_jax.evaluation import confusion, headline, repetitions, statistics
+from ssl_jax.evaluation import confusion, statistics
+from ssl_jax.evaluation.comparison import headline, repetitions
+from ssl_jax.evaluation.comparison.repetitions import Compared
 from ssl_jax.evaluation.evaluate import MATRICES_FILE
-from ssl_jax.evaluation.repetitions import Compared
 from ssl_jax.io.run_log import read_done
 
 SPLITS = ('test', 'val', 'train', 'complete', 'removed', 'kept')

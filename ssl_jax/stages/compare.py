@@ -7,16 +7,19 @@ import numpy as np
 
 from ssl_jax import build, parallel, run_folder
 from ssl_jax.errors import UserError
-from ssl_jax.evaluation import confusion, headline, repetitions, statistics, verdicts
-from ssl_jax.evaluation.repetitions import Repetition
+from ssl_jax.evaluation import confusion, statistics
+from ssl_jax.evaluation.comparison import headline, repetitions, verdicts
+from ssl_jax.evaluation.comparison.repetitions import Repetition
 from ssl_jax.evaluation.statistics import MIN_REPETITIONS, MIN_UNITS, Difference
 from ssl_jax.io.run_log import read_done, read_log, replace_text
+from ssl_jax.parsing.stage_list import StageSpec, differences
 from ssl_jax.settings import Learning, Seeds, Settings
-from ssl_jax.stage_list import StageSpec, differences
-from ssl_jax.stages import comparison_figures, initial_weights, looks, unfound_classes
-from ssl_jax.stages.ensembles import names_of, same_seeds, trained_stages
-from ssl_jax.stages.equal_minutes import seconds_per_step
-from ssl_jax.stages.seed_scores import learns_from_labels_alone, shares_to_expect
+from ssl_jax.stages.comparing import comparison_figures, looks
+from ssl_jax.stages.comparing.equal_minutes import seconds_per_step
+from ssl_jax.stages.comparing.seed_scores import learns_from_labels_alone, shares_to_expect
+from ssl_jax.stages.labeling import unfound_classes
+from ssl_jax.stages.labeling.ensembles import names_of, same_seeds, trained_stages
+from ssl_jax.stages.learning import initial_weights
 from ssl_jax.training import collapse
 from ssl_jax.types import CELLS, MASKS, Figures, Splits
 

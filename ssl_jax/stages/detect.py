@@ -19,10 +19,10 @@ from ssl_jax.inference import detection
 from ssl_jax.inference.trained_networks import TrainedNetwork
 from ssl_jax.io import overlays
 from ssl_jax.io.run_log import read_done, replace_text, write_done
+from ssl_jax.parsing.stage_list import StageSpec
 from ssl_jax.settings import Seeds, Settings, range_text
-from ssl_jax.stage_list import StageSpec
-from ssl_jax.stages.seed_scores import mean_over_seeds
-from ssl_jax.stages.training_sources import required
+from ssl_jax.stages.comparing.seed_scores import mean_over_seeds
+from ssl_jax.stages.learning.training_sources import required
 from ssl_jax.types import CELLS, Figures, PredictFn, Record, Splits
 
 INPUT_STAGES = {'of': 'train'}

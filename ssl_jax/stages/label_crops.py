@@ -20,10 +20,10 @@ from ssl_jax.evaluation import figures
 from ssl_jax.inference.trained_networks import Ensemble
 from ssl_jax.io import images
 from ssl_jax.io.run_log import replace_text
+from ssl_jax.parsing.stage_list import StageSpec
 from ssl_jax.settings import Inputs, Seeds, Settings, range_text
-from ssl_jax.stage_list import StageSpec
-from ssl_jax.stages.ensembles import check_members
-from ssl_jax.stages.seed_scores import mean_over_seeds
+from ssl_jax.stages.comparing.seed_scores import mean_over_seeds
+from ssl_jax.stages.labeling.ensembles import check_members
 from ssl_jax.types import IGNORE, NOTHING, Figures, PredictFn, Splits
 from ssl_jax.views import make_views
 

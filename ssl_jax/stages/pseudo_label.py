@@ -17,13 +17,13 @@ from ssl_jax.inference.images import of_sizes, predict_labels
 from ssl_jax.inference.trained_networks import Ensemble
 from ssl_jax.io import mask_store
 from ssl_jax.io.run_log import replace_text
+from ssl_jax.parsing.stage_list import StageSpec
 from ssl_jax.settings import Seeds, Settings
-from ssl_jax.stage_list import StageSpec
-from ssl_jax.stages.ensembles import check_members
-from ssl_jax.stages.progress_log import Journal
-from ssl_jax.stages.pseudo_label_filter import Filter
-from ssl_jax.stages.pseudo_label_quality import Quality
-from ssl_jax.stages.training_sources import required
+from ssl_jax.stages.labeling.ensembles import check_members
+from ssl_jax.stages.labeling.pseudo_label_filter import Filter
+from ssl_jax.stages.labeling.pseudo_label_quality import Quality
+from ssl_jax.stages.learning.progress_log import Journal
+from ssl_jax.stages.learning.training_sources import required
 from ssl_jax.types import IGNORE, Figures, Source, Splits
 
 INPUT_STAGES = {'of': 'train', 'ranking': 'rank', 'stable': 'pseudo_label'}

@@ -18,10 +18,10 @@ from ssl_jax.evaluation import confusion
 from ssl_jax.inference.images import of_sizes, predict_labels
 from ssl_jax.inference.trained_networks import TrainedNetwork
 from ssl_jax.io.run_log import replace_text
+from ssl_jax.parsing.stage_list import StageSpec
 from ssl_jax.settings import Loop, Seeds, Settings
-from ssl_jax.stage_list import StageSpec
-from ssl_jax.stages.progress_log import Journal
-from ssl_jax.stages.training_sources import required
+from ssl_jax.stages.learning.progress_log import Journal
+from ssl_jax.stages.learning.training_sources import required
 from ssl_jax.types import Figures, Source, Splits
 
 INPUT_STAGES = {'of': 'train'}

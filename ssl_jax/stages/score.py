@@ -10,12 +10,12 @@ from ssl_jax.evaluation.evaluate import evaluate
 from ssl_jax.inference import cluster_matching
 from ssl_jax.inference.trained_networks import Ensemble
 from ssl_jax.io.run_log import write_done
+from ssl_jax.parsing.stage_list import StageSpec
 from ssl_jax.settings import CHECKPOINTS, Learning, Match, Seeds, Settings
-from ssl_jax.stage_list import StageSpec
-from ssl_jax.stages import missing_labels
-from ssl_jax.stages.ensembles import check_members, names_of
-from ssl_jax.stages.seed_scores import mean_over_seeds, write_evaluation
-from ssl_jax.stages.training_sources import held_out, required
+from ssl_jax.stages.comparing.seed_scores import mean_over_seeds, write_evaluation
+from ssl_jax.stages.labeling import missing_labels
+from ssl_jax.stages.labeling.ensembles import check_members, names_of
+from ssl_jax.stages.learning.training_sources import held_out, required
 from ssl_jax.types import CELLS, MASKS, Figures, Splits
 
 INPUT_STAGES = {'of': 'train'}

@@ -21,11 +21,11 @@ from ssl_jax.inference.trained_networks import Ensemble
 from ssl_jax.io import nifti
 from ssl_jax.io.formats import nifti_geometry
 from ssl_jax.io.run_log import replace_text, write_done
+from ssl_jax.parsing.stage_list import StageSpec
 from ssl_jax.settings import Seeds, Settings
-from ssl_jax.stage_list import StageSpec
-from ssl_jax.stages.ensembles import check_members
-from ssl_jax.stages.progress_log import Journal
-from ssl_jax.stages.seed_scores import mean_over_seeds
+from ssl_jax.stages.comparing.seed_scores import mean_over_seeds
+from ssl_jax.stages.labeling.ensembles import check_members
+from ssl_jax.stages.learning.progress_log import Journal
 from ssl_jax.types import Figures, PredictFn, Source, Splits
 
 INPUT_STAGES = {'of': 'train'}

@@ -11,11 +11,11 @@ from ssl_jax.errors import Stopped, UserError
 from ssl_jax.evaluation import kernel_distance
 from ssl_jax.inference.trained_networks import TrainedNetwork, build_gan
 from ssl_jax.io import images
+from ssl_jax.parsing.stage_list import StageSpec
 from ssl_jax.settings import Inputs, Learning, Seeds, Settings
-from ssl_jax.stage_list import StageSpec
-from ssl_jax.stages import gan_samples
-from ssl_jax.stages.ensembles import predicting_weights, same_seeds
-from ssl_jax.stages.seed_scores import mean_over_seeds
+from ssl_jax.stages.comparing.seed_scores import mean_over_seeds
+from ssl_jax.stages.labeling.ensembles import predicting_weights, same_seeds
+from ssl_jax.stages.learning import gan_samples
 from ssl_jax.types import Figures, PredictFn, Splits
 
 INPUT_STAGES = {'of': 'train_gan', 'judge': 'train'}

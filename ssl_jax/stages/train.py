@@ -10,18 +10,19 @@ import numpy as np
 from ssl_jax import build, parallel, run_folder
 from ssl_jax.data import dataset_stats, stream
 from ssl_jax.errors import UserError
-from ssl_jax.evaluation import headline
+from ssl_jax.evaluation.comparison import headline
 from ssl_jax.evaluation.evaluate import Evaluation, evaluate
 from ssl_jax.inference import cluster_matching
 from ssl_jax.inference.trained_networks import state_predict_fn
 from ssl_jax.io.run_log import read_done, read_log, write_done
+from ssl_jax.parsing.stage_list import StageSpec
 from ssl_jax.settings import Inputs, Learning, Loop, Seeds, Selection, Settings
-from ssl_jax.stage_list import StageSpec
-from ssl_jax.stages import ensembles, initial_weights, training_sources
-from ssl_jax.stages import equal_minutes as equal_minutes_stage
-from ssl_jax.stages.seed_scores import mean_over_seeds, shares_to_expect, write_evaluation
-from ssl_jax.stages.training_sources import StageOutputs
-from ssl_jax.stages.validation_losses import validation_losses
+from ssl_jax.stages.comparing import equal_minutes as equal_minutes_stage
+from ssl_jax.stages.comparing.seed_scores import mean_over_seeds, shares_to_expect, write_evaluation
+from ssl_jax.stages.labeling import ensembles
+from ssl_jax.stages.learning import initial_weights, training_sources
+from ssl_jax.stages.learning.training_sources import StageOutputs
+from ssl_jax.stages.learning.validation_losses import validation_losses
 from ssl_jax.training import collapse, loop
 from ssl_jax.training.checkpoint import SELECTABLE, Checkpoints, DamagedCheckpoint
 from ssl_jax.types import (

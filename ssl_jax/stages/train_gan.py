@@ -9,11 +9,11 @@ from ssl_jax import build, parallel, run_folder
 from ssl_jax.data import dataset_stats
 from ssl_jax.errors import UserError
 from ssl_jax.io.run_log import read_done, write_done
+from ssl_jax.parsing.stage_list import StageSpec
 from ssl_jax.settings import Inputs, Learning, Loop, Seeds, Settings
-from ssl_jax.stage_list import StageSpec
-from ssl_jax.stages import gan_samples
-from ssl_jax.stages.seed_scores import mean_over_seeds
-from ssl_jax.stages.training_sources import check_images, keep_stats
+from ssl_jax.stages.comparing.seed_scores import mean_over_seeds
+from ssl_jax.stages.learning import gan_samples
+from ssl_jax.stages.learning.training_sources import check_images, keep_stats
 from ssl_jax.training import loop
 from ssl_jax.types import Figures, Splits, TrainState
 

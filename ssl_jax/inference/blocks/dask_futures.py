@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ssl_jax import dask_cluster
-from ssl_jax.dask_cluster import ClusterError
+from ssl_jax.running import dask_cluster
+from ssl_jax.running.dask_cluster import ClusterError
 
 AHEAD = 2
 """Tasks for each worker that are submitted at once: one that it does, and the next."""

@@ -11,8 +11,6 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ssl_jax import dask_cluster
-from ssl_jax.dask_cluster import WorkersEnded
 from ssl_jax.data.masks.image_kind import FileNotes
 from ssl_jax.errors import UserError
 from ssl_jax.inference.blocks import dask_tasks
@@ -26,6 +24,8 @@ from ssl_jax.inference.writing.input_files import InputFiles, Job
 from ssl_jax.inference.writing.prediction_folder import PredictionFolder
 from ssl_jax.io.folders import lock
 from ssl_jax.io.stacks.planes import Planes
+from ssl_jax.running import dask_cluster
+from ssl_jax.running.dask_cluster import WorkersEnded
 
 GROUP_BYTES = 16_000_000
 """Size of image files from which on a task takes no more of them."""

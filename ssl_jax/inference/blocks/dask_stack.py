@@ -8,7 +8,6 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ssl_jax.dask_cluster import ClusterError
 from ssl_jax.inference.blocks import dask_tasks, stacks
 from ssl_jax.inference.blocks.block_store import Block
 from ssl_jax.inference.blocks.dask_futures import Futures
@@ -16,6 +15,7 @@ from ssl_jax.inference.blocks.dask_tasks import Call, StackJob
 from ssl_jax.inference.blocks.regions import PlaneRegions, TileStore
 from ssl_jax.inference.images import BATCH, ImagePredictor
 from ssl_jax.io.stacks.planes import Planes
+from ssl_jax.running.dask_cluster import ClusterError
 
 GROUP = 2 * BATCH
 """Images, or small planes, of a task: those of one size go through the network together."""

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from absl import logging
 
-from ssl_jax import build, dask_worker, parallel
+from ssl_jax import build, parallel
 from ssl_jax.data.masks.image_kind import FileNotes
 from ssl_jax.errors import UserError
 from ssl_jax.inference import run_networks
@@ -29,6 +29,7 @@ from ssl_jax.inference.writing.input_files import Files, Job
 from ssl_jax.inference.writing.prediction_folder import PredictionFolder, Record, Written
 from ssl_jax.io.folders import lock
 from ssl_jax.io.stacks.planes import Planes
+from ssl_jax.running import dask_worker
 from ssl_jax.types import PredictFn
 
 

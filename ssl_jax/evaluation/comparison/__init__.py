@@ -1,0 +1,1 @@
+"""How trainings compare: repetitions, verdicts, and what more labels would give."""

@@ -1,0 +1,1 @@
+"""What stages ask of several trainings: differences, looks, verdicts."""

@@ -1,0 +1,1 @@
+"""What stages ask of pseudo-labels and of masks."""
