@@ -216,7 +216,8 @@ def mutual_information(
 
   For each displacement of up to `radius` pixels along every axis: the joint distribution of the
   two, normalised and symmetrised, and -sum p (log p - marginal (log p_i + log p_j)); then the mean
-  over displacements. Ji et al. 2019, "Invariant Information Clustering", the uncollapsed form.
+  over displacements under which valid pixels meet, 0 where none do. Ji et al. 2019, "Invariant
+  Information Clustering", the uncollapsed form.
 
   Args:
     probs: the first prediction.
@@ -228,15 +229,20 @@ def mutual_information(
   is_valid = valid[..., None]
   # [classes, classes, displacements]; invalid pixels are 0 and drop out of the sums.
   joint = _joint(jnp.where(is_valid, probs, 0), jnp.where(is_valid, other, 0), radius)
+  # Pairs of valid pixels. A displacement without any has no joint distribution: what the Fourier
+  # transforms leave of its sums is rounding, and dividing by that would give any number.
+  pairs = _joint(*[is_valid.astype(joint.dtype)] * 2, radius)[0, 0]
+  is_met = pairs > 0.5
   # The sums of products become probabilities, for each displacement.
-  joint = joint / jnp.maximum(joint.sum((0, 1)), TINY)
+  joint = joint / jnp.where(is_met, jnp.maximum(joint.sum((0, 1)), TINY), 1)
   # Neither prediction comes first, so the matrix should not depend on their order.
   joint = (joint + joint.swapaxes(0, 1)) / 2
   log_joint = jnp.log(jnp.maximum(joint, TINY))
   # The marginals keep their axis of length 1, so that they broadcast to [classes, classes, ...].
   log_rows = jnp.log(jnp.maximum(joint.sum(1, keepdims=True), TINY))
   log_columns = jnp.log(jnp.maximum(joint.sum(0, keepdims=True), TINY))
-  return -(joint * (log_joint - marginal * (log_rows + log_columns))).sum((0, 1)).mean()
+  information = (joint * (log_joint - marginal * (log_rows + log_columns))).sum((0, 1))
+  return -jnp.where(is_met, information, 0).sum() / jnp.maximum(is_met.sum(), 1)
 
 
 def _joint(

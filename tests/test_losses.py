@@ -144,18 +144,21 @@ def test_entropy_and_soft_cross_entropy_by_hand():
 
 def _mutual_information(one, two, valid, radius, marginal):
   b, h, w, k = one.shape
-  total = 0.0
+  total, met = 0.0, 0
   for dy in range(-radius, radius + 1):
     for dx in range(-radius, radius + 1):
       joint = np.zeros((k, k))
       for n, y, x in np.ndindex(b, h, w):
         if 0 <= y + dy < h and 0 <= x + dx < w and valid[n, y, x] and valid[n, y + dy, x + dx]:
           joint += np.outer(one[n, y + dy, x + dx], two[n, y, x])
+      if not joint.any():
+        continue  # no two valid pixels are this far apart
+      met += 1
       joint /= joint.sum()
       joint = (joint + joint.T) / 2
       rows, columns = joint.sum(1, keepdims=True), joint.sum(0, keepdims=True)
       total -= (joint * (np.log(joint) - marginal * (np.log(rows) + np.log(columns)))).sum()
-  return total / (2 * radius + 1) ** 2
+  return total / max(met, 1)
 
 
 @pytest.mark.parametrize(('radius', 'marginal'), [(0, 1.0), (2, 1.5)])
@@ -170,6 +173,30 @@ def test_mutual_information_by_hand(radius, marginal):
     given[0][..., ::-1], given[1][..., ::-1], given[2], radius, marginal
   )
   assert swapped == pytest.approx(float(loss), abs=1e-5)  # clusters have no order
+
+
+@pytest.mark.parametrize('count', [0, 1, 6])
+def test_mutual_information_of_few_valid_pixels(count):
+  """Displacements under which none of them meet are left out, and so is their rounding."""
+  rng = np.random.default_rng(count)
+  one, two = rng.dirichlet(np.ones(3), (2, 1, 8, 8)).astype(np.float32)
+  valid = np.zeros(64, bool)
+  valid[rng.permutation(64)[:count]] = True
+  valid = valid.reshape(1, 8, 8)
+
+  def loss_of(probs):
+    return losses.mutual_information(probs, jnp.asarray(two), jnp.asarray(valid), 3)
+
+  loss, slope = jax.value_and_grad(loss_of)(jnp.asarray(one))
+  expected = _mutual_information(one, two, valid, 3, 1.0)
+  assert loss == pytest.approx(expected, rel=1e-3, abs=1e-6)
+  assert np.abs(slope).max() < 10
+
+
+def test_mutual_information_of_crops_smaller_than_the_window():
+  same = jnp.broadcast_to(jnp.array([0.9, 0.1]), (1, 8, 8, 2))
+  loss = losses.mutual_information(same, same, jnp.ones((1, 8, 8), bool), 10)
+  assert loss == pytest.approx(0, abs=1e-5)
 
 
 def test_mutual_information_of_what_is_certain_and_of_what_is_independent():
