@@ -399,6 +399,13 @@ def test_left_atria_are_slices_to_learn_from_and_volumes_to_test(tmp_path):
   assert len(set.union(*tests)) == 4
 
 
+def test_the_brightest_voxels_of_left_atria_stay_bright(tmp_path):
+  write_volumes(tmp_path / 'la_mri', count=2, classes=2)
+  found = la_mri.load(root=tmp_path, slices=False, cache=tmp_path / 'cache')
+  # Half a percent is above the upper percentile.
+  assert (found.labeled[0]['image'] == 1).mean() > 0.003
+
+
 def test_a_folder_without_left_atria_says_how_to_lay_it_out(tmp_path):
   with pytest.raises(UserError, match='put the volumes into images/'):
     la_mri.load(root=tmp_path / 'nowhere', labeled=1)

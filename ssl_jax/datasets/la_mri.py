@@ -53,7 +53,11 @@ def load(
     UserError: naming the file that is missing or broken, or the amount that is impossible.
   """
   preprocessing = VolumePreprocessing(
-    percentiles=(0.5, 99.5), slices=slices, size=None if size is None else tuple(size)
+    percentiles=(0.5, 99.5),
+    # The brightest voxels stay bright; else they would become 0, as outside of a window of a CT.
+    clip=True,
+    slices=slices,
+    size=None if size is None else tuple(size),
   )
   preprocessing.check()
   folder = microscopy.find_folder(root, 'la_mri', HOW)
