@@ -16,8 +16,8 @@ from ssl_jax.io.run_log import read_json, read_log, replace_text
 QUICK = 0.1
 """Fraction of the logged windows that count as undisturbed: other programs only make steps slower.
 
-Of 40 pairs of trainings beside other work, the ratio of the medians was between 0.9 and 7.0, and that
-of the quickest tenth between 1.1 and 3.2, 30 of them between 1.6 and 2.5.
+Of 40 pairs of trainings beside other work, the ratio of the medians was between 0.9 and 7.0, and
+that of the quickest tenth between 1.1 and 3.2, of 30 pairs between 1.6 and 2.5.
 """
 
 FILE = 'steps.json'
@@ -25,7 +25,7 @@ FILE = 'steps.json'
 
 
 def seconds_per_step(stage: Path) -> float | None:
-  """Returns that of the quickest logged windows of all seeds; None of a stage that logs no speed."""
+  """Returns that of the quickest logged windows of all seeds; None where no speed is logged."""
   seconds = []
   for folder in run_folder.seed_folders(stage):
     for line in read_log(folder):
