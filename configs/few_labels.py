@@ -1,4 +1,4 @@
-"""What unlabeled images are worth with few labels: on data that no choice was made on.
+"""What unlabeled images are worth with few labels, on data that no setting was chosen on.
 
 Data: folders acdc, wbc, ctc_phc_u373, em_vnc and la_mri in --config.data.root.
 Run:  python main.py --config=configs/few_labels.py --config.data.root=FOLDER

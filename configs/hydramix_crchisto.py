@@ -5,8 +5,8 @@ background, split by image. It stands for the paper's private set of lymphoma.
 Run:  python main.py --config=configs/hydramix_crchisto.py --config.data.root=FOLDER --only='100-*'
       python -m ssl_jax.table runs/hydramix_crchisto
 Time: hours on an accelerator; docs/results.md has a shorter command.
-Score: with that command no difference shown at 50 and 100 labels (results/); not run since the
-interval covers labels too.
+Score: with that command no difference shown at 50 and 100 labels (results/); 300 labels, the most
+that was tried, not run since the interval covers labels too.
 
 The weight of the unlabeled losses and the kind of WideResNet are ours (configs/lib/cells.py).
 """

@@ -1,4 +1,4 @@
-"""Which way to use unlabeled images is the default: a search over development sets.
+"""Which use of unlabeled images should be the default? A search on development sets.
 
 Data: folders bbbc039, dsb2018, em_isbi2012 and wbc in --config.data.root.
 Run:  python main.py --config=configs/recipe_search.py:1 --config.data.root=FOLDER

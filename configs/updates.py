@@ -1,4 +1,4 @@
-"""How many updates it takes until unlabeled images help: two development sets, control beside.
+"""How many updates until unlabeled images help? Two development sets, each with a control.
 
 Data: the folder wbc in --config.data.root; for :hippocampus, images/ and masks/ of the Medical
 Segmentation Decathlon's Task04 in --config.data.labeled.
@@ -10,7 +10,7 @@ Time: about an hour on one core for each of the two, by the speed of the trainin
 Score: docs/results.md (the hippocampus at 600 and 2400 updates).
 
 Every length is a training of its own, whose learning rate has fallen to 0 at its end: a checkpoint
-in the middle of a longer one is not what somebody gets who stops there.
+in the middle of a longer training is not what a training of that length would give.
 """
 
 from configs.lib import pretrained

@@ -1,4 +1,4 @@
-"""Does unlabeled data help? Five systems on Zheng 1 and LISC, at all and at 15 labels.
+"""Do unlabeled images help? Five systems on Zheng 1 and LISC, with all labels and with 15.
 
 Luu et al.'s systems (SupOnly, FixMatch, ST, ST++) with their views and losses, and a recipe of our
 own with a supervised control of its own. Five paired seeds, equal updates, the last checkpoint,

@@ -7,7 +7,7 @@ published. The backbones begin with ImageNet's weights, which are downloaded onc
 weights: --config.optimizer.lr=0.009 --config.optimizer.head_lr_multiplier=1.
 Run:  python main.py --config=configs/wbc_table1.py --config.model.pretrained=imagenet
       python -m ssl_jax.table runs/wbc_table1
-Time: days on one GPU; --only='zheng1-pspnet_resnet50-*' does a part, another machine another one.
+Time: days on one GPU; --only='zheng1-pspnet_resnet50-*' runs a part, so machines can share it.
 """
 
 from configs.lib import luu_table1, white_blood_cells

@@ -380,9 +380,9 @@ Flags:
                         lists them
   --workdir=DIR         run folder (default: runs/PAGE); the same command resumes a run in it
   --only=PATTERN        stages to do, by name, with * and commas
-  --dask=ADDRESS        scheduler of Dask whose workers do the stages, those that do not depend on
-                        each other at once (docs/many_machines.md)
-  --cache=DIR           folder of compiled programs, to take along to a machine of the same kind
+  --dask=ADDRESS        Dask scheduler whose workers run the stages; stages that do not depend on
+                        each other run at the same time (docs/many_machines.md)
+  --cache=DIR           folder of compiled programs, which a machine of the same kind can reuse
                         (default: that of the user)
   --dry_run[=json]      describes the run, its data and networks, without training
 

@@ -21,7 +21,7 @@ def _parser() -> OptionParser:
     'python -m ssl_jax.export', description='Writes a trained network for other programs.'
   )
   add = parser.add_argument
-  add('run_and_out', nargs='*', type=listing.expand, metavar='RUN OUT', help='the same as below')
+  add('run_and_out', nargs='*', type=listing.expand, metavar='RUN OUT', help='as --run and --out')
   add('--run', type=listing.expand, help='run, stage or seed folder')
   add('--out', type=listing.expand, help='folder to write to, new or empty')
   add(
@@ -37,9 +37,9 @@ def _parser() -> OptionParser:
     help='the network of the first seed, or the mean of all (default: %(default)s)',
   )
   add('--example', type=listing.expand, help='bioimage: an image, for the test and the picture')
-  add('--license', help='bioimage: of the network, for example CC-BY-4.0')
+  add('--license', help='bioimage: license of the network, for example CC-BY-4.0')
   add('--author', action='append', help='bioimage: your name; may be given several times')
-  add('--name', help='bioimage: of the model (default: the name of the run)')
+  add('--name', help='bioimage: name of the model (default: the name of the run)')
   return parser
 
 

@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     const='True',
     default='False',
     choices=('True', 'False'),
-    help='masks of volumes lie on them',
+    help='masks lie on their volumes voxel by voxel, whatever the headers say',
   )
   add('--out', default='inspection', help='folder to write to (default %(default)s)')
   add('--strict', action='store_true', help='warnings are problems: exit code 1')

@@ -219,7 +219,7 @@ def _parser() -> OptionParser:
     '--task',
     choices=('masks', 'volumes', 'cells', 'instances'),
     required=True,
-    help='what masks hold',
+    help='kind of data',
   )
   add('--labeled', required=True, help='folder with images/ and masks/ (or points/) in it')
   add('--unlabeled', required=True, help='folder of unlabeled images')
@@ -228,7 +228,7 @@ def _parser() -> OptionParser:
   add('--classes', help='their number, or names with commas, the background first')
   add('--values', help='which class each value or color of a mask is, as in 205:1, 420:2')
   add('--group', help='pattern or CSV file that names the patient of an image')
-  add('--minutes', type=float, help='that one training takes (default 20)')
+  add('--minutes', type=float, help='minutes that one training takes (default 20)')
   return parser
 
 

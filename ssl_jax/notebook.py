@@ -29,7 +29,7 @@ SECONDS = 10.0
 
 CHARTS = {
   'loss/supervised/labeled': 'Loss on the labeled images',
-  'fixmatch/mask_rate': 'Part of the unlabeled pixels that teach',
+  'fixmatch/mask_rate': 'Fraction of unlabeled pixels learned from',
   'val/miou': 'mIoU of the validation images during training, %',
 }
 

@@ -33,7 +33,7 @@ def _parser() -> OptionParser:
   )
   add(
     '--dask',
-    help='address of a scheduler of Dask, or its scheduler file (.json), whose workers predict '
+    help='address of a Dask scheduler, or its scheduler file (.json), whose workers predict '
     '(docs/many_machines.md)',
   )
   add(
@@ -41,7 +41,7 @@ def _parser() -> OptionParser:
     type=float,
     default=BUDGET / 1e6,
     help='megapixels; larger images are cut into overlapping tiles (default %(default).2f). For '
-    'volumes megavoxels, above which one is processed at half resolution (default: where memory '
+    'volumes: megavoxels above which a volume is processed at half resolution (default: if memory '
     'runs out)',
   )
   add(
@@ -109,7 +109,7 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
   add(
     '--overlays',
     action=argparse.BooleanOptionalAction,
-    help='write pictures with the masks over them (default: of images, not of volumes)',
+    help='write images with the masks drawn over them (default: for images, not for volumes)',
   )
 
 

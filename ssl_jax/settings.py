@@ -141,7 +141,7 @@ GAN_LOSSES = ('non-saturating', 'non-saturating-gp', 'wasserstein', 'wasserstein
 
 @dataclasses.dataclass(frozen=True)
 class Gan:
-  """The networks and the game of a `train_gan` stage."""
+  """The networks and the loss of a `train_gan` stage."""
 
   generator: tuple[int, ...] = _field((64, 48, 32, 16), "Widths of the generator's levels.")
   generator_lr_multiplier: float = _field(
@@ -150,7 +150,7 @@ class Gan:
   discriminator: tuple[int, ...] = _field((8, 16, 32, 64), "Widths of a discriminator's levels.")
   discriminators: int = _field(1, 'Number of discriminators.', 1, 100)
   latent: int = _field(64, 'Length of the random vector that becomes an image.', 1, LARGEST)
-  loss: str = _field('non-saturating-gp', 'Loss of the game.')
+  loss: str = _field('non-saturating-gp', 'Loss of the generator and of the discriminators.')
   penalty: float = _field(10.0, 'Weight of the gradient penalty.', 0.0, math.inf)
   r1_weight: float = _field(0.0, 'Weight of the R1 penalty.', 0.0, math.inf)
   # 0.01 is the value of Arjovsky et al. 2017.
@@ -187,12 +187,12 @@ class Loop:
   )
   log_every: int = _field(10, 'Steps between lines of metrics.jsonl.', 1, LARGEST)
   num_snapshots: int = _field(
-    1, 'Checkpoints kept for good, at the ends of so many equal parts of the steps.', 1, 1000
+    1, 'Checkpoints kept for good, at equal distances over the training.', 1, 1000
   )
   data_on_device: bool | None = _field(
     None, 'Whether images stay on the device; by default on accelerators, where they fit.'
   )
-  steps_per_call: int = _field(20, 'Most steps in one call of that device.', 1, 1000)
+  steps_per_call: int = _field(20, 'Largest number of steps in one call to the device.', 1, 1000)
   tensorboard: bool = _field(False, 'Whether TensorBoard files are written as well.')
 
 
@@ -265,7 +265,7 @@ class Learning:
   # Decided when a run begins, and kept in its config.json; see precision.py.
   precision: str = _field(
     'auto',
-    'In what networks compute; parameters, losses and normalization are float32 in any case. auto: '
+    'Precision of the networks; parameters, losses and normalization are always float32. auto: '
     'bfloat16 on accelerators, float32 on CPUs.',
     choices=PRECISIONS,
   )
@@ -314,7 +314,7 @@ PAGE_FIELDS = {
   'table': 'Cells of the table that `python -m ssl_jax.table` prints.',
   'init_from': 'Run, stage or seed folder whose networks the trainings start from.',
   'plugins': 'Folder with methods/, models/, datasets/ or stages/ of your own.',
-  'configure': 'Fields that are decided from the data where they are empty (see open_fields.py).',
+  'configure': 'Fields to decide from the data if they are empty (see parsing/open_fields.py).',
   'minutes': 'Minutes that one training may take on this machine; open `steps` follow from it.',
 }
 """Fields of a page that are of the whole run, not of one stage."""

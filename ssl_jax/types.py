@@ -64,9 +64,9 @@ class View(struct.PyTreeNode):
 
   `geometry` maps a pixel index of the view to a pixel index of the image that it was made from
   (`source = geometry[:, :, :-1] @ index + geometry[:, :, -1]`, axes in array order: row, column).
-  `valid` is False where padding or a cut-out made the pixel. Of patches that are labelled as a
-  whole, `label` has one id each, and `point` is the index of the pixel (row, column) at which their
-  cell is; NaN where there is none.
+  `valid` is False where padding or a cut-out made the pixel, and `cut` is True where a cut-out did.
+  Of patches that are labeled as a whole, `label` has one id each, and `point` is the index of the
+  pixel (row, column) at which their cell is; NaN where there is none.
   """
 
   image: Float[Array, 'b *space c']  # in [0, 1]; 0 where padding made it
@@ -75,6 +75,7 @@ class View(struct.PyTreeNode):
   label: Int[Array, 'b *space'] | Int[Array, ' b'] | None = None  # IGNORE where there is none
   mix: Mix | None = None
   point: Float[Array, 'b n'] | None = None
+  cut: Bool[Array, 'b *space'] | None = None  # None: the view has no cut-out
 
 
 Views = Mapping[str, View]

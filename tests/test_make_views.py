@@ -192,7 +192,10 @@ def test_labels_follow_cutout_and_cutmix():
   np.testing.assert_array_equal(np.asarray(view.label)[valid], label[valid])
   np.testing.assert_array_equal(np.asarray(view.image)[valid], image[valid])
   assert (np.asarray(view.label)[~valid] == IGNORE).all()
-  cut = ~valid & np.where(pasted, np.asarray(plain.valid)[partner], plain.valid)
+  within = np.where(pasted, np.asarray(plain.valid)[partner], plain.valid)
+  cut = ~valid & within
+  np.testing.assert_array_equal(np.asarray(view.cut) & within, cut)
+  assert plain.cut is None
   noise = np.asarray(view.image)[cut]
   assert abs(noise.mean() - 0.5) < 0.02
   assert abs(noise.std() - 12**-0.5) < 0.02

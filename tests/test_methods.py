@@ -106,11 +106,16 @@ def test_fixmatch_leaves_out_what_padding_and_cutout_made():
 
 def test_fixmatch_over_all_pixels_learns_from_padding_but_not_from_cutout():
   weak = _view(valid=[[[True, True]], [[False, True]]], value=0.1)
-  strong = _view(valid=[[[False, True]], [[False, True]]], value=0.9)  # a cut-out at the first
+  cut = jnp.array([[[True, False]], [[False, False]]])
+  strong = _view(valid=[[[False, True]], [[False, True]]], value=0.9).replace(cut=cut)
   terms, metrics, _ = _ask('fixmatch', {'weak': weak, 'strong': strong}, all_pixels=True)
   # Confident: the first pixel, cut out, and the third, which is padding; the mean is over all four.
   assert terms['unlabeled'].loss(STUDENT) == pytest.approx(-np.log(0.2) / 4, rel=1e-5)
   assert metrics['mask_rate'] == pytest.approx(0.25)
+  # Padding that is cut out is noise, too.
+  views = {'weak': weak, 'strong': strong.replace(cut=jnp.ones_like(cut))}
+  terms, _, _ = _ask('fixmatch', views, all_pixels=True)
+  assert terms['unlabeled'].loss(STUDENT) == 0
 
 
 def test_supervised_shows_several_views_that_weigh_the_same():
@@ -393,6 +398,25 @@ def test_bcp_by_hand():
   other = label[::-1]
   expected = mean(label, of_label & (label != IGNORE)) + mean(other, ~of_label & (other != IGNORE))
   assert early.loss(logits) == pytest.approx(float(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize('space', [(60, 120), (9, 24, 64)])
+def test_the_box_of_bcp_has_two_thirds_of_each_side(space):
+  image, valid = jnp.zeros((2, *space, 1)), jnp.ones((2, *space), bool)
+  affine = jnp.tile(jnp.eye(len(space), len(space) + 1), (2, 1, 1))
+  label = jnp.zeros((2, *space), int)
+  views = {'labeled': View(image + 1, valid, affine, label), 'weak': View(image, valid, affine)}
+  method = registry.build('methods', 'bcp', dict(largest_component=False))
+
+  def teacher(shown):
+    return jax.nn.one_hot(jnp.zeros(shown.shape[:-1], int), 2)
+
+  for key in range(3):
+    terms = method(teacher, views, jax.random.key(key), 0)[0]
+    for box in np.asarray(terms['inside'].images[..., 0] == 1):
+      for axis, side in enumerate(space):
+        others = tuple(other for other in range(len(space)) if other != axis)
+        assert box.any(others).sum() == side * 2 // 3
 
 
 def test_bcp_pastes_one_to_one():

@@ -321,11 +321,17 @@ def test_parameters_of_three_heads():
   assert count(hydra.Model(3), 1, 32, 32, 3) == 3_601_029
 
 
+OF_ACDC = (16, 32, 64, 128, 256)
+
+
 @pytest.mark.parametrize(
   ('model', 'parameters'),
   [
     (unet.Model(2, norm='none'), 31_030_658),  # one channel, as published
     (unet.Model(3), 31_037_763),
+    # As in most work on ACDC: 1,813,764 for one channel, of which 1,472 are biases before a
+    # normalization; two more channels have 288.
+    (unet.Model(4, OF_ACDC, upsampling='bilinear', head_size=3), 1_812_292 + 288),
     (deeplabv3plus.Model(3), 40_347_555),
     (deeplabv3plus.Model(3, backbone='resnet101'), 59_339_683),
     (deeplabv2.Model(3), 42_721_356),
@@ -406,6 +412,41 @@ def test_unet(space, norm):
   assert logits.shape == (2, *space, 3)
   assert logits.dtype == jnp.float32
   assert jnp.isfinite(logits).all()
+
+
+def test_a_unet_as_on_acdc_interpolates_and_keeps_a_slope():
+  x = random(2, 7, 10, 2)
+  model = unet.Model(
+    3, widths=(4, 6), norm='none', upsampling='bilinear', negative_slope=0.01, head_size=3
+  )
+  logits, variables = jax.jit(model.init_with_output)(jax.random.key(0), x)
+  assert logits.shape == (2, 7, 10, 3)
+  params = variables['params']
+  assert params['grow0']['kernel'].shape == (1, 1, 6, 4)
+  assert params['head']['kernel'].shape == (3, 3, 4, 3)
+  # Without the slope or the interpolation the same weights give other logits.
+  flat = unet.Model(3, widths=(4, 6), norm='none', upsampling='bilinear', head_size=3)
+  assert (flat.apply(variables, x) != logits).any()
+
+
+@pytest.mark.parametrize(
+  ('kwargs', 'sentence'),
+  [
+    (dict(upsampling='nearest'), "model.upsampling='nearest' is not one of transposed, bilinear"),
+    (dict(head_size=2), 'model.head_size=2 is not odd; give 1 or 3'),
+  ],
+)
+def test_a_unet_that_cannot_be_is_refused(kwargs, sentence):
+  with pytest.raises(UserError, match=sentence):
+    unet.Model(3, widths=(4, 6), **kwargs).init(jax.random.key(0), random(1, 8, 8, 1))
+
+
+def test_leaky_relu_by_hand():
+  x = random(1, 5, 4, 3)
+  layer = ConvNormAct(4, norm='none', negative_slope=0.1)
+  got, variables = layer.init_with_output(jax.random.key(0), x, True)
+  y = Conv(4).apply({'params': variables['params']['conv']}, x)
+  np.testing.assert_allclose(got, np.where(y > 0, y, 0.1 * y), rtol=1e-5)
 
 
 def test_dropout_by_level_acts_in_the_levels_that_have_some():

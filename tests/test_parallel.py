@@ -20,7 +20,8 @@ STEPS = """
 import sys
 sys.path[:0] = [{root!r}, {here!r}]
 import conftest, jax, numpy as np
-from ssl_jax import build, parallel, stage_list
+from ssl_jax import build, parallel
+from ssl_jax.parsing import stage_list
 from ssl_jax.data import dataset_stats, stream
 from ssl_jax.settings import Inputs, Learning
 

@@ -95,8 +95,8 @@ def test_all_problems_are_told_at_once():
 
 def test_settings_and_their_parsing_need_no_jax():
   code = (
-    'import sys; from ssl_jax import settings, stage_list; c = settings.defaults(); '
-    'settings.complete(c); sys.exit("jax" in sys.modules)'
+    'import sys; from ssl_jax import settings; from ssl_jax.parsing import stage_list; '
+    'c = settings.defaults(); settings.complete(c); sys.exit("jax" in sys.modules)'
   )
   assert subprocess.run([sys.executable, '-c', code], cwd=ROOT).returncode == 0
 

@@ -335,7 +335,7 @@ def test_without_zarr_a_sentence_says_what_to_install(folder, monkeypatch):
   (folder / 'in' / 'a.zarr').mkdir()
   monkeypatch.setitem(__import__('sys').modules, 'zarr', None)
   [sentence] = _predict(folder)
-  assert "pip install 'ssl_jax[zarr]'" in sentence
+  assert "pip install 'zarr>=3'" in sentence
 
 
 def test_axes_that_cannot_be_are_refused():

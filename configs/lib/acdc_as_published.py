@@ -27,7 +27,8 @@ def use(config):
   # Their rate is for weights that begin as those of torch.
   dropout = (0.05, 0.1, 0.2, 0.3, 0.5)
   config.model = dict(name='unet', widths=(16, 32, 64, 128, 256), dropout=dropout)
-  config.model.kernel_init = 'torch_uniform'
+  config.model.update(kernel_init='torch_uniform', upsampling='bilinear', head_size=3)
+  config.model.negative_slope = 0.01
   config.optimizer.update(name='sgd', lr=0.01, momentum=0.9, weight_decay=1e-4)
   config.schedule.name = 'poly'
 

@@ -21,8 +21,8 @@ def check(format_name: str) -> None:
   for package in packages:
     if not _is_installed(package):
       raise UserError(
-        f'{what} needs the package {package}, which is not installed: pip install '
-        f"'ssl_jax[export]', or in a clone pip install -e '.[export]'."
+        f'{what} needs the package {package}, which is not installed; in your clone of '
+        "ssl_jax, pip install -e '.[export]'."
       )
 
 

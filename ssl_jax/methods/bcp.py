@@ -29,9 +29,6 @@ from ssl_jax.views import geometry, labels
 # It has a loss on labeled images of its own; its control has this one instead.
 REPLACES = ('supervised',)
 
-SIDE = 2 / 3
-"""Of a box, as a fraction of the view's."""
-
 
 def method(
   weight: float = 1.0,
@@ -81,8 +78,9 @@ def method(
     other_valid = jnp.where(early, jnp.roll(labeled.valid, 1, 0), weak.valid)
     other_weight = jnp.where(early, 1.0, unlabeled_weight)
     space = label.shape[1:]
-    area = SIDE ** len(space)
-    box = geometry.random_boxes(key, len(label), space, area=(area, area), ratio=(1.0, 1.0))
+    # Two thirds of each side, whatever the shape of the view.
+    sides = [side * 2 // 3 for side in space]
+    box = geometry.boxes_of_sides(key, len(label), space, sides)
 
     def term(shows_label: Array) -> Term:
       """The mixed images that show labeled pixels where the flag is True, and the others' else."""

@@ -66,10 +66,10 @@ def method(
     confident, _ = geometry.warp(trusted, weak, strong, nearest=True)
     valid = seen & strong.valid
     if all_pixels:
-      # What a cut-out removed from the strong view still teaches nothing: it is no padding.
-      padding = ~weak.valid
-      confident = confident * (strong.valid | padding)
       valid = jnp.ones_like(valid)
+      # The noise of a cut-out still teaches nothing, on padding as little as on the image.
+      if strong.cut is not None:
+        confident = confident * ~strong.cut
 
     def loss(logits: Outputs) -> Array:
       return confidence.confident_loss(logits, target, valid, confident, cross_entropy, dice)

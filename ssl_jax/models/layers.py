@@ -301,6 +301,7 @@ class ConvNormAct(nn.Module):
   norm: str = 'batch'
   dtype: Any = jnp.float32
   kernel_init: Initializer = he_normal
+  negative_slope: float = 0.0
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b *space i'], train: bool = False) -> Array:
@@ -327,4 +328,4 @@ class ConvNormAct(nn.Module):
       # The largest group of up to 16 channels (a power of two) that divides the width evenly.
       size = math.gcd(self.features, 16) if self.norm == 'group' else 1
       x = GroupNorm(size, name='norm')(x)
-    return jax.nn.relu(x)
+    return jax.nn.leaky_relu(x, self.negative_slope) if self.negative_slope else jax.nn.relu(x)

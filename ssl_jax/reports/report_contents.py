@@ -276,7 +276,7 @@ def _curves(run: Path, trained: Sequence[str]) -> list[tuple[str, str]]:
     logs[name or 'network'] = [read_log(folder) for folder in run_folder.seed_folders(run / name)]
   wanted = {
     'Loss on the labels': lambda key: key == SUPERVISED,
-    'Part of the unlabeled pixels that teach': lambda key: key.endswith(MASK_RATE),
+    'Fraction of unlabeled pixels learned from': lambda key: key.endswith(MASK_RATE),
   }
   # Scores of evaluations during training, of which no choice is made.
   for split in ('val', 'test'):

@@ -119,11 +119,11 @@ def batch(data: Fingerprint, page: Page, machine: Machine) -> Choice:
   elif len(data.median) == 3:
     voxels = math.prod(page['crop_size'])
     size = min(max(2 * VOXELS // voxels, 2), 8)
-    reason = f'so many crops of {voxels:,} voxels make a step of reasonable time'
+    reason = f'with this many crops of {voxels:,} voxels, a step takes a reasonable time'
   else:
     side = max(page['crop_size'])
     size = 8 if side <= 128 else 6 if side <= 192 else 4
-    reason = f'so many crops of {side} pixels make a step of reasonable time'
+    reason = f'with this many crops of {side} pixels, a step takes a reasonable time'
   if size % machine.devices:
     size = _up(size, machine.devices)
     reason += f'; a multiple of the {machine.devices} devices'

@@ -43,8 +43,8 @@ def distributed() -> Any:
     return importlib.import_module('distributed')
   except ImportError as error:
     raise UserError(
-      "--dask needs the package distributed, which is not installed; pip install 'ssl_jax[dask]', "
-      "or pip install 'distributed>=2025.1'."
+      '--dask needs the package distributed, which is not installed; pip install '
+      "'distributed>=2025.1'."
     ) from error
 
 

@@ -1,4 +1,4 @@
-"""A stage in which a trained generator makes images, and how far these are from real ones."""
+"""A stage that generates images, and measures how far they are from real ones."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path

@@ -58,11 +58,28 @@ def random_boxes(
   sides = [fraction ** (1 / n) * depth for depth in size[:-2]]
   sides.append(jnp.sqrt(plane * height * width * drawn_ratio))
   sides.append(jnp.sqrt(plane * height * width / drawn_ratio))
-  box = jax.random.bernoulli(key_p, p, (b,))
+  sides = [jnp.clip(jnp.floor(side + 0.5), 1, full) for side, full in zip(sides, size, strict=True)]
+  return _place_boxes(key_start, jax.random.bernoulli(key_p, p, (b,)), sides, size)
+
+
+def boxes_of_sides(
+  key: Key, b: int, size: Sequence[int], sides: Sequence[int]
+) -> Bool[Array, 'b *space']:
+  """Draws the place of one box of these sides, in pixels, per example, wholly inside the view."""
+  return _place_boxes(key, jnp.ones((b,), bool), sides, size)
+
+
+def _place_boxes(
+  key: Key,
+  box: Bool[Array, ' b'],
+  sides: Sequence[Float[Array, ' b'] | int],
+  size: Sequence[int],
+) -> Bool[Array, 'b *space']:
+  """Boxes of these sides in random places; False everywhere for an example whose flag is False."""
+  b = len(box)
+  position = jax.random.uniform(key, (len(size), b))
   # `box` begins as [B], and each turn of the loop appends one axis of the view.
-  position = jax.random.uniform(key_start, (n, b))
   for axis, (side, full) in enumerate(zip(sides, size, strict=True)):
-    side = jnp.clip(jnp.floor(side + 0.5), 1, full)
     # Uniform over the places where the box fits; rounding up may reach one place too many.
     start = jnp.minimum(jnp.floor(position[axis] * (full - side + 1)), full - side)
     index = jnp.arange(full)

@@ -225,7 +225,7 @@ def cutout(key: Key, view: View, **kwargs: Any) -> View:
   label = view.label
   if label is not None and label.ndim > 1:  # a label per pixel; that of a whole patch stays
     label = jnp.where(box, IGNORE, label)
-  return view.replace(image=image, valid=valid, label=label)
+  return view.replace(image=image, valid=valid, label=label, cut=box)
 
 
 def cutmix(key: Key, view: View, **kwargs: Any) -> View:
@@ -259,6 +259,7 @@ def cutmix(key: Key, view: View, **kwargs: Any) -> View:
     image=jnp.where(box[..., None], of_partner(view.image), view.image),
     valid=jnp.where(box, of_partner(view.valid), view.valid),
     label=None if label is None else jnp.where(box, of_partner(label), label),
+    cut=None if view.cut is None else jnp.where(box, of_partner(view.cut), view.cut),
     mix=Mix(partner=partner, pasted=box),
   )
 

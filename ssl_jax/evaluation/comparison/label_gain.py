@@ -119,7 +119,7 @@ def _unknown(run: Path, numbers: int, more: int) -> Outlook:
   """Why nothing can be said, and which command would change that."""
   have = 'one number of labels' if numbers < 2 else f'{numbers} numbers of labels'
   text = (
-    f'What {more} more labels would give cannot be said: the run has scores at {have}, and '
+    f'The effect of {more} more labels cannot be estimated: the run has scores at {have}, and '
     f'{learning_curve.MIN_NUMBERS} with {learning_curve.MIN_DRAWS} repetitions each are needed.'
   )
   command = run / run_folder.COMMAND

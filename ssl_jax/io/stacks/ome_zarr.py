@@ -30,8 +30,7 @@ def _zarr() -> Any:
     return importlib.import_module('zarr')
   except ImportError as error:
     raise UserError(
-      "OME-Zarr needs the package zarr, which is not installed; pip install 'ssl_jax[zarr]', or "
-      "pip install 'zarr>=3'."
+      "OME-Zarr needs the package zarr, which is not installed; pip install 'zarr>=3'."
     ) from error
 
 

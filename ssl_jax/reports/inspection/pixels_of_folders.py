@@ -164,8 +164,8 @@ def find_misplaced(samples: Sequence[Sample], findings: list[Finding]) -> None:
     findings.append(
       Finding(
         PROBLEM,
-        f'masks {misplaced.what}: put right, their borders would lie on edges of the image in '
-        f'{100 * misplaced.agreeing:.0f} % of {misplaced.images} images that decided.',
+        f'masks {misplaced.what}: corrected, their borders would lie on edges of the image in '
+        f'{100 * misplaced.agreeing:.0f} % of the {misplaced.images} images that were compared.',
       )
     )
 
@@ -236,7 +236,7 @@ def compare_unlabeled(samples: Sequence[Sample], findings: list[Finding]) -> Non
       Finding(
         WARNING,
         f'unlabeled images are unlike the labeled ones: by brightness, contrast or sharpness '
-        f'alone {100 * apart:.0f} % are told apart (50 %: not at all). They are unlikely to help.',
+        f'alone {100 * apart:.0f} % are told apart (chance: 50 %). They are unlikely to help.',
       )
     )
 
