@@ -14,7 +14,7 @@ def conv_norm_act(i: int, o: int, k: int = 3, dilation: int = 1) -> nn.Sequentia
 
 
 class UNet(nn.Module):
-  """ssl_jax.models.unet with batch normalisation."""
+  """ssl_jax.models.unet with batch normalization."""
 
   def __init__(self, classes: int, channels: int, widths=(64, 128, 256, 512, 1024)):
     super().__init__()

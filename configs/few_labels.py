@@ -21,7 +21,7 @@ REPETITIONS = 5
 STEPS = {'images': 1200, 'slices': 2400}
 """On slices of the hippocampus unlabeled ones began to help after more than 600 (updates.py)."""
 
-GREY = dict(percentiles=(0.1, 99.9))
+GRAY = dict(percentiles=(0.1, 99.9))
 SIDE = 128
 
 SETS = {  # name: (row of the table, fields of the data, whether volumes are scored)
@@ -29,8 +29,8 @@ SETS = {  # name: (row of the table, fields of the data, whether volumes are sco
   'acdc-7': ('ACDC, 7 patients', dict(name='acdc', labeled=7), True),
   'lisc-10': ('LISC, 10 images', dict(name='wbc', set='lisc', labeled=10), False),
   'lisc-15': ('LISC, 15 images', dict(name='wbc', set='lisc', labeled=15), False),
-  'u373': ('PhC-U373, 3 images', dict(name='ctc', set='ctc_phc_u373', labeled=3, **GREY), False),
-  'em_vnc': ('EM-VNC, 2 sections', dict(name='em_vnc', val=0, labeled=2, **GREY), False),
+  'u373': ('PhC-U373, 3 images', dict(name='ctc', set='ctc_phc_u373', labeled=3, **GRAY), False),
+  'em_vnc': ('EM-VNC, 2 sections', dict(name='em_vnc', val=0, labeled=2, **GRAY), False),
   'zheng2': ('Zheng 2, 10 images', dict(name='wbc', set='zheng2', labeled=10), False),
   'la_mri': ('Left atrium, 1 volume', dict(name='la_mri', labeled=1), True),
 }

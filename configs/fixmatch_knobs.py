@@ -14,7 +14,7 @@ CHANGES = {  # stage: the fields in which it differs from the paper's FixMatch
   'shuffled': {'shuffle_unlabeled': True},
   'valid-pixels': {'methods.fixmatch.all_pixels': False},
   'cutmix': {'views.strong.cutmix': white_blood_cells.CUTMIX},
-  'no-colours': {
+  'no-colors': {
     'views.strong': dict(source='weak', cutout=white_blood_cells.strong('zheng1')['cutout'])
   },
   'average': {'teacher': 'ema', 'ema_decay': 0.97},
@@ -42,7 +42,7 @@ def get_config():
   config.steps = 300
   config.eval_every = 300
 
-  # All changes at once; CutMix takes the place of the colours and of the cut-out.
+  # All changes at once; CutMix takes the place of the colors and of the cut-out.
   everything = {}
   for fields in CHANGES.values():
     # Later changes of the same field win.

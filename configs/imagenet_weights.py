@@ -17,14 +17,14 @@ from ssl_jax import settings
 
 REPETITIONS = 5
 STEPS = {'random': 300, 'imagenet': 300}
-GREY = dict(percentiles=(0.1, 99.9))
+GRAY = dict(percentiles=(0.1, 99.9))
 
 SETS = {  # name: (fields of the data, numbers of labels; 1.0: all)
-  'u373': (dict(name='ctc', set='ctc_phc_u373', **GREY), (3, 1.0)),
-  'bbbc039': (dict(name='bbbc039', **GREY), (2, 1.0)),
+  'u373': (dict(name='ctc', set='ctc_phc_u373', **GRAY), (3, 1.0)),
+  'bbbc039': (dict(name='bbbc039', **GRAY), (2, 1.0)),
   'zheng1': (dict(name='wbc', set='zheng1'), (5, 15, 1.0)),
   'lisc': (dict(name='wbc', set='lisc'), (10, 15, 1.0)),
-  'em_vnc': (dict(name='em_vnc', val=0, **GREY), (2, 1.0)),
+  'em_vnc': (dict(name='em_vnc', val=0, **GRAY), (2, 1.0)),
   'dsb2018': (dict(name='dsb2018'), (5, 1.0)),
 }
 

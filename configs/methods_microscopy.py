@@ -18,7 +18,7 @@ DATA_SETS = ('bbbc039', 'u373')
 # The teacher knows little at first, so the losses on unlabeled images rise slowly.
 RAMP_UP_STEPS = 150
 WEAK = dict(scale=(0.8, 1.25), rotate=180.0, flip=0.5)
-# The images are grey: they have no saturation and no hue.
+# The images are gray: they have no saturation and no hue.
 JITTER = dict(p=0.8, brightness=0.5, contrast=0.5)
 BLUR = dict(p=0.5, sigma=(0.1, 2.0))
 INTENSITY = dict(source='weak', jitter=JITTER, blur=BLUR)

@@ -15,11 +15,11 @@ over the sets of the difference to the control. None of these draws is reported 
 from configs.lib import pretrained
 from ssl_jax import settings
 
-GREY = dict(percentiles=(0.1, 99.9))
+GRAY = dict(percentiles=(0.1, 99.9))
 SETS = {  # name: fields of the data
-  'bbbc039': dict(name='bbbc039', labeled=2, **GREY),
+  'bbbc039': dict(name='bbbc039', labeled=2, **GRAY),
   'zheng1': dict(name='wbc', set='zheng1', labeled=5),
-  'em_isbi2012': dict(name='em_isbi2012', labeled=2, **GREY),
+  'em_isbi2012': dict(name='em_isbi2012', labeled=2, **GRAY),
   'dsb2018': dict(name='dsb2018', labeled=5),
 }
 STEPS = 600
@@ -41,7 +41,7 @@ ROUNDS = {
 
 Candidates are recipes of configs/lib/recipes.py. Those of a later round are what
 benchmarks/halving.py names after the round before; rounds 1 and 2 were run
-with views that left colours as they are.
+with views that left colors as they are.
 """
 
 

@@ -215,7 +215,7 @@ def mutual_information(
   """Returns minus the mutual information of two aligned predictions, in nats.
 
   For each displacement of up to `radius` pixels along every axis: the joint distribution of the
-  two, normalised and symmetrised, and -sum p (log p - marginal (log p_i + log p_j)); then the mean
+  two, normalized and symmetrised, and -sum p (log p - marginal (log p_i + log p_j)); then the mean
   over displacements under which valid pixels meet, 0 where none do. Ji et al. 2019, "Invariant
   Information Clustering", the uncollapsed form.
 

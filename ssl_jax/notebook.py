@@ -135,7 +135,7 @@ def _lines(stage: Path, name: str, place: int, figure: str) -> list[Curve]:
   running = [seed for seed in seeds if max(seed) < max(seeds[0])]
   lines = [Curve(name, whole, place)] if whole else []
   if running:
-    # A colour of its own; so far the later stages have not begun.
+    # A color of its own; so far the later stages have not begun.
     lines.append(Curve(f'{name}, seed that is running', running[-1:], place + 1))
   return lines
 

@@ -130,7 +130,7 @@ class Schedule:
 
 @dataclasses.dataclass(frozen=True)
 class Match:
-  """Clusters that were learnt without labels, matched to classes on training images."""
+  """Clusters that were learned without labels, matched to classes on training images."""
 
   head: str = _field('class', 'Head of the network whose outputs are clusters.')
   how: str = _field('one-to-one', 'How clusters become classes.', choices=('one-to-one', 'overlap'))

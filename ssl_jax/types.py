@@ -212,7 +212,7 @@ class ImageKind(NamedTuple):
   """What the image files of a training hold, which those of a prediction have to match."""
 
   dtypes: tuple[str, ...] = ()  # 'uint8', 'uint16' or 'float32'
-  layouts: tuple[str, ...] = ()  # 'grey', 'RGB', or 'channels' that are no colours
+  layouts: tuple[str, ...] = ()  # 'grey', 'RGB', or 'channels' that are no colors
   # Whether masks lie on the pixels as files store them; else upright, as orientation tags say.
   masks_stored: bool = False
 

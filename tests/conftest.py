@@ -80,7 +80,7 @@ def rounding(tolerance):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config):
-  """With -n, neighbouring tests stay in one process, so that what they share is made once."""
+  """With -n, neighboring tests stay in one process, so that what they share is made once."""
   if getattr(config.option, 'numprocesses', None) and config.option.dist == 'no':
     config.option.dist = 'worksteal'
 
@@ -193,8 +193,8 @@ def write_volumes(
   for number in range(first, first + count):
     voxels, mask = rng.normal(50, 5, shape), np.zeros(shape, np.uint8)
     for value, x in ((1, 5), (2, 13)):
-      centre = np.array([x, 10, 8]) + rng.uniform(-1.5, 1.5, 3)
-      inside = sum(((grid[i] - centre[i]) * mm[i]) ** 2 for i in range(3)) < 4.5**2
+      center = np.array([x, 10, 8]) + rng.uniform(-1.5, 1.5, 3)
+      inside = sum(((grid[i] - center[i]) * mm[i]) ** 2 for i in range(3)) < 4.5**2
       voxels[inside] += {1: 60, 2: -40}[value]
       if value < classes:
         mask[inside] = value
@@ -219,8 +219,8 @@ def write_patients(folder, train=6, val=1, test=2, shape=(20, 18, 4), first=1, s
       for frame in ('frame01', 'frame09'):
         voxels, mask = rng.normal(300, 20, shape), np.zeros(shape, np.uint8)
         for value, x in ((1, 4), (2, 10), (3, 15)):
-          centre = np.array([x, 9]) + rng.uniform(-1, 1, 2)
-          inside = sum((grid[i] - centre[i]) ** 2 for i in range(2)) < 3**2
+          center = np.array([x, 9]) + rng.uniform(-1, 1, 2)
+          inside = sum((grid[i] - center[i]) ** 2 for i in range(2)) < 3**2
           voxels[inside] += {1: -200, 2: 300, 3: 600}[value]
           mask[inside] = value
         # The first slice lies above the heart.

@@ -125,8 +125,8 @@ def test_joined_instances_are_those_of_the_whole_image(image, tmp_path, side):
   np.testing.assert_array_equal(joined.sums[:, 0], areas)
   means = [row['mean_intensity'] for row in measured]
   np.testing.assert_allclose(joined.sums[:, 3] / areas, means, rtol=1e-6)
-  centres = ndimage.center_of_mass(ids > 0, ids, range(1, ids.max() + 1))
-  np.testing.assert_allclose(joined.sums[:, 1:3] / areas[:, None], centres)
+  centers = ndimage.center_of_mass(ids > 0, ids, range(1, ids.max() + 1))
+  np.testing.assert_allclose(joined.sums[:, 1:3] / areas[:, None], centers)
 
 
 def test_without_joining_there_would_be_more(image, tmp_path):
@@ -188,7 +188,7 @@ def test_the_sample_of_a_large_image_finds_that_it_does_not_fit(tmp_path):
   image = tiff_planes.open_planes(tmp_path / 'a.tif')
   notes = FileNotes()
   stacks.check(image, STATS._replace(intensity=(100.0, 4000.0)), notes)
-  assert 'do not fit the 100 to 4000 from which the run learnt' in notes.sentences()[0]
+  assert 'do not fit the 100 to 4000 from which the run learned' in notes.sentences()[0]
 
 
 def test_a_large_plane_is_one_of_more_pixels_than_fit(image, monkeypatch):

@@ -157,10 +157,10 @@ def test_standardize_gives_zero_mean_and_unit_variance():
   assert found.std() == pytest.approx(1, rel=1e-2)
 
 
-def test_imagenet_statistics_are_for_colour_images():
+def test_imagenet_statistics_are_for_color_images():
   assert dataset_stats.compute_stats(_splits(), 'imagenet').mean == dataset_stats.IMAGENET_MEAN
-  grey = _splits(labeled=Pictures([(4, 4)], channels=1))
-  assert len(dataset_stats.compute_stats(grey, 'imagenet').mean) == 1
+  gray = _splits(labeled=Pictures([(4, 4)], channels=1))
+  assert len(dataset_stats.compute_stats(gray, 'imagenet').mean) == 1
 
 
 def test_a_new_image_is_brought_to_what_training_saw():

@@ -112,7 +112,7 @@ def test_unlabeled_volumes_lie_in_a_folder_of_their_own(labeled):
   assert named.classes == ('none', 'left', 'right', 'other')
 
 
-def test_the_test_is_not_learnt_from_though_it_lies_among_the_unlabeled(labeled):
+def test_the_test_is_not_learned_from_though_it_lies_among_the_unlabeled(labeled):
   found = _load(labeled, num_labeled=2, unlabeled=labeled / 'labeled')
   assert [len(s) for s in (found.labeled, found.unlabeled, found.test)] == [2, 6, 2]
   assert not _names(found.test) & _names(found.unlabeled)

@@ -22,7 +22,7 @@ NAMES = ('background', 'blue', 'red')
 
 
 def oracle(patches):
-  """Knows a disc by its colour: where the middle of the nearest one is, and of which class."""
+  """Knows a disc by its color: where the middle of the nearest one is, and of which class."""
   side = patches.shape[1]
   outputs = {'class': np.tile([0.9, 0.05, 0.05], (len(patches), 1)), 'x': np.zeros(len(patches))}
   outputs['y'] = outputs['x'].copy()
@@ -55,7 +55,7 @@ def test_discs_are_found_where_they_are(tmp_path, stride):
   assert scores['f1'] == scores['detection_f1'] == scores['f1/red'] == 100
 
 
-def test_a_window_votes_for_cells_near_its_centre_and_with_high_probability():
+def test_a_window_votes_for_cells_near_its_center_and_with_high_probability():
   def predict_fn(patches):
     n = len(patches)
     return {
@@ -138,24 +138,24 @@ def test_a_csv_of_cells_can_be_read_as_points(tmp_path):
   assert (window.point, window.label) == ((10.25, 20.5), 2)
 
 
-def test_rings_have_the_colour_of_their_class():
+def test_rings_have_the_color_of_their_class():
   image = np.zeros((40, 40, 3), np.uint8)
   drawn = overlays.draw_cells(image, np.array([[20.0, 20], [8, 8]]), np.array([1, IGNORE]))
   assert drawn[20, 14].any()
   assert not drawn[20, 20].any()
-  assert len(set(drawn[8, 2].tolist())) == 1  # grey
+  assert len(set(drawn[8, 2].tolist())) == 1  # gray
 
 
 @pytest.fixture(scope='module')
-def learnt(tmp_path_factory):
+def learned(tmp_path_factory):
   """A run of cells: a control and HydraMix-Net, long enough to tell red discs from blue."""
   folder = tmp_path_factory.mktemp('cells')
   write_discs(folder / 'data', images=8, side=100)
   return folder, run(tiny_cells(folder / 'data'), folder / 'run')
 
 
-def test_a_trained_network_finds_the_discs_of_images_it_has_not_seen(learnt):
-  folder, done = learnt
+def test_a_trained_network_finds_the_discs_of_images_it_has_not_seen(learned):
+  folder, done = learned
   assert done['control/test/balanced_accuracy'] > 90
   assert done['cells/test/f1'] > 75
   assert done['cells/test/detection_f1'] > 75
@@ -166,8 +166,8 @@ def test_a_trained_network_finds_the_discs_of_images_it_has_not_seen(learnt):
   assert {row['class'] for row in rows} == {'any', 'blue', 'red'}
 
 
-def test_a_run_of_cells_says_what_helped_and_shows_it(learnt):
-  folder, done = learnt
+def test_a_run_of_cells_says_what_helped_and_shows_it(learned):
+  folder, done = learned
   verdict = (folder / 'run' / 'verdict' / 'verdict.txt').read_text()
   assert 'points of test balanced accuracy against the supervised control' in verdict
   assert 'verdict/test/balanced_accuracy_difference' in done
@@ -190,8 +190,8 @@ def test_a_run_of_cells_says_what_helped_and_shows_it(learnt):
   assert done['control/test/pixels_off'] == pytest.approx(np.mean(off), abs=0.01)
 
 
-def test_a_network_of_cells_is_scored_again_and_its_best_step_is_found(learnt, tmp_path):
-  folder, done = learnt
+def test_a_network_of_cells_is_scored_again_and_its_best_step_is_found(learned, tmp_path):
+  folder, done = learned
   settings = run_folder.read_settings(folder / 'run' / 'control')
   again = score.stage(settings, folder / 'run' / 'again', lambda: False, of='control')
   assert again['test/balanced_accuracy'] == done['control/test/balanced_accuracy']
@@ -209,8 +209,8 @@ def test_a_network_of_cells_is_scored_again_and_its_best_step_is_found(learnt, t
   assert scores[chosen['steps']] == max(scores.values()) == chosen['val/balanced_accuracy']
 
 
-def test_predict_writes_points_and_goes_on_past_a_broken_file(learnt, tmp_path, capsys):
-  folder, _ = learnt
+def test_predict_writes_points_and_goes_on_past_a_broken_file(learned, tmp_path, capsys):
+  folder, _ = learned
   images = write_discs(tmp_path / 'new', images=2, side=70, seed=9)
   (tmp_path / 'new' / 'images' / 'broken.png').write_bytes(b'no image')
   arguments = ['--run', folder / 'run', '--images', tmp_path / 'new' / 'images']
@@ -231,8 +231,8 @@ def test_predict_writes_points_and_goes_on_past_a_broken_file(learnt, tmp_path, 
   assert '--score in the range 0 to 1' in capsys.readouterr().err
 
 
-def test_the_same_command_does_nothing_twice(learnt, capsys):
-  folder, done = learnt
+def test_the_same_command_does_nothing_twice(learned, capsys):
+  folder, done = learned
   assert run(tiny_cells(folder / 'data'), folder / 'run') == done
   assert run_folder.read_stats(folder / 'run' / 'control').task == 'cells'
 

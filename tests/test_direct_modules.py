@@ -246,7 +246,7 @@ def test_an_ome_zarr_is_read_in_planes_and_its_label_written(tmp_path):
     ome_zarr.open_planes(tmp_path / 'm.zarr')
 
 
-def test_sizes_are_in_micrometres_or_not_known(tmp_path):
+def test_sizes_are_in_micrometers_or_not_known(tmp_path):
   tifffile.imwrite(tmp_path / 'a.tif', PIXELS[0])
   image = tiff_planes.open_planes(tmp_path / 'a.tif')
   sizes = plane_sizes.read_sizes(image)

@@ -279,13 +279,13 @@ def test_deeplab_takes_it_as_a_backbone():
 
 
 def test_other_channels_get_the_mean_kernel(arrays):
-  """A grey image as one channel, or as two or three equal ones, gives the same features."""
-  grey = np.random.default_rng(3).standard_normal((1, 33, 40, 1), np.float32)
+  """A gray image as one channel, or as two or three equal ones, gives the same features."""
+  gray = np.random.default_rng(3).standard_normal((1, 33, 40, 1), np.float32)
   features = []
   for channels in (1, 2, 3):
     backbone = efficientnet_lite.Backbone(frozen=True, last_stride=4)
     loaded = with_published(backbone, arrays, channels)
-    image = np.repeat(grey, channels, axis=-1)
+    image = np.repeat(gray, channels, axis=-1)
     features.append(np.asarray(jax.jit(backbone.apply)(loaded, image)[-1]))
   assert features[0].std() > 0.1
   for other in features[1:]:

@@ -31,7 +31,7 @@ def test_a_confusion_matrix_is_darkest_where_most_are(tmp_path):
   figures.confusion_matrices(tmp_path / 'a.png', {'one': certain, 'two': uncertain}, ['a', 'b'])
   page = _pixels(tmp_path / 'a.png').sum(-1)
   left, right = np.split(page, [page.shape[1] // 2], axis=1)
-  dark = 8 + 48 + 107 + 30  # the colour map's end
+  dark = 8 + 48 + 107 + 30  # the color map's end
   assert (left < dark).mean() > 4 * (right < dark).mean()
 
 
@@ -39,7 +39,7 @@ def test_centroids_lie_where_they_are(tmp_path):
   corner = np.full((50, 2), 2.0)
   figures.centroids(tmp_path / 'a.png', {'truth': corner, 'ours': 18 - corner}, 20)
   page = _pixels(tmp_path / 'a.png')
-  ink = (np.abs(page - np.array(figures.LINE_COLOURS[0]) * 255) < 12).all(-1)
+  ink = (np.abs(page - np.array(figures.LINE_COLORS[0]) * 255) < 12).all(-1)
   left, right = np.split(ink, [ink.shape[1] // 2], axis=1)
   (top, near), (bottom, far) = (np.argwhere(half).mean(0) for half in (left, right))
   assert top < ink.shape[0] / 2 < bottom  # y goes down, as in images
@@ -55,13 +55,13 @@ def test_curves_of_two_systems(tmp_path, log):
   }
   figures.curves(tmp_path / 'a.png', lines, 'labels', 'accuracy', log)
   page = _pixels(tmp_path / 'a.png')
-  for ink in figures.LINE_COLOURS[:2]:
+  for ink in figures.LINE_COLORS[:2]:
     assert (np.abs(page - np.array(ink) * 255) < 8).all(-1).sum() > 50
 
 
 def test_patches_show_truth_and_prediction(tmp_path):
-  grey = np.full((21, 21, 1), 128, np.uint8)
-  rows = {'ours': [Patch(grey, (5, 5), (15, 15), 'a'), Patch(grey, None, None, 'background')]}
+  gray = np.full((21, 21, 1), 128, np.uint8)
+  rows = {'ours': [Patch(gray, (5, 5), (15, 15), 'a'), Patch(gray, None, None, 'background')]}
   figures.patches(tmp_path / 'a.png', rows)
   page = _pixels(tmp_path / 'a.png')
   yellow = (page[..., 0] > 230) & (page[..., 1] > 230) & (page[..., 2] < 80)
@@ -70,17 +70,17 @@ def test_patches_show_truth_and_prediction(tmp_path):
   assert columns.max() < page.shape[1] / 2  # the patch of background has no mark
 
 
-def _is(page, colour):
-  return (np.abs(page - np.array(colour)) < 3).all(-1)
+def _is(page, color):
+  return (np.abs(page - np.array(color)) < 3).all(-1)
 
 
 @pytest.mark.parametrize('size', [(64, 64), (60, 100), (300, 180)])
 def test_a_grid_has_no_gaps_and_keeps_the_shape_of_images(tmp_path, size):
-  red, blue = (np.full((*size, 3), colour, np.uint8) for colour in ((200, 0, 0), (0, 0, 200)))
+  red, blue = (np.full((*size, 3), color, np.uint8) for color in ((200, 0, 0), (0, 0, 200)))
   figures.beside(tmp_path / 'a.png', [[red, blue], [blue, red]], ['one', 'two'], ['x', 'y'])
   page = _pixels(tmp_path / 'a.png')
-  for colour in ((200, 0, 0), (0, 0, 200)):
-    mask = _is(page, colour)
+  for color in ((200, 0, 0), (0, 0, 200)):
+    mask = _is(page, color)
     rows, columns = mask.any(1).sum() / 2, mask.any(0).sum() / 2
     assert columns / rows == pytest.approx(size[1] / size[0], rel=0.02)
   drawn = _is(page, (200, 0, 0)) | _is(page, (0, 0, 200))
@@ -102,20 +102,20 @@ def test_small_images_stay_sharp_and_large_ones_are_averaged(tmp_path):
 
 
 @pytest.mark.parametrize('classes', [2, 14])
-def test_the_legend_has_the_colour_of_each_class(tmp_path, classes):
+def test_the_legend_has_the_color_of_each_class(tmp_path, classes):
   names = ['background', *(f'class {i}' for i in range(1, classes))]
   image, mask = np.full((50, 50, 3), 255, np.uint8), np.zeros((50, 50), np.uint8)
   figures.picture(tmp_path / 'without.png', [[image, mask]], ['', ''])
   figures.picture(tmp_path / 'with.png', [[image, mask]], ['', ''], classes=names)
   without, page = _pixels(tmp_path / 'without.png'), _pixels(tmp_path / 'with.png')
   for class_id in range(1, classes):
-    colour = overlays.class_colour(class_id)
-    assert _is(page, colour).sum() > 50
-    assert not _is(without, colour).any()
+    color = overlays.class_color(class_id)
+    assert _is(page, color).sum() > 50
+    assert not _is(without, color).any()
   unknown = np.where(np.arange(50) < 25, IGNORE, mask)
   figures.picture(tmp_path / 'unknown.png', [[image, mask, unknown]], [], classes=names)
-  grey = overlays.class_colour(IGNORE)  # edges of letters are grey as well
-  assert _is(_pixels(tmp_path / 'unknown.png'), grey).sum() > _is(page, grey).sum() + 50
+  gray = overlays.class_color(IGNORE)  # edges of letters are gray as well
+  assert _is(_pixels(tmp_path / 'unknown.png'), gray).sum() > _is(page, gray).sum() + 50
 
 
 def test_names_and_scores_that_are_too_long_stay_on_their_images(tmp_path):
@@ -180,6 +180,6 @@ def test_bars_are_as_high_as_their_scores(tmp_path):
   figures.bars(tmp_path / 'a.png', scores, '%')
   page = _pixels(tmp_path / 'a.png')
   dice, recall = (
-    (np.abs(page - np.array(figures.LINE_COLOURS[i]) * 255) < 12).all(-1).sum() for i in (0, 1)
+    (np.abs(page - np.array(figures.LINE_COLORS[i]) * 255) < 12).all(-1).sum() for i in (0, 1)
   )
   assert recall / dice == pytest.approx(4, rel=0.15)  # the legend has a little of each

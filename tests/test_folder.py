@@ -92,15 +92,15 @@ def test_the_test_fraction_is_seeded_and_may_be_none(tmp_path):
     folder.load(labeled=make(tmp_path / 'b', count=1))
 
 
-def test_grey_and_rgb_become_rgb(tmp_path):
+def test_gray_and_rgb_become_rgb(tmp_path):
   root = make(tmp_path / 'a')
   write(root / 'images' / 'im0.png', picture(0, channels=1))
   splits = folder.load(labeled=root, test_fraction=0)
   assert splits.labeled[0]['image'].shape == (12, 10, 3)
   np.testing.assert_array_equal(splits.labeled[0]['image'][..., 2], picture(0, channels=1))
   assert any('gray ones are repeated' in n for n in splits.notes)
-  grey = folder.load(labeled=make(tmp_path / 'g', channels=1))
-  assert grey.labeled[0]['image'].shape[-1] == 1
+  gray = folder.load(labeled=make(tmp_path / 'g', channels=1))
+  assert gray.labeled[0]['image'].shape[-1] == 1
 
 
 def test_16_bit_becomes_float_by_a_range_of_the_training_images(tmp_path):
@@ -167,7 +167,7 @@ def test_the_encoding_is_found_over_all_masks(tmp_path):
     folder.load(labeled=root, test=tmp_path / 't')
 
 
-def test_a_few_instance_ids_are_recognised_by_their_components(tmp_path):
+def test_a_few_instance_ids_are_recognized_by_their_components(tmp_path):
   root = make(tmp_path / 'a')
   for i in range(4):
     instances = np.zeros(SIZES[i], np.uint8)
@@ -243,7 +243,7 @@ def test_the_digest_follows_images_masks_and_split(tmp_path):
   assert folder.load(labeled=tmp_path).digest != changed
 
 
-def test_colours_and_values_have_class_ids(tmp_path):
+def test_colors_and_values_have_class_ids(tmp_path):
   root = make(tmp_path / 'a', (0, 205, 420))
   for i in range(4):
     write(root / 'masks' / f'im{i}.png', mask(i, (0, 205, 420)))
@@ -251,9 +251,9 @@ def test_colours_and_values_have_class_ids(tmp_path):
     folder.load(labeled=root)
   splits = folder.load(labeled=root, values='205:1, 420:2', test_fraction=0)
   np.testing.assert_array_equal(splits.labeled[1]['label'], mask(1, [0, 1, 2]))
-  colours = np.array([(0, 0, 0), (255, 0, 0), (0, 0, 255)], np.uint8)
+  colors = np.array([(0, 0, 0), (255, 0, 0), (0, 0, 255)], np.uint8)
   for i in range(4):
-    write(root / 'masks' / f'im{i}.png', colours[mask(i, [0, 1, 2])])
+    write(root / 'masks' / f'im{i}.png', colors[mask(i, [0, 1, 2])])
   with pytest.raises(UserError, match=r'is a colored picture.*#0000ff'):
     folder.load(labeled=root)
   named = {'255,0,0': 'nucleus', '#0000ff': 'cytoplasm'}

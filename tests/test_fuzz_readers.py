@@ -67,28 +67,28 @@ def _nifti(array, packed=False, slope=None):
 
 
 RNG = np.random.default_rng(0)
-GREY = RNG.integers(0, 256, SHAPE, np.uint8)
-COLOUR = RNG.integers(0, 256, (*SHAPE, 3), np.uint8)
+GRAY = RNG.integers(0, 256, SHAPE, np.uint8)
+COLOR = RNG.integers(0, 256, (*SHAPE, 3), np.uint8)
 DEEP = RNG.integers(0, 2**16, SHAPE, np.uint16)
 IMAGES = {
-  'grey.png': _pillow(GREY, 'PNG'),
-  'colour.png': _pillow(COLOUR, 'PNG'),
+  'gray.png': _pillow(GRAY, 'PNG'),
+  'color.png': _pillow(COLOR, 'PNG'),
   'deep.png': _pillow(DEEP, 'PNG'),
-  'alpha.png': _pillow(np.dstack([COLOUR, GREY]), 'PNG'),
+  'alpha.png': _pillow(np.dstack([COLOR, GRAY]), 'PNG'),
   'palette.png': _palette(),
-  'bit.png': _pillow(GREY > 99, 'PNG'),
-  'colour.jpg': _pillow(COLOUR, 'JPEG'),
-  'grey.bmp': _pillow(GREY, 'BMP'),
-  'grey.tif': _tiff(GREY),
+  'bit.png': _pillow(GRAY > 99, 'PNG'),
+  'color.jpg': _pillow(COLOR, 'JPEG'),
+  'gray.bmp': _pillow(GRAY, 'BMP'),
+  'gray.tif': _tiff(GRAY),
   'deep.tif': _tiff(DEEP, compression='zlib'),
-  'float.tif': _tiff(GREY.astype(np.float32)),
-  'bool.tif': _tiff(GREY > 99),
-  'planes.tif': _tiff(COLOUR.transpose(2, 0, 1).copy(), photometric='rgb', planarconfig='separate'),
+  'float.tif': _tiff(GRAY.astype(np.float32)),
+  'bool.tif': _tiff(GRAY > 99),
+  'planes.tif': _tiff(COLOR.transpose(2, 0, 1).copy(), photometric='rgb', planarconfig='separate'),
   'five.tif': _tiff(
     RNG.integers(0, 99, (5, *SHAPE), np.uint16), metadata={'axes': 'CYX'}, ome=True
   ),
   'tiles.tif': _tiff(np.zeros((32, 48), np.uint8), tile=(16, 16)),
-  'big.tif': _tiff(GREY, bigtiff=True),
+  'big.tif': _tiff(GRAY, bigtiff=True),
 }
 CUBE = RNG.integers(0, 3, (4, 5, 3), np.uint8)
 VOLUMES = {

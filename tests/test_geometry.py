@@ -80,7 +80,7 @@ def test_all_off_is_the_identity(size):
 
 
 def test_resize_follows_the_half_pixel_convention():
-  # 8 -> 4 pixels: the centre of pixel 0 lies at 0.5, of pixel 1 at 2.5.
+  # 8 -> 4 pixels: the center of pixel 0 lies at 0.5, of pixel 1 at 2.5.
   affine = draw(extents((8, 8)), (4, 4), resize_long_side=4)
   row, _ = locate(affine, (4, 4))
   np.testing.assert_allclose(row[0, :, 0], [0.5, 2.5, 4.5, 6.5])
@@ -115,13 +115,13 @@ def test_flip_happens_with_its_probability_and_stays_on_the_view():
   np.testing.assert_array_equal(got, image[:, ::-1, ::-1])
 
 
-def test_rotation_is_within_its_range_and_about_the_centre():
+def test_rotation_is_within_its_range_and_about_the_center():
   affine = draw(jnp.tile(extents((9, 9)), (2000, 1)), (9, 9), rotate=15)
   angle = np.rad2deg(np.arctan2(affine[:, 1, 0], affine[:, 0, 0]))
   assert -15.001 <= angle.min() < -14.5
   assert 14.5 < angle.max() <= 15.001
-  centre = affine[:, :, :2] @ jnp.full((2,), 4.0) + affine[:, :, 2]
-  np.testing.assert_allclose(centre, 4, atol=1e-4)
+  center = affine[:, :, :2] @ jnp.full((2,), 4.0) + affine[:, :, 2]
+  np.testing.assert_allclose(center, 4, atol=1e-4)
 
 
 def test_quarter_turns_are_exact_and_equally_likely():
@@ -144,8 +144,8 @@ def test_a_turn_may_be_left_out():
 
 def test_shear_and_translation_stay_in_their_range_and_keep_area():
   drawn = np.asarray(draw(extents(*[(16, 20)] * 200), (16, 20), shear=0.3))
-  centre = np.array([7.5, 9.5])
-  np.testing.assert_allclose(drawn[:, :, :2] @ centre + drawn[:, :, 2], [centre] * 200, atol=1e-4)
+  center = np.array([7.5, 9.5])
+  np.testing.assert_allclose(drawn[:, :, :2] @ center + drawn[:, :, 2], [center] * 200, atol=1e-4)
   np.testing.assert_allclose(np.linalg.det(drawn[:, :, :2]), 1, atol=1e-5)
   assert 0.25 < np.abs(drawn[:, 0, 1]).max() <= 0.3
   drawn = np.asarray(draw(extents(*[(16, 20)] * 200), (16, 20), translate=0.25))

@@ -1,4 +1,4 @@
-"""Images set aside for the test, and copies of test images that must not be learnt from."""
+"""Images set aside for the test, and copies of test images that must not be learned from."""
 
 import numpy as np
 import pytest
@@ -40,12 +40,12 @@ def test_what_cannot_be_split_is_refused(files):
 
 @pytest.fixture
 def write(tmp_path):
-  """A function that writes files NAME=GREY into a folder and lists them; equal greys are copies."""
+  """A function that writes files NAME=GRAY into a folder and lists them; equal grays are copies."""
 
-  def written(role, **greys):
+  def written(role, **grays):
     (tmp_path / role).mkdir()
-    for name, grey in greys.items():
-      Image.fromarray(np.full((4, 4), grey, np.uint8)).save(tmp_path / role / f'{name}.png')
+    for name, gray in grays.items():
+      Image.fromarray(np.full((4, 4), gray, np.uint8)).save(tmp_path / role / f'{name}.png')
     return list_unlabeled(tmp_path / role)
 
   return written

@@ -7,8 +7,8 @@ from PIL import Image
 from ssl_jax.evaluation import image_grid
 
 
-def flat(height, width, colour):
-  return image_grid.Panel(np.full((height, width, 3), colour, np.uint8))
+def flat(height, width, color):
+  return image_grid.Panel(np.full((height, width, 3), color, np.uint8))
 
 
 def drawn(path):
@@ -16,8 +16,8 @@ def drawn(path):
     return np.asarray(picture.convert('RGB'))
 
 
-def count(pixels, colour):
-  return int((pixels == np.array(colour)).all(-1).sum())
+def count(pixels, color):
+  return int((pixels == np.array(color)).all(-1).sum())
 
 
 RED, BLUE = (200, 0, 0), (0, 0, 200)

@@ -46,17 +46,17 @@ def test_images_of_other_channels_are_named(tmp_path):
     load(tmp_path)
 
 
-def test_grey_is_repeated_to_colours_and_not_to_stains(tmp_path):
+def test_gray_is_repeated_to_colors_and_not_to_stains(tmp_path):
   add(tmp_path, 'three.png', pixels(3))
-  add(tmp_path, 'grey.png', pixels(1), role='unlabeled')
+  add(tmp_path, 'gray.png', pixels(1), role='unlabeled')
   splits = load(tmp_path)
   assert splits.unlabeled[0]['image'].shape[-1] == 3
   assert 'gray and RGB images are mixed: gray ones are repeated to RGB' in splits.notes
   assert splits.kind.layouts == ('RGB', 'grey')
   add(tmp_path / 'b', 'stains.tif', np.moveaxis(pixels(3), -1, 0), metadata={'axes': 'CYX'})
   assert any('3 channels that are no colors' in note for note in load(tmp_path / 'b').notes)
-  add(tmp_path / 'b', 'grey.png', pixels(1), role='unlabeled')
-  with pytest.raises(UserError, match=r'grey\.png has 1 .*stains\.tif has 3 channels; all images'):
+  add(tmp_path / 'b', 'gray.png', pixels(1), role='unlabeled')
+  with pytest.raises(UserError, match=r'gray\.png has 1 .*stains\.tif has 3 channels; all images'):
     load(tmp_path / 'b')
 
 
@@ -73,7 +73,7 @@ def test_each_stain_has_its_own_range(tmp_path):
   assert any('pictures show magenta and green' in note for note in splits.notes)
 
 
-def test_colours_share_a_range(tmp_path):
+def test_colors_share_a_range(tmp_path):
   deep = pixels(3, np.uint16) * np.array([1, 2, 3], np.uint16)
   add(tmp_path, 'a.tif', deep, photometric='rgb')
   assert load(tmp_path, percentiles=(0, 100)).intensity == (deep.min(), deep.max())

@@ -13,8 +13,8 @@ from ssl_jax.types import IGNORE
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (7, 5, 3), np.uint8)
-GREY8 = RGB[..., 0]
-GREY16 = RNG.integers(0, 65536, (7, 5), np.uint16)
+GRAY8 = RGB[..., 0]
+GRAY16 = RNG.integers(0, 65536, (7, 5), np.uint16)
 
 
 def save(path, array, **options):
@@ -26,7 +26,7 @@ def save(path, array, **options):
 
 
 @pytest.mark.parametrize('suffix', ['.png', '.bmp', '.tif', '.TIFF'])
-@pytest.mark.parametrize('array', [RGB, GREY8], ids=['rgb', 'grey'])
+@pytest.mark.parametrize('array', [RGB, GRAY8], ids=['rgb', 'gray'])
 def test_lossless_formats_keep_every_value(tmp_path, suffix, array):
   path = tmp_path / f'a{suffix}'
   save(path, array) if suffix != '.TIFF' else tifffile.imwrite(path, array)
@@ -37,9 +37,9 @@ def test_lossless_formats_keep_every_value(tmp_path, suffix, array):
 
 
 @pytest.mark.parametrize('suffix', ['.png', '.tif'])
-def test_16_bit_grey_keeps_its_depth(tmp_path, suffix):
-  path = save(tmp_path / f'a{suffix}', GREY16)
-  np.testing.assert_array_equal(images.read_image(path)[..., 0], GREY16)
+def test_16_bit_gray_keeps_its_depth(tmp_path, suffix):
+  path = save(tmp_path / f'a{suffix}', GRAY16)
+  np.testing.assert_array_equal(images.read_image(path)[..., 0], GRAY16)
   assert images.read_header(path).dtype == np.uint16
 
 
@@ -90,7 +90,7 @@ def test_write_mask_round_trips_plain_ids(tmp_path):
 
 
 def test_write_image_round_trips(tmp_path):
-  for image in (RGB, GREY8[..., None]):
+  for image in (RGB, GRAY8[..., None]):
     images.write_image(tmp_path / 'a.png', image)
     np.testing.assert_array_equal(images.read_image(tmp_path / 'a.png'), image)
 
@@ -104,9 +104,9 @@ def test_rescale_by_hand():
 
 
 def test_to_channels():
-  np.testing.assert_array_equal(images.to_channels(GREY8[..., None], 3)[..., 2], GREY8)
+  np.testing.assert_array_equal(images.to_channels(GRAY8[..., None], 3)[..., 2], GRAY8)
   np.testing.assert_array_equal(
-    images.to_channels(np.repeat(GREY8[..., None], 3, -1), 1)[..., 0], GREY8
+    images.to_channels(np.repeat(GRAY8[..., None], 3, -1), 1)[..., 0], GRAY8
   )
   with pytest.raises(UserError, match='in color'):
     images.to_channels(RGB, 1)
@@ -131,18 +131,18 @@ def test_overlay_tints_outlines_and_leaves_background():
   assert (image == 200).all()
 
 
-def test_a_mask_alone_is_shown_in_its_colours():
+def test_a_mask_alone_is_shown_in_its_colors():
   mask = np.array([[0, 1, 1], [0, 1, 1], [255, 255, 2]], np.uint8)
   shown = images.colorize(mask)
   assert (shown[0, 0] == 0).all()
   np.testing.assert_array_equal(shown[0, 2], images.PALETTE[1])
   np.testing.assert_array_equal(shown[2, 2], images.PALETTE[2])
-  np.testing.assert_array_equal(shown[2, 0], images.GREY)
+  np.testing.assert_array_equal(shown[2, 0], images.GRAY)
 
 
-def test_thirteen_organs_have_colours_of_their_own():
+def test_thirteen_organs_have_colors_of_their_own():
   shown = images.colorize(np.arange(16, dtype=np.uint8)[None])[0].tolist()
-  assert len({tuple(colour) for colour in shown[:14]}) == 14
+  assert len({tuple(color) for color in shown[:14]}) == 14
   assert shown[14:16] == shown[1:3]  # beyond them they begin again
 
 
@@ -154,8 +154,8 @@ def test_transparency_is_found_in_alpha_and_palettes(tmp_path):
   opaque = np.dstack([RGB, np.full((7, 5), 255, np.uint8)])
   glass = opaque.copy()
   glass[3, 3, 3] = 9
-  grey = np.dstack([GREY8, np.full((7, 5), 8, np.uint8)])
-  for number, (array, transparent) in enumerate(((opaque, False), (glass, True), (grey, True))):
+  gray = np.dstack([GRAY8, np.full((7, 5), 8, np.uint8)])
+  for number, (array, transparent) in enumerate(((opaque, False), (glass, True), (gray, True))):
     path = save(tmp_path / f'{number}.png', array)
     assert images.read_header(path).has_alpha
     assert image_decoding.is_transparent(path.read_bytes(), path.name) == transparent
@@ -170,15 +170,15 @@ def test_transparency_is_found_in_alpha_and_palettes(tmp_path):
   assert image_decoding.is_transparent((tmp_path / 'p.png').read_bytes(), 'p.png')
 
 
-def test_a_grey_palette_becomes_grey(tmp_path):
+def test_a_gray_palette_becomes_gray(tmp_path):
   palette = Image.fromarray(np.array([[0, 1]], np.uint8)).convert('P')
   palette.putpalette([10, 10, 10, 40, 40, 40])
   palette.save(tmp_path / 'p.png')
   levels = np.repeat(np.arange(256, dtype=np.uint16)[None] * 257, 3, 0)
-  coloured = levels.copy()
-  coloured[0, 1] = 0
+  colored = levels.copy()
+  colored[0, 1] = 0
   save(tmp_path / 'g.tif', np.array([[0, 1]], np.uint8), photometric='palette', colormap=levels)
-  save(tmp_path / 'c.tif', np.array([[0, 1]], np.uint8), photometric='palette', colormap=coloured)
+  save(tmp_path / 'c.tif', np.array([[0, 1]], np.uint8), photometric='palette', colormap=colored)
   expected = {'p.png': [[[10], [40]]], 'g.tif': [[[0], [1]]], 'c.tif': [[[0, 0, 0], [0, 1, 1]]]}
   for name, pixels in expected.items():
     np.testing.assert_array_equal(images.read_image(tmp_path / name), pixels)
@@ -204,11 +204,11 @@ def test_cmyk_becomes_rgb(tmp_path):
 
 
 def test_white_is_zero_and_few_bits_are_read_as_brightness(tmp_path):
-  white = save(tmp_path / 'w.tif', GREY16, photometric='miniswhite')
-  np.testing.assert_array_equal(images.read_image(white)[..., 0], 65535 - GREY16)
+  white = save(tmp_path / 'w.tif', GRAY16, photometric='miniswhite')
+  np.testing.assert_array_equal(images.read_image(white)[..., 0], 65535 - GRAY16)
   assert 'inverted' in images.read_header(white).changes[0]
   # A mask keeps the numbers of its file.
-  np.testing.assert_array_equal(masks.read_mask(white), GREY16)
+  np.testing.assert_array_equal(masks.read_mask(white), GRAY16)
   bits = save(tmp_path / 'b.tif', np.array([[True, False]]), photometric='minisblack')
   np.testing.assert_array_equal(images.read_image(bits)[0, :, 0], [255, 0])
   four = save(tmp_path / 'f.tif', np.array([[0, 15]], np.uint8), bitspersample=4)
@@ -245,7 +245,7 @@ def test_a_bomb_is_refused_before_memory_is_taken(tmp_path):
   header = struct.pack('>IIBBBBB', 200_000, 200_000, 8, 2, 0, 0, 0)
   png = b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', header) + chunk(b'IDAT', b'') + chunk(b'IEND', b'')
   (tmp_path / 'bomb.png').write_bytes(png)
-  path = save(tmp_path / 'bomb.tif', GREY8)
+  path = save(tmp_path / 'bomb.tif', GRAY8)
   tiff = tifffile.TiffFile(path)
   offsets = {name: tiff.pages[0].tags[name].valueoffset for name in ('ImageLength', 'ImageWidth')}
   tiff.close()
@@ -263,7 +263,7 @@ def test_the_content_of_a_file_counts_not_its_name(tmp_path):
   Image.fromarray(RGB).save(tmp_path / 'jpeg.png', format='JPEG')
   assert images.read_image(tmp_path / 'jpeg.png').shape == RGB.shape
   for kind, says in (('GIF', 'a GIF'), ('WEBP', 'a WebP')):
-    Image.fromarray(GREY8).save(tmp_path / 'other.png', format=kind)
+    Image.fromarray(GRAY8).save(tmp_path / 'other.png', format=kind)
     with pytest.raises(UserError, match=rf'other\.png cannot be read: its content is {says}'):
       images.read_image(tmp_path / 'other.png')
 
@@ -275,7 +275,7 @@ def test_turning_back_undoes_a_turn(orientation):
   np.testing.assert_array_equal(stored_image.turn_back(upright, orientation), RGB)
 
 
-def test_channels_that_are_no_colours_are_never_converted():
+def test_channels_that_are_no_colors_are_never_converted():
   two = channels_of(2)
   with pytest.raises(
     UserError, match=r'x\.tif has 2 channels but the network was trained on 3; give'

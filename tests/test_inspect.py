@@ -123,7 +123,7 @@ def test_a_broken_file_and_a_copy_are_told_once(tmp_path):
 def test_images_of_other_channels_are_compared_with_nothing(tmp_path):
   write(tmp_path / 'labeled')
   unlabeled = write(tmp_path / 'more', first=12) / 'images'
-  # Of three channels as a training reads them: grey repeated.
+  # Of three channels as a training reads them: gray repeated.
   colored = unlabeled / 'm.png'
   Image.fromarray(np.repeat(np.array(Image.open(colored))[..., None], 3, -1)).save(colored)
   code, found = run(tmp_path, f'--unlabeled={unlabeled}')

@@ -13,9 +13,9 @@ from ssl_jax.io.masks import StoredMask
 SIDE = 60
 
 
-def ball(centre, radius, shape):
+def ball(center, radius, shape):
   grid = np.indices(shape)
-  return sum((grid[i] - centre[i]) ** 2 for i in range(len(shape))) < radius**2
+  return sum((grid[i] - center[i]) ** 2 for i in range(len(shape))) < radius**2
 
 
 def places(rng, count, dims):
@@ -36,7 +36,7 @@ def cells(rng, count=3, dims=2):
   return ids
 
 
-def labelled(rng, count=3):
+def labeled(rng, count=3):
   """The same, numbered from top to bottom as ndimage.label does."""
   return ndimage.label(cells(rng, count))[0].astype(np.uint16)
 
@@ -45,8 +45,8 @@ def organs(rng, dims=2):
   """Classes: each about where it always is."""
   ids = np.zeros((SIDE,) * dims, np.uint8)
   for k, place in enumerate([(12, 15, 30), (32, 45, 20), (48, 18, 40)]):
-    centre = np.array(place[:dims]) + rng.normal(0, 2, dims)
-    ids[ball(centre, rng.uniform(5, 8), ids.shape)] = k + 1
+    center = np.array(place[:dims]) + rng.normal(0, 2, dims)
+    ids[ball(center, rng.uniform(5, 8), ids.shape)] = k + 1
   return ids
 
 
@@ -58,7 +58,7 @@ def sizes(rng):
   return ids
 
 
-@pytest.mark.parametrize('draw', [cells, labelled])
+@pytest.mark.parametrize('draw', [cells, labeled])
 @pytest.mark.parametrize('count', [1, 4, 12])
 def test_three_objects_an_image_may_be_instances(draw, count):
   rng = np.random.default_rng(1)

@@ -99,9 +99,9 @@ def test_masks_of_several_planes_are_refused(tmp_path):
   with pytest.raises(UserError, match=r'3 axes \(2, 64, 64\): .* objects that overlap cannot'):
     instance_masks.read_ids(path)
   pixels = np.stack([ids_of(shift) for shift in (0, 4, 9)], -1).astype(np.uint8)
-  Image.fromarray(pixels).save(tmp_path / 'colours.png')
+  Image.fromarray(pixels).save(tmp_path / 'colors.png')
   with pytest.raises(UserError, match=r'3 channels that differ: .* objects that overlap'):
-    instance_masks.read_ids(tmp_path / 'colours.png')
+    instance_masks.read_ids(tmp_path / 'colors.png')
 
 
 def test_what_cannot_be_is_refused(tmp_path):
@@ -162,7 +162,7 @@ def test_self_configuration_measures_instances_not_bodies(tmp_path):
 
 
 @pytest.mark.parametrize('module', [bbbc039, dsb2018])
-def test_published_sets_have_ids_or_colours(tmp_path, module):
+def test_published_sets_have_ids_or_colors(tmp_path, module):
   name = module.__name__.rpartition('.')[2]
   root = tmp_path / name
   for number in range(6):
@@ -194,8 +194,8 @@ def balls(shift=0):
   grid = np.indices((30, 24, 12))
   ids = np.zeros(grid.shape[1:], np.int32)
   for value, x in ((2**24 + 1, 8), (70_000, 20)):
-    centre = (x, 12 + shift, 6)
-    distance = sum((grid[i] - centre[i]) ** 2 * (1, 1, 4)[i] for i in range(3))
+    center = (x, 12 + shift, 6)
+    distance = sum((grid[i] - center[i]) ** 2 * (1, 1, 4)[i] for i in range(3))
     ids[(distance <= 36) & (ids == 0)] = value
   return ids
 

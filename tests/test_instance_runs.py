@@ -152,8 +152,8 @@ def write_volumes(folder, count):
     rng = np.random.default_rng(number)
     ids = np.zeros(grid.shape[1:], np.int32)
     for value, x in ((7, 9), (70_000, 22)):
-      centre = (x, 10 + rng.integers(-1, 2), 5)
-      distance = sum((grid[i] - centre[i]) ** 2 * (1, 1, 4)[i] for i in range(3))
+      center = (x, 10 + rng.integers(-1, 2), 5)
+      distance = sum((grid[i] - center[i]) ** 2 * (1, 1, 4)[i] for i in range(3))
       ids[(distance <= 42) & (ids == 0)] = value
     voxels = np.where(ids > 0, 120, 20) + rng.normal(0, 5, ids.shape)
     for kind, array in (('images', voxels.astype(np.int16)), ('masks', ids)):

@@ -14,11 +14,11 @@ from ssl_jax.inference import instances as inference
 
 
 def discs(places, size=(64, 64)):
-  """Ids 1, 2, ... of discs or balls (centre, radius); earlier ones lie on top."""
+  """Ids 1, 2, ... of discs or balls (center, radius); earlier ones lie on top."""
   grid = np.stack(np.meshgrid(*map(np.arange, size), indexing='ij'), -1)
   ids = np.zeros(size, np.uint16)
-  for number, (centre, radius) in enumerate(places, start=1):
-    ids[(((grid - centre) ** 2).sum(-1) <= radius**2) & (ids == 0)] = number
+  for number, (center, radius) in enumerate(places, start=1):
+    ids[(((grid - center) ** 2).sum(-1) <= radius**2) & (ids == 0)] = number
   return ids
 
 
@@ -109,19 +109,19 @@ def test_bodies_never_touch_and_are_one_piece_for_each_connected_instance():
   for size, count in (((96, 96), 30), ((30, 30, 24), 20)):
     places = []
     for _ in range(count):
-      centre, radius = rng.uniform(0, size), rng.uniform(4, 8)
+      center, radius = rng.uniform(0, size), rng.uniform(4, 8)
       # They may overlap, but none is the crescent that is left behind another.
-      if all(np.linalg.norm(centre - other) > 0.8 * (radius + r) for other, r in places):
-        places.append((centre, radius))
+      if all(np.linalg.norm(center - other) > 0.8 * (radius + r) for other, r in places):
+        places.append((center, radius))
     assert len(places) > 5
     ids = instances.compact(discs(places, size))
     classes = instances.to_classes(ids)
-    bodies, found = ndimage.label(classes == instances.BODY, instances.neighbours(len(size)))
+    bodies, found = ndimage.label(classes == instances.BODY, instances.neighbors(len(size)))
     for number in range(1, found + 1):
       assert len(np.unique(ids[bodies == number])) == 1
     pieces = 0
     for number in range(1, int(ids.max()) + 1):
-      pieces += ndimage.label(ids == number, instances.neighbours(len(size)))[1]
+      pieces += ndimage.label(ids == number, instances.neighbors(len(size)))[1]
     assert found == pieces
 
 
@@ -130,7 +130,7 @@ def test_what_was_made_into_classes_is_found_again(dimensions):
   places = [((20, 20), 10), ((20, 40), 10), ((50, 30), 6), ((45, 40), 8)]
   size = (64, 64)
   if dimensions == 3:
-    places, size = [((*centre, 12), radius) for centre, radius in places], (64, 64, 24)
+    places, size = [((*center, 12), radius) for center, radius in places], (64, 64, 24)
   ids = discs(places, size)
   found = inference.separate(one_hot(instances.to_classes(ids)))
   assert found.max() == ids.max() == 4
@@ -234,7 +234,7 @@ def test_files_of_an_image(tmp_path):
   folder.mkdir()
   inference.write_labels(folder / 'a.tif', ids)
   inference.write_table(folder / 'a.csv', ids, image)
-  shown = inference.as_colours(ids)
+  shown = inference.as_colors(ids)
   found = tifffile.imread(tmp_path / 'instances' / 'a.tif')
   assert found.dtype == np.uint16
   np.testing.assert_array_equal(found, TOUCHING)

@@ -150,7 +150,7 @@ def test_a_view_of_a_view_shares_its_geometry_or_composes_it():
   want = jnp.where(views['turned'].valid[..., None], direct / 255, 0)
   np.testing.assert_allclose(views['turned'].image, want, atol=1e-5)
   direct_label = views['turned'].label
-  # Twice nearest against once: they may differ where a pixel's centre meets an edge.
+  # Twice nearest against once: they may differ where a pixel's center meets an edge.
   assert (warped == direct_label)[np.asarray(seen)].mean() > 0.6
   assert 0.3 < seen.mean() < 1
 

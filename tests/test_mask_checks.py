@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ssl_jax.data.masks.mask_checks import check_colours, check_values, reading_notes
+from ssl_jax.data.masks.mask_checks import check_colors, check_values, reading_notes
 from ssl_jax.data.masks.mask_facts import measure
 from ssl_jax.data.masks.value_table import ValueTable
 from ssl_jax.errors import UserError
@@ -33,7 +33,7 @@ def facts_of(*arrays, **fields):
     ([[[0, 2]], [[0, 255]]], None),
   ],
 )
-def test_values_from_which_nothing_can_be_learnt(arrays, says):
+def test_values_from_which_nothing_can_be_learned(arrays, says):
   table = ValueTable(facts_of(*arrays))
   if says is None:
     check_values(table, None)
@@ -42,11 +42,11 @@ def test_values_from_which_nothing_can_be_learnt(arrays, says):
     check_values(table, None)
 
 
-def test_smooth_borders_of_a_drawing_in_colour_are_said():
+def test_smooth_borders_of_a_drawing_in_color_are_said():
   shades = [(level, 0, 0) for level in (0,) * 30 + (255,) * 20 + tuple(range(20, 240, 20))]
-  facts = facts_of(masks.pack(np.array([shades])), coloured=True)
+  facts = facts_of(masks.pack(np.array([shades])), colored=True)
   with pytest.raises(UserError, match='drawing of #000000 and #ff0000 with smooth borders'):
-    check_colours(facts)
+    check_colors(facts)
 
 
 def test_what_reading_changed_is_said_once_with_the_number_of_masks():

@@ -39,9 +39,9 @@ def advice(error):
   return re.search(r"data\.values='([^']*)'", str(error.value)).group(1)
 
 
-def disc(side=40, radius=9, centre=(20, 20)):
+def disc(side=40, radius=9, center=(20, 20)):
   rows, columns = np.mgrid[:side, :side]
-  return (rows - centre[0]) ** 2 + (columns - centre[1]) ** 2 < radius**2
+  return (rows - center[0]) ** 2 + (columns - center[1]) ** 2 < radius**2
 
 
 @pytest.mark.parametrize(
@@ -227,26 +227,26 @@ def test_a_few_ids_of_whole_objects_may_be_instances():
   assert len(find_encoding(facts, 4).classes) == 4
 
 
-def test_colours_are_named_with_what_to_type():
+def test_colors_are_named_with_what_to_type():
   pixels = np.zeros((6, 6, 3), np.uint8)
   pixels[:2] = (255, 0, 0)
   pixels[2, 0] = (0, 255, 0)
-  coloured = facts_of(masks.pack(pixels), coloured=True)
-  black = facts_of(np.zeros((6, 6), np.uint8))  # equal channels are grey
+  colored = facts_of(masks.pack(pixels), colored=True)
+  black = facts_of(np.zeros((6, 6), np.uint8))  # equal channels are gray
   with pytest.raises(UserError, match=r'im0\.png is a colored picture.*#ff0000: 12 pixels') as e:
-    find_encoding([*coloured, *black], None)
+    find_encoding([*colored, *black], None)
   assert advice(e) == '#ff0000:1, #00ff00:2'
-  encoding = find_encoding([*coloured, *black], None, advice(e))
-  label = encoding(StoredMask(masks.pack(pixels), coloured=True))
+  encoding = find_encoding([*colored, *black], None, advice(e))
+  label = encoding(StoredMask(masks.pack(pixels), colored=True))
   assert label[:2].min() == 1
   assert label[2, 0] == 2
   assert encoding(StoredMask(np.zeros((6, 6), np.uint8))).max() == 0
   with pytest.raises(UserError, match=r'names values, but .* is in color') as e:
-    find_encoding(coloured, None, '1:1')
-  assert find_encoding(coloured, None, advice(e)).by_colour
+    find_encoding(colored, None, '1:1')
+  assert find_encoding(colored, None, advice(e)).by_color
   photograph = np.random.default_rng(0).integers(0, 255, (40, 40, 3))
   with pytest.raises(UserError, match='colors, as photographs have'):
-    find_encoding(facts_of(masks.pack(photograph), coloured=True), None)
+    find_encoding(facts_of(masks.pack(photograph), colored=True), None)
 
 
 def test_palettes_in_another_order_are_named():
@@ -261,7 +261,7 @@ def test_palettes_in_another_order_are_named():
   first = encoding(StoredMask(values, palette=(0, red, green)))
   second = encoding(StoredMask(values, palette=(0, green, red)))
   np.testing.assert_array_equal(first, second[:, [0, 2, 1]])
-  # Adaptive palettes begin with any colour.
+  # Adaptive palettes begin with any color.
   adaptive = facts_of(of_values((0, 1, 2)), palette=(red, green, 0))
   with pytest.raises(UserError, match=r'black is 2 \(300 pixels\) and 0 is #ff0000') as e:
     find_encoding(adaptive, None)
@@ -270,7 +270,7 @@ def test_palettes_in_another_order_are_named():
   white = 255 << 32 | 255 << 16 | 255
   assert find_encoding(facts_of(of_values((0, 1)), palette=(white, 0)), None).classes
   # Or the indices count.
-  assert not find_encoding([*one, *two], None, '1:1, 2:2').by_colour
+  assert not find_encoding([*one, *two], None, '1:1, 2:2').by_color
 
 
 def test_rounded_values_are_said():
@@ -297,7 +297,7 @@ def test_hidden_masks_add_no_class():
 
 def test_one_object_a_mask_with_an_id_of_its_own_is_no_class():
   """Object 1 in the first file, 2 in the second: else each would be a class of one mask."""
-  objects = [disc(centre=(10 + 5 * i, 20)).astype(np.uint16) * (i + 1) for i in range(4)]
+  objects = [disc(center=(10 + 5 * i, 20)).astype(np.uint16) * (i + 1) for i in range(4)]
   with pytest.raises(UserError, match=r'look like instance ids.*data\.instances=True'):
     find_encoding(facts_of(*objects), None)
   assert len(find_encoding(facts_of(*objects), 5).classes) == 5
@@ -305,8 +305,8 @@ def test_one_object_a_mask_with_an_id_of_its_own_is_no_class():
   assert len(find_encoding(facts_of(*objects[:2]), None).classes) == 3
 
 
-def test_a_colour_between_two_is_not_asked_for_one_by_one():
+def test_a_color_between_two_is_not_asked_for_one_by_one():
   shades = [(level, 0, 0) for level in (0,) * 30 + (255,) * 20 + tuple(range(20, 240, 20))]
-  facts = facts_of(masks.pack(np.array([shades])), coloured=True)
+  facts = facts_of(masks.pack(np.array([shades])), colored=True)
   with pytest.raises(UserError, match='smooth borders'):
     find_encoding(facts, None, '#ff0000:1')

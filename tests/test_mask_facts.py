@@ -24,7 +24,7 @@ def test_pixels_and_pieces_are_counted(dtype):
     (2, 2, True),
     (3, 2, True),
   ]
-  assert facts.pieces[1].centre == (0.25, 0.875)
+  assert facts.pieces[1].center == (0.25, 0.875)
   assert facts.count_text(3) == '2 pixels'
 
 
@@ -34,13 +34,13 @@ def test_background_and_255_are_no_pieces():
   assert measure(StoredMask(np.zeros((2, 2, 2))), Path('a.nii')).pieces == ()
 
 
-def test_colours_are_those_of_the_palette_or_grey():
+def test_colors_are_those_of_the_palette_or_gray():
   palette = (0, 255 << 32)
   facts = measure(StoredMask(np.array([[0, 1, 5]], np.uint8), palette=palette), Path('a.png'))
-  # An index beyond the palette takes its last colour.
-  assert facts.colour_counts() == {0: 1, 255 << 32: 2}
+  # An index beyond the palette takes its last color.
+  assert facts.color_counts() == {0: 1, 255 << 32: 2}
   plain = measure(StoredMask(np.array([[0, 255]], np.uint8)), Path('a.png'))
-  assert [masks.colour_text(c) for c in plain.colour_counts()] == ['#000000', '#ffffff']
+  assert [masks.color_text(c) for c in plain.color_counts()] == ['#000000', '#ffffff']
 
 
 def test_what_was_counted_is_kept_by_content(tmp_path, monkeypatch):

@@ -35,11 +35,11 @@ def test_values_have_class_ids(written):
     {'255,0,0': 1, '#00ff00': 2},
   ],
 )
-def test_colours_have_class_ids(written):
+def test_colors_have_class_ids(written):
   mapped = parse_values(written, None)
   assert mapped is not None
-  assert mapped.by_colour
-  named = {masks.colour_text(colour): i for colour, i in mapped.ids.items()}
+  assert mapped.by_color
+  named = {masks.color_text(color): i for color, i in mapped.ids.items()}
   assert named == {'#000000': 0, '#ff0000': 1, '#00ff00': 2}
 
 

@@ -59,8 +59,8 @@ def test_true_is_one_whatever_the_photometric_tag_says(tmp_path):
   np.testing.assert_array_equal(stored.values, [[1, 0, 0]])
   assert stored.bits == 1
   assert 'white is zero' in stored.notes[0]
-  grey = save(tmp_path / 'b.tif', IDS, photometric='miniswhite')
-  np.testing.assert_array_equal(masks.read_mask(grey), IDS)
+  gray = save(tmp_path / 'b.tif', IDS, photometric='miniswhite')
+  np.testing.assert_array_equal(masks.read_mask(gray), IDS)
   plain = masks.read_stored(save(tmp_path / 'c.tif', mask, photometric='minisblack'))
   np.testing.assert_array_equal(plain.values, [[1, 0, 0]])
   assert not plain.notes
@@ -81,10 +81,10 @@ def test_a_palette_changes_no_number(tmp_path):
   picture.save(tmp_path / 'p.png')
   stored = masks.read_stored(tmp_path / 'p.png')
   np.testing.assert_array_equal(stored.values, IDS)
-  assert masks.colour_text(int(stored.colours()[0, 1])) == '#0a141e'
+  assert masks.color_text(int(stored.colors()[0, 1])) == '#0a141e'
 
 
-def test_two_bit_grey_masks_are_not_spread(tmp_path):
+def test_two_bit_gray_masks_are_not_spread(tmp_path):
   def chunk(kind, data):
     body = kind + data
     return struct.pack('>I', len(data)) + body + struct.pack('>I', zlib.crc32(body))
@@ -96,14 +96,14 @@ def test_two_bit_grey_masks_are_not_spread(tmp_path):
 
 
 def test_equal_channels_are_one_and_alpha_is_left_out(tmp_path):
-  grey = np.repeat(IDS[..., None], 3, -1)
+  gray = np.repeat(IDS[..., None], 3, -1)
   for name in ('a.png', 'a.bmp', 'a.tif'):
-    np.testing.assert_array_equal(masks.read_mask(save(tmp_path / name, grey)), IDS)
-  opaque = np.dstack([grey, np.full(IDS.shape, 255, np.uint8)])
+    np.testing.assert_array_equal(masks.read_mask(save(tmp_path / name, gray)), IDS)
+  opaque = np.dstack([gray, np.full(IDS.shape, 255, np.uint8)])
   stored = masks.read_stored(save(tmp_path / 'b.png', opaque))
   np.testing.assert_array_equal(stored.values, IDS)
   assert 'alpha' in stored.notes[0]
-  shapes = np.dstack([np.zeros_like(grey), IDS * 100])
+  shapes = np.dstack([np.zeros_like(gray), IDS * 100])
   with pytest.raises(UserError, match=r'c\.png has one color everywhere and its shapes in the al'):
     masks.read_stored(save(tmp_path / 'c.png', shapes))
   two = np.dstack([IDS, IDS])
@@ -118,23 +118,23 @@ def test_equal_channels_are_one_and_alpha_is_left_out(tmp_path):
     )
 
 
-def test_colours_are_numbers_too(tmp_path):
+def test_colors_are_numbers_too(tmp_path):
   stored = masks.read_stored(save(tmp_path / 'c.png', RGB))
-  assert stored.coloured
-  texts = [masks.colour_text(colour) for colour in np.unique(stored.values).tolist()]
+  assert stored.colored
+  texts = [masks.color_text(color) for color in np.unique(stored.values).tolist()]
   assert texts == ['#000000', '#00ff00', '#ff0000']
   deep = masks.read_stored(save(tmp_path / 'd.tif', RGB.astype(np.uint16) * 257))
-  assert masks.colour_text(int(deep.values[0, 1])) == '65535,0,0'
+  assert masks.color_text(int(deep.values[0, 1])) == '65535,0,0'
   with pytest.raises(UserError, match=r'c\.png is a colored picture'):
     masks.read_mask(tmp_path / 'c.png')
 
 
-def test_colours_of_a_volume(tmp_path):
+def test_colors_of_a_volume(tmp_path):
   voxels = np.zeros((2, 2, 1), np.dtype([('R', 'u1'), ('G', 'u1'), ('B', 'u1')]))
   voxels['R'][0] = 255
   nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), tmp_path / 'a.nii')
   stored = masks.read_stored(tmp_path / 'a.nii')
-  assert stored.coloured
+  assert stored.colored
   assert masks.unpack(int(stored.values[0, 0, 0])) == (255, 0, 0)
 
 

@@ -152,7 +152,7 @@ def plain_conv(stride, dilation):
     ((1, 5, 6, 7, 2), 3, 3, 1, 1),
     ((1, 5, 6, 7, 2), 3, 3, 1, 5),
     ((1, 2, 2, 2, 2), 3, 30, 1, 1),
-    ((1, 5, 6, 7, 2), 3, 3, 2, 1),  # slices whose neighbours are channels
+    ((1, 5, 6, 7, 2), 3, 3, 2, 1),  # slices whose neighbors are channels
     ((2, 6, 4, 5, 3), 3, 3, 1, 2),
   ],
 )
@@ -473,8 +473,8 @@ def test_norms_of_a_single_image_by_hand(norm, features, size):
   plain = Conv(features, use_bias=False)
   y = plain.apply({'params': variables['params']['conv']}, x)
   groups = y.reshape(2, 5, 4, features // size, size)
-  centred = groups - groups.mean((1, 2, 4), keepdims=True)
-  expected = centred / jnp.sqrt(groups.var((1, 2, 4), keepdims=True) + 1e-5)
+  centered = groups - groups.mean((1, 2, 4), keepdims=True)
+  expected = centered / jnp.sqrt(groups.var((1, 2, 4), keepdims=True) + 1e-5)
   np.testing.assert_allclose(got, jax.nn.relu(expected.reshape(y.shape)), atol=rounding(1e-4))
   alone = layer.apply(variables, x[:1], False)
   np.testing.assert_allclose(alone, got[:1], atol=rounding(1e-5))

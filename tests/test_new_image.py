@@ -1,4 +1,4 @@
-"""New images against what a run learnt from: other kinds are refused or converted with a word."""
+"""New images against what a run learned from: other kinds are refused or converted with a word."""
 
 import json
 
@@ -28,8 +28,8 @@ def write(path, array):
   if path.suffix == '.png':
     Image.fromarray(array).save(path)
   else:
-    colours = 'rgb' if array.ndim == 3 and array.shape[-1] == 3 else 'minisblack'
-    tifffile.imwrite(path, array, photometric=colours, planarconfig='contig')
+    colors = 'rgb' if array.ndim == 3 and array.shape[-1] == 3 else 'minisblack'
+    tifffile.imwrite(path, array, photometric=colors, planarconfig='contig')
   return path
 
 
@@ -69,7 +69,7 @@ def test_other_numbers_are_refused_in_a_sentence(tmp_path, kind, other):
     assert read(path, stats) == []
     return
   says = (
-    rf'x\.tif is {image_kind.NUMBERS[other]} but the run learnt from {image_kind.NUMBERS[kind]}'
+    rf'x\.tif is {image_kind.NUMBERS[other]} but the run learned from {image_kind.NUMBERS[kind]}'
   )
   with pytest.raises(UserError, match=says):
     read(path, stats)
@@ -93,15 +93,15 @@ def test_a_range_that_cannot_be_that_of_the_training_is_doubted(tmp_path):
   assert read(write(tmp_path / 'new' / 'a.tif', cells('float32') * 1200), stats) == []
 
 
-def test_grey_and_colour_are_converted_with_a_word(tmp_path):
-  colour = trained_on(tmp_path / 'rgb', cells('uint8', 3), cells('uint8', 3))
-  grey = trained_on(tmp_path / 'grey', cells('uint8'), cells('uint8'))
-  grey_file = write(tmp_path / 'new' / 'g.png', cells('uint8'))
+def test_gray_and_color_are_converted_with_a_word(tmp_path):
+  color = trained_on(tmp_path / 'rgb', cells('uint8', 3), cells('uint8', 3))
+  gray = trained_on(tmp_path / 'gray', cells('uint8'), cells('uint8'))
+  gray_file = write(tmp_path / 'new' / 'g.png', cells('uint8'))
   equal = write(tmp_path / 'new' / 'e.png', np.repeat(cells('uint8')[..., None], 3, -1))
-  assert read(grey_file, colour) == ['g.png: gray, repeated to the RGB from which the run learnt']
-  assert read(equal, grey) == ['e.png: RGB, taken as the gray from which the run learnt']
+  assert read(gray_file, color) == ['g.png: gray, repeated to the RGB from which the run learned']
+  assert read(equal, gray) == ['e.png: RGB, taken as the gray from which the run learned']
   with pytest.raises(UserError, match=r'c\.png is in color'):
-    read(write(tmp_path / 'new' / 'c.png', cells('uint8', 3)), grey)
+    read(write(tmp_path / 'new' / 'c.png', cells('uint8', 3)), gray)
 
 
 @pytest.mark.parametrize('channels', [2, 4, 5])

@@ -32,18 +32,18 @@ PIXDIM, QFORM_CODE, SFORM_CODE, UNITS = 80, 252, 254, 123
 
 
 @pytest.mark.parametrize(
-  ('unit', 'millimetres', 'says'),
+  ('unit', 'millimeters', 'says'),
   [
     ('mm', 4.0, ()),
     (None, 4.0, ()),
-    ('micron', 0.004, ('in micrometres and were converted',)),
-    ('meter', 4000.0, ('in metres and were converted',)),
+    ('micron', 0.004, ('in micrometers and were converted',)),
+    ('meter', 4000.0, ('in meters and were converted',)),
   ],
 )
-def test_lengths_are_in_millimetres_whatever_the_unit(tmp_path, unit, millimetres, says):
+def test_lengths_are_in_millimeters_whatever_the_unit(tmp_path, unit, millimeters, says):
   path = _save(tmp_path / 'a.nii', np.diag([4.0, 4.0, 8.0, 1.0]), unit=unit)
   geometry = nifti_geometry.geometry_of(path)
-  assert geometry.spacing == pytest.approx((millimetres, millimetres, 2 * millimetres))
+  assert geometry.spacing == pytest.approx((millimeters, millimeters, 2 * millimeters))
   assert nifti.read_volume(path).spacing == geometry.spacing
   assert len(geometry.notes) == len(says)
   for note, part in zip(geometry.notes, says, strict=True):
@@ -53,7 +53,7 @@ def test_lengths_are_in_millimetres_whatever_the_unit(tmp_path, unit, millimetre
 def test_an_unknown_unit_is_said(tmp_path):
   geometry = nifti_geometry.geometry_of(_save(tmp_path / 'a.nii', header=[(UNITS, '<B', 5)]))
   assert geometry.notes == (
-    'the header has an unknown unit of length (code 5), taken as millimetres',
+    'the header has an unknown unit of length (code 5), taken as millimeters',
   )
   assert geometry.spacing == (1, 1, 1)
 
@@ -156,11 +156,11 @@ def test_a_mirrored_mask_is_refused_and_may_be_taken_as_it_is_stored(tmp_path):
   np.testing.assert_array_equal(_on_grid(mask, image, ignore_affine=True), _ids())
 
 
-@pytest.mark.parametrize('millimetres', [0.001, 1.0, 1000.0])
-def test_the_tolerance_is_a_share_of_a_voxel(tmp_path, millimetres):
+@pytest.mark.parametrize('millimeters', [0.001, 1.0, 1000.0])
+def test_the_tolerance_is_a_share_of_a_voxel(tmp_path, millimeters):
   def affine(shift):
-    moved = np.diag([millimetres] * 3 + [1.0])
-    moved[2, 3] = shift * millimetres
+    moved = np.diag([millimeters] * 3 + [1.0])
+    moved[2, 3] = shift * millimeters
     return moved
 
   image = _save(tmp_path / 'image.nii', affine(0))

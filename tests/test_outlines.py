@@ -14,12 +14,12 @@ RING = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]], np.uint8)
 
 
 def filled(shape, rings):
-  """Which pixels have their centres inside an odd number of rings: an independent rasterization."""
+  """Which pixels have their centers inside an odd number of rings: an independent rasterization."""
   rows, columns = np.indices(shape)
-  centres = np.stack([columns.ravel() + 0.5, rows.ravel() + 0.5], -1)
-  inside = np.zeros(len(centres), bool)
+  centers = np.stack([columns.ravel() + 0.5, rows.ravel() + 0.5], -1)
+  inside = np.zeros(len(centers), bool)
   for ring in rings:
-    inside ^= MatplotlibPath(np.asarray(ring, float), closed=False).contains_points(centres)
+    inside ^= MatplotlibPath(np.asarray(ring, float), closed=False).contains_points(centers)
   return inside.reshape(shape)
 
 
@@ -98,12 +98,12 @@ def test_geojson_has_what_qupath_reads(tmp_path, mask):
   collection = json.loads((tmp_path / 'a.geojson').read_text())
   assert collection['type'] == 'FeatureCollection'
   again = np.zeros_like(mask)
-  colours = {'cytoplasm': [86, 180, 233], 'nucleus': [230, 159, 0]}
+  colors = {'cytoplasm': [86, 180, 233], 'nucleus': [230, 159, 0]}
   for feature in collection['features']:
     assert feature['type'] == 'Feature'
     assert feature['properties']['objectType'] == 'annotation'
     classification = feature['properties']['classification']
-    assert classification['color'] == colours[classification['name']]
+    assert classification['color'] == colors[classification['name']]
     assert feature['geometry']['type'] == 'Polygon'
     rings = feature['geometry']['coordinates']
     assert all(ring[0] == ring[-1] for ring in rings)
@@ -141,7 +141,7 @@ def test_rois_lie_on_the_pixels_of_the_mask(tmp_path, mask, is_instance):
   assert {roi.roitype.name for roi in rois} >= ({'RECT'} if is_instance else {'RECT', 'TRACED'})
 
 
-def test_points_of_cells_are_their_centres(tmp_path):
+def test_points_of_cells_are_their_centers(tmp_path):
   points = np.array([[4.0, 7.0], [0.0, 0.0]])
   ids = np.array([2, 1])
   outline_files.write_points_geojson(tmp_path / 'a.geojson', points, ids, np.ones(2), CLASSES)

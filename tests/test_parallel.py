@@ -41,8 +41,8 @@ state = parallel.jit_init(learner.init)(key, example, learner.normalization)
 update = parallel.jit_update(learner.update)
 for batch in stream.batches([streams], 0, 5):
   state, metrics = update(state, parallel.shard(batch), key)
-grey = np.full((3, *shape), 0.5, np.float32)
-predictions = parallel.jit_predict(learner.predict)(state, grey)
+gray = np.full((3, *shape), 0.5, np.float32)
+predictions = parallel.jit_predict(learner.predict)(state, gray)
 flat, predictions = (
   np.concatenate([np.ravel(x) for x in jax.tree.leaves(tree)])
   for tree in ((state.student, state.ema), predictions)

@@ -50,7 +50,7 @@ def test_adjustments_follow_pillow(name, enhance):
   got = adjust(name, RGB, FACTORS, ALL) * 255
   for i, factor in enumerate(FACTORS):
     want = np.asarray(enhance(Image.fromarray(RGB[i])).enhance(float(factor)), np.float32)
-    # Pillow rounds the grey level (0.5, times |1 - factor|) and cuts off the result (1).
+    # Pillow rounds the gray level (0.5, times |1 - factor|) and cuts off the result (1).
     assert np.abs(got[i] - want).max() <= 1 + 0.51 * abs(1 - factor)
 
 
@@ -62,7 +62,7 @@ def test_contrast_looks_at_valid_pixels_only_and_at_each_channel_apart():
   np.testing.assert_allclose(got[0, 0], [[25, 190], [125, 230]], atol=1e-3)
 
 
-def test_hue_of_pure_colours_by_hand():
+def test_hue_of_pure_colors_by_hand():
   image = np.zeros((1, 1, 5, 3), np.uint8)
   image[0, 0] = [[255, 0, 0], [0, 255, 0], [0, 0, 255], [200, 100, 100], [90, 90, 90]]
   valid = jnp.ones((1, 1, 5), bool)
@@ -115,7 +115,7 @@ def test_each_example_has_its_own_order():
 
 
 @pytest.mark.parametrize('channels', [1, 2, 4])
-def test_colour_is_only_for_three_channels(channels):
+def test_color_is_only_for_three_channels(channels):
   image = jax.random.uniform(KEY, (2, 5, 5, channels))
   np.testing.assert_array_equal(run('jitter', image, saturation=0.9, hue=0.5), image)
   np.testing.assert_array_equal(run('grayscale', image), image)
@@ -126,9 +126,9 @@ def test_colour_is_only_for_three_channels(channels):
 def test_grayscale_is_luma_with_its_probability():
   image = jnp.tile(jnp.asarray([1.0, 0.5, 0.25]), (2000, 1, 1, 1))
   got = run('grayscale', image, p=0.2)[:, 0, 0]
-  grey = np.ptp(got, -1) == 0
-  np.testing.assert_allclose(got[grey], 0.299 + 0.587 * 0.5 + 0.114 * 0.25, atol=1e-6)
-  assert abs(grey.mean() - 0.2) < 0.03
+  gray = np.ptp(got, -1) == 0
+  np.testing.assert_allclose(got[gray], 0.299 + 0.587 * 0.5 + 0.114 * 0.25, atol=1e-6)
+  assert abs(gray.mean() - 0.2) < 0.03
 
 
 @pytest.mark.parametrize('size', [(30, 31), (13, 14, 15)])

@@ -53,10 +53,10 @@ def test_alpha_is_dropped_palette_becomes_rgb_and_one_bit_0_255(tmp_path):
   np.testing.assert_array_equal(images.read_image(tmp_path / 'b.png')[..., 0], [[255, 0]])
 
 
-def png_of(row, width, bits, colour_type):
+def png_of(row, width, bits, color_type):
   """A PNG of one row, written by hand."""
   chunks = [
-    (b'IHDR', struct.pack('>IIBBBBB', width, 1, bits, colour_type, 0, 0, 0)),
+    (b'IHDR', struct.pack('>IIBBBBB', width, 1, bits, color_type, 0, 0, 0)),
     (b'IDAT', zlib.compress(b'\0' + row)),
     (b'IEND', b''),
   ]
@@ -69,7 +69,7 @@ def png_of(row, width, bits, colour_type):
 
 def test_indices_without_a_palette_are_refused(tmp_path):
   path = tmp_path / 'none.png'
-  path.write_bytes(png_of(bytes([0, 2]), width=2, bits=8, colour_type=3))
+  path.write_bytes(png_of(bytes([0, 2]), width=2, bits=8, color_type=3))
   with pytest.raises(UserError, match=r'none\.png .*palette has no colors'):
     images.read_image(path)
 
@@ -83,10 +83,10 @@ def test_indices_and_few_bits_stay_as_stored():
   bit = pillow_decoding.read_samples(encoded(Image.fromarray(np.array([[True, False]]))), 'b.png')
   assert (bit.samples[0, :, 0].tolist(), bit.bits) == ([1, 0], 1)
   # Two bits, of which Pillow makes 0, 85, 170 and 255: 1 and 3 in four pixels.
-  data = png_of(bytes([0b01_11_00_10]), width=4, bits=2, colour_type=0)
-  grey = pillow_decoding.read_samples(data, 'g.png')
-  assert (grey.samples[0, :, 0].tolist(), grey.bits) == ([1, 3, 0, 2], 2)
-  assert grey.header.changes == ('2-bit samples stretched to 8 bits',)
+  data = png_of(bytes([0b01_11_00_10]), width=4, bits=2, color_type=0)
+  gray = pillow_decoding.read_samples(data, 'g.png')
+  assert (gray.samples[0, :, 0].tolist(), gray.bits) == ([1, 3, 0, 2], 2)
+  assert gray.header.changes == ('2-bit samples stretched to 8 bits',)
   assert pillow_decoding.png_format(data) == (2, 0)
   assert pillow_decoding.png_format(b'BM') is None
 

@@ -68,7 +68,7 @@ def test_the_last_axis_runs_fastest(tmp_path):
 @pytest.mark.parametrize('kind', ['jpeg', 'planar', 'palette', 'white is 0', 'big-endian', 'hole'])
 def test_parts_are_decoded_as_whole_images_are(tmp_path, kind):
   path = tmp_path / 'a.tif'
-  grey, rgb = _pixels((70, 90), np.uint8), _pixels((70, 90, 3), np.uint8)
+  gray, rgb = _pixels((70, 90), np.uint8), _pixels((70, 90, 3), np.uint8)
   tiles = dict(tile=(32, 32))
   if kind == 'jpeg':
     tifffile.imwrite(path, rgb, photometric='ycbcr', compression='jpeg', **tiles)
@@ -76,11 +76,11 @@ def test_parts_are_decoded_as_whole_images_are(tmp_path, kind):
     tifffile.imwrite(path, rgb.transpose(2, 0, 1), photometric='rgb', planarconfig=2, **tiles)
   elif kind == 'palette':
     colormap = _pixels((3, 256), np.uint16)
-    tifffile.imwrite(path, grey, photometric='palette', colormap=colormap, **tiles)
+    tifffile.imwrite(path, gray, photometric='palette', colormap=colormap, **tiles)
   elif kind == 'white is 0':
-    tifffile.imwrite(path, grey, photometric='miniswhite', compression='zlib', **tiles)
+    tifffile.imwrite(path, gray, photometric='miniswhite', compression='zlib', **tiles)
   elif kind == 'big-endian':
-    tifffile.imwrite(path, grey.astype(np.uint16), byteorder='>')
+    tifffile.imwrite(path, gray.astype(np.uint16), byteorder='>')
   else:
     tifffile.imwrite(path, None, shape=(70, 90), dtype=np.uint8, **tiles)
   whole = images.read_image(path)
@@ -90,7 +90,7 @@ def test_parts_are_decoded_as_whole_images_are(tmp_path, kind):
   np.testing.assert_array_equal(opened.read(0, slice(30, 66), slice(1, 70)), whole[30:66, 1:70])
 
 
-def test_three_slices_that_tifffile_stored_as_colours_apart_are_slices(tmp_path):
+def test_three_slices_that_tifffile_stored_as_colors_apart_are_slices(tmp_path):
   pixels = _pixels((3, 30, 41), np.uint8)
   options = dict(photometric='rgb', planarconfig='separate', metadata={'axes': 'ZYX'})
   tifffile.imwrite(tmp_path / 'a.tif', pixels, **options)

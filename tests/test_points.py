@@ -247,8 +247,8 @@ def test_knobs_that_cannot_be_are_refused(discs, knobs, says):
 def test_deep_images_become_patches_too(tmp_path):
   write_discs(tmp_path)
   for path in (tmp_path / 'images').iterdir():
-    grey = np.asarray(Image.open(path).convert('L')).astype(np.uint16) * 100
-    Image.fromarray(grey).save(path)
+    gray = np.asarray(Image.open(path).convert('L')).astype(np.uint16) * 100
+    Image.fromarray(gray).save(path)
   splits = points.load(labeled=tmp_path, size=15, jitter=3)
   assert splits.labeled[0]['image'].dtype == np.float32
   assert 0 <= splits.labeled[0]['image'].min() < splits.labeled[0]['image'].max() <= 1

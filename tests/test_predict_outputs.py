@@ -134,7 +134,7 @@ def test_measurements_are_those_of_the_mask(finished, folder):
     inside = mask == ('cytoplasm', 'nucleus').index(row['class']) + 1
     assert int(row['pixels']) == inside.sum()
     assert float(row['share']) == pytest.approx(inside.mean(), rel=1e-4)
-    # 20,000 pixels a centimetre are half a micrometre each; a PNG says nothing.
+    # 20,000 pixels a centimeter are half a micrometer each; a PNG says nothing.
     expected = f'{inside.sum() / 4:g}' if row['name'] == 'b' else ''
     assert row['area_um2'] == expected
     if inside.any():
@@ -160,7 +160,7 @@ def test_a_resumed_call_adds_what_is_new_and_refuses_other_cleaning(finished, fo
 
 
 def _of_thirds(batch):
-  """Dark pixels are background, grey ones cells, bright ones spots."""
+  """Dark pixels are background, gray ones cells, bright ones spots."""
   levels = np.array([0.0, 0.5, 1.0], np.float32)
   likeness = np.exp(-20 * (batch - levels) ** 2)
   return likeness / likeness.sum(-1, keepdims=True)

@@ -85,9 +85,9 @@ def test_only_the_backbone_changes_and_the_moving_average_with_it(state, weights
   assert all(a.unsafe_buffer_pointer() != b.unsafe_buffer_pointer() for a, b in leaves)
 
 
-def test_a_grey_image_counts_as_three_equal_channels(weights):
-  grey = fresh(deeplabv2.Model(2, backbone='resnet18', output_stride=32), channels=1)
-  kernel = with_backbone(grey, weights['resnet18']).student['params']['backbone']['conv1']['kernel']
+def test_a_gray_image_counts_as_three_equal_channels(weights):
+  gray = fresh(deeplabv2.Model(2, backbone='resnet18', output_stride=32), channels=1)
+  kernel = with_backbone(gray, weights['resnet18']).student['params']['backbone']['conv1']['kernel']
   expected = weights['resnet18']['conv1.weight'].sum(1)
   np.testing.assert_allclose(kernel[:, :, 0].transpose(2, 0, 1), expected, rtol=1e-6)
 

@@ -85,7 +85,7 @@ def test_statistics_are_of_valid_pixels():
   valid = np.arange(wide.shape[2]) < image.shape[2]
   valid = np.broadcast_to(valid, wide.shape[:3])
   for which, name in enumerate(OPERATIONS):
-    if name == 'sharpness':  # looks at neighbours, so its border differs
+    if name == 'sharpness':  # looks at neighbors, so its border differs
       continue
     got = operate(wide, valid, np.array([which]), np.array([4]))[:, :, : image.shape[2]]
     np.testing.assert_array_equal(got[0], pil(name, image[0], 4), err_msg=name)

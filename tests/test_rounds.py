@@ -193,7 +193,7 @@ def _only(sections, *names, **changes):
   return config
 
 
-def test_a_kill_while_crops_are_labelled_changes_nothing(sections, rounds, tmp_path):
+def test_a_kill_while_crops_are_labeled_changes_nothing(sections, rounds, tmp_path):
   """Stopped after each batch, and once cut down before the record was written."""
   whole, folder = rounds[0] / 'real1-pseudo', tmp_path / 'run'
   shutil.copytree(rounds[0], folder)

@@ -155,10 +155,10 @@ def test_every_template_is_escaped():
 
 def test_an_inspected_file_with_a_name_of_html_stays_text(tmp_path):
   odd = '<img src=x onerror=alert(1)>'
-  for kind, colours in (('images', 250), ('masks', 2)):
+  for kind, colors in (('images', 250), ('masks', 2)):
     (tmp_path / 'd' / kind).mkdir(parents=True)
     for name in ('a', 'b', odd):
-      pixels = np.random.default_rng(len(name)).integers(0, colours, (16, 16)).astype(np.uint8)
+      pixels = np.random.default_rng(len(name)).integers(0, colors, (16, 16)).astype(np.uint8)
       Image.fromarray(pixels).save(tmp_path / 'd' / kind / f'{name}.png')
   inspect.main([f'--labeled={tmp_path / "d"}', f'--out={tmp_path / "out"}'])
   texts = [path.read_text() for path in (tmp_path / 'out').rglob('*.html')]

@@ -10,7 +10,7 @@ from ssl_jax.inference import sliding_window, window_defaults
 
 
 def local(windows):
-  """Each voxel's classes from itself and its neighbours in a window."""
+  """Each voxel's classes from itself and its neighbors in a window."""
   blurred = np.stack([ndimage.uniform_filter(x[..., 0], 3, mode='nearest') for x in windows])
   return np.stack([blurred, 1 - blurred, 0.5 + 0 * blurred], -1).astype(np.float32)
 
@@ -32,7 +32,7 @@ def test_a_local_operator_gives_the_same_as_on_the_whole(shape, blend):
   assert ids.dtype == np.uint8
 
 
-def test_neighbours_are_seen_where_windows_overlap_enough():
+def test_neighbors_are_seen_where_windows_overlap_enough():
   volume = ndimage.gaussian_filter(_volume(24, 20, 16), (2, 2, 2, 0))
   volume = (volume - volume.min()) / np.ptp(volume)
   whole = local(volume[None])[0].argmax(-1)
@@ -70,7 +70,7 @@ def test_the_batch_changes_nothing(batch):
   assert set(calls) == {(batch, 8, 8, 8, 1)}  # one program
 
 
-def test_every_voxel_is_covered_and_neighbours_share_their_part():
+def test_every_voxel_is_covered_and_neighbors_share_their_part():
   for length in range(8, 60):
     starts = sliding_window.window_starts(length, 8, 0.25)
     assert starts[0] == 0

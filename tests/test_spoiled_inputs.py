@@ -45,12 +45,12 @@ class Row(NamedTuple):
   names: str  # part of the sentence
 
 
-GREY = np.arange(63, dtype=np.uint8).reshape(9, 7)
+GRAY = np.arange(63, dtype=np.uint8).reshape(9, 7)
 CUBE = np.zeros((4, 5, 3), np.uint8)
 CUBE[1, 2, 1] = 1
 
 
-def _picture(kind: str, array: np.ndarray = GREY) -> bytes:
+def _picture(kind: str, array: np.ndarray = GRAY) -> bytes:
   data = io.BytesIO()
   if kind == 'tif':
     tifffile.imwrite(data, array)
@@ -121,15 +121,15 @@ def _mask_rows() -> list[Row]:
   rows = []
   for kind in ('png', 'bmp', 'tif'):
     name = f'm.{kind}'
-    for how, data in _damages(_picture(kind, GREY % 3)).items():
+    for how, data in _damages(_picture(kind, GRAY % 3)).items():
       for reader in (masks.read_mask, read_facts):
         what = f'mask {kind} {how} {reader.__name__}'
         rows.append(Row(what, _file(name, data), lambda f, n=name, r=reader: r(f / n), name))
-  colour = np.random.default_rng(0).integers(0, 255, (9, 7, 3), np.uint8)
+  color = np.random.default_rng(0).integers(0, 255, (9, 7, 3), np.uint8)
   for name, data in {
-    'noise.png': _picture('png', colour),
-    'lossy.jpg': _picture('jpg', GREY),
-    'fraction.tif': _picture('tif', GREY + np.float32(0.4)),
+    'noise.png': _picture('png', color),
+    'lossy.jpg': _picture('jpg', GRAY),
+    'fraction.tif': _picture('tif', GRAY + np.float32(0.4)),
     'nan.tif': _picture('tif', np.full((4, 4), np.nan, np.float32)),
     'five.tif': _picture('tif', np.zeros((5, 9, 7), np.uint8)),
   }.items():

@@ -38,7 +38,7 @@ EVERYTHING = Wanted(
 )
 SIZE = dict(
   photometric='minisblack', resolution=(20000, 20000), resolutionunit='CENTIMETER'
-)  # half a micrometre
+)  # half a micrometer
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_a_plane_has_all_that_it_has_as_a_file_of_its_own(folder, stats):
   for number in range(3):
     mask = np.asarray(Image.open(single / 'masks' / f'{number}.png'))
     np.testing.assert_array_equal(masks[number], mask)
-    if stats.instances is None:  # objects are coloured by their ids, which run through the stack
+    if stats.instances is None:  # objects are colored by their ids, which run through the stack
       picture = np.asarray(Image.open(single / 'overlays' / f'{number}.png'))
       np.testing.assert_array_equal(overlays[number], picture)
     own = [row for row in rows if row['z'] == str(number)]
@@ -244,7 +244,7 @@ def test_maps_of_a_volume_lie_on_its_grid(folder):
       values = stored.get_fdata()[:, :, number]
       np.testing.assert_allclose(values, expected.transpose(2, 1, 0), atol=1e-6)
   row = _rows(out / 'measurements.csv')[0]
-  # 2 by 3 micrometres.
+  # 2 by 3 micrometers.
   assert float(row['area_um2']) == pytest.approx(6 * int(row['pixels']), rel=1e-4)
 
 

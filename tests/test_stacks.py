@@ -121,7 +121,7 @@ def test_a_stack_of_other_channels_or_numbers_is_skipped(folder):
   two = STATS._replace(channels=2, kind=kind)
   channels, numbers = _predict(folder, two)
   assert 'a.tif has 1 channel but the network was trained on 2' in channels
-  assert 'b.tif is 16-bit but the run learnt from 8-bit images' in numbers
+  assert 'b.tif is 16-bit but the run learned from 8-bit images' in numbers
 
 
 def test_instances_of_a_stack_have_ids_of_their_own_in_each_plane(folder):

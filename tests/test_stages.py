@@ -286,7 +286,7 @@ def test_a_stage_starts_from_the_weights_of_an_earlier_one(tmp_path, ema_decay):
   first, then = (np.load(file)['matrices'] for file in folders)
   np.testing.assert_array_equal(first, then)
   weights = [_weights(tmp_path / 'first' / 'seed_1' / 'checkpoints' / str(n)) for n in (2, 3)]
-  assert (weights[0] != weights[1]).any()  # it had learnt, and the last step is the one that counts
+  assert (weights[0] != weights[1]).any()  # it had learned, and the last step counts
   begun = _weights(tmp_path / 'then' / 'seed_1' / 'checkpoints' / '1')
   source = 'ema' if ema_decay else 'student'
   np.testing.assert_array_equal(begun, _weights(folders[0].parents[1] / 'checkpoints/3', source))

@@ -6,9 +6,9 @@ import pytest
 from ssl_jax.evaluation import surface_distance
 
 
-def ball(radius, centre, spacing, shape=(40, 36, 30)):
+def ball(radius, center, spacing, shape=(40, 36, 30)):
   grid = np.indices(shape)
-  return sum(((grid[i] - centre[i]) * spacing[i]) ** 2 for i in range(3)) <= radius**2
+  return sum(((grid[i] - center[i]) * spacing[i]) ** 2 for i in range(3)) <= radius**2
 
 
 def box(corner, sides, shape=(20, 20, 20)):
@@ -53,7 +53,7 @@ def test_two_balls_are_as_far_apart_as_the_surface_distance_package_says(spacing
 
 
 @pytest.mark.parametrize('axis', [0, 1, 2])
-def test_a_box_that_was_moved_is_off_by_as_many_millimetres(axis):
+def test_a_box_that_was_moved_is_off_by_as_many_millimeters(axis):
   spacing, corner = (1.5, 2.0, 4.0), [4, 4, 4]
   moved = list(corner)
   moved[axis] += 3

@@ -45,8 +45,8 @@ def test_every_image_has_a_cell_and_shares_are_like_blood():
   assert share[2] > 0.03
 
 
-def test_no_one_colour_rule_settles_it():
-  """The best linear rule on colour, fitted on eight images, confuses cytoplasm on others."""
+def test_no_one_color_rule_settles_it():
+  """The best linear rule on color, fitted on eight images, confuses cytoplasm on others."""
   splits = synthetic.load()
   pixels = [splits.labeled[i] for i in range(8)]
   features = lambda x: np.c_[x.reshape(-1, 3) / 255, np.ones(x.size // 3)]  # noqa: E731

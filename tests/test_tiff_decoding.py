@@ -12,8 +12,8 @@ from ssl_jax.io.formats import tiff_decoding
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (7, 5, 3), np.uint8)
-GREY8 = RGB[..., 0]
-GREY16 = RNG.integers(0, 65536, (7, 5), np.uint16)
+GRAY8 = RGB[..., 0]
+GRAY16 = RNG.integers(0, 65536, (7, 5), np.uint16)
 
 
 def save(path, array, **options):
@@ -27,7 +27,7 @@ def channels_of(count, dtype=np.uint8):
 
 @pytest.mark.parametrize('dtype', [np.float64, np.int16, np.int32, np.uint32])
 def test_other_tiff_samples_become_float32(tmp_path, dtype):
-  path = save(tmp_path / 'a.tif', (GREY8.astype(dtype) - np.asarray(3).astype(dtype)))
+  path = save(tmp_path / 'a.tif', (GRAY8.astype(dtype) - np.asarray(3).astype(dtype)))
   image = images.read_image(path)
   assert image.dtype == np.float32
   assert image.shape == (7, 5, 1)
@@ -35,14 +35,14 @@ def test_other_tiff_samples_become_float32(tmp_path, dtype):
 
 
 def test_compressed_tiled_and_planar_tiffs(tmp_path):
-  packed = save(tmp_path / 'a.tif', GREY16, compression='lzw', predictor=True)
-  np.testing.assert_array_equal(images.read_image(packed)[..., 0], GREY16)
+  packed = save(tmp_path / 'a.tif', GRAY16, compression='lzw', predictor=True)
+  np.testing.assert_array_equal(images.read_image(packed)[..., 0], GRAY16)
   planes = np.moveaxis(RGB, -1, 0).copy()
   planar = save(tmp_path / 'b.tif', planes, photometric='rgb', planarconfig='separate')
   np.testing.assert_array_equal(images.read_image(planar), RGB)
   assert images.read_header(planar)[:4] == (7, 5, 3, np.uint8)
-  white = save(tmp_path / 'c.tif', GREY8, photometric='miniswhite')
-  np.testing.assert_array_equal(images.read_image(white)[..., 0], 255 - GREY8)
+  white = save(tmp_path / 'c.tif', GRAY8, photometric='miniswhite')
+  np.testing.assert_array_equal(images.read_image(white)[..., 0], 255 - GRAY8)
 
 
 @pytest.mark.parametrize('shape', [(4, 7, 5), (2, 3, 7, 5)])
@@ -92,26 +92,26 @@ def test_every_channel_of_a_tiff_is_read(tmp_path, how, count, dtype):
 @pytest.mark.parametrize('kind', ['unassalpha', 'assocalpha', 'unspecified'])
 @pytest.mark.parametrize('photometric', ['rgb', 'minisblack'])
 def test_only_samples_that_are_called_alpha_are_dropped(tmp_path, photometric, kind):
-  colours = 3 if photometric == 'rgb' else 1
-  array = channels_of(colours + 1)
+  colors = 3 if photometric == 'rgb' else 1
+  array = channels_of(colors + 1)
   path = save(
     tmp_path / 'a.tif', array, photometric=photometric, extrasamples=[kind], planarconfig='contig'
   )
-  kept = colours + (kind == 'unspecified')
+  kept = colors + (kind == 'unspecified')
   np.testing.assert_array_equal(images.read_image(path), array[..., :kept])
   header = images.read_header(path)
   assert header.channels == kept
   assert header.has_alpha == (kind != 'unspecified')
-  # With a further channel, red, green and blue are no colours of a picture any more.
-  assert header.layout == ('channels' if kind == 'unspecified' else {3: 'RGB', 1: 'grey'}[colours])
+  # With a further channel, red, green and blue are no colors of a picture any more.
+  assert header.layout == ('channels' if kind == 'unspecified' else {3: 'RGB', 1: 'grey'}[colors])
   assert image_decoding.is_transparent(path.read_bytes(), 'a.tif') == header.has_alpha
 
 
-def test_colour_spaces_that_are_not_read_are_named(tmp_path):
-  for colours, says in (('cielab', 'CIELAB'), ('ycbcr', 'YCbCr'), ('cfa', 'CFA')):
-    array = RGB if colours != 'cfa' else GREY8
-    path = save(tmp_path / f'{colours}.tif', array, photometric=colours)
-    with pytest.raises(UserError, match=rf'{colours}\.tif holds .*{says}.*save it as RGB'):
+def test_color_spaces_that_are_not_read_are_named(tmp_path):
+  for colors, says in (('cielab', 'CIELAB'), ('ycbcr', 'YCbCr'), ('cfa', 'CFA')):
+    array = RGB if colors != 'cfa' else GRAY8
+    path = save(tmp_path / f'{colors}.tif', array, photometric=colors)
+    with pytest.raises(UserError, match=rf'{colors}\.tif holds .*{says}.*save it as RGB'):
       images.read_header(path)
 
 
@@ -139,12 +139,12 @@ def test_samples_of_few_bits_stay_as_stored(tmp_path):
 def test_smaller_copies_of_an_image_are_no_images_of_their_own(tmp_path):
   path = tmp_path / 'p.tif'
   with tifffile.TiffWriter(path) as file:
-    file.write(GREY8)
-    file.write(GREY8[::2, ::2].copy(), subfiletype=1)
-  np.testing.assert_array_equal(images.read_image(path)[..., 0], GREY8)
+    file.write(GRAY8)
+    file.write(GRAY8[::2, ::2].copy(), subfiletype=1)
+  np.testing.assert_array_equal(images.read_image(path)[..., 0], GRAY8)
   with tifffile.TiffWriter(path) as file:
-    file.write(GREY8)
-    file.write(GREY8[::2, ::2].copy())
+    file.write(GRAY8)
+    file.write(GRAY8[::2, ::2].copy())
   with pytest.raises(UserError, match='holds 2 images of different shapes'):
     images.read_image(path)
 
@@ -154,7 +154,7 @@ def test_channels_of_several_samples_and_complex_samples_are_refused(tmp_path):
   path = save(tmp_path / 'c.tif', both, photometric='rgb', metadata={'axes': 'CYXS'})
   with pytest.raises(UserError, match='2 channels of 3 samples each'):
     images.read_header(path)
-  save(path, GREY8.astype(np.complex64))
+  save(path, GRAY8.astype(np.complex64))
   with pytest.raises(UserError, match=r'samples of a kind \(complex64\) that is no brightness'):
     images.read_header(path)
 
@@ -170,7 +170,7 @@ def test_pages_in_a_circle_are_a_sentence(tmp_path, pages, back):
   path = tmp_path / 'a.tif'
   with tifffile.TiffWriter(path) as tif:
     for _ in range(pages):
-      tif.write(GREY8, metadata=None)
+      tif.write(GRAY8, metadata=None)
   with tifffile.TiffFile(path) as tif:
     offsets = [page.offset for page in tif.pages]
   data = bytearray(path.read_bytes())

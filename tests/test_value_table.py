@@ -1,4 +1,4 @@
-"""The words in which messages name the values and the colours of masks, and what they propose."""
+"""The words in which messages name the values and the colors of masks, and what they propose."""
 
 from pathlib import Path
 
@@ -10,15 +10,15 @@ from ssl_jax.data.masks.value_table import ValueTable
 from ssl_jax.io import masks
 from ssl_jax.io.masks import StoredMask
 
-RED, WHITE = 255 << 32, masks.grey(255)
+RED, WHITE = 255 << 32, masks.gray(255)
 
 
-def table_of(*arrays, by_colour=False, **fields):
+def table_of(*arrays, by_color=False, **fields):
   facts = [
     measure(StoredMask(np.asarray(array), **fields), Path(f'm{i}.png'))
     for i, array in enumerate(arrays)
   ]
-  return ValueTable(facts, by_colour)
+  return ValueTable(facts, by_color)
 
 
 def test_pixels_and_files_are_counted():
@@ -55,19 +55,19 @@ def test_255_may_be_proposed_as_unknown_and_long_proposals_are_cut():
   assert table_of([range(60)]).proposal().endswith('40:40, ...')
 
 
-def test_the_background_of_colours_is_black_or_the_most_frequent():
-  colours = np.array([[WHITE, WHITE, RED]])
-  assert table_of(colours, by_colour=True, coloured=True).proposal() == '#ffffff:0, #ff0000:1'
+def test_the_background_of_colors_is_black_or_the_most_frequent():
+  colors = np.array([[WHITE, WHITE, RED]])
+  assert table_of(colors, by_color=True, colored=True).proposal() == '#ffffff:0, #ff0000:1'
   black = np.array([[0, RED, RED]])
-  assert table_of(black, by_colour=True, coloured=True).proposal() == '#ff0000:1'
+  assert table_of(black, by_color=True, colored=True).proposal() == '#ff0000:1'
 
 
-def test_smooth_borders_of_a_drawing_are_no_colours():
+def test_smooth_borders_of_a_drawing_are_no_colors():
   shades = [(level, 0, 0) for level in (0,) * 30 + (255,) * 20 + tuple(range(20, 240, 20))]
-  smooth = table_of(masks.pack(np.array([shades])), by_colour=True, coloured=True)
-  says = smooth.soft_colours()
+  smooth = table_of(masks.pack(np.array([shades])), by_color=True, colored=True)
+  says = smooth.soft_colors()
   assert 'm0.png looks like a drawing of #000000 and #ff0000 with smooth borders (11 pixels' in says
   # A palette of classes, as of VOC, in which some lie between two others.
   levels = (0, 128, 192)
   classes = np.array([[(r, g, b) for r in levels for g in levels for b in levels]] * 5)
-  assert table_of(masks.pack(classes), by_colour=True, coloured=True).soft_colours() is None
+  assert table_of(masks.pack(classes), by_color=True, colored=True).soft_colors() is None

@@ -190,7 +190,7 @@ def test_new_volumes_of_the_same_form_are_predicted(tmp_path, how, slices):
     ids, _ = nifti.read_labels(tmp_path / f'out/masks/n{seed}.nii.gz')
     np.testing.assert_array_equal(ids, case(seed, 2)[1])
   assert len(refused) == 2
-  assert 'other.nii.gz has 1 channel (1 file) but the run learnt from 2' in refused[0]
+  assert 'other.nii.gz has 1 channel (1 file) but the run learned from 2' in refused[0]
   assert 'three_0000 is missing beside three_0002' in refused[1]
 
 

@@ -15,7 +15,7 @@ def test_it_is_the_median_of_each_axis():
   assert median_spacing(volumes) == (0.7, 0.6, 1.1)
 
 
-def test_micrometres_keep_their_digits():
+def test_micrometers_keep_their_digits():
   assert median_spacing([_geometry(*[float(np.float32(0.004))] * 3)] * 2) == (0.004, 0.004, 0.004)
 
 

@@ -4,7 +4,7 @@ from configs.lib import recipes, self_training
 
 WEAK = dict(scale=(0.8, 1.25), rotate=180.0, flip=0.5)
 # Stains differ between slides: without saturation and hue, labels alone were 1.7 and 4.0 points
-# worse on Zheng 1 (two draws of the search). Grey images stay as they are.
+# worse on Zheng 1 (two draws of the search). Gray images stay as they are.
 LITTLE = dict(p=0.8, brightness=0.2, contrast=0.2, saturation=0.3, hue=0.05)
 # Slices through a body lie as the patient did: which side is up tells organs apart.
 LYING = dict(scale=(0.8, 1.25), rotate=20.0)
@@ -77,7 +77,7 @@ def use_pretrained_unet(config):
   # An average over the last 30 or so updates.
   config.ema_decay = 0.97
   # New layers learn ten times as fast as those from ImageNet. The first layers see edges and
-  # colours, which are the same everywhere.
+  # colors, which are the same everywhere.
   config.model = dict(name='unet_efficientnet', pretrained='imagenet', fixed=4)
   config.optimizer.update(lr=3e-4, clip=1.0, head_lr_multiplier=10.0)
   config.schedule.update(name='cosine', warmup=20)

@@ -64,7 +64,7 @@ def sampled_indices(source: Source) -> list[int]:
   # All images are taken to be as large as the first.
   pixels = np.prod(source[0]['image'].shape[:-1])
   count = int(np.clip(SAMPLED_PIXELS // pixels, 2, SAMPLED))
-  # Evenly spaced rather than the first ones: neighbours in a list (frames, sections) look alike.
+  # Evenly spaced rather than the first ones: neighbors in a list (frames, sections) look alike.
   return np.unique(np.linspace(0, len(source) - 1, count).astype(int)).tolist()
 
 
@@ -184,7 +184,7 @@ def preprocess_image(
   """Returns a new image as training saw its own: in [0, 1], with their channels and scale.
 
   Raises:
-    UserError: naming the image, if it is in colour or deep where the training images were not.
+    UserError: naming the image, if it is in color or deep where the training images were not.
   """
   # The number of channels first, because it decides on the ranges.
   ready = images.rescale(images.to_channels(image, stats.channels, name), stats.intensity, name)

@@ -12,7 +12,7 @@ from jaxtyping import Int16, Integer, UInt8
 
 from ssl_jax.data.masks import mask_agreement
 from ssl_jax.data.masks.instance_ids import FEW_IDS, look_like_instances
-from ssl_jax.data.masks.mask_checks import TWO_VALUES, check_colours, check_values, reading_notes
+from ssl_jax.data.masks.mask_checks import TWO_VALUES, check_colors, check_values, reading_notes
 from ssl_jax.data.masks.mask_facts import MAX_IDS, MaskFacts
 from ssl_jax.data.masks.mask_values import ValueMap, parse_values
 from ssl_jax.data.masks.value_table import ValueTable
@@ -32,7 +32,7 @@ class Encoding(NamedTuple):
   ids: tuple[tuple[int, int], ...]  # each value, in increasing order, and its class id or IGNORE
   classes: tuple[str, ...]  # names
   notes: tuple[str, ...]  # say to the user how the values are read
-  by_colour: bool = False  # whether the values are colours (packed)
+  by_color: bool = False  # whether the values are colors (packed)
 
   def __call__(
     self, stored: StoredMask, path: str | Path = 'a mask'
@@ -42,7 +42,7 @@ class Encoding(NamedTuple):
     Raises:
       UserError: naming the file, if it holds fractions or a value that is not known.
     """
-    values = stored.colours() if self.by_colour else stored.values
+    values = stored.colors() if self.by_color else stored.values
     values, _ = masks.whole_numbers(values, path)
     ids = _look_up(values, self.ids)
     unknown = ids < 0
@@ -76,7 +76,7 @@ class Encoding(NamedTuple):
   @property
   def is_plain(self) -> bool:
     """Whether values are class ids already."""
-    return not self.by_colour and all(value == class_id for value, class_id in self.ids)
+    return not self.by_color and all(value == class_id for value, class_id in self.ids)
 
 
 def find_encoding(
@@ -89,7 +89,7 @@ def find_encoding(
   Args:
     facts: of each mask, of all roles.
     classes: the number or the names of the classes, if the user gives them.
-    values: class ids of values or colours, if the user gives them; see mask_values.py.
+    values: class ids of values or colors, if the user gives them; see mask_values.py.
 
   Raises:
     UserError: naming a file, if the values could mean several things or do not fit the classes.
@@ -99,11 +99,11 @@ def find_encoding(
   if mapped is not None:
     encoding = _map(facts, mapped, names)
   else:
-    check_colours(facts)
+    check_colors(facts)
     table = ValueTable(facts)
     encoding = _guess(table) if names is None else _match(table, names)
   disagreements = mask_agreement.disagreements(
-    facts, dict(encoding.ids), len(encoding.classes), encoding.by_colour
+    facts, dict(encoding.ids), len(encoding.classes), encoding.by_color
   )
   notes = (*encoding.notes, *reading_notes(facts), *disagreements)
   return encoding._replace(notes=notes)
@@ -261,19 +261,19 @@ def _class_ids(count: int, has_ignore: bool, names: tuple[str, ...]) -> Encoding
 
 def _map(facts: Sequence[MaskFacts], mapped: ValueMap, names: tuple[str, ...] | None) -> Encoding:
   """The encoding that the user gives."""
-  if not mapped.by_colour:
-    coloured = next((mask for mask in facts if mask.coloured), None)
-    if coloured:
-      colours = ValueTable(facts, by_colour=True)
+  if not mapped.by_color:
+    colored = next((mask for mask in facts if mask.colored), None)
+    if colored:
+      colors = ValueTable(facts, by_color=True)
       raise UserError(
-        f'data.values names values, but {coloured.shown} is in color ({colours.counts()}); name '
-        f"colors, as in --config.data.values='{colours.proposal()}'."
+        f'data.values names values, but {colored.shown} is in color ({colors.counts()}); name '
+        f"colors, as in --config.data.values='{colors.proposal()}'."
       )
-  table = ValueTable(facts, mapped.by_colour)
+  table = ValueTable(facts, mapped.by_color)
   given = ', '.join(f'{table.text(v)}:{i}' for v, i in mapped.ids.items() if (v, i) != (0, 0))
   for value in table.values:
     if value not in mapped.ids:
-      if mapped.by_colour and (soft := table.soft_colours()):
+      if mapped.by_color and (soft := table.soft_colors()):
         raise UserError(soft)
       raise UserError(
         f'{table.files(value)[0].shown} holds {table.text(value)} ({table.where(value)}), which '
@@ -304,4 +304,4 @@ def _map(facts: Sequence[MaskFacts], mapped: ValueMap, names: tuple[str, ...] | 
     for value, i in mapped.ids.items()
   )
   ids = tuple(sorted(mapped.ids.items()))
-  return Encoding(ids, names, (f'mask values as data.values says: {pairs}',), mapped.by_colour)
+  return Encoding(ids, names, (f'mask values as data.values says: {pairs}',), mapped.by_color)

@@ -16,7 +16,7 @@ from ssl_jax.types import BACKGROUND, IGNORE, MASKS, Record, Source, Splits
 CACHED = 512
 """Records that a modified source keeps, those asked for last."""
 
-NEIGHBOURS = np.ones((3, 3), int)
+NEIGHBORS = np.ones((3, 3), int)
 """Pixels that touch by a side or a corner belong to one instance."""
 
 
@@ -132,7 +132,7 @@ def draw_instances(
     if value in (BACKGROUND, IGNORE):
       continue
     # [H, W]: 0 outside of the class, then 1..count.
-    components, count = ndimage.label(mask == value, NEIGHBOURS)
+    components, count = ndimage.label(mask == value, NEIGHBORS)
     # Small instances draw a number, too, so that min_pixels does not change what becomes of others.
     drawn = rng.random(count + 1) < fraction
     large = np.bincount(components.ravel(), minlength=count + 1) >= min_pixels

@@ -59,7 +59,7 @@ class Patches:
     record = Record(image=patch, name=f'{name}_{column}_{row}_{window.turn}')
     if self._labeled:
       # From the image's coordinates to those of the patch. Background has no cell and gets NaN, by
-      # which `centroids` in views/labels.py recognises it.
+      # which `centroids` in views/labels.py recognizes it.
       point = np.full(2, np.nan) if window.point is None else np.array(window.point) - corner
       record['label'] = np.int32(window.label)
       record['point'] = _turn_point(point, self._side, window.turn).astype(np.float32)

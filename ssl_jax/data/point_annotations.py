@@ -52,7 +52,7 @@ class AnnotatedImage(NamedTuple):
 
   file: ImageFile
   csv: Path
-  cells: np.ndarray  # [n, 2] row and column of each, where an integer is the centre of a pixel
+  cells: np.ndarray  # [n, 2] row and column of each, where an integer is the center of a pixel
   classes: np.ndarray  # [n] class ids; IGNORE where unknown
 
 
@@ -193,7 +193,7 @@ def to_class_ids(folder: Sequence[AnnotatedFile], names: Sequence[str]) -> list[
       # (x, y) in the file, [row, column] in arrays.
       cells.append((point.y, point.x))
       classes.append(ids[point.class_name])
-    # Pixels count from their edge in the file, and from their centre in an index.
+    # Pixels count from their edge in the file, and from their center in an index.
     positions = np.array(cells, float).reshape(-1, 2) - 0.5
     annotated_images.append(
       AnnotatedImage(annotated.file, annotated.csv, positions, np.array(classes, int))

@@ -195,7 +195,7 @@ def share_canvases(streams_of_seeds: Sequence[Mapping[str, Stream]]) -> None:
 def stream_seed(seed: int, name: str) -> int:
   """Returns a seed for the stream of this name; it is the same in all runs and on all machines."""
   # crc32, because Python's `hash` of a text differs from process to process. The large factor keeps
-  # the streams of neighbouring seeds apart.
+  # the streams of neighboring seeds apart.
   return (seed * 1_000_003 + zlib.crc32(name.encode())) % 2**31
 
 

@@ -225,7 +225,7 @@ def resample(
     if old == new:
       continue
     if nearest:
-      # The old voxel in which the centre of each new voxel lies.
+      # The old voxel in which the center of each new voxel lies.
       position = np.floor((np.arange(new) + 0.5) * (old / new)).astype(int)
       dense = np.take(dense, np.minimum(position, old - 1), axis)
     else:

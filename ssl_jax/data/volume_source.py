@@ -30,7 +30,7 @@ LONGEST_NAME = 150
 """Bytes of a volume's name in the cache, where a hash follows it; files may have longer ones."""
 
 DIGESTS = 'known.json'
-"""File of the cache with content hashes, so that a volume is not read again to be recognised."""
+"""File of the cache with content hashes, so that a volume is not read again to be recognized."""
 
 
 MASK_ARRAYS = ('label', 'instances', memmap_arrays.FOREGROUND)

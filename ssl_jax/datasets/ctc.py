@@ -39,7 +39,7 @@ def load(
 ) -> Splits:
   """Loads recordings as published (NN/, NN_GT/SEG/, NN_ST/SEG/), or images/ with masks/ beside it.
 
-  The last frames of each recording are the test, because neighbours in time are nearly equal. All
+  The last frames of each recording are the test, because neighbors in time are nearly equal. All
   frames before them, and recordings without any mask, are for training.
 
   Args:

@@ -1,4 +1,4 @@
-"""DSB 2018: nuclei in fluorescence and in stained tissue, colour, images of many sizes.
+"""DSB 2018: nuclei in fluorescence and in stained tissue, color, images of many sizes.
 
 Stage 1 of the Data Science Bowl 2018 (BBBC038; Caicedo et al. 2019), CC0.
 """

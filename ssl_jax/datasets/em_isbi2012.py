@@ -35,7 +35,7 @@ def load(
 ) -> Splits:
   """Loads membranes against the rest.
 
-  Sections are split by depth, because neighbours are nearly equal: the last are the test, those
+  Sections are split by depth, because neighbors are nearly equal: the last are the test, those
   before them val.
 
   Args:

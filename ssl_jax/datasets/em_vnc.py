@@ -50,7 +50,7 @@ def load(
 ) -> Splits:
   """Loads one target against the rest, or all five classes.
 
-  Sections are split by depth, because neighbours are nearly equal: the last are the test, those
+  Sections are split by depth, because neighbors are nearly equal: the last are the test, those
   before them val.
 
   Args:

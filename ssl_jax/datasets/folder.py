@@ -46,7 +46,7 @@ def load(
     val: as `labeled`.
     test: as `labeled`; None: `test_fraction` of the labeled images are the test.
     classes: a number or names, the background first; needed only if the masks leave it open.
-    values: class ids (or names) of the values or colours of masks, as in '205:1, 420:2' or
+    values: class ids (or names) of the values or colors of masks, as in '205:1, 420:2' or
       '#ff0000:1, #00ff00:2'; 255 means ignore; needed only if the masks leave it open.
     num_labeled: how many of the labeled images (with `group`, of the groups) are learned from, or
       below 1 which fraction of them; None: all. The others become unlabeled.

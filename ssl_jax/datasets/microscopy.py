@@ -130,7 +130,7 @@ class Sections(NamedTuple):
 
 
 def split_by_depth(folder: Path, val: int, test: Amount, how: str) -> Sections:
-  """Splits the sections in images/ by depth, because neighbours are nearly equal.
+  """Splits the sections in images/ by depth, because neighbors are nearly equal.
 
   The last are the test, those before them val. Files in unlabeled/, of another stack, are training.
 
@@ -163,7 +163,7 @@ def split_by_depth(folder: Path, val: int, test: Amount, how: str) -> Sections:
 def foreground_reader(margin: int = 0) -> image_source.ReadMask:
   """Returns a reader of masks of objects: 1 where the first channel is not 0, IGNORE in the margin.
 
-  Any mask of objects will do: instance ids, 0 and 255, or one colour for each object.
+  Any mask of objects will do: instance ids, 0 and 255, or one color for each object.
   """
 
   def read(path: Path) -> UInt8[np.ndarray, 'h w']:

@@ -138,7 +138,7 @@ def smear(size: int, rng: Random) -> tuple[UInt8[np.ndarray, 'h w 3'], UInt8[np.
 def _stain(rng: Random) -> Stain:
   """Absorbances (red, green, blue) of this slide's two dyes, and of its parts.
 
-  They vary so much that one slide's cytoplasm has the colour of another's red cells.
+  They vary so much that one slide's cytoplasm has the color of another's red cells.
   """
   # Eosin is pink: it absorbs green and blue. Azure is violet-blue: it absorbs red and green.
   eosin = np.array([0.12, 0.55, 0.38]) * rng.uniform(0.4, 1.6, 3)
@@ -153,7 +153,7 @@ def _stain(rng: Random) -> Stain:
     'platelet': azure * rng.uniform(0.4, 1.0) + rng.uniform(0, 0.5) * eosin,
     'plasma': eosin * rng.uniform(0.0, 0.25) + azure * rng.uniform(0.0, 0.1),
   }
-  return {part: colour.astype(np.float32) for part, colour in stain.items()}
+  return {part: color.astype(np.float32) for part, color in stain.items()}
 
 
 def _field(shape: tuple[int, int], sigma: float, rng: Random) -> Plane:
@@ -164,12 +164,12 @@ def _field(shape: tuple[int, int], sigma: float, rng: Random) -> Plane:
 
 
 def _blob(
-  grid: Grid, centre: Float[np.ndarray, '2'], radius: float, wobble: float, rng: Random
+  grid: Grid, center: Float[np.ndarray, '2'], radius: float, wobble: float, rng: Random
 ) -> Plane:
-  """Distance from a centre in units of a wobbly radius: below 1 inside, 1 on the outline."""
+  """Distance from a center in units of a wobbly radius: below 1 inside, 1 on the outline."""
   # Python floats, so that the planes stay float32.
-  dy = grid[0] - float(centre[0])
-  dx = grid[1] - float(centre[1])
+  dy = grid[0] - float(center[0])
+  dx = grid[1] - float(center[1])
   radius = float(radius)
   angle = np.arctan2(dy, dx)
   # A Fourier series in the angle: 1 is a circle, and waves of higher order are weaker.
@@ -179,11 +179,11 @@ def _blob(
   return np.hypot(dy, dx) / (radius * outline)
 
 
-def _box(centre: Float[np.ndarray, '2'], radius: float, size: int) -> tuple[slice, slice]:
+def _box(center: Float[np.ndarray, '2'], radius: float, size: int) -> tuple[slice, slice]:
   """The part of the image that a blob can reach."""
   # 1.4 radii leave room for nearly any wobble, and 2 or 3 pixels for the soft edge.
-  low = np.clip(np.floor(centre - 1.4 * radius - 2), 0, size).astype(int)
-  high = np.clip(np.ceil(centre + 1.4 * radius + 3), 0, size).astype(int)
+  low = np.clip(np.floor(center - 1.4 * radius - 2), 0, size).astype(int)
+  high = np.clip(np.ceil(center + 1.4 * radius + 3), 0, size).astype(int)
   return slice(low[0], high[0]), slice(low[1], high[1])
 
 
@@ -202,20 +202,20 @@ def _plasma(grid: Grid, stain: Stain, rng: Random) -> Image:
 
 
 def _red_cells(image: Image, grid: Grid, scale: float, stain: Stain, rng: Random) -> Image:
-  """Adds touching and overlapping discs with pale centres; overlaps absorb twice."""
+  """Adds touching and overlapping discs with pale centers; overlaps absorb twice."""
   size = grid.shape[1]
   crowd = rng.uniform(0.3, 1.6)
-  pallor = rng.uniform(0.2, 0.95)  # of the cells' centres
+  pallor = rng.uniform(0.2, 0.95)  # of the cells' centers
   # The mean number of cells is `crowd` times the squares of a cell's diameter that fit into the
   # image.
   radius = 11.5 * scale
   for _ in range(rng.poisson(crowd * (size / (2 * radius)) ** 2)):
     # Cells may be cut by the border.
-    centre = rng.uniform(-radius / 2, size + radius / 2, 2)
+    center = rng.uniform(-radius / 2, size + radius / 2, 2)
     r = radius * rng.uniform(0.82, 1.12)
     # Only the part that the cell reaches is computed: there are dozens of cells.
-    box = _box(centre, r, size)
-    distance = _blob(grid[:, *box], centre, r, 0.07, rng)
+    box = _box(center, r, size)
+    distance = _blob(grid[:, *box], center, r, 0.07, rng)
     # Red cells are thinner in the middle and absorb less there.
     dent = 1 - pallor * rng.uniform(0.6, 1.2) * np.exp(-((distance / 0.5) ** 2))
     # Absorbances add up (Beer-Lambert), so two cells on top of each other are darker.
@@ -235,11 +235,11 @@ def _white_cell(
   """Lays a white cell over the rest; returns the image and the class ids."""
   size = grid.shape[1]
   radius = scale * rng.uniform(17, 27)
-  centre = size / 2 + rng.uniform(-spread, spread, 2) * size
-  distance = _blob(grid, centre, radius, 0.09, rng)
+  center = size / 2 + rng.uniform(-spread, spread, 2) * size
+  distance = _blob(grid, center, radius, 0.09, rng)
   body = _soft(distance, radius)
   # Times `body`, as the nucleus cannot leave its cell.
-  nucleus = _nucleus(grid, centre, radius, rng) * body
+  nucleus = _nucleus(grid, center, radius, rng) * body
   grain = _field(grid.shape[1:], rng.uniform(0.6, 1.2) * scale, rng)
   # Only the peaks of the noise become granules.
   grain = np.clip(grain - rng.uniform(0.2, 1.2), 0, None) * rng.uniform(0.0, 1.3)
@@ -254,32 +254,32 @@ def _white_cell(
   return image, np.where(nucleus > 0.5, 2, label).astype(np.uint8)
 
 
-def _nucleus(grid: Grid, centre: Float[np.ndarray, '2'], radius: float, rng: Random) -> Plane:
-  """Coverage of 1 to 4 lobes on an arc, joined to their neighbours by bridges."""
+def _nucleus(grid: Grid, center: Float[np.ndarray, '2'], radius: float, rng: Random) -> Plane:
+  """Coverage of 1 to 4 lobes on an arc, joined to their neighbors by bridges."""
   lobes = int(rng.integers(1, 5))
   if lobes == 1:
     r = radius * rng.uniform(0.5, 0.88)
-    # The nucleus may lie off the centre, but stays inside the cell.
+    # The nucleus may lie off the center, but stays inside the cell.
     off = rng.uniform(-1, 1, 2) * (radius - r) * 0.6
-    nucleus = _soft(_blob(grid, centre + off, r, 0.12, rng), r)
+    nucleus = _soft(_blob(grid, center + off, r, 0.12, rng), r)
     if rng.random() < 0.35:  # a kidney's dent, as monocytes have
       turn = rng.uniform(0, 2 * np.pi)
-      dent = centre + off + r * np.array([np.sin(turn), np.cos(turn)])
+      dent = center + off + r * np.array([np.sin(turn), np.cos(turn)])
       nucleus = nucleus * (1 - _soft(_blob(grid, dent, 0.5 * r, 0.1, rng), 0.5 * r))
     return nucleus
-  # Lobes lie on an arc around the centre, as in neutrophils.
+  # Lobes lie on an arc around the center, as in neutrophils.
   ring = radius * rng.uniform(0.36, 0.48)
   start = rng.uniform(0, 2 * np.pi)
   # Two lobes lie nearly opposite each other (2.2 times 0.9 to 1.4 radians).
   step = rng.uniform(0.9, 1.4) * (2.2 if lobes == 2 else 1)
   angles = start + step * np.arange(lobes)
-  centres = centre + ring * np.stack([np.sin(angles), np.cos(angles)], -1)
+  centers = center + ring * np.stack([np.sin(angles), np.cos(angles)], -1)
   r = radius * rng.uniform(0.28, 0.42)
   parts = []
-  for lobe in centres:
+  for lobe in centers:
     parts.append(_soft(_blob(grid, lobe, r * rng.uniform(0.85, 1.15), 0.15, rng), r))
-  for lobe, neighbour in pairwise(centres):
-    bridge = (lobe + neighbour) / 2
+  for lobe, neighbor in pairwise(centers):
+    bridge = (lobe + neighbor) / 2
     parts.append(_soft(_blob(grid, bridge, 0.5 * r, 0.1, rng), 0.5 * r))
   # A union: overlapping lobes are not darker.
   return np.max(parts, axis=0)
@@ -291,9 +291,9 @@ def _platelets(image: Image, grid: Grid, scale: float, stain: Stain, rng: Random
   # Pixels of an image of 96: about 2 platelets, and a clot in three images of ten.
   radii = [*rng.uniform(1.5, 3.5, rng.poisson(2)), *rng.uniform(4, 9, rng.poisson(0.35))]
   for r in scale * np.array(radii):
-    centre = rng.uniform(0, size, 2)
-    box = _box(centre, r, size)
-    speck = _soft(_blob(grid[:, *box], centre, r, 0.25, rng), r)
+    center = rng.uniform(0, size, 2)
+    box = _box(center, r, size)
+    speck = _soft(_blob(grid[:, *box], center, r, 0.25, rng), r)
     image[box] += speck[..., None] * stain['platelet']
   return image
 

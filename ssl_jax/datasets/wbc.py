@@ -19,7 +19,7 @@ SETS = ('zheng1', 'zheng2', 'lisc')
 SHIFT = 4
 """LISC masks lie this many pixels up and left of their images."""
 
-# Training images that show a val image again: the same bytes, or a shift-tolerant colour
+# Training images that show a val image again: the same bytes, or a shift-tolerant color
 # correlation of at least 0.979 at 40 x 40 pixels. {set: {training image: val image}}
 DUPLICATES = {
   'zheng1': {'139': '112', '171': '166', '157': '158'},
@@ -337,7 +337,7 @@ def _repository_reader(root: Path, set: str) -> ReadCell:
 
 def _decode_raw(name: str, parts: Mapping[str, bytes]) -> tuple[np.ndarray, Mask]:
   """Decodes raw bytes; the authors write cytoplasm as 128 and nucleus as 255."""
-  # [H, W]; the masks are grey, so the first channel is enough.
+  # [H, W]; the masks are gray, so the first channel is enough.
   source = images.decode_image(parts['mask'], f'the mask of {name}')[..., 0]
   # Five zheng2 masks hold a few stray values between, which become background.
   ids = np.where(source == 128, 1, np.where(source == 255, 2, 0)).astype(np.uint8)

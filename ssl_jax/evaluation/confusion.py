@@ -154,7 +154,7 @@ def _overlaps(matrix: Num[np.ndarray, '*n k k']) -> dict[str, Float[np.ndarray, 
 
 
 def recall(matrix: Num[np.ndarray, '*n k k']) -> Float[np.ndarray, '*n k']:
-  """Returns how many of each class are recognised, in 0..1; NaN for a class without truth."""
+  """Returns how many of each class are recognized, in 0..1; NaN for a class without truth."""
   # Rows are the truth: hits / truth is the recall.
   return _ratio(_hits(matrix), matrix.sum(-1))
 

@@ -169,11 +169,11 @@ def _match_each(
 
 
 def _evaluate_cells(predict_fn: PredictFn, source: Source, classes: Sequence[str]) -> Evaluation:
-  """Adds the mean distance in pixels to the cell: pixels_off; of the patch's centre, _middle."""
+  """Adds the mean distance in pixels to the cell: pixels_off; of the patch's center, _middle."""
   rows, errors, errors_of_middle = [], [], []
   for record, probs, x, y in predict_source(predict_fn, source):
     side = len(record['image'])
-    true_y, true_x = record['point'] + 0.5  # of the patch's edge, not of its first pixel's centre
+    true_y, true_x = record['point'] + 0.5  # of the patch's edge, not of its first pixel's center
     rows.append(
       {
         'name': record['name'],

@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Integer, Num, UInt8
 
-from ssl_jax.evaluation.image_grid import DPI, Colour, Mark, Panel, draw_grid
+from ssl_jax.evaluation.image_grid import DPI, Color, Mark, Panel, draw_grid
 from ssl_jax.io.images import PALETTE, to_rgb
-from ssl_jax.io.overlays import class_colour
+from ssl_jax.io.overlays import class_color
 from ssl_jax.types import BACKGROUND, IGNORE
 
-LINE_COLOURS = [tuple(colour / 255) for colour in PALETTE[[6, 5, 3, 7, 1, 2, 4]]]
-"""Colours of lines and bars, on white."""
+LINE_COLORS = [tuple(color / 255) for color in PALETTE[[6, 5, 3, 7, 1, 2, 4]]]
+"""Colors of lines and bars, on white."""
 
 SMALL, LARGE = 140 * 140, 440 * 440
 """Pixels of the page that a patch covers, and an image that is shown as it is."""
@@ -36,12 +36,12 @@ def beside(
     titles: above the columns.
     row_names: at the left of each row.
     row_scores: for each row a text under each of its images ('' for none).
-    classes: names, the background first; their colours are the legend.
-    unknown: whether the legend has the colour of IGNORE as well.
+    classes: names, the background first; their colors are the legend.
+    unknown: whether the legend has the color of IGNORE as well.
   """
   panels = [[x if isinstance(x, Panel) else Panel(x) for x in row] for row in rows]
-  colours = legend(classes, unknown)
-  draw_grid(path, panels, titles, row_names, row_scores, colours, LARGE)
+  colors = legend(classes, unknown)
+  draw_grid(path, panels, titles, row_names, row_scores, colors, LARGE)
 
 
 def picture(
@@ -62,7 +62,7 @@ def picture(
     titles: above the columns.
     row_names: at the left of each row, say the image's.
     row_scores: for each row a text under each of its images ('' for none).
-    classes: names, the background first; their colours are the legend.
+    classes: names, the background first; their colors are the legend.
   """
   # `names` is a copy, because slices are added to it.
   panels, names, unknown = [], list(row_names), False
@@ -74,20 +74,20 @@ def picture(
     image, *masks = in_plane(image, *masks)
     rgb = to_rgb(image)
     panels.append([Panel(rgb), *(None if mask is None else Panel(rgb, mask) for mask in masks)])
-    # Only then the legend has a colour for it.
+    # Only then the legend has a color for it.
     unknown = unknown or any(mask is not None and (mask == IGNORE).any() for mask in masks)
   draw_grid(path, panels, titles, names, row_scores, legend(classes, unknown))
 
 
-def legend(classes: Sequence[str], unknown: bool = False) -> dict[str, Colour]:
-  """Returns the colours of the classes but the background, which has none; empty without classes.
+def legend(classes: Sequence[str], unknown: bool = False) -> dict[str, Color]:
+  """Returns the colors of the classes but the background, which has none; empty without classes.
 
   With `unknown` there is one more, for pixels or cells whose class nobody has said.
   """
-  colours = {name: class_colour(class_id) for class_id, name in enumerate(classes) if class_id}
-  if colours and unknown:
-    colours['unknown'] = class_colour(IGNORE)
-  return colours
+  colors = {name: class_color(class_id) for class_id, name in enumerate(classes) if class_id}
+  if colors and unknown:
+    colors['unknown'] = class_color(IGNORE)
+  return colors
 
 
 def marked_slice(volume: np.ndarray, *masks: np.ndarray | None) -> int:
@@ -138,9 +138,9 @@ def confusion_matrices(
     axis.imshow(fractions, cmap='Blues', vmin=0, vmax=1)
     for (row, column), fraction in np.ndenumerate(fractions):
       # Readable on the dark end of the blues.
-      colour = 'white' if fraction > 0.6 else 'black'
+      color = 'white' if fraction > 0.6 else 'black'
       text = f'{fraction:.0%}\n{matrix[row, column]}'
-      axis.text(column, row, text, ha='center', va='center', fontsize=7, color=colour)
+      axis.text(column, row, text, ha='center', va='center', fontsize=7, color=color)
     axis.set_xticks(range(len(classes)), classes, rotation=40, ha='right', fontsize=8)
     axis.set_yticks(range(len(classes)), classes, fontsize=8)
     axis.set(xlabel='predicted', ylabel='truth')
@@ -160,7 +160,7 @@ def centroids(path: Path, points: Mapping[str, Float[np.ndarray, 'n 2']], side: 
   for axis, (title, xy) in zip(axes[0], points.items(), strict=True):
     # Fewer points are drawn larger; transparency shows where many lie on top of each other.
     size = min(max(3000 / max(len(xy), 1), 3), 30)
-    axis.scatter(xy[:, 0], xy[:, 1], s=size, alpha=0.3, color=LINE_COLOURS[0], linewidths=0)
+    axis.scatter(xy[:, 0], xy[:, 1], s=size, alpha=0.3, color=LINE_COLORS[0], linewidths=0)
     # y grows downwards, as in the image.
     axis.set(xlim=(0, side), ylim=(side, 0), aspect='equal', xlabel='x', ylabel='y')
     axis.set_title(title, fontsize=10)
@@ -199,9 +199,9 @@ def bars(path: Path, groups: Mapping[str, Mapping[str, float]], y: str) -> None:
   for i, name in enumerate(names):
     heights = [scores[name] for scores in groups.values()]
     # The bars of a group stand side by side around its tick.
-    centres = np.arange(len(groups)) + (i - (len(names) - 1) / 2) * width
-    colour = LINE_COLOURS[i % len(LINE_COLOURS)]
-    drawn = axis.bar(centres, heights, width, color=colour, label=name)
+    centers = np.arange(len(groups)) + (i - (len(names) - 1) / 2) * width
+    color = LINE_COLORS[i % len(LINE_COLORS)]
+    drawn = axis.bar(centers, heights, width, color=color, label=name)
     axis.bar_label(drawn, fmt='%.0f', fontsize=7)
   axis.set_xticks(range(len(groups)), list(groups))
   # Room for the numbers above bars of 100.
@@ -235,10 +235,10 @@ def curves(
   figure, axes = _axes(1, 1, 5.0, 3.5)
   axis = axes[0, 0]
   for i, (system, line) in enumerate(lines.items()):
-    colour = LINE_COLOURS[i % len(LINE_COLOURS)]
-    axis.plot(line.x, line.y, 'o-', color=colour, label=system, markersize=3)
+    color = LINE_COLORS[i % len(LINE_COLORS)]
+    axis.plot(line.x, line.y, 'o-', color=color, label=system, markersize=3)
     # Where there is no interval, low and high are the line itself and nothing is filled.
-    axis.fill_between(line.x, line.low, line.high, color=colour, alpha=0.15, linewidth=0)
+    axis.fill_between(line.x, line.low, line.high, color=color, alpha=0.15, linewidth=0)
   if log:
     axis.set_xscale('log')
     # Ticks where there are points (10, 50, 100 labels) instead of powers of ten.

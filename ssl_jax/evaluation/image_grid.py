@@ -22,7 +22,7 @@ AREA = 270 * 270
 GAP = 4
 MARGIN = 8
 EMPTY = '0.93'
-"""Light grey, where an image does not fill its cell."""
+"""Light gray, where an image does not fill its cell."""
 
 TITLE_FONT, NAME_FONT, SMALLEST_FONT = 10.0, 8.0, 7.0
 
@@ -45,7 +45,7 @@ class Panel(NamedTuple):
 
 Row = Sequence[Panel | None]
 Pixels = float | int
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
 
 class Layout(NamedTuple):
@@ -81,7 +81,7 @@ def draw_grid(
   titles: Sequence[str],
   row_names: Sequence[str] = (),
   row_scores: Sequence[Sequence[str]] = (),
-  legend: Mapping[str, Colour | str] = NOTHING,
+  legend: Mapping[str, Color | str] = NOTHING,
   area: int = AREA,
 ) -> None:
   """Draws rows of images of equal height as a PNG.
@@ -94,7 +94,7 @@ def draw_grid(
     titles: above the columns.
     row_names: at the left of each row.
     row_scores: for each row a text under each of its images ('' for none), of one or more lines.
-    legend: names, and their colours 0..255 or signs, below the images.
+    legend: names, and their colors 0..255 or signs, below the images.
     area: pixels of the page that an image covers.
   """
   from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -173,7 +173,7 @@ class _Page:
     bottom = self._height - top - pixels.shape[0]
     self._figure.figimage(pixels, left, bottom, origin='upper')
 
-  def box(self, top: Pixels, left: Pixels, height: Pixels, width: Pixels, colour: Any) -> None:
+  def box(self, top: Pixels, left: Pixels, height: Pixels, width: Pixels, color: Any) -> None:
     """Fills a rectangle."""
     from matplotlib.patches import Rectangle
 
@@ -181,7 +181,7 @@ class _Page:
     corner = (left / self._width, 1 - (top + height) / self._height)
     size = (width / self._width, height / self._height)
     # Below everything else: images and signs lie on it.
-    kwargs = dict(transform=self._figure.transFigure, facecolor=colour, linewidth=0, zorder=-1)
+    kwargs = dict(transform=self._figure.transFigure, facecolor=color, linewidth=0, zorder=-1)
     self._figure.add_artist(Rectangle(corner, *size, **kwargs))
 
   def mark(self, sign: str, top: Pixels, left: Pixels) -> None:
@@ -195,7 +195,7 @@ class _Page:
     self._figure.add_artist(line)
 
   def write(self, text: str, top: Pixels, left: Pixels, font: float, **kwargs: Any) -> None:
-    """Writes a text, by default centred on this place."""
+    """Writes a text, by default centered on this place."""
     # A $ in a name of a file is no formula.
     kwargs = {'ha': 'center', 'va': 'center', 'parse_math': False, **kwargs}
     self._figure.text(left / self._width, 1 - top / self._height, text, fontsize=font, **kwargs)
@@ -220,12 +220,12 @@ def _draw_images(page: _Page, rows: Sequence[Row], layout: Layout) -> None:
       panel = row[j] if j < len(row) else None
       top, left = layout.corner(i, j)
       pixels = None if panel is None else _fitted_image(panel, layout.cell)
-      # Grey shows that the cell is there, and where the image ends.
+      # Gray shows that the cell is there, and where the image ends.
       if pixels is None or pixels.shape[:2] != layout.cell:
         page.box(top, left, height, width, EMPTY)
       if panel is None or pixels is None:
         continue
-      # Centred in its cell.
+      # Centered in its cell.
       top += (height - pixels.shape[0]) // 2
       left += (width - pixels.shape[1]) // 2
       page.image(pixels, top, left)
@@ -247,7 +247,7 @@ def _fitted_image(panel: Panel, cell: tuple[int, int]) -> UInt8[np.ndarray, 'h w
   image = resize(panel.image, size, smooth=scale < 1)
   if panel.mask is None:
     return image
-  # Nearest neighbour: the ids of two classes have no mean.
+  # Nearest neighbor: the ids of two classes have no mean.
   return overlay(image, resize(panel.mask.astype(np.uint8), size, smooth=False))
 
 
@@ -300,11 +300,11 @@ def _place_legend(
 
 def _draw_legend(
   page: _Page,
-  legend: Mapping[str, Colour | str],
+  legend: Mapping[str, Color | str],
   places: Sequence[tuple[int, int]],
   layout: Layout,
 ) -> None:
-  """A sign, or a square in the colour, of each entry, its name at the right of it."""
+  """A sign, or a square in the color, of each entry, its name at the right of it."""
   line_height = page.line_height(NAME_FONT)
   square = round(line_height * 0.65)
   first_line = layout.size[0] - MARGIN - layout.legend + GAP

@@ -59,9 +59,9 @@ def kernel_distance(real: Float[np.ndarray, 'n d'], generated: Float[np.ndarray,
   below, where both are drawn from the same images.
   """
   # By the real images alone: a shift of the generated ones must stay visible.
-  centre, spread = real.mean(0), real.std(0) + 1e-6
-  real = (real - centre) / spread
-  generated = (generated - centre) / spread
+  center, spread = real.mean(0), real.std(0) + 1e-6
+  real = (real - center) / spread
+  generated = (generated - center) / spread
 
   # [n, m]: the similarity of each image of x to each of y.
   def kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:

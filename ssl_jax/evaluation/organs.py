@@ -11,7 +11,7 @@ from ssl_jax.io import markdown_tables
 from ssl_jax.types import IGNORE
 
 Tolerance = float | int | Mapping[str, float | int] | None
-"""Millimetres within which surfaces agree: one number, a table by organ, or None for a voxel."""
+"""Millimeters within which surfaces agree: one number, a table by organ, or None for a voxel."""
 
 COSTS = {
   'seconds': 'running time, s',
@@ -67,8 +67,8 @@ def organ_scores(
     between = surface_distance.surfaces(in_truth, in_prediction, spacing)
     # 2 |A and B| / (|A| + |B|) in percent.
     figures[f'dsc/{name}'] = 200.0 * common / total if total else 100.0
-    millimetres = _tolerance_of(name, tolerance, spacing)
-    figures[f'nsd/{name}'] = 100 * surface_distance.surface_dice(between, millimetres)
+    millimeters = _tolerance_of(name, tolerance, spacing)
+    figures[f'nsd/{name}'] = 100 * surface_distance.surface_dice(between, millimeters)
     figures[f'hd95/{name}'] = surface_distance.hausdorff(between)
   # No mean of HD95: it is infinite where an organ was missed.
   for score in ('dsc', 'nsd') if scored else ():
@@ -154,7 +154,7 @@ def voxel_counts(
 
 
 def _length_text(mm: float) -> str:
-  # Three digits below a millimetre: those of micro-CT would all be 0.0.
+  # Three digits below a millimeter: those of micro-CT would all be 0.0.
   return f'{mm:.1f}' if mm >= 1 or mm == 0 else f'{mm:.3g}'
 
 

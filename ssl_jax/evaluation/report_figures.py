@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ssl_jax.evaluation.figures import LINE_COLOURS
+from ssl_jax.evaluation.figures import LINE_COLORS
 
 WIDTH = 6.4
 """Of a chart in inches; a page scales it to its own width."""
@@ -27,7 +27,7 @@ class Curve(NamedTuple):
 
   name: str
   seeds: Sequence[Mapping[int, float]]  # step -> value
-  # Its place among the stages, so that a stage has one colour in all charts.
+  # Its place among the stages, so that a stage has one color in all charts.
   place: int
 
 
@@ -40,9 +40,9 @@ def intervals(bars: Sequence[Bar], x: str) -> str:
   """
   figure, axis = _axis(0.9 + 0.4 * len(bars))
   for row, bar in enumerate(bars):
-    colour = LINE_COLOURS[0]
-    axis.plot([bar.low, bar.high], [-row, -row], color=colour, linewidth=3, solid_capstyle='butt')
-    axis.plot([bar.mean], [-row], 'o', color=colour, markersize=8)
+    color = LINE_COLORS[0]
+    axis.plot([bar.low, bar.high], [-row, -row], color=color, linewidth=3, solid_capstyle='butt')
+    axis.plot([bar.mean], [-row], 'o', color=color, markersize=8)
   axis.axvline(0, color='0.3', linewidth=1)
   axis.set_yticks([-row for row in range(len(bars))], [bar.name for bar in bars])
   axis.set_ylim(-len(bars) + 0.4, 0.6)
@@ -59,14 +59,14 @@ def curves(lines: Sequence[Curve]) -> str:
   """
   figure, axis = _axis(2.8)
   for line in lines:
-    colour = LINE_COLOURS[line.place % len(LINE_COLOURS)]
+    color = LINE_COLORS[line.place % len(LINE_COLORS)]
     if len(line.seeds) > 1:
       for seed in line.seeds:
-        axis.plot(list(seed), list(seed.values()), color=colour, alpha=0.25, linewidth=0.8)
+        axis.plot(list(seed), list(seed.values()), color=color, alpha=0.25, linewidth=0.8)
     # The mean is over all seeds or it would jump where one has no value.
     steps = sorted(set.intersection(*(set(seed) for seed in line.seeds)))
     means = [float(np.mean([seed[step] for seed in line.seeds])) for step in steps]
-    axis.plot(steps, means, color=colour, label=line.name, linewidth=1.8)
+    axis.plot(steps, means, color=color, label=line.name, linewidth=1.8)
   axis.set_xlabel('step')
   axis.grid(alpha=0.3)
   axis.legend(fontsize=8)

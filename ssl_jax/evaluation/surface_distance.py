@@ -1,6 +1,6 @@
-"""Distances between the surfaces of two masks in millimetres: NSD and HD95.
+"""Distances between the surfaces of two masks in millimeters: NSD and HD95.
 
-The surface of a mask is that of marching cubes between the centres of its voxels. Each cube of 2 x
+The surface of a mask is that of marching cubes between the centers of its voxels. Each cube of 2 x
 2 x 2 voxels that it crosses is one element of the surface: it lies at the position of the cube and
 counts with the area of the surface inside it (Nikolov et al. 2018, arXiv:1809.04430, as in
 DeepMind's surface-distance).
@@ -34,7 +34,7 @@ class Surfaces(NamedTuple):
 
 def _faces() -> list[list[Corner]]:
   """The four corners of each face of the cube, in turn around it."""
-  # Neighbours in this list share an edge of the face.
+  # Neighbors in this list share an edge of the face.
   around = ((0, 0), (0, 1), (1, 1), (1, 0))
   return [
     [tuple(np.insert(pair, axis, side).tolist()) for pair in around]
@@ -67,10 +67,10 @@ def _links(inside: dict[Corner, bool]) -> dict[Edge, list[Edge]]:
   rare = sum(inside.values()) <= 4
   links: dict[Edge, list[Edge]] = {}
   for face in _faces():
-    neighbours = [(face[i], face[(i + 1) % 4]) for i in range(4)]
-    edges = [(min(pair), max(pair)) for pair in neighbours]
+    neighbors = [(face[i], face[(i + 1) % 4]) for i in range(4)]
+    edges = [(min(pair), max(pair)) for pair in neighbors]
     # The surface crosses an edge of which one end is inside and the other outside.
-    crossed = [i for i, (a, b) in enumerate(neighbours) if inside[a] != inside[b]]
+    crossed = [i for i, (a, b) in enumerate(neighbors) if inside[a] != inside[b]]
     pairs = []
     # The usual case: one line across the face.
     if len(crossed) == 2:

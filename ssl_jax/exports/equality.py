@@ -30,7 +30,7 @@ def read_example(path: Path | None, network: Network) -> Num[np.ndarray, '*space
   """Returns an image as its file holds it, or at most the middle of it; without a file, noise.
 
   Raises:
-    UserError: if it cannot be read, or is of another kind than the run learnt from.
+    UserError: if it cannot be read, or is of another kind than the run learned from.
   """
   if path is None:
     return _noise(network)

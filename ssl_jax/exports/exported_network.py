@@ -71,7 +71,7 @@ class Network(NamedTuple):
     return ('probabilities', 'points') if self.stats.task == CELLS else ('probabilities', 'mask')
 
   def dtypes(self) -> tuple[str, ...]:
-    """Returns the kinds of numbers of images that the run learnt from."""
+    """Returns the kinds of numbers of images that the run learned from."""
     if self.stats.preprocessing is not None:  # volumes
       return ('float32',)
     # A run that does not say read 8 bits, or something else by a range.
@@ -227,7 +227,7 @@ def scaled_size(size: Size, scale: float | int) -> Size:
   factor = Fraction(str(scale))
   doubled = 2 * size * factor.numerator + factor.denominator
   rounded = doubled // (2 * factor.denominator)
-  # Python rounds a half to the even neighbour: one down where that went up to an odd number.
+  # Python rounds a half to the even neighbor: one down where that went up to an odd number.
   is_half = 1 - symbolic.smaller(doubled % (2 * factor.denominator), 1)
   return symbolic.larger(rounded - is_half * (rounded % 2), 1)
 

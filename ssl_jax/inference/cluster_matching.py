@@ -1,4 +1,4 @@
-"""Matches clusters, which were learnt without labels, to classes by labels of training images."""
+"""Matches clusters, which were learned without labels, to classes by labels of training images."""
 
 import json
 from collections.abc import Callable

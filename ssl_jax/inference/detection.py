@@ -1,4 +1,4 @@
-"""Finds cells in whole images: sliding windows, each of which votes for a cell near its centre."""
+"""Finds cells in whole images: sliding windows, each of which votes for a cell near its center."""
 
 import csv
 import io
@@ -34,7 +34,7 @@ def detect_cells(
 ) -> Cells:
   """Returns the cells of an image.
 
-  A window votes for a cell that it places at most `stride` pixels from its own centre on either
+  A window votes for a cell that it places at most `stride` pixels from its own center on either
   axis, so that each cell has votes of the windows around it alone. Beyond the border the image is
   mirrored.
 
@@ -42,25 +42,25 @@ def detect_cells(
     predict_fn: gives a dict with 'class', and 'x' and 'y' as fractions of a window's side.
     image: in [0, 1].
     size: side of the windows in pixels, that of the patches in training.
-    stride: pixels between the centres of neighbouring windows.
+    stride: pixels between the centers of neighboring windows.
     score: lowest probability of a cell with which a window votes.
     radius: pixels; of cells closer than this one is kept (see cluster_votes).
   """
-  # `half` before the image, so that the window that starts at (r, c) of `padded` has its centre at
+  # `half` before the image, so that the window that starts at (r, c) of `padded` has its center at
   # (r, c) of the image. `size` behind it is more than enough for the last windows.
   half = size // 2
   padded = np.pad(image, [(half, size), (half, size), (0, 0)], mode='symmetric')
-  rows, columns = (np.arange(_first_centre(n, stride), n, stride) for n in image.shape[:2])
-  # [windows, 2]: row and column of each centre.
-  centres = np.stack(np.meshgrid(rows, columns, indexing='ij'), -1).reshape(-1, 2)
+  rows, columns = (np.arange(_first_center(n, stride), n, stride) for n in image.shape[:2])
+  # [windows, 2]: row and column of each center.
+  centers = np.stack(np.meshgrid(rows, columns, indexing='ij'), -1).reshape(-1, 2)
   # Only votes are kept, so that memory does not grow with the number of windows.
   all_points, all_probs = [], []
-  for start in range(0, len(centres), BATCH):
-    batch = centres[start : start + BATCH]
+  for start in range(0, len(centers), BATCH):
+    batch = centers[start : start + BATCH]
     # [windows of this batch, size, size, C]
     windows = np.stack([padded[r : r + size, c : c + size] for r, c in batch])
     probs, fractions = predict_patches(predict_fn, windows, BATCH)
-    # x, y from the window's edge become rows, columns from the pixel at its centre.
+    # x, y from the window's edge become rows, columns from the pixel at its center.
     offsets = fractions[:, ::-1] * size - 0.5 - half
     is_cell = 1 - probs[:, BACKGROUND] >= score
     votes = is_cell & (np.abs(offsets) <= stride).all(-1)
@@ -72,8 +72,8 @@ def detect_cells(
   return cluster_votes(points[inside], probs[inside], radius)
 
 
-def _first_centre(length: int, stride: int) -> int:
-  """Where the centres begin, so that they leave the same margin at both ends of an axis."""
+def _first_center(length: int, stride: int) -> int:
+  """Where the centers begin, so that they leave the same margin at both ends of an axis."""
   return ((length - 1) % stride) // 2
 
 
@@ -96,13 +96,13 @@ def cluster_votes(
     return Cells(np.zeros((0, 2)), np.zeros(0, int), np.zeros(0))
   confidence = 1 - probs[:, BACKGROUND]
   positions, classes, scores, weights = [], [], [], []
-  # Neighbours include the vote itself. Votes are merged anew for each vote, so that the same cell
+  # Neighbors include the vote itself. Votes are merged anew for each vote, so that the same cell
   # comes out many times; the suppression below keeps it once.
-  for neighbours in KDTree(points).query_ball_point(points, radius / 2):
-    votes = confidence[neighbours]
-    positions.append(np.average(points[neighbours], axis=0, weights=votes))
+  for neighbors in KDTree(points).query_ball_point(points, radius / 2):
+    votes = confidence[neighbors]
+    positions.append(np.average(points[neighbors], axis=0, weights=votes))
     # The best class of a cell: the background is left out, which moves the others down by one.
-    classes.append(np.delete(probs[neighbours].sum(0), BACKGROUND).argmax() + 1)
+    classes.append(np.delete(probs[neighbors].sum(0), BACKGROUND).argmax() + 1)
     scores.append(votes.mean())
     # A sum, unlike the score: a cell that many windows agree on beats one confident outlier.
     weights.append(votes.sum())
@@ -132,6 +132,6 @@ def cells_to_csv(cells: Cells, names: Sequence[str]) -> str:
   table = csv.writer(text)
   table.writerow(['x', 'y', 'class', 'score'])
   for (row, column), class_id, score in zip(*cells, strict=True):
-    # The centre of the first pixel has the index 0 and is half a pixel from the edge.
+    # The center of the first pixel has the index 0 and is half a pixel from the edge.
     table.writerow([f'{column + 0.5:.2f}', f'{row + 0.5:.2f}', names[class_id], f'{score:.4f}'])
   return text.getvalue()

@@ -13,7 +13,7 @@ from scipy import ndimage
 from skimage import measure, segmentation
 
 from ssl_jax.data.dataset_stats import DatasetStats
-from ssl_jax.data.masks.instances import BODY, neighbours
+from ssl_jax.data.masks.instances import BODY, neighbors
 from ssl_jax.inference import slices
 from ssl_jax.inference.images import predict_many
 from ssl_jax.io import atomic, images, nifti
@@ -55,12 +55,12 @@ def separate(
   """
   ids = probs.argmax(-1)
   body = probs[..., BODY]
-  bodies, count = ndimage.label(ids == BODY, neighbours(ids.ndim))
+  bodies, count = ndimage.label(ids == BODY, neighbors(ids.ndim))
   sure = (ids == BODY) & (body > SURE)
   has_sure = np.zeros(count + 1, bool)
   has_sure[bodies[sure]] = True
   # A bridge of unsure pixels between two objects is no marker, a faint object is.
-  markers, _ = ndimage.label(sure | ((bodies > 0) & ~has_sure[bodies]), neighbours(ids.ndim))
+  markers, _ = ndimage.label(sure | ((bodies > 0) & ~has_sure[bodies]), neighbors(ids.ndim))
   grown = segmentation.watershed(-body, markers, mask=ids != BACKGROUND)
   counts = np.bincount(grown.ravel())
   kept = counts >= min_size
@@ -130,8 +130,8 @@ def write_table(
 ) -> None:
   """Writes a CSV with a row for each instance of an image.
 
-  It has the id, area in pixels, x and y of the centroid (column and row from 0, the centre of the
-  first pixel), the mean raw intensity by channel, and the area in square micrometres where that of
+  It has the id, area in pixels, x and y of the centroid (column and row from 0, the center of the
+  first pixel), the mean raw intensity by channel, and the area in square micrometers where that of
   a pixel is given.
   """
   columns = {'label': 'id', 'area': 'area', 'centroid-1': 'x', 'centroid-0': 'y'}
@@ -142,10 +142,10 @@ def write_table(
   _write_rows(path, rows)
 
 
-def as_colours(ids: Integer[np.ndarray, 'h w']) -> UInt8[np.ndarray, 'h w']:
-  """Returns numbers of 1 to 13 in place of ids, by which an overlay can colour them."""
-  colours = len(images.PALETTE) - 1
-  return np.where(ids > 0, (ids - 1) % colours + 1, 0).astype(np.uint8)
+def as_colors(ids: Integer[np.ndarray, 'h w']) -> UInt8[np.ndarray, 'h w']:
+  """Returns numbers of 1 to 13 in place of ids, by which an overlay can color them."""
+  colors = len(images.PALETTE) - 1
+  return np.where(ids > 0, (ids - 1) % colors + 1, 0).astype(np.uint8)
 
 
 def write_volume_labels(

@@ -23,11 +23,11 @@ SIGMA = 1 / 8
 def window_starts(length: int, window: int, overlap: float) -> list[int]:
   """Returns the first voxels of windows that cover an axis of `length` voxels.
 
-  They are evenly spaced, and neighbours share at least the fraction `overlap` of a window.
+  They are evenly spaced, and neighbors share at least the fraction `overlap` of a window.
   """
   if length <= window:
     return [0]
-  # Neighbours are at most window * (1 - overlap) apart; one more window than there are gaps.
+  # Neighbors are at most window * (1 - overlap) apart; one more window than there are gaps.
   count = int(np.ceil((length - window) / (window * (1 - overlap)))) + 1
   # The last window ends exactly at the end of the axis.
   return np.linspace(0, length - window, count).round().astype(int).tolist()

@@ -81,7 +81,7 @@ def _segment_at(
   if windows.instances is not None or windows.probabilities:
     kept = _probabilities(predict_fn, image, preprocessing, windows)
     probs, _ = averaging.split(kept, windows.spread)
-    # Nearest neighbours, as below.
+    # Nearest neighbors, as below.
     native = preprocessing.restore(probs.argmax(-1).astype(np.uint8), placement)
     separated = None
     if windows.instances is not None:
@@ -99,7 +99,7 @@ def _segment_at(
     ids = sliding_window.predict_volume(
       predict_fn, image, windows.size, windows.overlap, windows.blend, windows.batch
     )
-  # Nearest neighbours: class ids cannot be interpolated.
+  # Nearest neighbors: class ids cannot be interpolated.
   native = preprocessing.restore(ids, placement)
   return Segmentation(largest_components(native) if windows.largest else native, coarser > 1)
 

@@ -59,10 +59,10 @@ def decode_stored(data: bytes, name: str) -> StoredImage:
   return guard(reader.read_samples, data, name)
 
 
-def decode_colours(data: bytes, name: str) -> tuple[np.ndarray, Header]:
+def decode_colors(data: bytes, name: str) -> tuple[np.ndarray, Header]:
   """Decodes the samples [H, W, C] of an image: upright, without alpha, and as they are meant.
 
-  Colours of a palette and of inks become RGB, or grey; high is bright, also where the file stores
+  Colors of a palette and of inks become RGB, or gray; high is bright, also where the file stores
   white as 0. The header says what was changed, and names alpha only where it is not opaque.
 
   Raises:
@@ -72,16 +72,16 @@ def decode_colours(data: bytes, name: str) -> tuple[np.ndarray, Header]:
   header = stored.header
   if _is_transparent(stored):
     header = header._replace(changes=(*header.changes, stored_image.TRANSPARENT))
-  return stored_image.turn(colours_of(stored), header.orientation), header
+  return stored_image.turn(colors_of(stored), header.orientation), header
 
 
-def colours_of(stored: StoredImage) -> np.ndarray:
-  """Returns samples [H, W, C] as they are meant: palettes and inks as colours, high is bright."""
+def colors_of(stored: StoredImage) -> np.ndarray:
+  """Returns samples [H, W, C] as they are meant: palettes and inks as colors, high is bright."""
   samples = stored.samples
   if stored.palette is not None:
-    # An index beyond the end of its palette takes the last colour.
-    colours = stored.palette[np.minimum(samples[..., 0], len(stored.palette) - 1)]
-    return colours[..., : stored.header.channels]
+    # An index beyond the end of its palette takes the last color.
+    colors = stored.palette[np.minimum(samples[..., 0], len(stored.palette) - 1)]
+    return colors[..., : stored.header.channels]
   if stored.bits < 8:
     samples = np.rint(samples * (255 / (2**stored.bits - 1))).astype(np.uint8)
   if stored.white_is_zero:

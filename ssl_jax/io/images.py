@@ -12,7 +12,7 @@ from ssl_jax.io import atomic, image_decoding
 from ssl_jax.io.image_decoding import Header
 from ssl_jax.types import IGNORE
 
-# The colours of Okabe and Ito, which people with any colour vision tell apart, then six of Tol's
+# The colors of Okabe and Ito, which people with any color vision tell apart, then six of Tol's
 # muted ones, so that thirteen organs differ. The first is that of the background.
 PALETTE = np.array(
   [
@@ -33,7 +33,7 @@ PALETTE = np.array(
   ],
   np.uint8,
 )
-GREY = np.array((128, 128, 128), np.uint8)
+GRAY = np.array((128, 128, 128), np.uint8)
 
 
 def read_bytes(path: str | Path) -> bytes:
@@ -79,11 +79,11 @@ def decode_image(data: bytes, name: str) -> Num[np.ndarray, 'h w c']:
   """Decodes an image file's bytes to any number of channels of uint8, uint16 or float32.
 
   The image is upright (orientation tags are obeyed) and bright is high. Alpha is dropped, palettes
-  and CMYK become RGB or grey, 1-bit images 0 and 255; signed, 32-bit and floating-point samples
+  and CMYK become RGB or gray, 1-bit images 0 and 255; signed, 32-bit and floating-point samples
   become float32.
 
   Raises:
-    UserError: naming the file, if it is corrupt, cut short, a stack, or of colours that are not
+    UserError: naming the file, if it is corrupt, cut short, a stack, or of colors that are not
       read here.
   """
   return decode_image_and_header(data, name)[0]
@@ -95,7 +95,7 @@ def decode_image_and_header(data: bytes, name: str) -> tuple[Num[np.ndarray, 'h 
   Raises:
     UserError: as `decode_image` does.
   """
-  pixels, header = image_decoding.decode_colours(data, name)
+  pixels, header = image_decoding.decode_colors(data, name)
   # [H, W, C]
   if pixels.dtype not in (np.uint8, np.uint16):
     pixels = pixels.astype(np.float32)
@@ -106,7 +106,7 @@ def decode_image_and_header(data: bytes, name: str) -> tuple[Num[np.ndarray, 'h 
 
 
 def write_mask(path: str | Path, mask: Integer[np.ndarray, 'h w']) -> None:
-  """Writes class ids as an 8-bit grey PNG without a palette, so that every tool reads the ids.
+  """Writes class ids as an 8-bit gray PNG without a palette, so that every tool reads the ids.
 
   Raises:
     UserError: if an id is outside 0..255.
@@ -119,7 +119,7 @@ def write_mask(path: str | Path, mask: Integer[np.ndarray, 'h w']) -> None:
 
 
 def write_image(path: str | Path, image: UInt8[np.ndarray, 'h w c']) -> None:
-  """Writes a grey or RGB image as PNG.
+  """Writes a gray or RGB image as PNG.
 
   Raises:
     UserError: if it has another number of channels, which a PNG cannot hold as data.
@@ -137,16 +137,16 @@ def write_image(path: str | Path, image: UInt8[np.ndarray, 'h w c']) -> None:
 def to_channels(
   image: Num[np.ndarray, '*space old'], channels: int, name: str = 'an image'
 ) -> Num[np.ndarray, '*space new']:
-  """Makes a grey image RGB by repeating it, or an RGB image of equal channels grey.
+  """Makes a gray image RGB by repeating it, or an RGB image of equal channels gray.
 
   Raises:
-    UserError: if colour would be lost, or the channels are others than a network saw; `name` says
+    UserError: if color would be lost, or the channels are others than a network saw; `name` says
       whose.
   """
   count = image.shape[-1]
   if count == channels:
     return image
-  # Grey is equal red, green and blue; it says nothing of two stains.
+  # Gray is equal red, green and blue; it says nothing of two stains.
   if count == 1 and channels == 3:
     return np.repeat(image, channels, axis=-1)
   if count != 3 or channels != 1:
@@ -245,9 +245,9 @@ def to_uint8(
 
 
 def to_rgb(image: Num[np.ndarray, 'h w c']) -> UInt8[np.ndarray, 'h w 3']:
-  """Returns an image to look at: grey and RGB as they are, of others a composite.
+  """Returns an image to look at: gray and RGB as they are, of others a composite.
 
-  Two channels are magenta and green, which people with any colour vision tell apart; of more the
+  Two channels are magenta and green, which people with any color vision tell apart; of more the
   first three are red, green and blue.
   """
   shown = to_uint8(image)
@@ -266,7 +266,7 @@ STRIP_PIXELS = 1 << 24
 def overlay(
   image: Num[np.ndarray, 'h w c'], mask: Integer[np.ndarray, 'h w'], opacity: float = 0.4
 ) -> UInt8[np.ndarray, 'h w 3']:
-  """Tints each class with its colour and outlines it; IGNORE is grey, background untouched."""
+  """Tints each class with its color and outlines it; IGNORE is gray, background untouched."""
   mask = np.asarray(mask)
   rgb = to_rgb(image)
   outlined = outline(mask)
@@ -276,19 +276,19 @@ def overlay(
 
 
 def _tint(rgb: np.ndarray, mask: np.ndarray, outlined: np.ndarray, opacity: float) -> np.ndarray:
-  """RGB with the colours of the classes over it."""
-  # Beyond the last colour they begin again, with the first after the background's.
+  """RGB with the colors of the classes over it."""
+  # Beyond the last color they begin again, with the first after the background's.
   indices = np.where(mask == 0, 0, (mask - 1) % (len(PALETTE) - 1) + 1)
-  # [H, W, 3]; IGNORE gets a colour from the line above as well, which is replaced here.
-  colours = np.where((mask == IGNORE)[..., None], GREY, PALETTE[indices])
+  # [H, W, 3]; IGNORE gets a color from the line above as well, which is replaced here.
+  colors = np.where((mask == IGNORE)[..., None], GRAY, PALETTE[indices])
   # Outlines are opaque and interiors tinted. The background has weight 0; IGNORE has no outline.
   weight = np.where(outlined, 1.0, opacity) * (mask != 0)
   weight = np.where(mask == IGNORE, opacity, weight)[..., None]
-  return (rgb.astype(np.float32) * (1 - weight) + colours * weight + 0.5).astype(np.uint8)
+  return (rgb.astype(np.float32) * (1 - weight) + colors * weight + 0.5).astype(np.uint8)
 
 
 def colorize(mask: Integer[np.ndarray, 'h w']) -> UInt8[np.ndarray, 'h w 3']:
-  """Returns a mask in the colours of its classes; IGNORE is grey, background black."""
+  """Returns a mask in the colors of its classes; IGNORE is gray, background black."""
   return overlay(np.zeros((*mask.shape, 3), np.uint8), mask, opacity=1.0)
 
 
@@ -296,6 +296,6 @@ def outline(mask: Integer[np.ndarray, 'h w']) -> Bool[np.ndarray, 'h w']:
   """Returns which pixels have another class above, below, left or right of them."""
   # Repeated edge pixels: the border of the image is no outline.
   padded = np.pad(mask, 1, mode='edge')
-  centre = padded[1:-1, 1:-1]
-  neighbours = (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:])
-  return np.any([centre != neighbour for neighbour in neighbours], axis=0)
+  center = padded[1:-1, 1:-1]
+  neighbors = (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:])
+  return np.any([center != neighbor for neighbor in neighbors], axis=0)

@@ -10,16 +10,16 @@ from jaxtyping import Float
 def interpolation_matrix(size: int, new: int, align_corners: bool) -> Float[np.ndarray, 'new size']:
   """Returns the matrix that resamples one axis from `size` to `new` samples.
 
-  With `align_corners` the centres of the first and the last sample stay where they are; without,
-  the outer edges do, and positions beyond the outermost centres take the outermost values.
+  With `align_corners` the centers of the first and the last sample stay where they are; without,
+  the outer edges do, and positions beyond the outermost centers take the outermost values.
   """
-  # `position` is where each new sample lies, in units of old samples (0 = centre of the first).
+  # `position` is where each new sample lies, in units of old samples (0 = center of the first).
   index = np.arange(new)
   if align_corners:
     position = index * ((size - 1) / max(new - 1, 1))
   else:
     position = np.clip((index + 0.5) * (size / new) - 0.5, 0, size - 1)
-  # Each new sample is a weighted mean of its two old neighbours, `low` and `high`.
+  # Each new sample is a weighted mean of its two old neighbors, `low` and `high`.
   low = np.minimum(position.astype(int), size - 1)
   high = np.minimum(low + 1, size - 1)
   # The cache gives this array to all callers, so they must not write to it.

@@ -18,56 +18,56 @@ MIN_SPREAD = 1e-5
 """Differences below are rounding errors."""
 
 LARGEST = 2.0**53
-"""Above it neighbouring whole numbers are the same 64-bit float."""
+"""Above it neighboring whole numbers are the same 64-bit float."""
 
-COLOUR_BITS = 16
-"""Bits of a channel in a colour that is written as one number."""
+COLOR_BITS = 16
+"""Bits of a channel in a color that is written as one number."""
 
 
 class StoredMask(NamedTuple):
   """A mask as its file holds it."""
 
-  values: Num[np.ndarray, '*space']  # of a picture in colour: one number a colour (pack)
-  coloured: bool = False  # whether the values are colours
-  palette: tuple[int, ...] = ()  # the colour (packed) of each value, where the file has a palette
+  values: Num[np.ndarray, '*space']  # of a picture in color: one number a color (pack)
+  colored: bool = False  # whether the values are colors
+  palette: tuple[int, ...] = ()  # the color (packed) of each value, where the file has a palette
   bits: int = 8  # of a value
   notes: tuple[str, ...] = ()  # what was read otherwise than it is shown
   like: Any = None  # of a volume: nibabel image
 
-  def colours(self) -> Integer[np.ndarray, '*space']:
-    """Returns the colour (packed) of each pixel; of plain numbers, their grey."""
-    if self.coloured:
+  def colors(self) -> Integer[np.ndarray, '*space']:
+    """Returns the color (packed) of each pixel; of plain numbers, their gray."""
+    if self.colored:
       return self.values
     if self.palette:
-      # An index beyond the end of its palette takes the last colour.
+      # An index beyond the end of its palette takes the last color.
       table = np.array(self.palette)
       return table[np.minimum(self.values, len(table) - 1)]
-    return grey(self.values.astype(np.int64))
+    return gray(self.values.astype(np.int64))
 
 
-def pack(colours: Integer[np.ndarray, '*space 3']) -> Integer[np.ndarray, '*space']:
+def pack(colors: Integer[np.ndarray, '*space 3']) -> Integer[np.ndarray, '*space']:
   """Returns one number for each red, green and blue."""
-  red, green, blue = (colours[..., i].astype(np.int64) for i in range(3))
-  return (red << 2 * COLOUR_BITS) | (green << COLOUR_BITS) | blue
+  red, green, blue = (colors[..., i].astype(np.int64) for i in range(3))
+  return (red << 2 * COLOR_BITS) | (green << COLOR_BITS) | blue
 
 
-def grey(value: Any) -> Any:
-  """Returns the packed colour of a grey value, or of many."""
-  return (value << 2 * COLOUR_BITS) | (value << COLOUR_BITS) | value
+def gray(value: Any) -> Any:
+  """Returns the packed color of a gray value, or of many."""
+  return (value << 2 * COLOR_BITS) | (value << COLOR_BITS) | value
 
 
-def colour_text(colour: int) -> str:
-  """Returns a packed colour as web pages and `data.values` have it; of 16 bits as three numbers."""
-  channels = unpack(colour)
+def color_text(color: int) -> str:
+  """Returns a packed color as web pages and `data.values` have it; of 16 bits as three numbers."""
+  channels = unpack(color)
   if max(channels) > 255:
     return ','.join(map(str, channels))
   return '#{:02x}{:02x}{:02x}'.format(*channels)
 
 
-def unpack(colour: int) -> tuple[int, int, int]:
-  """Returns red, green and blue of a packed colour."""
-  low = (1 << COLOUR_BITS) - 1
-  return colour >> 2 * COLOUR_BITS, (colour >> COLOUR_BITS) & low, colour & low
+def unpack(color: int) -> tuple[int, int, int]:
+  """Returns red, green and blue of a packed color."""
+  low = (1 << COLOR_BITS) - 1
+  return color >> 2 * COLOR_BITS, (color >> COLOR_BITS) & low, color & low
 
 
 def read_stored(path: str | Path) -> StoredMask:
@@ -95,10 +95,10 @@ def read_mask(path: str | Path) -> Integer[np.ndarray, '*space']:
   """Reads a mask as the whole numbers that its file holds; of a palette, the indices.
 
   Raises:
-    UserError: if the file cannot be read, is a JPEG or coloured, or holds fractions.
+    UserError: if the file cannot be read, is a JPEG or colored, or holds fractions.
   """
   stored = read_stored(path)
-  if stored.coloured:
+  if stored.colored:
     raise UserError(
       f'{path} is a colored picture, not a mask; save it as one channel of class ids '
       '(0 = background).'
@@ -201,11 +201,11 @@ def _read_image(data: bytes, name: str) -> StoredMask:
 
 
 def _inverts(palette: np.ndarray) -> bool:
-  """Whether a palette shows 0 as white and larger indices as darker greys."""
+  """Whether a palette shows 0 as white and larger indices as darker grays."""
   steps = np.diff(palette[:, 0].astype(int))
-  is_grey = (palette == palette[:, :1]).all()
+  is_gray = (palette == palette[:, :1]).all()
   # Entries behind the last that is used are often black.
-  return bool(is_grey and palette[0, 0] == 255 and len(steps) > 0 and steps[0] < 0)
+  return bool(is_gray and palette[0, 0] == 255 and len(steps) > 0 and steps[0] < 0)
 
 
 def _check_alpha(stored: StoredImage, name: str) -> None:
@@ -222,10 +222,10 @@ def _check_alpha(stored: StoredImage, name: str) -> None:
 def _read_volume(path: Path) -> StoredMask:
   """A NIfTI file, in RAS+."""
   voxels, image = nifti.read_stored(path)
-  # Colours are records of R, G and B (and A).
+  # Colors are records of R, G and B (and A).
   if voxels.dtype.names:
-    colours = np.stack([voxels[name] for name in voxels.dtype.names[:3]], -1)
-    return _one_channel(StoredMask(colours, like=image), str(path))
+    colors = np.stack([voxels[name] for name in voxels.dtype.names[:3]], -1)
+    return _one_channel(StoredMask(colors, like=image), str(path))
   scaled = (image.dataobj.slope, image.dataobj.inter) != (1.0, 0.0)
   notes = ('values of masks are scaled as their headers say (scl_slope, scl_inter)',) * scaled
   return StoredMask(voxels, False, (), voxels.dtype.itemsize * 8, notes, image)
@@ -249,4 +249,4 @@ def _one_channel(mask: StoredMask, name: str) -> StoredMask:
     return mask._replace(values=np.ascontiguousarray(pixels[..., 0]))
   if pixels.dtype.kind not in 'iu':
     raise UserError(f'{name} has three channels of fractions; save one channel of class ids.')
-  return mask._replace(values=pack(pixels), coloured=True)
+  return mask._replace(values=pack(pixels), colored=True)

@@ -110,7 +110,7 @@ def load(path: str | Path) -> tuple[Any, np.ndarray]:
 def _read(path: str | Path) -> Volume:
   """A file of three or four axes."""
   image, raw = load(path)
-  if raw.dtype.names:  # colours: records of R, G and B
+  if raw.dtype.names:  # colors: records of R, G and B
     raw = np.stack([raw[name] for name in raw.dtype.names[:3]], -1)
   if raw.dtype.kind == 'c':
     raise UserError(f'{path} holds complex numbers; save their magnitude.')

@@ -1,4 +1,4 @@
-"""Cells drawn onto images, and the colours of classes."""
+"""Cells drawn onto images, and the colors of classes."""
 
 from collections.abc import Sequence
 
@@ -10,19 +10,19 @@ from ssl_jax.io import images
 from ssl_jax.types import IGNORE
 
 
-def class_colour(class_id: int) -> tuple[int, int, int]:
-  """Returns the RGB colour 0..255 of a class; grey for IGNORE, and black for the background.
+def class_color(class_id: int) -> tuple[int, int, int]:
+  """Returns the RGB color 0..255 of a class; gray for IGNORE, and black for the background.
 
-  There are as many colours as the palette has; further classes begin again with the first.
+  There are as many colors as the palette has; further classes begin again with the first.
   """
   if class_id == IGNORE:
-    colour = images.GREY
+    color = images.GRAY
   elif class_id == 0:
-    colour = images.PALETTE[0]
+    color = images.PALETTE[0]
   else:
-    # Class 1 takes the second colour; the first is kept for the background.
-    colour = images.PALETTE[1 + (class_id - 1) % (len(images.PALETTE) - 1)]
-  red, green, blue = colour.tolist()
+    # Class 1 takes the second color; the first is kept for the background.
+    color = images.PALETTE[1 + (class_id - 1) % (len(images.PALETTE) - 1)]
+  red, green, blue = color.tolist()
   return red, green, blue
 
 
@@ -32,15 +32,15 @@ def draw_cells(
   classes: Integer[np.ndarray, ' n'] | Sequence[int],
   radius: int = 6,
 ) -> UInt8[np.ndarray, 'h w 3']:
-  """Returns the image as RGB with a ring around each cell, in the colour of its class.
+  """Returns the image as RGB with a ring around each cell, in the color of its class.
 
-  `points` are rows and columns, as indices of pixels; a ring is grey where the class is IGNORE.
+  `points` are rows and columns, as indices of pixels; a ring is gray where the class is IGNORE.
   """
-  # Deep images are stretched to 8 bits, and grey ones become RGB so that rings can be coloured.
+  # Deep images are stretched to 8 bits, and gray ones become RGB so that rings can be colored.
   drawing = Image.fromarray(images.to_rgb(image))
   pen = ImageDraw.Draw(drawing)
   # Pillow counts x (column) first.
   for (row, column), class_id in zip(points, classes, strict=True):
     box = (column - radius, row - radius, column + radius, row + radius)
-    pen.ellipse(box, outline=class_colour(int(class_id)), width=2)
+    pen.ellipse(box, outline=class_color(int(class_id)), width=2)
   return np.asarray(drawing)

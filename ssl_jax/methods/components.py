@@ -12,7 +12,7 @@ from ssl_jax.types import BACKGROUND
 def keep_largest(classes: Int[Array, 'b *space'], num_classes: int) -> Int[Array, 'b *space']:
   """Returns masks in which each class but the background keeps its largest connected component.
 
-  Neighbours touch at a side or a corner. Of components of one size the one that comes last stays.
+  Neighbors touch at a side or a corner. Of components of one size the one that comes last stays.
   It takes as many passes over the pixels as the longest way through a component.
   """
   b, space = classes.shape[0], classes.shape[1:]
@@ -22,7 +22,7 @@ def keep_largest(classes: Int[Array, 'b *space'], num_classes: int) -> Int[Array
   numbers = jnp.where(foreground, flat, 0)
 
   def spread(numbers: Array) -> Array:
-    """The largest number among a pixel and its neighbours of the same class."""
+    """The largest number among a pixel and its neighbors of the same class."""
     found = numbers
     for shift in itertools.product((-1, 0, 1), repeat=len(space)):
       same = _shifted(classes, shift) == classes

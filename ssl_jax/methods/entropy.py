@@ -1,4 +1,4 @@
-"""Entropy minimisation: predictions for unlabeled pixels should be certain.
+"""Entropy minimization: predictions for unlabeled pixels should be certain.
 
 Grandvalet & Bengio 2004, "Semi-supervised Learning by Entropy Minimization".
 """

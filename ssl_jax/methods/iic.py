@@ -18,7 +18,7 @@ from ssl_jax.views import geometry
 def method(
   weight: float = 1.0, radius: int = 10, marginal: float = 1.0, over: str = ''
 ) -> LossTransform:
-  """Returns a method that maximises the mutual information of predictions for two views.
+  """Returns a method that maximizes the mutual information of predictions for two views.
 
   The prediction for 'strong' is warped to the pixels of 'weak' and compared with the one there.
 

@@ -48,7 +48,7 @@ class Discriminator(nn.Module):
       # `image` has been halved as often as `x`. At the first level x is the image itself.
       if level:
         x = jnp.concatenate([x, image], -1)
-      # Half of the channels look at neighbours, half at pixels farther apart.
+      # Half of the channels look at neighbors, half at pixels farther apart.
       near = conv(width // 2, name=f'near{level}')(x)
       far = conv(width // 2, kernel_dilation=self.dilation, name=f'far{level}')(x)
       # Leaky, so that gradients reach the generator through every unit.

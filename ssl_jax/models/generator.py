@@ -32,7 +32,7 @@ def blur(x: Float[Array, 'b h w c']) -> Float[Array, 'b h w c']:
 
 
 class AdaptiveNoise(nn.Module):
-  """Adds noise to each pixel, the same for all channels, times the learnt strength of a channel."""
+  """Adds noise to each pixel, one for all channels, times a learned strength of each channel."""
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b h w c']:

@@ -53,7 +53,7 @@ class Model(nn.Module):
     # Skips of strides 2, 4, 8 and 16; x has stride 32.
     *skips, x = backbone(x, train, feature_dropout)
     for level, width in enumerate(self.widths):
-      # Nearest-neighbour upsampling: each pixel becomes a 2 x 2 block.
+      # Nearest-neighbor upsampling: each pixel becomes a 2 x 2 block.
       x = x.repeat(2, axis=1).repeat(2, axis=2)
       # The last level, at full size, has no skip.
       if skips:

@@ -20,7 +20,7 @@ class Variant(NamedTuple):
   slope: float  # of the activation, below 0
   epsilon: float  # of the batch normalizations
   # Of a 3 x 3 convolution of stride 2 on an even side: one row before it and one after, or none
-  # before and one after (TensorFlow's SAME), so that other pixels are the centres.
+  # before and one after (TensorFlow's SAME), so that other pixels are the centers.
   padded_before: bool
   # Whether the shortcuts of all stages start after the activation, or that of the first alone.
   activated_shortcuts: bool
@@ -75,9 +75,9 @@ class Block(nn.Module):
       shortcut = Conv(self.width, 1, self.stride, dtype=self.dtype, name='shortcut')(start)
     elif self.first and not activated_shortcuts:
       shortcut = y
-    # At stride 2 SAME centres the kernel on pixels 1, 3, ... of an even side, our convolution on 0,
+    # At stride 2 SAME centers the kernel on pixels 1, 3, ... of an even side, our convolution on 0,
     # 2, ...: a row and a column of zeros in front move it by one, and the first output, which is
-    # centred on them, is dropped. On odd sides the two agree.
+    # centered on them, is dropped. On odd sides the two agree.
     later = [0 if padded_before or self.stride == 1 or side % 2 else 1 for side in x.shape[1:3]]
     if any(later):
       y = jnp.pad(y, [(0, 0), *((n, 0) for n in later), (0, 0)])

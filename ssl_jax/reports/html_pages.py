@@ -6,15 +6,15 @@ from typing import Any
 
 import jinja2
 
-from ssl_jax.io.overlays import class_colour
+from ssl_jax.io.overlays import class_color
 
 TEMPLATES = Path(__file__).parent / 'templates'
 
 
 def legend(classes: Sequence[str]) -> list[tuple[str, str]]:
-  """Returns the names of classes and their colours, as CSS writes colours."""
+  """Returns the names of classes and their colors, as CSS writes colors."""
   return [
-    (name, '#{:02x}{:02x}{:02x}'.format(*class_colour(number)))
+    (name, '#{:02x}{:02x}{:02x}'.format(*class_color(number)))
     for number, name in enumerate(classes)
     if number
   ]

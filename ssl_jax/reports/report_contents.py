@@ -103,7 +103,7 @@ def _comparison(run: Path, stage: Mapping[str, Any]) -> Contents | None:
 
 
 def _answer(ends: Sequence[Any]) -> str:
-  """'yes', 'no' or 'open': the colour of a verdict."""
+  """'yes', 'no' or 'open': the color of a verdict."""
   low, high = ends[1:3]
   return 'yes' if low > 0 else 'no' if high < 0 else 'open'
 

@@ -119,8 +119,8 @@ def heat(image: Num[np.ndarray, 'h w c'], values: Float[np.ndarray, 'h w']) -> s
   size = _shown_size(image)
   small = Image.fromarray(values.astype(np.float32)).resize(size[::-1], Image.Resampling.BILINEAR)
   opacity = np.clip(np.asarray(small) / max(float(values.max()), 1e-6), 0, 1) * 230
-  colour = np.broadcast_to(np.array([255, 110, 0], np.uint8), (*size, 3))
-  return _uri(Image.fromarray(np.dstack([colour, opacity.astype(np.uint8)])).quantize(64), 'PNG')
+  color = np.broadcast_to(np.array([255, 110, 0], np.uint8), (*size, 3))
+  return _uri(Image.fromarray(np.dstack([color, opacity.astype(np.uint8)])).quantize(64), 'PNG')
 
 
 def _shown(image: Num[np.ndarray, 'h w c'], size: tuple[int, int]) -> str:
@@ -138,13 +138,13 @@ def _shown_size(image: np.ndarray, largest: int = LARGEST) -> tuple[int, int]:
 
 
 def _layer(mask: Integer[np.ndarray, 'h w'], size: tuple[int, int]) -> Image.Image:
-  """A mask in the colours of its classes, half transparent, and clear where there is none."""
+  """A mask in the colors of its classes, half transparent, and clear where there is none."""
   resized = Image.fromarray(mask.astype(np.uint8)).resize(size[::-1], Image.Resampling.NEAREST)
   ids = np.asarray(resized)
-  colours: UInt8[np.ndarray, 'h w 3'] = images.colorize(ids)
+  colors: UInt8[np.ndarray, 'h w 3'] = images.colorize(ids)
   # The outline is opaque, so that objects that touch are told apart.
   opacity = np.where(images.outline(ids), 255, 110) * (ids != 0)
-  return Image.fromarray(np.dstack([colours, opacity.astype(np.uint8)])).quantize(64)
+  return Image.fromarray(np.dstack([colors, opacity.astype(np.uint8)])).quantize(64)
 
 
 def _uri(image: Image.Image, form: str) -> str:

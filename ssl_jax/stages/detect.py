@@ -91,7 +91,7 @@ def stage(
     folder: of this stage.
     stop: asked before each image whether to stop.
     of: the training stage.
-    stride: pixels between the centres of neighbouring windows.
+    stride: pixels between the centers of neighboring windows.
     score: lowest probability of a cell with which a window votes for one.
     radius: pixels; of cells closer than this one is kept.
     distance: pixels within which a cell is a hit of a point that nothing else hits (6 at 0.55 um a

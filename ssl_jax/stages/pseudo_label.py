@@ -119,7 +119,7 @@ def stage(
     )
     stats = ensemble.stats(seed)
     predict_fn, _ = ensemble.predict_fn(seed)
-    # ST++ labels the reliable images first, and the rest with a network that learnt from those.
+    # ST++ labels the reliable images first, and the rest with a network that learned from those.
     indices = list(range(len(unlabeled)))
     if subset != 'all':
       ranking_folder = run_folder.folders_of_seeds(seeds, run / ranking)[seed]

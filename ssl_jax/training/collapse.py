@@ -30,7 +30,7 @@ PREDICTED = 'predictions/'
 """Metrics 'predictions/<class>' of a supervised network: the fraction of pixels taken for a class.
 
 Mean probabilities would not do: they are near the fractions of the labels in a network that has
-learnt nothing else, and takes every pixel for background.
+learned nothing else, and takes every pixel for background.
 """
 
 SUPERVISED = 'loss/supervised/'

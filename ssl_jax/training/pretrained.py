@@ -69,9 +69,9 @@ def torch_name(path: tuple[str, ...], underscored: bool = False) -> str:
 
 
 def _to_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
-  """Returns a kernel [k, l, 3, outputs] of colour images for another number of channels.
+  """Returns a kernel [k, l, 3, outputs] of color images for another number of channels.
 
-  A grey image is three equal channels. Each of several channels gets the mean kernel, so that
+  A gray image is three equal channels. Each of several channels gets the mean kernel, so that
   outputs keep their size whatever the channels show.
   """
   total = kernel.sum(2, keepdims=True)

@@ -1,7 +1,7 @@
 """Affine maps between the pixels of a view and those of its image: drawn, composed and inverted.
 
 A map is [B, n, n+1]: one linear part and one shift for each example of a batch, in array order
-(row, column). Everything holds in two and in three dimensions; an index is a pixel's centre (see
+(row, column). Everything holds in two and in three dimensions; an index is a pixel's center (see
 geometry.py).
 """
 
@@ -68,38 +68,38 @@ def _flip(flags: Bool[Array, 'b n'], size: Sequence[int]) -> Affine:
 
 
 def _rotation(angle: Float[Array, ' b'], size: Sequence[int]) -> Affine:
-  """Turns the plane of the last two axes about the centre of the view; angle in radians."""
+  """Turns the plane of the last two axes about the center of the view; angle in radians."""
   cos, sin = jnp.cos(angle), jnp.sin(angle)
   plane = jnp.stack([jnp.stack([cos, -sin], -1), jnp.stack([sin, cos], -1)], -2)
-  return _about_centre(plane, size)
+  return _about_center(plane, size)
 
 
 def _quarter_turn(quarters: Int[Array, ' b'], size: Sequence[int]) -> Affine:
-  """Turns the plane of the last two axes by whole quarters about the centre of the view."""
+  """Turns the plane of the last two axes by whole quarters about the center of the view."""
   # Exact, where the cosine of a right angle would be 6e-17.
   cos = jnp.array([1.0, 0.0, -1.0, 0.0])[quarters]
   sin = jnp.array([0.0, 1.0, 0.0, -1.0])[quarters]
   plane = jnp.stack([jnp.stack([cos, -sin], -1), jnp.stack([sin, cos], -1)], -2)
-  return _about_centre(plane, size)
+  return _about_center(plane, size)
 
 
 def _shearing(slope: Float[Array, 'b 2'], size: Sequence[int]) -> Affine:
-  """Slants rows by the first slope, then columns by the second, about the centre of the view."""
+  """Slants rows by the first slope, then columns by the second, about the center of the view."""
   row, column = slope[:, 0], slope[:, 1]
   one = jnp.ones_like(row)
   # The product of the two shears, whose determinant is 1: areas stay as they are.
   plane = jnp.stack([jnp.stack([one, row], -1), jnp.stack([column, one + row * column], -1)], -2)
-  return _about_centre(plane, size)
+  return _about_center(plane, size)
 
 
-def _about_centre(plane: Float[Array, 'b 2 2'], size: Sequence[int]) -> Affine:
-  """A linear map of the plane of the last two axes that leaves the centre of the view in place."""
+def _about_center(plane: Float[Array, 'b 2 2'], size: Sequence[int]) -> Affine:
+  """A linear map of the plane of the last two axes that leaves the center of the view in place."""
   n, b = len(size), plane.shape[0]
   # In 3-D the depth axis stays as it is.
   linear = jnp.broadcast_to(jnp.eye(n), (b, n, n)).at[:, -2:, -2:].set(plane)
-  centre = (jnp.asarray(size, jnp.float32) - 1) / 2
-  # A (x - centre) + centre has the shift centre - A centre.
-  shift = centre - jnp.sum(linear * centre, -1)
+  center = (jnp.asarray(size, jnp.float32) - 1) / 2
+  # A (x - center) + center has the shift center - A center.
+  shift = center - jnp.sum(linear * center, -1)
   return jnp.concatenate([linear, shift[..., None]], -1)
 
 
@@ -121,7 +121,7 @@ def random_affine(
   """Draws, for each example, the map from a view's index to the index of its image.
 
   The image is resized and lies at the top-left of a canvas of at least `size`. A crop of `size` at
-  a uniform offset is flipped and then, in the plane of the last two axes and about the centre of
+  a uniform offset is flipped and then, in the plane of the last two axes and about the center of
   the crop, turned, rotated, sheared and moved. Rotating the crop rather than the image lets real
   pixels fill its corners.
 
@@ -159,7 +159,7 @@ def random_affine(
   # The product may be rounded up to slack + 1, hence the second bound.
   offset = jnp.minimum(jnp.floor(jax.random.uniform(key_crop, (b, n)) * (slack + 1)), slack)
   ratio = native / resized
-  # Half-pixel convention: the centre of pixel i of the resized image is at (i + 0.5) ratio - 0.5.
+  # Half-pixel convention: the center of pixel i of the resized image is at (i + 0.5) ratio - 0.5.
   geometry = _scaling(ratio, (offset + 0.5) * ratio - 0.5)
   if flip or flip_vertical:
     flags = jnp.zeros((b, n), bool)

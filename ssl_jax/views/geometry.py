@@ -1,6 +1,6 @@
 """Reads the pixels of views in one resampling, and warps maps from one view to another.
 
-Everything holds in two and in three dimensions. An index is a pixel's centre, so a pixel covers
+Everything holds in two and in three dimensions. An index is a pixel's center, so a pixel covers
 [index - 0.5, index + 0.5] and an image of extent E covers [-0.5, E - 0.5] (half-pixel convention).
 """
 
@@ -144,7 +144,7 @@ def sample(
     return jax.vmap(lambda pixels, i: pixels.at[i].get(mode='promise_in_bounds'))(flat, index)
 
   if nearest:
-    # floor(p + 0.5) rather than round(), which takes halves to the even neighbour.
+    # floor(p + 0.5) rather than round(), which takes halves to the even neighbor.
     return read([jnp.floor(p + 0.5) for p in points])
   # The corner with the smallest index on every axis; the others are one pixel further on some.
   low = [jnp.floor(p) for p in points]

@@ -49,7 +49,7 @@ def centroids(view: View) -> tuple[Float[Array, 'b n'], Bool[Array, ' b']]:
 
 def as_fractions(points: Float[Array, 'b n'], view: View) -> Float[Array, 'b n']:
   """Converts pixel indices to fractions of a view's sides."""
-  # The centre of the first pixel has the index 0, and lies half a pixel from the edge.
+  # The center of the first pixel has the index 0, and lies half a pixel from the edge.
   return (points + 0.5) / jnp.asarray(view.valid.shape[1:])
 
 

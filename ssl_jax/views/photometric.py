@@ -1,4 +1,4 @@
-"""Changes of brightness, colour, sharpness and noise, as stains and microscopes make them.
+"""Changes of brightness, color, sharpness and noise, as stains and microscopes make them.
 
 Images are [B, *space, C] in [0, 1] with any number of channels; hue, saturation and grayscale are
 operations on RGB and leave other images as they are. Each function draws per example from one
@@ -22,7 +22,7 @@ Plane = Float[Array, 'b *space']
 PerExample = Float[Array, ' b']
 
 LUMA = (0.299, 0.587, 0.114)
-"""Weights of red, green and blue in a grey level (ITU-R 601, as PIL's 'L')."""
+"""Weights of red, green and blue in a gray level (ITU-R 601, as PIL's 'L')."""
 
 
 def _lift(per_example: Array, like: Array) -> Array:
@@ -38,7 +38,7 @@ def _with_probability(
 
 
 def luma(planes: Sequence[Plane]) -> Plane:
-  """Returns the grey level of red, green and blue planes."""
+  """Returns the gray level of red, green and blue planes."""
   red, green, blue = planes
   return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
 
@@ -57,7 +57,7 @@ def adjust_brightness(planes: Sequence[Plane], factor: PerExample, valid: Valid)
 def adjust_contrast(planes: Sequence[Plane], factor: PerExample, valid: Valid) -> list[Plane]:
   """Blends with the mean over valid pixels (PIL's ImageEnhance.Contrast, unrounded mean).
 
-  RGB has one mean grey level; otherwise each channel has its own, as stains differ in level.
+  RGB has one mean gray level; otherwise each channel has its own, as stains differ in level.
   """
   # Padding is left out of the mean, which it would darken.
   axes = tuple(range(1, valid.ndim))
@@ -71,9 +71,9 @@ def adjust_contrast(planes: Sequence[Plane], factor: PerExample, valid: Valid) -
 
 
 def adjust_saturation(planes: Sequence[Plane], factor: PerExample, valid: Valid) -> list[Plane]:
-  """Blends red, green and blue planes with their grey level (PIL's ImageEnhance.Color)."""
-  grey = luma(planes)
-  return [_blend(plane, grey, factor) for plane in planes]
+  """Blends red, green and blue planes with their gray level (PIL's ImageEnhance.Color)."""
+  gray = luma(planes)
+  return [_blend(plane, gray, factor) for plane in planes]
 
 
 def adjust_hue(planes: Sequence[Plane], shift: PerExample, valid: Valid) -> list[Plane]:
@@ -82,7 +82,7 @@ def adjust_hue(planes: Sequence[Plane], shift: PerExample, valid: Valid) -> list
   red, green, blue = planes
   top = jnp.maximum(jnp.maximum(red, green), blue)
   span = top - jnp.minimum(jnp.minimum(red, green), blue)
-  safe_span = jnp.where(span > 0, span, 1)  # grey pixels have no hue
+  safe_span = jnp.where(span > 0, span, 1)  # gray pixels have no hue
   # The hue in sixths of the circle: 0 is red, 2 green, 4 blue.
   hue = jnp.where(
     top == red,
@@ -175,11 +175,11 @@ def jitter(
 
 
 def grayscale(key: Key, image: Image, valid: Valid, *, p: Number = 1.0) -> Image:
-  """Replaces RGB by its grey level, with probability p for each example."""
+  """Replaces RGB by its gray level, with probability p for each example."""
   if image.shape[-1] != 3:
     return image
-  grey = luma([image[..., c] for c in range(3)])[..., None]
-  return _with_probability(key, p, grey, image)
+  gray = luma([image[..., c] for c in range(3)])[..., None]
+  return _with_probability(key, p, gray, image)
 
 
 def gaussian(image: Image, valid: Valid, sigma: PerExample, radius: int) -> Image:

@@ -110,7 +110,7 @@ def equalize(image: Levels, valid: Bool[Array, 'b *space']) -> Table:
   return jnp.where(step > 0, jnp.clip(spread, 0, 255), level)
 
 
-def grey(image: Levels) -> Int[Array, 'b *space']:
+def gray(image: Levels) -> Int[Array, 'b *space']:
   """Returns PIL's 'L' of RGB images, and the first channel of others."""
   if image.shape[-1] != 3:
     return image[..., 0]
@@ -153,11 +153,11 @@ def operate(
 
   blends = jnp.asarray(_blend_table().reshape(-1))
   level = jnp.arange(256)
-  grey_image = grey(image)
-  # The mean grey level, rounded to the nearest in whole numbers.
+  gray_image = gray(image)
+  # The mean gray level, rounded to the nearest in whole numbers.
   count = valid.sum(tuple(range(1, valid.ndim)))
-  # [B, 1] of RGB, which has one grey level; [B, C] of others, whose stains differ in level.
-  levels = grey_image[..., None] if image.shape[-1] == 3 else image
+  # [B, 1] of RGB, which has one gray level; [B, C] of others, whose stains differ in level.
+  levels = gray_image[..., None] if image.shape[-1] == 3 else image
   total = jnp.where(valid[..., None], levels, 0).sum(tuple(range(1, levels.ndim - 1)))
   mean = (2 * total + count[:, None]) // jnp.maximum(2 * count[:, None], 1)
   # [B, 1, 1], beside the tables [B, C, 256].
@@ -166,7 +166,7 @@ def operate(
   def blend(start: Array, end: Array, by: Array) -> Array:
     return jnp.take(blends, (by * 256 + start) * 256 + end, mode='clip').astype(jnp.int32)
 
-  # What changes levels without looking at neighbours or other channels is a table.
+  # What changes levels without looking at neighbors or other channels is a table.
   # Levels from the threshold on are inverted: with a falling one none at magnitude 0, and all at
   # LEVELS; with a rising one the other way round.
   threshold = m * 256 // LEVELS
@@ -189,9 +189,9 @@ def operate(
   looked_up = jnp.take_along_axis(table, channels, -1).reshape(*table.shape[:2], *valid.shape[1:])
   looked_up = jnp.moveaxis(looked_up, 1, -1)
 
-  # Color and sharpness blend each pixel with the grey or the smoothed image.
+  # Color and sharpness blend each pixel with the gray or the smoothed image.
   is_color = selected('color', image) & (image.shape[-1] == 3)
-  background = jnp.where(is_color, grey_image[..., None], smooth(image))
+  background = jnp.where(is_color, gray_image[..., None], smooth(image))
   blended = blend(background, image, magnitude.reshape((-1,) + (1,) * (image.ndim - 1)))
   return jnp.where(is_color | selected('sharpness', image), blended, looked_up)
 

@@ -72,7 +72,7 @@ _FACTOR = Rule(
   lambda value: _is_number(value, 0, _INF) or _is_pair(value, 0, _INF),
   'a number >= 0 or a pair of factors 0 <= low <= high',
 )
-# The hue is a circle: half a turn leads to the opposite colour, further ones come back.
+# The hue is a circle: half a turn leads to the opposite color, further ones come back.
 _HUE = Rule(
   lambda value: _is_number(value, 0, 0.5) or _is_pair(value, -0.5, 0.5),
   'a number in [0, 0.5] or a pair -0.5 <= low <= high <= 0.5',

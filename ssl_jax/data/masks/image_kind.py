@@ -10,7 +10,7 @@ from ssl_jax.data.image_mask_pairs import ImageFile
 from ssl_jax.errors import UserError
 from ssl_jax.io import image_decoding, images
 from ssl_jax.io.formats import stored_image
-from ssl_jax.io.formats.stored_image import CHANNELS, GREY, RGB, Header
+from ssl_jax.io.formats.stored_image import CHANNELS, GRAY, RGB, Header
 from ssl_jax.types import ImageKind
 
 NUMBERS = {'uint8': '8-bit', 'uint16': '16-bit', 'float32': 'floating point or signed'}
@@ -75,7 +75,7 @@ def changes(files: Sequence[ImageFile]) -> list[str]:
 def common_channels(files: Sequence[ImageFile]) -> tuple[int, list[str]]:
   """Returns the number of channels of all images, and notes on it.
 
-  Grey images may be among RGB ones.
+  Gray images may be among RGB ones.
 
   Raises:
     UserError: naming two files, if others differ.
@@ -113,7 +113,7 @@ def common_channels(files: Sequence[ImageFile]) -> tuple[int, list[str]]:
 
 
 def _channels(count: int, layout: str) -> str:
-  named = {GREY: '1 channel (gray)', RGB: '3 channels (RGB)'}
+  named = {GRAY: '1 channel (gray)', RGB: '3 channels (RGB)'}
   return named.get(layout, f'{count} channels')
 
 
@@ -140,17 +140,17 @@ def check_kind(header: Header, kind: ImageKind, intensity: Any, name: str) -> li
   """
   dtype = str(header.dtype)
   if kind.dtypes and dtype not in kind.dtypes:
-    learnt = ' and '.join(NUMBERS[known] for known in kind.dtypes)
+    learned = ' and '.join(NUMBERS[known] for known in kind.dtypes)
     values = '' if intensity is None else f', whose values {_range_text(intensity)} became 0 to 1'
     raise UserError(
-      f'{name} is {NUMBERS[dtype]} but the run learnt from {learnt} images{values}; give it images '
-      'that were saved in the same way.'
+      f'{name} is {NUMBERS[dtype]} but the run learned from {learned} images{values}; give it '
+      'images that were saved in the same way.'
     )
   # RGB with other numbers of channels is refused where the channels are converted.
-  if header.layout == GREY and kind.layouts == (RGB,):
-    return ['gray, repeated to the RGB from which the run learnt']
-  if header.layout == RGB and kind.layouts == (GREY,):
-    return ['RGB, taken as the gray from which the run learnt']
+  if header.layout == GRAY and kind.layouts == (RGB,):
+    return ['gray, repeated to the RGB from which the run learned']
+  if header.layout == RGB and kind.layouts == (GRAY,):
+    return ['RGB, taken as the gray from which the run learned']
   apart = kind.layouts in ((RGB,), (CHANNELS,)) and header.layout not in kind.layouts
   if header.channels == 3 and apart:
     return ['three channels are taken for those of the training, though only one is called RGB']
@@ -170,7 +170,7 @@ def check_range(image: Num[np.ndarray, 'h w c'], intensity: Any) -> list[str]:
   darkest, brightest = np.percentile(pixels, (0.1, 99.9), axis=0)
   warning = (
     f'its values {darkest.min():g} to {brightest.max():g} do not fit the '
-    f'{_range_text(intensity)} from which the run learnt: do not trust its prediction'
+    f'{_range_text(intensity)} from which the run learned: do not trust its prediction'
   )
   scaled = (pixels - low) / (high - low)
   # All dark, all of one value, or mostly beyond the brightest that was seen.

@@ -31,7 +31,7 @@ DRAWS = 500
 """At most so many masks and ids are looked at, and random numberings drawn."""
 
 SCAN_ORDER = 0.75
-"""Objects are numbered along an axis if this fraction of neighbouring ids is in its order."""
+"""Objects are numbered along an axis if this fraction of neighboring ids is in its order."""
 
 
 def look_like_instances(facts: Sequence[MaskFacts]) -> bool:
@@ -64,7 +64,7 @@ def look_like_instances(facts: Sequence[MaskFacts]) -> bool:
 
 def _with_pieces(facts: Sequence[MaskFacts]) -> list[tuple[Piece, ...]]:
   """The pieces of at most MAX_MASKS masks that have any."""
-  of_masks = [mask.pieces for mask in facts if mask.pieces and not mask.coloured]
+  of_masks = [mask.pieces for mask in facts if mask.pieces and not mask.colored]
   chosen = np.linspace(0, len(of_masks) - 1, min(len(of_masks), MAX_MASKS)).astype(int)
   return [of_masks[i] for i in chosen]
 
@@ -87,8 +87,8 @@ def _tell_apart(of_masks: Sequence[Sequence[Piece]], most: int) -> bool:
   sizes = _table([[float(np.log(piece.pixels)) for piece in of_mask] for of_mask in of_masks], most)
   if _chance(sizes, rng) < SIGNIFICANT:
     return True
-  for axis in range(len(of_masks[0][0].centre)):
-    places = _table([[piece.centre[axis] for piece in of_mask] for of_mask in of_masks], most)
+  for axis in range(len(of_masks[0][0].center)):
+    places = _table([[piece.center[axis] for piece in of_mask] for of_mask in of_masks], most)
     steps = np.diff(places, axis=1)
     forward = np.nanmean(np.where(np.isnan(steps), np.nan, steps > 0))
     sorted_axis = not 1 - SCAN_ORDER < forward < SCAN_ORDER

@@ -20,7 +20,7 @@ from ssl_jax.types import IGNORE, Draw, Source, Splits
 
 ONE_PLANE = (
   'an instance mask has one plane, in which each pixel belongs to one object; objects that overlap '
-  'cannot be learnt with data.instances=True.'
+  'cannot be learned with data.instances=True.'
 )
 
 
@@ -57,12 +57,12 @@ def _planes(path: Path) -> str:
   except Exception:  # no TIFF, or a broken one, of which the first message tells
     pass
   try:
-    colours = images.read_image(path).shape[-1]
+    colors = images.read_image(path).shape[-1]
   except UserError:
     return ''
   # A JPEG was refused because it is one.
   is_jpeg = path.suffix.lower() in ('.jpg', '.jpeg')
-  return f'{colours} channels that differ' if colours > 1 and not is_jpeg else ''
+  return f'{colors} channels that differ' if colors > 1 and not is_jpeg else ''
 
 
 def _whole(ids: np.ndarray, path: Path) -> Integer[np.ndarray, '*space']:

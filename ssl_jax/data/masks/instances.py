@@ -4,7 +4,7 @@ Background, body (the interior of an object) and border (its rim), as Caicedo et
 (Evaluation of deep learning strategies for nucleus segmentation in fluorescence images, Cytometry A
 95), and the winners of the Data Science Bowl 2018 did (Caicedo et al. 2019, Nature Methods 16). The
 rim goes all around an object, not only along objects that touch: that alone is too rare a class to
-be learnt from a few images.
+be learned from a few images.
 """
 
 from collections.abc import Sequence
@@ -68,11 +68,11 @@ def _body(
   # An object that fills the image has no edge.
   width = max(round(WIDTH * depth.max()), 1) if np.isfinite(depth).all() else 0
   # The widest border first; the last is a thin one that only parts the piece from other objects.
-  # Diagonal neighbours, less than 2 from an edge, belong to a border of 1: bodies never touch.
+  # Diagonal neighbors, less than 2 from an edge, belong to a border of 1: bodies never touch.
   candidates = [depth >= reach + 1 for reach in range(width, 0, -1)]
   candidates.append(_distance_from(others) >= 2)
   for candidate in candidates:
-    parts, _ = ndimage.label(inside & candidate, neighbours(inside.ndim))
+    parts, _ = ndimage.label(inside & candidate, neighbors(inside.ndim))
     counts = np.bincount(parts.ravel(), minlength=2)[1:]
     largest = counts.max()
     if largest >= LEAST_BODY * area and counts.sum() - largest <= MOST_CUT_OFF * area:
@@ -87,7 +87,7 @@ def _distance_from(edge: Bool[np.ndarray, '*space']) -> Float[np.ndarray, '*spac
   return ndimage.distance_transform_edt(~edge)
 
 
-def neighbours(dimensions: int) -> Integer[np.ndarray, '...']:
+def neighbors(dimensions: int) -> Integer[np.ndarray, '...']:
   """Returns what connects pixels or voxels to one object: a side, an edge or a corner."""
   return np.ones((3,) * dimensions, int)
 

@@ -53,24 +53,24 @@ def stray_text(table: ValueTable, value: int) -> str:
 
 
 def disagreements(
-  facts: Sequence[MaskFacts], class_id_of: Mapping[int, int], num_classes: int, by_colour: bool
+  facts: Sequence[MaskFacts], class_id_of: Mapping[int, int], num_classes: int, by_color: bool
 ) -> list[str]:
   """Returns notes on masks that disagree with the others.
 
   Args:
     facts: of each mask.
-    class_id_of: values, or with `by_colour` colours (packed) -> class ids.
+    class_id_of: values, or with `by_color` colors (packed) -> class ids.
     num_classes: with the background.
-    by_colour: whether classes have colours.
+    by_color: whether classes have colors.
   """
   found = []
-  for value in [] if by_colour else stray_values(facts):
+  for value in [] if by_color else stray_values(facts):
     mask = next(mask for mask in facts if value in mask.counts)
     found.append(f'{mask.shown} alone holds {value} ({mask.count_text(value)}); check it')
   shares = []
   empty = []
   for mask in facts:
-    counts = mask.colour_counts() if by_colour else mask.counts
+    counts = mask.color_counts() if by_color else mask.counts
     known = {v: count for v, count in counts.items() if class_id_of[v] != IGNORE}
     objects = sum(count for v, count in known.items() if class_id_of[v] != BACKGROUND)
     shares.append(objects / max(sum(known.values()), 1))

@@ -11,26 +11,26 @@ from ssl_jax.types import IGNORE
 TWO_VALUES = ([0, 255], [0, 65535])
 """Black and white in 8 and in 16 bits."""
 
-MAX_COLOURS = 255
+MAX_COLORS = 255
 """There are not so many classes."""
 
 
-def check_colours(facts: Sequence[MaskFacts]) -> None:
-  """Raises UserError for masks in colour, and for palettes that differ."""
-  coloured = [mask for mask in facts if mask.coloured]
-  if coloured:
-    table = ValueTable(facts, by_colour=True)
-    what = f'{coloured[0].shown} is a colored picture, not a mask of class ids'
-    of_masks = f'{len(coloured)} of {len(facts)} masks'
+def check_colors(facts: Sequence[MaskFacts]) -> None:
+  """Raises UserError for masks in color, and for palettes that differ."""
+  colored = [mask for mask in facts if mask.colored]
+  if colored:
+    table = ValueTable(facts, by_color=True)
+    what = f'{colored[0].shown} is a colored picture, not a mask of class ids'
+    of_masks = f'{len(colored)} of {len(facts)} masks'
     # A single one among masks of class ids was saved by mistake.
-    few = 2 * len(coloured) < len(facts)
+    few = 2 * len(colored) < len(facts)
     advice = 'save it as the others are, or say' if few else 'say'
-    if len(table.values) > MAX_COLOURS:
+    if len(table.values) > MAX_COLORS:
       raise UserError(
         f'{what} ({of_masks}, with {len(table.values)} colors, as photographs have, or drawings '
         'with smooth borders); check that masks/ holds masks, and save one color for each class.'
       )
-    if soft := table.soft_colours():
+    if soft := table.soft_colors():
       raise UserError(soft)
     raise UserError(
       f'{what} ({of_masks}, with the colors {table.counts()}); {advice} which class each color '
@@ -42,9 +42,9 @@ def check_colours(facts: Sequence[MaskFacts]) -> None:
   for mask in facts:
     for value in mask.counts if mask.palette else ():
       other = first.setdefault(value, mask)
-      if other.colour_of(value) != mask.colour_of(value):
-        table = ValueTable([m for m in facts if m.palette], by_colour=True)
-        one, two = (masks.colour_text(holder.colour_of(value)) for holder in (other, mask))
+      if other.color_of(value) != mask.color_of(value):
+        table = ValueTable([m for m in facts if m.palette], by_color=True)
+        one, two = (masks.color_text(holder.color_of(value)) for holder in (other, mask))
         raise UserError(
           f'The palettes of masks differ: {value} is {one} in {other.shown} '
           f'({other.count_text(value)}) and {two} in {mask.shown} ({mask.count_text(value)}); say '
@@ -53,24 +53,24 @@ def check_colours(facts: Sequence[MaskFacts]) -> None:
 
 
 def _check_background(facts: Sequence[MaskFacts]) -> None:
-  """Raises UserError for palettes of colours in which black, the background, is not 0."""
+  """Raises UserError for palettes of colors in which black, the background, is not 0."""
   for mask in facts:
-    colours = {value: mask.colour_of(value) for value in mask.counts} if mask.palette else {}
+    colors = {value: mask.color_of(value) for value in mask.counts} if mask.palette else {}
     # Black and white in the other order are only shown otherwise.
-    coloured = any(len(set(masks.unpack(colour))) > 1 for colour in colours.values())
-    black = [value for value, colour in colours.items() if colour == 0]
-    if coloured and black and colours.get(0, 0) != 0:
-      table = ValueTable([other for other in facts if other.palette], by_colour=True)
+    colored = any(len(set(masks.unpack(color))) > 1 for color in colors.values())
+    black = [value for value, color in colors.items() if color == 0]
+    if colored and black and colors.get(0, 0) != 0:
+      table = ValueTable([other for other in facts if other.palette], by_color=True)
       raise UserError(
         f'{mask.shown} has a palette in which black is {black[0]} ({mask.count_text(black[0])}) '
-        f'and 0 is {masks.colour_text(colours[0])} ({mask.count_text(0)}), so that it is not clear '
+        f'and 0 is {masks.color_text(colors[0])} ({mask.count_text(0)}), so that it is not clear '
         "which is the background; say which class each color is, as in --config.data.values='"
         f"{table.proposal()}'."
       )
 
 
 def check_values(table: ValueTable, names: tuple[str, ...] | None) -> None:
-  """Raises UserError for masks from which nothing can be learnt, whatever their classes."""
+  """Raises UserError for masks from which nothing can be learned, whatever their classes."""
   values = table.values
   if len([value for value in values if value != IGNORE]) < 2 and values not in TWO_VALUES:
     raise UserError(

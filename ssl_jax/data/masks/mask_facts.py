@@ -41,7 +41,7 @@ class Piece(NamedTuple):
   value: int
   pixels: int
   connected: bool  # whether they are one connected component
-  centre: tuple[float, ...]  # as fractions of the sides
+  center: tuple[float, ...]  # as fractions of the sides
 
 
 class MaskFacts(NamedTuple):
@@ -49,10 +49,10 @@ class MaskFacts(NamedTuple):
 
   path: Path
   shape: tuple[int, ...]
-  counts: dict[int, int]  # pixels of each value; where `coloured`, of each colour (packed)
-  coloured: bool = False
+  counts: dict[int, int]  # pixels of each value; where `colored`, of each color (packed)
+  colored: bool = False
   bits: int = 8
-  palette: tuple[int, ...] = ()  # the colour (packed) of each value
+  palette: tuple[int, ...] = ()  # the color (packed) of each value
   rounded: float = 0.0  # how far a value was from a whole number at most
   pieces: tuple[Piece, ...] = ()  # of masks of at most MAX_IDS values
   notes: tuple[str, ...] = ()
@@ -72,21 +72,21 @@ class MaskFacts(NamedTuple):
     """Number of pixels, or voxels."""
     return sum(self.counts.values())
 
-  def colour_counts(self) -> dict[int, int]:
-    """Returns the pixels of each colour (packed); of plain numbers, of their greys."""
-    if self.coloured:
+  def color_counts(self) -> dict[int, int]:
+    """Returns the pixels of each color (packed); of plain numbers, of their grays."""
+    if self.colored:
       return self.counts
     counts: dict[int, int] = {}
     for value, count in self.counts.items():
-      colour = self.colour_of(value)
-      counts[colour] = counts.get(colour, 0) + count
+      color = self.color_of(value)
+      counts[color] = counts.get(color, 0) + count
     return counts
 
-  def colour_of(self, value: int) -> int:
-    """Returns the colour (packed) of a value of a mask that is not in colour."""
+  def color_of(self, value: int) -> int:
+    """Returns the color (packed) of a value of a mask that is not in color."""
     if self.palette:
       return self.palette[min(value, len(self.palette) - 1)]
-    return masks.grey(value)
+    return masks.gray(value)
 
   def count_text(self, value: int) -> str:
     """Returns how many pixels have a value, in words."""
@@ -108,17 +108,17 @@ def measure(stored: StoredMask, path: Path) -> MaskFacts:
   values, rounded = masks.whole_numbers(stored.values, path)
   counts = _count(values)
   ids = [value for value in counts if value not in (0, IGNORE)]
-  # Of colours nobody asks whether they are instances. More than MAX_IDS values are; there a few
+  # Of colors nobody asks whether they are instances. More than MAX_IDS values are; there a few
   # pieces tell only whether borders are smooth.
   return MaskFacts(
     path,
     values.shape,
     counts,
-    stored.coloured,
+    stored.colored,
     stored.bits,
     stored.palette,
     rounded,
-    () if stored.coloured else pieces_of(values, ids if len(ids) <= MAX_IDS else _spread(ids)),
+    () if stored.colored else pieces_of(values, ids if len(ids) <= MAX_IDS else _spread(ids)),
     stored.notes,
   )
 
@@ -187,13 +187,13 @@ def pieces_of(values: Integer[np.ndarray, '*space'], ids: list[int]) -> tuple[Pi
     # Only the bounding box of an id is searched.
     inside = ranks[box] == rank
     _, components = ndimage.label(inside, touching)
-    centre = []
+    center = []
     for axis, part in enumerate(box):
       other_axes = tuple(other for other in range(values.ndim) if other != axis)
       along = inside.sum(other_axes)
       middle = part.start + float((along * np.arange(len(along))).sum() / along.sum())
-      centre.append((middle + 0.5) / values.shape[axis])
-    pieces.append(Piece(int(ids[rank - 1]), int(inside.sum()), components == 1, tuple(centre)))
+      center.append((middle + 0.5) / values.shape[axis])
+    pieces.append(Piece(int(ids[rank - 1]), int(inside.sum()), components == 1, tuple(center)))
   return tuple(pieces)
 
 
@@ -209,7 +209,7 @@ def _ranks(values: Integer[np.ndarray, '*space'], ids: list[int]) -> Int32[np.nd
 
 def _smooth_borders(facts: MaskFacts) -> tuple[int, int] | None:
   """The ends of a mask of two values that was resized smoothly, or was once a JPEG."""
-  if facts.coloured or len(facts.counts) < MIN_BORDER_VALUES + 2:
+  if facts.colored or len(facts.counts) < MIN_BORDER_VALUES + 2:
     return None
   low, high = min(facts.counts), max(facts.counts)
   # Classes are small numbers.

@@ -1,4 +1,4 @@
-"""`data.values`: what a user says that values, or colours, of masks mean."""
+"""`data.values`: what a user says that values, or colors, of masks mean."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -23,10 +23,10 @@ IGNORE_NAME = 'ignore'
 
 
 class ValueMap(NamedTuple):
-  """Class ids of values of masks, or of colours."""
+  """Class ids of values of masks, or of colors."""
 
-  ids: dict[int, int]  # value, or colour (masks.pack) -> class id or IGNORE
-  by_colour: bool
+  ids: dict[int, int]  # value, or color (masks.pack) -> class id or IGNORE
+  by_color: bool
   names: tuple[str, ...] | None  # of the classes, where the user gives names for ids
 
 
@@ -46,7 +46,7 @@ def parse_values(
     return None
   entries = _entries(values) if isinstance(values, str) else [*values.items()]
   keys = [_key(key) for key, _ in entries]
-  kinds = {coloured for _, coloured in keys}
+  kinds = {colored for _, colored in keys}
   if len(kinds) > 1:
     raise UserError(f'data.values={values!r} mixes values and colors; {HOW}.')
   ids = _class_ids([target for _, target in entries], [key for key, _ in keys], classes)
@@ -71,7 +71,7 @@ def _entries(text: str) -> list[tuple[str, str]]:
 
 
 def _key(key: Any) -> tuple[int, bool]:
-  """A value, or a packed colour and True."""
+  """A value, or a packed color and True."""
   if isinstance(key, int) and not isinstance(key, bool):
     return key, False
   text = ','.join(map(str, key)) if isinstance(key, tuple | list) else str(key).strip()
@@ -86,7 +86,7 @@ def _key(key: Any) -> tuple[int, bool]:
       red, green, blue = ImageColor.getrgb(text)[:3]
     except ValueError as error:
       raise UserError(f'data.values: {text!r} is neither a value nor a color; {HOW}.') from error
-  return (red << 2 * masks.COLOUR_BITS) | (green << masks.COLOUR_BITS) | blue, True
+  return (red << 2 * masks.COLOR_BITS) | (green << masks.COLOR_BITS) | blue, True
 
 
 class _Targets(NamedTuple):

@@ -1,4 +1,4 @@
-"""The values, or colours, that a set of masks holds, and the words in which messages name them."""
+"""The values, or colors, that a set of masks holds, and the words in which messages name them."""
 
 import itertools
 from collections.abc import Sequence
@@ -10,15 +10,15 @@ from ssl_jax.io import masks
 from ssl_jax.types import IGNORE
 
 MAX_NAMED = 8
-"""Values or colours that a message names at most."""
+"""Values or colors that a message names at most."""
 
 LARGEST = (2**16 - 1, 2**32 - 1, 2**64 - 1)
 """What -1 is as an unsigned number."""
 
 MAX_ENDS = 8
-MIN_BORDER_COLOURS = 5
+MIN_BORDER_COLORS = 5
 MAX_DEVIATION = 2
-"""Between two of so many most frequent colours a smooth border has at least so many others, each of
+"""Between two of so many most frequent colors a smooth border has at least so many others, each of
 which is at most so many steps beside the line from one to the other."""
 
 MAX_PROPOSED = 40
@@ -26,18 +26,18 @@ MAX_PROPOSED = 40
 
 
 class ValueTable:
-  """The values of masks in increasing order; of colours those with the most pixels first."""
+  """The values of masks in increasing order; of colors those with the most pixels first."""
 
-  def __init__(self, facts: Sequence[MaskFacts], by_colour: bool = False):
+  def __init__(self, facts: Sequence[MaskFacts], by_color: bool = False):
     self.facts = facts
-    self._by_colour = by_colour
+    self._by_color = by_color
     self._files: dict[int, list[MaskFacts]] = {}
     self._pixels: dict[int, int] = {}
     for mask in facts:
-      for value, count in (mask.colour_counts() if by_colour else mask.counts).items():
+      for value, count in (mask.color_counts() if by_color else mask.counts).items():
         self._files.setdefault(value, []).append(mask)
         self._pixels[value] = self._pixels.get(value, 0) + count
-    order = (lambda colour: -self._pixels[colour]) if by_colour else None
+    order = (lambda color: -self._pixels[color]) if by_color else None
     self.values = sorted(self._files, key=order)
     self._unit = 'voxels' if facts and len(facts[0].shape) == 3 else 'pixels'
 
@@ -46,8 +46,8 @@ class ValueTable:
     return self._files[value]
 
   def text(self, value: int) -> str:
-    """Returns a value, or a colour, in words."""
-    return masks.colour_text(value) if self._by_colour else str(value)
+    """Returns a value, or a color, in words."""
+    return masks.color_text(value) if self._by_color else str(value)
 
   def where(self, value: int) -> str:
     """Returns how many pixels of how many masks have a value."""
@@ -75,7 +75,7 @@ class ValueTable:
     class_id = 0
     for value in [value for value in self.values if value != background][:MAX_PROPOSED]:
       # Negative numbers beside others mean unknown; -1 may have become the largest number.
-      unknown = value < 0 or (value in LARGEST and not self._by_colour)
+      unknown = value < 0 or (value in LARGEST and not self._by_color)
       unknown = unknown and len(self.values) > 2
       ignored = unknown or (ignore and value == IGNORE)
       class_id += not ignored
@@ -84,26 +84,26 @@ class ValueTable:
     return ', '.join(f'{self.text(value)}:{class_id}' for value, class_id in entries) + more
 
   def _background(self) -> int:
-    """The value, or colour, that is most likely nobody's drawing."""
+    """The value, or color, that is most likely nobody's drawing."""
     if 0 in self.values:
       return 0
-    # Colours have the most pixels first.
-    if self._by_colour:
+    # Colors have the most pixels first.
+    if self._by_color:
       return self.values[0]
     # Of two numbers (-1 and 1) the smaller; else negative ones are unknown.
     return min(self.values, key=lambda v: (v < 0 and len(self.values) > 2, v))
 
-  def soft_colours(self) -> str | None:
+  def soft_colors(self) -> str | None:
     """Returns what is wrong with drawings that have smooth borders; None if they have none."""
-    colours = np.array([masks.unpack(colour) for colour in self.values], float).reshape(-1, 3)
-    # The most frequent colours come first: two of them are the ends of a border.
-    for i, j in itertools.combinations(range(min(len(colours), MAX_ENDS)), 2):
-      direction = colours[j] - colours[i]
-      share = (colours - colours[i]) @ direction / (direction @ direction)
-      beside = np.abs(colours - colours[i] - share[:, None] * direction).max(-1)
+    colors = np.array([masks.unpack(color) for color in self.values], float).reshape(-1, 3)
+    # The most frequent colors come first: two of them are the ends of a border.
+    for i, j in itertools.combinations(range(min(len(colors), MAX_ENDS)), 2):
+      direction = colors[j] - colors[i]
+      share = (colors - colors[i]) @ direction / (direction @ direction)
+      beside = np.abs(colors - colors[i] - share[:, None] * direction).max(-1)
       between = np.flatnonzero((share > 0) & (share < 1) & (beside <= MAX_DEVIATION))
       pixels = [self._pixels[self.values[k]] for k in between]
-      if len(between) >= MIN_BORDER_COLOURS and max(pixels) < self._pixels[self.values[j]]:
+      if len(between) >= MIN_BORDER_COLORS and max(pixels) < self._pixels[self.values[j]]:
         low, high = self.text(self.values[i]), self.text(self.values[j])
         holder = self._files[self.values[between[0]]][0].shown
         return (

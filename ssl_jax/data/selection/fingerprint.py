@@ -32,7 +32,7 @@ COLOR = 0.05
 DARK = 0.25
 """Median brightness below which the background is dark, as in fluorescence."""
 
-NEIGHBOURS = np.ones((3, 3), int)
+NEIGHBORS = np.ones((3, 3), int)
 """Pixels that touch by a side or a corner belong to one object."""
 
 
@@ -76,9 +76,9 @@ def compute_fingerprint(splits: Splits) -> Fingerprint:
   sizes = np.array([image.shape[:-1] for image in images])
   # [n, C]: a few pixels of each image, so that a large one counts no more than a small one.
   pixels = np.concatenate([_some_pixels(image) for image in images])
-  # Channels that are no colours have no saturation, also where there are three.
-  no_colours = splits.kind is not None and stored_image.RGB not in splits.kind.layouts
-  saturation = 0.0 if no_colours else _saturation(pixels)
+  # Channels that are no colors have no saturation, also where there are three.
+  no_colors = splits.kind is not None and stored_image.RGB not in splits.kind.layouts
+  saturation = 0.0 if no_colors else _saturation(pixels)
   brightness = float(np.median(pixels.mean(-1)))
   channels = pixels.shape[-1]
   return Fingerprint(
@@ -178,7 +178,7 @@ def object_diameters(mask: Bool[np.ndarray, 'h w']) -> Float[np.ndarray, ' n']:
   It is that of the circle of the same area, but at most twice the width of the object's widest
   place: objects that touch, or a network of thin lines, do not count as one huge object.
   """
-  return instance_diameters(ndimage.label(mask, NEIGHBOURS)[0])
+  return instance_diameters(ndimage.label(mask, NEIGHBORS)[0])
 
 
 def instance_diameters(labels: Integer[np.ndarray, 'h w']) -> Float[np.ndarray, ' n']:

@@ -65,7 +65,7 @@ def find(thumbnails: Sequence[Float[np.ndarray, ' pixels']]) -> list[Alike]:
 
 
 def _usual_correlation(stacked: Float[np.ndarray, 'n pixels']) -> float:
-  """The median correlation of neighbours in a shuffled list: of images taken at random."""
+  """The median correlation of neighbors in a shuffled list: of images taken at random."""
   order = np.random.default_rng(0).permutation(len(stacked))
   values = (stacked[order] * stacked[np.roll(order, 1)]).sum(1)
   return float(np.median(values))

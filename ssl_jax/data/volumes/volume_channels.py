@@ -138,8 +138,8 @@ def read_new_volume(files: Sequence[Path], stats: DatasetStats) -> tuple[Volume,
       advice = 'a file of three axes for each channel, or moment in time'
     raise UserError(
       f'{files[0]} has {volume.channels()} channel{"s" * (volume.channels() > 1)} '
-      f'({len(files)} file{"s" * (len(files) > 1)}) but the run learnt from {stats.channels}; give '
-      f'{advice}.'
+      f'({len(files)} file{"s" * (len(files) > 1)}) but the run learned from {stats.channels}; '
+      f'give {advice}.'
     )
   preprocessing = VolumePreprocessing(**(stats.preprocessing or {}))
   windows = preprocessing.window_pairs()
@@ -151,6 +151,6 @@ def read_new_volume(files: Sequence[Path], stats: DatasetStats) -> tuple[Volume,
     if min(brightest, high) - max(darkest, low) < FAINTEST * (high - low):
       doubts.append(
         f'{files[min(index, len(files) - 1)]}: its values {darkest:g} to {brightest:g} do not fit '
-        f'the window {low:g} to {high:g} from which the run learnt: do not trust its prediction'
+        f'the window {low:g} to {high:g} from which the run learned: do not trust its prediction'
       )
   return volume, doubts

@@ -1,4 +1,4 @@
-"""Instances of a plane that is predicted by blocks: those of neighbouring blocks are joined.
+"""Instances of a plane that is predicted by blocks: those of neighboring blocks are joined.
 
 Each block is separated into instances together with a margin around it, so that an object at its
 border is seen as a whole. Where the margin of one block lies on the next, both have numbered the
@@ -20,7 +20,7 @@ from ssl_jax.inference.blocks.regions import Region
 MARGIN = 256
 """Pixels around a block that are separated with it; objects up to this size are exact."""
 
-NEIGHBOURS = {'right': (0, 1), 'below_left': (1, -1), 'below': (1, 0), 'below_right': (1, 1)}
+NEIGHBORS = {'right': (0, 1), 'below_left': (1, -1), 'below': (1, 0), 'below_right': (1, 1)}
 """Blocks that come after a block and touch it, by how many rows and columns they lie from it."""
 
 SAME = 0.5
@@ -33,7 +33,7 @@ SUMS = 'sums'
 def margins(
   ids: Int32[np.ndarray, 'h w'], region: Region, grid: Grid, block: Block
 ) -> dict[str, np.ndarray]:
-  """Returns the ids of a block's margin where it lies on each later neighbour.
+  """Returns the ids of a block's margin where it lies on each later neighbor.
 
   Args:
     ids: of the block with its margin.
@@ -42,10 +42,10 @@ def margins(
     block: which one it is.
   """
   parts = {}
-  for name, (down, across) in NEIGHBOURS.items():
-    neighbour = Block(block.plane, block.row + down, block.column + across)
-    if neighbour.row < grid.rows() and 0 <= neighbour.column < grid.columns():
-      rows, columns = _common(region, grid.region(neighbour))
+  for name, (down, across) in NEIGHBORS.items():
+    neighbor = Block(block.plane, block.row + down, block.column + across)
+    if neighbor.row < grid.rows() and 0 <= neighbor.column < grid.columns():
+      rows, columns = _common(region, grid.region(neighbor))
       parts[name] = ids[_from(rows, region[0]), _from(columns, region[1])]
   return parts
 
@@ -105,7 +105,7 @@ def join(store: BlockStore, min_size: float | int) -> Joined:
   np.add.at(merged, component, np.concatenate(all_sums))
   of_plane = np.zeros(count, np.int32)
   of_plane[component] = np.concatenate(planes)
-  # What lies in margins alone belongs to an object of the neighbour, or to none.
+  # What lies in margins alone belongs to an object of the neighbor, or to none.
   kept = merged[:, 0] >= max(min_size, 1)
   ids = np.where(kept, np.cumsum(kept), 0).astype(np.int32)
   return Joined(first, ids[component], merged[kept], of_plane[kept])
@@ -115,22 +115,22 @@ def _pairs(store: BlockStore, first: Mapping[Block, int]) -> Iterator[np.ndarray
   """Yields pairs [n, 2] of numbers that mean one object, counted over all blocks."""
   for block in store.grid.blocks():
     region = store.grid.region(block)
-    for name, (down, across) in NEIGHBOURS.items():
-      neighbour = Block(block.plane, block.row + down, block.column + across)
-      if neighbour not in first:
+    for name, (down, across) in NEIGHBORS.items():
+      neighbor = Block(block.plane, block.row + down, block.column + across)
+      if neighbor not in first:
         continue
       margin = store.read(block, name)
-      other_region = store.grid.region(neighbour)
-      there = _touching(store.whole(neighbour, OBJECTS), margin.shape, region, other_region)
+      other_region = store.grid.region(neighbor)
+      there = _touching(store.whole(neighbor, OBJECTS), margin.shape, region, other_region)
       same = _same(margin, there)
       # Ids begin at 1, places at 0.
-      yield same - 1 + np.array([first[block], first[neighbour]])
+      yield same - 1 + np.array([first[block], first[neighbor]])
 
 
 def _touching(ids: np.ndarray, shape: tuple[int, ...], region: Region, other: Region) -> np.ndarray:
-  """The part of a later neighbour that the margin of a block lies on."""
+  """The part of a later neighbor that the margin of a block lies on."""
   height, width = shape
-  # Neighbours below begin where the margin begins; one to the left ends where it ends.
+  # Neighbors below begin where the margin begins; one to the left ends where it ends.
   left = other[1].stop - other[1].start - width if other[1].start < region[1].start else 0
   return ids[:height, left : left + width]
 

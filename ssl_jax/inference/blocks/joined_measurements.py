@@ -76,7 +76,7 @@ def join(store: BlockStore, plane: int) -> Measured:
 
 
 def _merged(store: BlockStore, first: dict[Block, int], count: int) -> np.ndarray:
-  """How many components of each class go away where those of neighbouring blocks are joined."""
+  """How many components of each class go away where those of neighboring blocks are joined."""
   ones, twos, classes = [], [], []
   for block in first:
     for name, other_name, (down, across) in SHARED:

@@ -62,14 +62,14 @@ class _Assembly:
     return list(self.layers.values())[-1]
 
   def pixel_area(self) -> float | None:
-    """In square micrometres; None where the file names no pixel size."""
+    """In square micrometers; None where the file names no pixel size."""
     pixel = pixel_of(self.sizes)
     return None if pixel is None else pixel.area
 
   def shapes(self) -> Iterator[Shape]:
     """Yields the outlines of all planes; those of one plane are in memory."""
     image, classes = self.image, self.task.stats.classes
-    # Rows and columns of colours are no further axis to ImageJ, channels are.
+    # Rows and columns of colors are no further axis to ImageJ, channels are.
     lengths = [n for n in image.shape if n > 1]
     is_hyperstack = len(lengths) + (image.header.layout == CHANNELS) > 1
     counts: Counter[int] = Counter()
@@ -181,8 +181,8 @@ def _write_table(path: Path, image: Planes, joined: Joined, pixel_area: float | 
     means = ['mean_intensity']
   with atomic.replacing(path) as temporary, temporary.open('w', newline='') as file:
     table = csv.writer(file)
-    micrometres = [] if pixel_area is None else ['area_um2']
-    table.writerow(['id', *image.axes.lower(), 'area', 'x', 'y', *means, *micrometres])
+    micrometers = [] if pixel_area is None else ['area_um2']
+    table.writerow(['id', *image.axes.lower(), 'area', 'x', 'y', *means, *micrometers])
     # Row by row: a slide may hold millions.
     for number, (row, plane) in enumerate(zip(joined.sums, joined.plane, strict=True), start=1):
       area, rows, columns, *intensities = row.tolist()
@@ -218,7 +218,7 @@ def _overlay(image: Planes, plane: int, ids: Layer) -> np.ndarray:
       pixels = pixels.astype(image.header.dtype)
   else:
     pixels, mask = _reduced(image, plane, ids, step)
-  return images.overlay(pixels, instances.as_colours(mask) if ids.kind == OBJECTS else mask)
+  return images.overlay(pixels, instances.as_colors(mask) if ids.kind == OBJECTS else mask)
 
 
 def _reduced(image: Planes, plane: int, ids: Layer, step: int) -> tuple[np.ndarray, np.ndarray]:

@@ -109,7 +109,7 @@ def _shared_sides(
   before, after = range(length - 1), range(1, length)
   for own, other in ((before, after), (after, before)):
     hole = np.take(components, own, axis)
-    neighbour = np.take(ids, other, axis)
-    shares = is_hole[hole] & (neighbour != BACKGROUND)
-    found.append(np.stack([hole[shares], neighbour[shares]], -1))
+    neighbor = np.take(ids, other, axis)
+    shares = is_hole[hole] & (neighbor != BACKGROUND)
+    found.append(np.stack([hole[shares], neighbor[shares]], -1))
   return np.concatenate(found)

@@ -114,6 +114,6 @@ def write(kind: str, path: Path, prediction: ImagePrediction, wanted: Wanted) ->
     outline_files.write_rois(path, prediction.shapes, image.as_drawn(mask).shape)
   elif kind == OVERLAY:
     # The overlay is for people, to whom the ids are nearly black, and is upright. It shows each
-    # instance in a colour of its own.
-    shown = mask if ids is None else instances.as_colours(ids)
+    # instance in a color of its own.
+    shown = mask if ids is None else instances.as_colors(ids)
     images.write_image(path, images.overlay(image.pixels, shown))

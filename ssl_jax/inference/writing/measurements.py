@@ -58,8 +58,8 @@ def write_table(
     mask: class ids.
     image: raw intensities.
     classes: names.
-    unit: of an image, square micrometres of a pixel, None where its file names no pixel size; of a
-      volume, cubic millimetres of a voxel.
+    unit: of an image, square micrometers of a pixel, None where its file names no pixel size; of a
+      volume, cubic millimeters of a voxel.
   """
   measured = measure(mask, image, len(classes))
   write_rows(path, rows_of(path.stem, {}, measured, mask.shape, classes, unit))

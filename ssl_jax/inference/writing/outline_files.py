@@ -32,7 +32,7 @@ class Shape(NamedTuple):
   """An object as both formats need it."""
 
   name: str
-  class_id: int  # whose colour it has
+  class_id: int  # whose color it has
   class_name: str
   outline: Outline
   is_instance: bool
@@ -104,7 +104,7 @@ def write_points_geojson(
   """Writes a detection for each cell; `points` are rows and columns, as indices of pixels."""
   features = []
   for (row, column), class_id, score in zip(points, class_ids, scores, strict=True):
-    # The centre of the first pixel has the index 0 and is half a pixel from the edge.
+    # The center of the first pixel has the index 0 and is half a pixel from the edge.
     place = [round(float(column) + 0.5, 2), round(float(row) + 0.5, 2)]
     properties = _properties('detection', int(class_id), classes[class_id])
     properties['measurements'] = {'Score': round(float(score), 4)}
@@ -128,7 +128,7 @@ def write_points_rois(
       roi = roifile.ImagejRoi.frompoints(chosen[:, ::-1].astype(np.float32) + 0.5)
       roi.roitype = roifile.ROI_TYPE.POINT
       roi.name = name
-      roi.stroke_color = bytes([255, *overlays.class_colour(class_id)])
+      roi.stroke_color = bytes([255, *overlays.class_color(class_id)])
       archive.writestr(f'{class_id:06d}.roi', roi.tobytes(), zipfile.ZIP_DEFLATED)
 
 
@@ -138,8 +138,8 @@ def _rings(polygon: Polygon) -> list[list[list[int]]]:
 
 
 def _properties(kind: str, class_id: int, class_name: str) -> dict[str, Any]:
-  colour = list(overlays.class_colour(class_id))
-  return {'objectType': kind, 'classification': {'name': class_name, 'color': colour}}
+  color = list(overlays.class_color(class_id))
+  return {'objectType': kind, 'classification': {'name': class_name, 'color': color}}
 
 
 def _write_features(path: Path, features: Iterable[dict[str, Any]]) -> None:
@@ -188,7 +188,7 @@ def _roi(shape: Shape) -> roifile.ImagejRoi:
   roi.roitype = roifile.ROI_TYPE.TRACED
   roi.options = roifile.ROI_OPTIONS(0)
   roi.name = shape.name
-  roi.stroke_color = bytes([255, *overlays.class_colour(shape.class_id)])
+  roi.stroke_color = bytes([255, *overlays.class_color(shape.class_id)])
   _set_place(roi, shape.place)
   corners = np.concatenate([polygon.outer for polygon in polygons])
   # Edges of the box; the last ones are not one pixel further, as those of indices would be.

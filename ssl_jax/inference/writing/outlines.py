@@ -116,8 +116,8 @@ def _sides(components: Integer[np.ndarray, 'h w']) -> tuple[np.ndarray, np.ndarr
   """
   height, width = (length + 1 for length in components.shape)
   padded = np.pad(components, 1)
-  centre = padded[1:-1, 1:-1]
-  # The neighbour, and the side's begin and end as rows and columns from the pixel.
+  center = padded[1:-1, 1:-1]
+  # The neighbor, and the side's begin and end as rows and columns from the pixel.
   sides = (
     (padded[:-2, 1:-1], (0, 0), (0, 1)),  # above: to the right
     (padded[1:-1, 2:], (0, 1), (1, 1)),  # right: down
@@ -125,9 +125,9 @@ def _sides(components: Integer[np.ndarray, 'h w']) -> tuple[np.ndarray, np.ndarr
     (padded[1:-1, :-2], (1, 0), (0, 0)),  # left: up
   )
   begins, ends = [], []
-  for neighbour, begin, end in sides:
-    rows, columns = np.nonzero((centre != neighbour) & (centre > 0))
-    offset = centre[rows, columns].astype(np.int64) * (height * width)
+  for neighbor, begin, end in sides:
+    rows, columns = np.nonzero((center != neighbor) & (center > 0))
+    offset = center[rows, columns].astype(np.int64) * (height * width)
     begins.append(offset + (rows + begin[0]) * width + columns + begin[1])
     ends.append(offset + (rows + end[0]) * width + columns + end[1])
   return np.concatenate(begins), np.concatenate(ends)

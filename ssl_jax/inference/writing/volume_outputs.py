@@ -74,7 +74,7 @@ def write(kind: str, path: Path, prediction: VolumePrediction, wanted: Wanted) -
   elif kind in (PROBABILITIES, UNCERTAINTY):
     _write_maps(kind, path, prediction, wanted)
   elif kind == OVERLAY:
-    shown = mask if ids is None else instances.as_colours(ids)
+    shown = mask if ids is None else instances.as_colors(ids)
     images.write_image(path, three_planes(volume, shown))
 
 

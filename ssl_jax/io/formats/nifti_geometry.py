@@ -16,11 +16,11 @@ from ssl_jax.errors import UserError
 
 RAS = orientations.axcodes2ornt('RAS')
 
-UNKNOWN, METRE, MILLIMETRE, MICROMETRE = 0, 1, 2, 3
+UNKNOWN, METER, MILLIMETER, MICROMETER = 0, 1, 2, 3
 UNITS = {
-  METRE: ('metres', 1e3),
-  MILLIMETRE: ('millimetres', 1.0),
-  MICROMETRE: ('micrometres', 1e-3),
+  METER: ('meters', 1e3),
+  MILLIMETER: ('millimeters', 1.0),
+  MICROMETER: ('micrometers', 1e-3),
 }
 """Codes of xyzt_units: their word, and their length in mm. A header without a unit means mm."""
 
@@ -107,9 +107,9 @@ def _notes(image: Any, lengths: Float[np.ndarray, '3']) -> tuple[str, ...]:
   unit = int(image.header['xyzt_units']) & 7
   word, scale = UNITS.get(unit, ('', 1.0))
   if unit not in (UNKNOWN, *UNITS):
-    notes.append(f'the header has an unknown unit of length (code {unit}), taken as millimetres')
+    notes.append(f'the header has an unknown unit of length (code {unit}), taken as millimeters')
   if scale != 1:
-    notes.append(f'lengths in the header are in {word} and were converted to millimetres')
+    notes.append(f'lengths in the header are in {word} and were converted to millimeters')
   axes = np.array(image.affine, float)[:3, :3]
   sides = np.linalg.norm(axes, axis=0)
   # A hundredth: headers round.

@@ -10,10 +10,10 @@ from PIL import Image
 
 from ssl_jax.errors import UserError
 from ssl_jax.io.formats import stored_image
-from ssl_jax.io.formats.stored_image import GREY, RGB, Header, StoredImage
+from ssl_jax.io.formats.stored_image import GRAY, RGB, Header, StoredImage
 
 PNG_MAGIC = b'\x89PNG'
-GREY_MODES = ('1', 'L', 'LA', 'La', 'I', 'F')
+GRAY_MODES = ('1', 'L', 'LA', 'La', 'I', 'F')
 """Pillow's modes of one channel, with or without alpha."""
 
 ALPHA_MODES = ('LA', 'La', 'PA', 'RGBA', 'RGBa')
@@ -23,10 +23,10 @@ Image.MAX_IMAGE_PIXELS = None
 
 
 class PngFormat(NamedTuple):
-  """Bits a sample and colour type, as the header of a PNG has them."""
+  """Bits a sample and color type, as the header of a PNG has them."""
 
   depth: int
-  colour_type: int  # 0: grey, 2: RGB, 3: palette, 4: grey and alpha, 6: RGB and alpha
+  color_type: int  # 0: gray, 2: RGB, 3: palette, 4: gray and alpha, 6: RGB and alpha
 
 
 PNG_ORIENTATION = (b'eXIf', b'Raw profile type exif', b'XML:com.adobe.xmp')
@@ -36,7 +36,7 @@ PNG_ORIENTATION = (b'eXIf', b'Raw profile type exif', b'XML:com.adobe.xmp')
 def png_format(data: bytes) -> PngFormat | None:
   """Returns the format of a PNG's samples; None for other files."""
   # A PNG begins with a signature (8 bytes) and the IHDR chunk: length and type (8), width and
-  # height (8), then one byte each for bit depth and colour type.
+  # height (8), then one byte each for bit depth and color type.
   return PngFormat(data[24], data[25]) if data[:4] == PNG_MAGIC else None
 
 
@@ -94,11 +94,11 @@ def _header(image: Image.Image, data: bytes) -> Header:
   orientation = _orientation(image, data)
   height, width = stored_image.upright_size(image.size[1], image.size[0], orientation)
   changes = [stored_image.TURNED] if orientation in range(2, 9) else []
-  layout = GREY if image.mode in GREY_MODES or image.mode.startswith('I;16') else RGB
+  layout = GRAY if image.mode in GRAY_MODES or image.mode.startswith('I;16') else RGB
   if image.mode in ('P', 'PA'):
     palette = _palette(image)
     # Equal red, green and blue in every entry.
-    layout = GREY if (palette == palette[:, :1]).all() else RGB
+    layout = GRAY if (palette == palette[:, :1]).all() else RGB
     changes.append(f'palette became {layout}')
   elif image.mode == '1':
     changes.append('1 bit a pixel became 0 and 255')
@@ -106,12 +106,12 @@ def _header(image: Image.Image, data: bytes) -> Header:
     changes.append(f'{png.depth}-bit samples stretched to 8 bits')
   elif image.mode == 'CMYK':
     changes.append('CMYK became RGB, by the plain formula without a color profile')
-  # Pillow's mode of 16-bit colour says 8 bits, so the depth is read from the file itself.
+  # Pillow's mode of 16-bit color says 8 bits, so the depth is read from the file itself.
   deep = image.mode.startswith('I') or (png is not None and png.depth == 16)
   return Header(
     height,
     width,
-    1 if layout == GREY else 3,
+    1 if layout == GRAY else 3,
     np.dtype('uint16' if deep else 'uint8'),
     layout,
     orientation,
@@ -128,7 +128,7 @@ def _palette(image: Image.Image) -> np.ndarray:
 
 
 def read_samples(data: bytes, name: str) -> StoredImage:
-  """Returns the samples of a file; 1-, 2- and 4-bit grey is not stretched.
+  """Returns the samples of a file; 1-, 2- and 4-bit gray is not stretched.
 
   Raises:
     UserError: if it is too large, or an animation.
@@ -138,13 +138,13 @@ def read_samples(data: bytes, name: str) -> StoredImage:
     image.load()
     header = _header(image, data)
     png = png_format(data)
-    if png is not None and png.depth == 16 and png.colour_type != 0:
-      # Pillow would silently halve the depth of 16-bit colour.
+    if png is not None and png.depth == 16 and png.color_type != 0:
+      # Pillow would silently halve the depth of 16-bit color.
       samples = imagecodecs.png_decode(data)
       alpha = samples[..., -1] if samples.shape[-1] in (2, 4) else None
       return StoredImage(samples[..., : header.channels], alpha, None, header)
     alpha = np.asarray(image.convert('RGBA'))[..., 3] if header.has_alpha else None
-    # Indices and colours are returned separately: masks are made of the first, images of both.
+    # Indices and colors are returned separately: masks are made of the first, images of both.
     if image.mode in ('P', 'PA'):
       indices = np.asarray(image).reshape(image.size[1], image.size[0], -1)[..., :1]
       return StoredImage(indices, alpha, _palette(image), header)
@@ -159,7 +159,7 @@ def read_samples(data: bytes, name: str) -> StoredImage:
     if image.mode == '1':
       bits = 1
       samples = samples.astype(np.uint8)
-    elif png is not None and png.depth < 8 and png.colour_type == 0:
+    elif png is not None and png.depth < 8 and png.color_type == 0:
       bits = png.depth
       # Pillow has stretched them to 0..255.
       samples = samples // (255 // (2**bits - 1))

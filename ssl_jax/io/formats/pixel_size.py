@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import tifffile
 
-MICROMETRES = {
+MICROMETERS = {
   'nm': 1e-3,
   'µm': 1.0,
   'μm': 1.0,
@@ -22,22 +22,22 @@ MICROMETRES = {
   'in': 25400.0,
   'm': 1e6,
 }
-"""Length of units in micrometres, by the names that OME, ImageJ and TIFF have for them."""
+"""Length of units in micrometers, by the names that OME, ImageJ and TIFF have for them."""
 
 COARSEST_OF_TAG = 20.0
-"""Micrometres; TIFF's resolution in inches or centimetres means print or screen where it is coarser
+"""Micrometers; TIFF's resolution in inches or centimeters means print or screen where it is coarser
 (1270 dpi), as most programs that know no pixel size write 72, 96 or 300 dpi."""
 
 
 class PixelSize(NamedTuple):
-  """Sides of a pixel in micrometres."""
+  """Sides of a pixel in micrometers."""
 
   x: float
   y: float
 
   @property
   def area(self) -> float:
-    """In square micrometres."""
+    """In square micrometers."""
     return self.x * self.y
 
 
@@ -59,8 +59,8 @@ def _of_ome(xml: str) -> PixelSize | None:
     if element.tag.rpartition('}')[2] == 'Pixels':
       sides = []
       for axis in 'XY':
-        # Micrometres are the default of the standard.
-        factor = MICROMETRES.get(element.get(f'PhysicalSize{axis}Unit', 'µm'))
+        # Micrometers are the default of the standard.
+        factor = MICROMETERS.get(element.get(f'PhysicalSize{axis}Unit', 'µm'))
         text = element.get(f'PhysicalSize{axis}')
         if factor is None or text is None:
           return None
@@ -81,10 +81,10 @@ def _of_tags(tif: tifffile.TiffFile) -> PixelSize | None:
     sides.append(denominator / numerator)
   unit = (tif.imagej_metadata or {}).get('unit')
   if unit is not None:
-    factor = MICROMETRES.get(str(unit).lower())
+    factor = MICROMETERS.get(str(unit).lower())
     return None if factor is None else _checked(sides[0] * factor, sides[1] * factor)
-  # 2 is inch and 3 centimetre; 1 is no unit.
-  factor = {2: MICROMETRES['inch'], 3: MICROMETRES['cm']}.get(
+  # 2 is inch and 3 centimeter; 1 is no unit.
+  factor = {2: MICROMETERS['inch'], 3: MICROMETERS['cm']}.get(
     page.tags.valueof('ResolutionUnit', 2)
   )
   if factor is None or max(sides) * factor > COARSEST_OF_TAG:

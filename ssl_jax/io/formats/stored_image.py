@@ -13,8 +13,9 @@ ORIENTATION_TAG = 274
 SIDEWAYS = (5, 6, 7, 8)
 """Orientations that exchange height and width."""
 
-GREY, RGB, CHANNELS = 'grey', 'RGB', 'channels'
-"""Layouts: one channel; red, green and blue; or any number of channels that are no colours."""
+# 'grey' stands in the files of runs, so its spelling stays.
+GRAY, RGB, CHANNELS = 'grey', 'RGB', 'channels'
+"""Layouts: one channel; red, green and blue; or any number of channels that are no colors."""
 
 LIMIT_VARIABLE = 'SSL_JAX_MAX_MEGAPIXELS'
 MAX_MEGAPIXELS = 1000.0
@@ -33,9 +34,9 @@ class Header(NamedTuple):
 
   height: int  # upright
   width: int
-  channels: int  # as images.decode_image returns them: without alpha, palettes as colours
+  channels: int  # as images.decode_image returns them: without alpha, palettes as colors
   dtype: np.dtype  # uint8, uint16 or float32, as images.decode_image returns it
-  layout: str = GREY
+  layout: str = GRAY
   orientation: int = 1  # 1: the file stores the image upright; 2 to 8: as in EXIF
   has_alpha: bool = False
   changes: tuple[str, ...] = ()  # what images.decode_image makes of the samples, for notes

@@ -15,7 +15,7 @@ import tifffile
 
 from ssl_jax.errors import UserError
 from ssl_jax.io.formats import stored_image
-from ssl_jax.io.formats.stored_image import CHANNELS, GREY, RGB, Header, StoredImage
+from ssl_jax.io.formats.stored_image import CHANNELS, GRAY, RGB, Header, StoredImage
 
 PHOTOMETRIC = tifffile.PHOTOMETRIC
 
@@ -25,7 +25,7 @@ MAGIC = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
 ALPHA = (1, 2)
 """Values of the tag ExtraSamples that mean alpha; 0 is a channel of data."""
 
-COLOURS = {
+COLORS = {
   PHOTOMETRIC.MINISWHITE: 1,
   PHOTOMETRIC.MINISBLACK: 1,
   PHOTOMETRIC.PALETTE: 1,
@@ -33,7 +33,7 @@ COLOURS = {
   PHOTOMETRIC.SEPARATED: 4,
   PHOTOMETRIC.YCBCR: 3,
 }
-"""Colour spaces that are read, and their samples a pixel."""
+"""Color spaces that are read, and their samples a pixel."""
 
 JPEG_COMPRESSIONS = (6, 7, 33007, 34892)
 """Compressions whose decoder makes RGB of YCbCr."""
@@ -57,7 +57,7 @@ def read_header(data: bytes, name: str) -> Header:
   """Returns the header of a complete file.
 
   Raises:
-    UserError: if it is too large, a stack, or of a colour space that is not read.
+    UserError: if it is too large, a stack, or of a color space that is not read.
     Exception: of any kind, if the file is broken.
   """
   with tifffile.TiffFile(io.BytesIO(data)) as tif:
@@ -70,7 +70,7 @@ def read_samples(data: bytes, name: str) -> StoredImage:
   """Returns the samples of a file; those of fewer than 8 bits are not stretched.
 
   Raises:
-    UserError: if it is too large, a stack, or of a colour space that is not read.
+    UserError: if it is too large, a stack, or of a color space that is not read.
     Exception: of any kind, if the file is broken.
   """
   with tifffile.TiffFile(io.BytesIO(data)) as tif:
@@ -113,7 +113,7 @@ def find_contents(tif: tifffile.TiffFile, name: str) -> Contents:
   """Finds the one image of a file; smaller copies of it (a pyramid) do not count.
 
   Raises:
-    UserError: if there are several, or it is too large, or of a colour space that is not read.
+    UserError: if there are several, or it is too large, or of a color space that is not read.
   """
   series = find_series(tif, name)
   length = dict(zip(series.axes, series.shape, strict=True))
@@ -170,7 +170,7 @@ def contents_of_plane(
   """Returns what a plane of a series holds, whose axes have the given lengths.
 
   Raises:
-    UserError: if its samples are of a kind, or its colours of a space, that is not read.
+    UserError: if its samples are of a kind, or its colors of a space, that is not read.
   """
   page = cast(tifffile.TiffPage, series.keyframe)
   if length.get('C', 1) > 1 and length.get('S', 1) > 1:
@@ -195,7 +195,7 @@ def contents_of_plane(
     alphas = [first + i for i, kind in enumerate(page.extrasamples) if kind in ALPHA]
     kept = [i for i in kept if i not in alphas]
     alpha = alphas[0] if alphas else None
-  _check_colours(page, len(kept), name)
+  _check_colors(page, len(kept), name)
   tag = page.tags.get(stored_image.ORIENTATION_TAG)
   orientation = int(tag.value) if tag is not None else 1
   return Contents(series, page, channel_axis, kept, alpha, orientation)
@@ -215,12 +215,12 @@ def _stack_message(name: str, planes: int, length: dict[str, int]) -> str:
   )
 
 
-def _check_colours(page: tifffile.TiffPage, count: int, name: str) -> None:
-  """Raises UserError for colours that are neither data nor convertible."""
+def _check_colors(page: tifffile.TiffPage, count: int, name: str) -> None:
+  """Raises UserError for colors that are neither data nor convertible."""
   photometric = page.photometric
-  if photometric not in COLOURS:
-    colours = getattr(photometric, 'name', str(photometric))
-    raise UserError(f'{name} holds colors of the kind {colours}, not read here; save it as RGB.')
+  if photometric not in COLORS:
+    colors = getattr(photometric, 'name', str(photometric))
+    raise UserError(f'{name} holds colors of the kind {colors}, not read here; save it as RGB.')
   if photometric == PHOTOMETRIC.YCBCR and page.compression not in JPEG_COMPRESSIONS:
     raise UserError(f'{name} holds YCbCr colors without JPEG, not read here; save it as RGB.')
   inks = page.tags.valueof('InkSet', default=1)
@@ -236,7 +236,7 @@ def _bits(page: tifffile.TiffPage) -> int:
 
 
 def _palette(page: tifffile.TiffPage) -> np.ndarray:
-  # The palette of a TIFF has 16 bits per colour; the upper 8 are kept.
+  # The palette of a TIFF has 16 bits per color; the upper 8 are kept.
   return (np.asarray(page.colormap).T >> 8).astype(np.uint8)  # [entries, 3]
 
 
@@ -264,15 +264,15 @@ def header_of(contents: Contents) -> Header:
   changes = [stored_image.TURNED] if contents.orientation in range(2, 9) else []
   channels = len(contents.kept)
   dtype = {'uint16': 'uint16', 'uint8': 'uint8', 'bool': 'uint8'}.get(str(page.dtype), 'float32')
-  layout = CHANNELS if channels > 1 else GREY
+  layout = CHANNELS if channels > 1 else GRAY
   if contents.channel_axis == 'S' and channels == 3:
-    # Three samples are colours where the file calls them so.
+    # Three samples are colors where the file calls them so.
     layout = RGB if page.photometric in (PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR) else CHANNELS
   bits = _bits(page)
   if page.photometric == PHOTOMETRIC.PALETTE:
     palette = _palette(page)
-    layout = GREY if (palette == palette[:, :1]).all() else RGB
-    channels, dtype = 1 if layout == GREY else 3, 'uint8'
+    layout = GRAY if (palette == palette[:, :1]).all() else RGB
+    channels, dtype = 1 if layout == GRAY else 3, 'uint8'
     changes.append(f'palette became {layout}')
   elif page.photometric == PHOTOMETRIC.SEPARATED:
     channels, layout = 3, RGB

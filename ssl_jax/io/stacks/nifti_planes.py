@@ -10,7 +10,7 @@ import numpy as np
 
 from ssl_jax.errors import UserError
 from ssl_jax.io import nifti
-from ssl_jax.io.formats.stored_image import CHANNELS, GREY, RGB, Header
+from ssl_jax.io.formats.stored_image import CHANNELS, GRAY, RGB, Header
 from ssl_jax.io.stacks import planes
 from ssl_jax.io.stacks.planes import NIFTI, Planes
 
@@ -22,8 +22,8 @@ def open_planes(path: Path) -> Planes:
     UserError: if the file is broken, or has another number of axes.
   """
   image, raw = nifti.load(path)
-  layout = GREY
-  if raw.dtype.names:  # colours: records of R, G and B
+  layout = GRAY
+  if raw.dtype.names:  # colors: records of R, G and B
     raw, layout = np.stack([raw[name] for name in raw.dtype.names[:3]], -1), RGB
   while raw.ndim > 3 and raw.shape[-1] == 1:  # many tools write a fourth axis of length 1
     raw = raw[..., 0]
@@ -34,7 +34,7 @@ def open_planes(path: Path) -> Planes:
     )
   voxels = raw if raw.ndim == 4 else raw[..., None]
   width, height, count, channels = voxels.shape
-  if channels > 1 and layout == GREY:
+  if channels > 1 and layout == GRAY:
     layout = CHANNELS
   # As image files are read: of whole numbers up to 16 bits nothing is lost.
   dtype = np.dtype({'uint8': 'uint8', 'uint16': 'uint16'}.get(raw.dtype.name, 'float32'))

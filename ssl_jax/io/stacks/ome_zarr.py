@@ -13,7 +13,7 @@ import numpy as np
 
 from ssl_jax.errors import UserError
 from ssl_jax.io import images
-from ssl_jax.io.formats.stored_image import CHANNELS, GREY, Header
+from ssl_jax.io.formats.stored_image import CHANNELS, GRAY, Header
 from ssl_jax.io.stacks import planes
 from ssl_jax.io.stacks.planes import OME_ZARR, Planes
 
@@ -76,7 +76,7 @@ def open_planes(path: Path) -> Planes:
     part = part.transpose([kept.index(axis) for axis in 'yxc'])
     return planes.as_samples(part.astype(dtype, copy=False), str(path))
 
-  layout = GREY if channels == 1 else CHANNELS
+  layout = GRAY if channels == 1 else CHANNELS
   header = Header(length['y'], length['x'], channels, dtype, layout)
   about_axes = {'axes': axes, 'multiscale': multiscale, 'version': _version(group)}
   metadata = {**about_axes, 'path': str(path)}
@@ -224,8 +224,8 @@ class LabelWriter:
     }
     if meaning:
       label['colors'] = [
-        {'label-value': i, 'rgba': [*colour, 255 if i else 0]}
-        for i, colour in enumerate(images.PALETTE[: len(meaning)].tolist())
+        {'label-value': i, 'rgba': [*color, 255 if i else 0]}
+        for i, color in enumerate(images.PALETTE[: len(meaning)].tolist())
       ]
       label['properties'] = [{'label-value': i, 'class': text} for i, text in enumerate(meaning)]
     version = self._image.metadata['version']

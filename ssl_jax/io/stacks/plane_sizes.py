@@ -1,20 +1,20 @@
-"""Physical sizes of the pixels and planes of a stack or a large image, in micrometres."""
+"""Physical sizes of the pixels and planes of a stack or a large image, in micrometers."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ssl_jax.io.formats.pixel_size import MICROMETRES, PixelSize, read_pixel_size
+from ssl_jax.io.formats.pixel_size import MICROMETERS, PixelSize, read_pixel_size
 from ssl_jax.io.stacks.planes import NIFTI, OME_ZARR, Planes
 
 NIFTI_UNITS = {'micron': 1.0, 'mm': 1e3, 'meter': 1e6, 'unknown': 1e3}
-"""Length of units in micrometres, by their names in nibabel; files that name none mean mm."""
+"""Length of units in micrometers, by their names in nibabel; files that name none mean mm."""
 
 ZARR_UNITS = {
   f'{prefix}meter': factor
   for prefix, factor in (('nano', 1e-3), ('micro', 1.0), ('milli', 1e3), ('centi', 1e4), ('', 1e6))
 }
-"""Length of units in micrometres, by their names in OME-Zarr."""
+"""Length of units in micrometers, by their names in OME-Zarr."""
 
 
 def read_sizes(image: Planes) -> dict[str, float]:
@@ -54,7 +54,7 @@ def _of_zarr(multiscale: Mapping[str, Any], axes: list[str]) -> dict[str, float]
   sizes = {}
   for axis in 'xyz':
     unit = str(units.get(axis) or '')
-    factor = ZARR_UNITS.get(unit, MICROMETRES.get(unit))
+    factor = ZARR_UNITS.get(unit, MICROMETERS.get(unit))
     if axis in scale and factor is not None:
       sizes[axis] = scale[axis] * factor
   return sizes

@@ -94,7 +94,7 @@ def of_maps(
     metadata: of the image, with what it says in the words of OME, if anything, under 'ome'.
     axes: of what is written, as in 'ZCYX'.
     names: of the channels.
-    sizes: of pixels and planes in micrometres, for what the image does not say in these words.
+    sizes: of pixels and planes in micrometers, for what the image does not say in these words.
   """
   about = dict(metadata.get('ome', {}))
   for axis, size in sizes.items():

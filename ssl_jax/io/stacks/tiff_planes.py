@@ -59,7 +59,7 @@ def _open(path: Path, axes: str | None, name: str) -> Planes:
     if samples.dtype == bool:
       samples = samples.astype(np.uint8)
     stored = tiff_decoding.stored_image_of(samples, contents, header)
-    return planes.as_samples(image_decoding.colours_of(stored), name)
+    return planes.as_samples(image_decoding.colors_of(stored), name)
 
   form, metadata = tiff_metadata.read(tif, series)
   return Planes(

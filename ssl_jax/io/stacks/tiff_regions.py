@@ -10,7 +10,7 @@ from ssl_jax.errors import UserError
 from ssl_jax.io.formats import tiff_decoding
 
 CACHE_BYTES = 256 * 1024 * 1024
-"""Decoded strips and tiles that are kept, because neighbouring parts share them."""
+"""Decoded strips and tiles that are kept, because neighboring parts share them."""
 
 LARGEST_SEGMENT = 1 << 30
 """Bytes of a strip or tile above which a compressed file is refused: it would fill the memory."""

@@ -79,7 +79,7 @@ def write_maps(
     dtype: of the maps.
     names: of the channels.
     layers: the channels.
-    sizes: of pixels and planes in micrometres, by axis.
+    sizes: of pixels and planes in micrometers, by axis.
   """
   arguments = tiff_metadata.of_maps(_with_ome(image), f'{image.axes}CYX', names, sizes)
   _write_pages(path, image, dtype, layers, (*image.shape, len(layers)), arguments)

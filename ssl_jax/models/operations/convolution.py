@@ -177,18 +177,18 @@ def _by_patches(x: Array, kernel: Array, dilation: int) -> Array:
 
 
 def _by_slices(x: Array, kernel: Array, stride: int, dilation: int) -> Array:
-  """Convolves volumes as slices in 2-D, with the neighbouring slices as additional channels."""
+  """Convolves volumes as slices in 2-D, with the neighboring slices as additional channels."""
   depth, reach = x.shape[1], dilation * (kernel.shape[0] // 2)
   x = jnp.pad(x, [(0, 0), (reach, reach), *[(0, 0)] * 3])
   starts = range(0, dilation * kernel.shape[0], dilation)
   # [B, D, H, W, taps * i]: a slice with those before and after it, as far as the kernel reaches.
-  neighbours = jnp.concatenate([x[:, s : s + depth : stride] for s in starts], axis=-1)
+  neighbors = jnp.concatenate([x[:, s : s + depth : stride] for s in starts], axis=-1)
   # [d, h, w, i, o] -> [h, w, d * i, o], in the order of the channels above.
   flat_kernel = jnp.moveaxis(kernel, 0, 2).reshape(*kernel.shape[1:3], -1, kernel.shape[-1])
   # Slices become examples of one large batch: [B * D, H, W, d * i].
-  slices = neighbours.reshape(-1, *neighbours.shape[2:])
+  slices = neighbors.reshape(-1, *neighbors.shape[2:])
   slices = conv(slices, flat_kernel, stride, dilation)
-  return slices.reshape(*neighbours.shape[:2], *slices.shape[1:])
+  return slices.reshape(*neighbors.shape[:2], *slices.shape[1:])
 
 
 def conv(

@@ -46,7 +46,7 @@ def interpolation_matrix(size: Size, new: Size, align_corners: bool) -> Float[Ar
   else:
     numerator, denominator = (2 * index + 1) * size - new, jnp.asarray(2 * new)
   numerator = jnp.clip(numerator, 0, (size - 1) * denominator)
-  # Each new sample is a weighted mean of its two old neighbours.
+  # Each new sample is a weighted mean of its two old neighbors.
   low = lax.div(numerator, jnp.broadcast_to(denominator, numerator.shape))
   weight = (numerator - low * denominator).astype(jnp.float32) / denominator.astype(jnp.float32)
   old = jnp.arange(size)
@@ -57,10 +57,10 @@ def interpolation_matrix(size: Size, new: Size, align_corners: bool) -> Float[Ar
 
 def area_matrix(size: Size, new: Size) -> Float[Array, 'new size']:
   """Returns the matrix of Pillow's bilinear resizing, which averages areas when it shrinks."""
-  # A triangle around the new sample's centre, as wide as the larger of an old and a new pixel; all
+  # A triangle around the new sample's center, as wide as the larger of an old and a new pixel; all
   # in whole numbers, and a row divided by its sum.
-  centres = (2 * jnp.arange(new) + 1) * size
-  distance = jnp.abs((2 * jnp.arange(size) + 1) * new - centres[:, None])
+  centers = (2 * jnp.arange(new) + 1) * size
+  distance = jnp.abs((2 * jnp.arange(size) + 1) * new - centers[:, None])
   weight = jnp.maximum(2 * jnp.maximum(size, new) - distance, 0).astype(jnp.float32)
   return weight / weight.sum(1, keepdims=True)
 

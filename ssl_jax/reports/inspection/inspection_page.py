@@ -56,7 +56,7 @@ def write(result: Inspection, name: str, out: Path) -> None:
     'labeled': _pictures(result.samples, result),
     'outliers': _pictures(result.outliers, result),
     'alike': _pictures(alike, result),
-    'colours': dict(html_pages.legend(names)),
+    'colors': dict(html_pages.legend(names)),
   }
   try:
     replace_text(out / FILES[0], json.dumps(contents, indent=1))

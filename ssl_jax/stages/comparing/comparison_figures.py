@@ -45,7 +45,7 @@ def of_masks(folder: Path, splits: Splits, sides: Sides) -> None:
   easiest_first = np.argsort(-sum(miou.values()), kind='stable')
   half = ROWS // 2
   hardest = easiest_first[max(len(easiest_first) - half, half) :]  # no image is drawn twice
-  # Evenly spaced, because neighbours in a data set are often alike; `unique` for small sets.
+  # Evenly spaced, because neighbors in a data set are often alike; `unique` for small sets.
   spread = np.unique(np.linspace(0, len(test) - 1, ROWS).astype(int))
   for name, indices in (('picture', spread), ('extremes', [*easiest_first[:half], *hardest])):
     rows, names, scores = [], [], []

@@ -33,7 +33,7 @@ def score(
 ) -> Figures:
   """Returns scores on training images in percent: train/..., complete/... and removed/...
 
-  `train` is against the masks that the network learnt from, `complete` against those with all
+  `train` is against the masks that the network learned from, `complete` against those with all
   instances, where the data set has them. `count_absent` is that of confusion.per_image.
   """
   absent = dict(count_absent=count_absent)
@@ -104,7 +104,7 @@ def draw(folder: Path, done: Mapping[int, Figures], splits: Splits, first: Path)
   groups = {split: {bar: _mean_score(done, split, bar) for bar in BARS} for split in scored}
   figures.bars(folder / 'bars.png', groups, 'mean over images, %')
   # Where the complete masks are known, the picture is scored against them.
-  split, mask_name = 'train', 'the mask it learnt from'
+  split, mask_name = 'train', 'the mask it learned from'
   if 'complete' in scored:
     split, mask_name = 'complete', 'the complete mask'
   miou = np.asarray(confusion.mean_iou(np.load(first / split / MATRICES_FILE)['matrices']))
@@ -120,7 +120,7 @@ def draw(folder: Path, done: Mapping[int, Figures], splits: Splits, first: Path)
     names.append(record['name'])
     # One caption for each of the four columns.
     scores.append(['', '', f'mIoU {miou[i]:.1f} % with {mask_name}', ''])
-  titles = ['image', 'mask it learnt from', 'prediction', 'prediction over the image']
+  titles = ['image', 'mask it learned from', 'prediction', 'prediction over the image']
   figures.beside(folder / 'picture.png', rows, titles, names, scores, splits.classes)
   print(f'Pictures: {folder}/picture.png, bars.png')
 
