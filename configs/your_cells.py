@@ -9,8 +9,7 @@ Run:  python main.py --config=configs/your_cells.py \
 """
 
 from configs.lib import cells
-from ssl_jax import settings
-from ssl_jax.parsing import open_fields
+from ssl_jax import open_fields, settings
 
 
 def get_config():

@@ -12,8 +12,7 @@ Run:  python main.py --config=configs/your_images.py \
 """
 
 from configs.lib import recipes
-from ssl_jax import settings
-from ssl_jax.parsing import open_fields
+from ssl_jax import open_fields, settings
 
 WEAK = dict(scale=(0.7, 1.4), rotate=15.0, flip=0.5, flip_vertical=0.5)
 

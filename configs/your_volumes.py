@@ -14,8 +14,7 @@ Run:  python main.py --config=configs/your_volumes.py \
 """
 
 from configs.lib import recipes, volumes
-from ssl_jax import settings
-from ssl_jax.parsing import open_fields
+from ssl_jax import open_fields, settings
 
 WEAK = dict(rotate=15.0, scale=(0.85, 1.2), **volumes.FLIPS)
 

@@ -314,7 +314,7 @@ PAGE_FIELDS = {
   'table': 'Cells of the table that `python -m ssl_jax.table` prints.',
   'init_from': 'Run, stage or seed folder whose networks the trainings start from.',
   'plugins': 'Folder with methods/, models/, datasets/ or stages/ of your own.',
-  'configure': 'Fields to decide from the data if they are empty (see parsing/open_fields.py).',
+  'configure': 'Fields to decide from the data if they are empty (see open_fields.py).',
   'minutes': 'Minutes that one training may take on this machine; open `steps` follow from it.',
 }
 """Fields of a page that are of the whole run, not of one stage."""

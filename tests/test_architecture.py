@@ -14,7 +14,7 @@ FILES = sorted(path for path in PACKAGE.rglob('*.py') if path.name != '__init__.
 # A file or a room imports only what stands on a lower floor; files of one room may also import each
 # other, as long as they do not form a cycle.
 FLOORS = (
-  'errors notebook_setup',
+  'errors open_fields notebook_setup',
   'types registry',
   'placeholders',
   'settings parallel losses',
@@ -136,7 +136,7 @@ def _imported_by(program, packages):
 
 def test_settings_and_options_are_read_without_jax():
   """So that a page, --help and --dry_run answer at once."""
-  modules = ('settings', 'registry', 'parsing.parse_settings', 'parsing.open_fields')
+  modules = ('settings', 'registry', 'parsing.parse_settings', 'open_fields')
   settings = 'import ' + ', '.join(f'ssl_jax.{module}' for module in modules)
   assert _imported_by(settings, {'jax', 'flax', 'numpy'}) == '[]'
   # What is left takes a tenth of a second.

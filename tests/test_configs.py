@@ -262,7 +262,7 @@ CLASSES = {'dsb2018': 3, 'wbc': 3, 'crchisto': 5, 'points': 3, 'acdc': 4}
 CHANNELS = {'dsb2018': 3, 'wbc': 3, 'folder': 3, 'synthetic': 3, 'crchisto': 3, 'points': 3}
 PARAMETERS = {
   'acdc': 763_140,
-  'acdc:256': 1_942_340,
+  'acdc:256': 1_812_292,
   'ablation_zheng1': 16_603_555,
   'fixmatch_knobs': 1_035_947,
   'fixmatch_lisc': 40_347_555,

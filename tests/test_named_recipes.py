@@ -7,10 +7,10 @@ import pytest
 from conftest import ROOT, tiny_page
 
 from configs.lib import recipes, self_training
-from ssl_jax import registry, run
+from ssl_jax import open_fields, registry, run
 from ssl_jax.errors import UserError
 from ssl_jax.io.run_log import read_done
-from ssl_jax.parsing import open_fields, stage_list
+from ssl_jax.parsing import stage_list
 from ssl_jax.running import self_configuration
 
 BLUR = dict(p=0.5, sigma=(0.1, 2.0))

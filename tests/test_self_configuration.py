@@ -8,11 +8,12 @@ import pytest
 from conftest import ROOT, write_discs
 from PIL import Image
 
+from ssl_jax import open_fields
 from ssl_jax import run as runs
 from ssl_jax.datasets import synthetic
 from ssl_jax.errors import Stopped, UserError
 from ssl_jax.io.run_log import replace_text
-from ssl_jax.parsing import open_fields, stage_list
+from ssl_jax.parsing import stage_list
 from ssl_jax.reports import dry_run
 from ssl_jax.running import configuration_report, self_configuration, stage_runner, step_time
 from ssl_jax.running import configuration_rules as rules

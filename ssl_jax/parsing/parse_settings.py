@@ -6,9 +6,8 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-from ssl_jax import registry
+from ssl_jax import open_fields, registry
 from ssl_jax.errors import UserError
-from ssl_jax.parsing import open_fields
 from ssl_jax.settings import NESTED, PAGE_FIELDS, Optimizer, Settings, range_text
 
 FIELDS = tuple(field.name for field in dataclasses.fields(Settings))

@@ -5,9 +5,9 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ssl_jax import registry
+from ssl_jax import open_fields, registry
 from ssl_jax.errors import UserError
-from ssl_jax.parsing import open_fields, parse_settings
+from ssl_jax.parsing import parse_settings
 from ssl_jax.settings import PAGE_FIELDS, Settings
 
 Tree = dict[str, Any]

@@ -8,9 +8,9 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from ssl_jax import build, parallel, registry
+from ssl_jax import build, open_fields, parallel, registry
 from ssl_jax.data import dataset_stats
-from ssl_jax.parsing import open_fields, parse_settings, stage_list
+from ssl_jax.parsing import parse_settings, stage_list
 from ssl_jax.parsing.stage_list import StageSpec
 from ssl_jax.running import configuration_report, continuation, precision, self_configuration
 from ssl_jax.running.validate import stages_read, validate

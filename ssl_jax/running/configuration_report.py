@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ssl_jax import open_fields
 from ssl_jax.data.selection.fingerprint import ClassFacts, Fingerprint
 from ssl_jax.io import markdown_tables
-from ssl_jax.parsing import open_fields
 from ssl_jax.running import step_time
 from ssl_jax.running.configuration_rules import Choice
 from ssl_jax.types import CELLS

@@ -8,8 +8,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from ssl_jax import open_fields
 from ssl_jax.data.selection.fingerprint import Fingerprint
-from ssl_jax.parsing import open_fields
 from ssl_jax.types import CELLS
 
 LARGEST_CROP = 256

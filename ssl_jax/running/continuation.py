@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ssl_jax import build, run_folder
+from ssl_jax import build, open_fields, run_folder
 from ssl_jax.data import dataset_stats
 from ssl_jax.errors import UserError
 from ssl_jax.io.run_log import CHECKPOINTS, has_begun
-from ssl_jax.parsing import open_fields
 from ssl_jax.parsing.stage_list import StageSpec
 from ssl_jax.settings import Seeds
 

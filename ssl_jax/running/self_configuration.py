@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 
 import jax
 
-from ssl_jax import build, parallel, registry
+from ssl_jax import build, open_fields, parallel, registry
 from ssl_jax.data import dataset_stats
 from ssl_jax.data.selection.fingerprint import Fingerprint, compute_fingerprint
 from ssl_jax.errors import UserError
 from ssl_jax.io.run_log import has_begun, read_json
-from ssl_jax.parsing import data_locations, open_fields, parse_settings, stage_list
+from ssl_jax.parsing import data_locations, parse_settings, stage_list
 from ssl_jax.running import configuration_rules as rules
 from ssl_jax.running import continuation, step_time
 from ssl_jax.running.validate import methods_problems, raise_problems, validate
