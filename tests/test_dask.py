@@ -210,12 +210,12 @@ def test_a_scheduler_that_does_not_answer_gets_a_sentence(finished, tmp_path, mo
     assert not (tmp_path / 'out').exists()
 
 
-def test_without_distributed_the_sentence_names_the_extra(monkeypatch):
+def test_without_distributed_the_sentence_names_the_package(monkeypatch):
   def missing(name):
     raise ImportError(name)
 
   monkeypatch.setattr(importlib, 'import_module', missing)
-  with pytest.raises(UserError, match=r"pip install 'ssl_jax\[dask\]'"):
+  with pytest.raises(UserError, match=r"pip install 'distributed>="):
     dask_cluster.connect('tcp://127.0.0.1:1')
 
 

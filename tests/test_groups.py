@@ -28,6 +28,13 @@ def test_a_table_has_the_groups(tmp_path):
     read('d')
 
 
+def test_what_follows_a_dot_is_an_ending_only_where_files_end_so(tmp_path):
+  path = tmp_path / 'g.csv'
+  path.write_text('name,group\nmouse0.0,a\nmouse0.1,b\nmouse1.PNG,c\nct.nii.gz,d\n')
+  read = group_reader(str(path))
+  assert [read(name) for name in ('mouse0.0', 'mouse0.1', 'mouse1', 'ct')] == ['a', 'b', 'c', 'd']
+
+
 @pytest.mark.parametrize(
   ('text', 'says'),
   [

@@ -26,14 +26,18 @@ def test_a_damaged_file_raises_and_others_do_not(tmp_path):
 
 
 def test_a_wrong_ending_is_named(tmp_path):
-  packed, plain = gzip.compress(b'voxels'), b'voxels'
+  plain = (348).to_bytes(4, 'little') + b'voxels'
+  packed = gzip.compress(plain)
   for name, data, says in (
     ('a.nii.gz', packed, ''),
     ('a.nii', plain, ''),
     ('a.nii', packed, 'gzipped; call it a.nii.gz'),
     ('a.NII.GZ', plain, 'not gzipped; call it a.NII'),
+    # No volume by any name: the page of a server, and nothing at all.
+    ('a.nii.gz', b'<html>', ''),
+    ('a.nii.gz', b'', ''),
   ):
     (tmp_path / name).write_bytes(data)
-    assert says in gzip_files.other_name(tmp_path / name)
-    assert bool(says) == bool(gzip_files.other_name(tmp_path / name))
-  assert gzip_files.other_name(tmp_path / 'none.nii') == ''
+    sentence = str(gzip_files.unreadable(tmp_path / name, ValueError('why')))
+    assert (says or '(why); get the file again') in sentence
+  assert 'get the file again' in str(gzip_files.unreadable(tmp_path / 'none.nii', OSError('gone')))

@@ -85,11 +85,10 @@ def test_encodings(values, classes, ids, known):
     ((0,), None, r'hold only the value 0 '),
     ((255,), None, r'hold only the value 255 '),
     ((0,), 3, r'hold only the value 0 '),
-    (range(70), None, r'hold 70 different values .*look like instance ids.*data\.classes=70'),
     (
-      range(300),
+      range(70),
       None,
-      r'hold 300 different values .*data\.instances=True if each is one object, or',
+      r'hold 70 different values .*in many places, as in photographs; put the masks',
     ),
     ((0, 1), 1, r'classes=1 must be a number of 2 to 255'),
     ((0, 1), 'cell', r"classes='cell' must be a number"),
@@ -99,6 +98,19 @@ def test_unclear_masks_are_refused(values, classes, sentence):
   with pytest.raises(UserError, match=sentence) as error:
     find_encoding(growing(list(values)), classes)
   assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize(
+  ('count', 'sentence'),
+  [
+    (70, r'hold 70 different values .*look like instance ids.*data\.classes=70'),
+    (300, r'hold 300 different values .*data\.instances=True if each is one object, or'),
+  ],
+)
+def test_many_values_in_one_place_each_look_like_ids(count, sentence):
+  rows = np.repeat(np.arange(count)[:, None], 5, 1)
+  with pytest.raises(UserError, match=sentence):
+    find_encoding(facts_of(rows, rows), None)
 
 
 @pytest.mark.parametrize(

@@ -62,3 +62,7 @@ def test_a_name_that_is_no_text_can_be_printed():
 def test_fractions_name_their_file():
   with pytest.raises(UserError, match=r'^a\.png holds fractions \(1 pixel, such as 3\.5\)'):
     measure(StoredMask(np.array([[0, 3.5]])), Path('a.png'))
+  with pytest.raises(
+    UserError, match=r'^a\.tif holds the two numbers 0 and 0\.00392157, .* save 0 and 1'
+  ):
+    measure(StoredMask(np.array([[0, 1 / 255], [0, 0]])), Path('a.tif'))

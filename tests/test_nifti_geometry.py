@@ -1,5 +1,6 @@
 """Where voxels lie: units, headers that contradict themselves, and masks beside their images."""
 
+import gzip
 import struct
 
 import nibabel
@@ -154,6 +155,39 @@ def test_a_mirrored_mask_is_refused_and_may_be_taken_as_it_is_stored(tmp_path):
   # As it advises.
   assert 'data.ignore_affine=True' in sentence
   np.testing.assert_array_equal(_on_grid(mask, image, ignore_affine=True), _ids())
+
+
+@pytest.mark.parametrize(
+  ('damage', 'says'),
+  [
+    (
+      lambda raw: raw[:70] + bytes([1, 0]) + raw[72:],
+      'a.nii.gz cannot be read as NIfTI .*data code',
+    ),
+    (lambda raw: b'<html>', 'a.nii.gz cannot be read as NIfTI .*get the file again'),
+  ],
+)
+def test_a_broken_header_is_one_sentence(tmp_path, damage, says):
+  raw = _save(tmp_path / 'b.nii').read_bytes()
+  (tmp_path / 'a.nii.gz').write_bytes(gzip.compress(damage(raw)))
+  with pytest.raises(UserError, match=says):
+    nifti_geometry.geometry_of(tmp_path / 'a.nii.gz')
+
+
+def test_damaged_bytes_of_a_packed_header_are_one_sentence(tmp_path):
+  data = bytearray(gzip.compress(_save(tmp_path / 'b.nii').read_bytes()))
+  path = tmp_path / 'a.nii.gz'
+  sentences = []
+  for place in range(len(data)):
+    broken = data.copy()
+    broken[place] ^= 16
+    path.write_bytes(broken)
+    try:
+      nifti_geometry.geometry_of(path)
+    except UserError as error:
+      sentences.append(str(error))
+  assert len(sentences) > 10
+  assert all(str(path) in sentence for sentence in sentences)
 
 
 @pytest.mark.parametrize('millimeters', [0.001, 1.0, 1000.0])

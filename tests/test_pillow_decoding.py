@@ -11,7 +11,7 @@ from PIL import Image, PngImagePlugin
 
 from ssl_jax.errors import UserError
 from ssl_jax.io import images
-from ssl_jax.io.formats import pillow_decoding
+from ssl_jax.io.formats import pillow_decoding, stored_image
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (7, 5, 3), np.uint8)
@@ -96,6 +96,40 @@ def test_an_animation_is_refused():
   data = encoded(frames[0], save_all=True, append_images=frames[1:])
   with pytest.raises(UserError, match=r'a\.png is an animation of 2 images'):
     pillow_decoding.read_header(data, 'a.png')
+
+
+def test_a_damaged_png_is_noticed_though_it_decodes(tmp_path):
+  """One bit may make another mask of the same values."""
+  rng = np.random.default_rng(0)
+  mask = np.kron(rng.integers(0, 2, (16, 16)), np.ones((16, 16))) > 0
+  buffer = io.BytesIO()
+  Image.fromarray(mask).save(buffer, 'PNG')
+  data = bytearray(buffer.getvalue())
+  start = data.index(b'IDAT') + 4
+  decoded = 0
+  for place in range(start + 2, len(data) - 20):
+    broken = data.copy()
+    broken[place] ^= 4
+    try:
+      with Image.open(io.BytesIO(broken)) as image:
+        decoded += (np.asarray(image) != mask).any()
+    except Exception:
+      pass
+    for read in (pillow_decoding.read_header, pillow_decoding.read_samples):
+      with pytest.raises(Exception, match='checksum of IDAT is wrong'):
+        read(bytes(broken), 'a.png')
+  # Pillow alone takes some for masks.
+  assert decoded
+
+
+def test_gray_with_alpha_of_16_bits_is_gray():
+  gray = np.arange(12, dtype=np.uint16).reshape(3, 4) * 5000
+  data = imagecodecs.png_encode(np.dstack([gray, np.full_like(gray, 65535)]))
+  header = pillow_decoding.read_header(data, 'a.png')
+  assert (header.channels, header.layout, header.has_alpha) == (1, stored_image.GRAY, True)
+  stored = pillow_decoding.read_samples(data, 'a.png')
+  np.testing.assert_array_equal(stored.samples[..., 0], gray)
+  assert (stored.alpha == 65535).all()
 
 
 def test_a_missing_end_is_noticed_without_decoding():

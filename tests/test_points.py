@@ -255,6 +255,49 @@ def test_deep_images_become_patches_too(tmp_path):
   assert isinstance(splits.whole, patch_splits.WholeImages)
 
 
+def _one_image(tmp_path, *tables):
+  """A folder of images of 40 x 40 pixels, each with the lines of its CSV."""
+  for i, lines in enumerate(tables):
+    for kind in ('images', 'points'):
+      (tmp_path / kind).mkdir(exist_ok=True)
+    Image.new('RGB', (40, 40)).save(tmp_path / 'images' / f'a{i}.png')
+    (tmp_path / 'points' / f'a{i}.csv').write_text('\n'.join(['x,y,class', *lines]) + '\n')
+  return tmp_path
+
+
+@pytest.mark.parametrize(
+  ('tables', 'says'),
+  [
+    ([['0.2,0.9,a', '0.5,0.1,b']], 'holds 2 points, .* fractions of the image; give pixels'),
+    ([['20,9,a', '5,1,b', '20,9,b']], r'a0\.csv, lines 2 and 4 mark the same place as a and as b'),
+    ([['20,1_0,a']], r"line 2: y='1_0' is no number"),
+  ],
+)
+def test_points_that_cannot_be_meant_are_refused(tmp_path, tables, says):
+  with pytest.raises(UserError, match=says):
+    point_annotations.read_folder(_one_image(tmp_path, *tables), 'labeled')
+
+
+def test_classes_that_differ_in_capitals_are_refused(tmp_path):
+  folder = point_annotations.read_folder(
+    _one_image(tmp_path, ['2,3,Tumour'], ['4,5,tumour']), 'labeled'
+  )
+  with pytest.raises(
+    UserError, match=r"'Tumour' \(a0.csv\) and 'tumour' \(a1.csv\) differ only in"
+  ):
+    point_annotations.classes_in(folder)
+
+
+def test_whole_numbers_of_a_column_of_floats_and_repeated_lines_are_said(tmp_path):
+  lines = ['2,3,1.0', '4,5,2', '2,3,1', '2.0,3,1']
+  (file,) = point_annotations.read_folder(_one_image(tmp_path, lines), 'labeled')
+  assert [point.class_name for point in file.points] == ['1', '2']
+  assert file.notes == (
+    '2 lines left out that mark a place once more',
+    'classes such as 1.0 are read as 1',
+  )
+
+
 def test_the_classes_of_a_folder_are_those_that_its_points_name(tmp_path):
   write_discs(tmp_path, images=2)
   annotated = point_annotations.read_folder(tmp_path, 'labeled')

@@ -50,6 +50,14 @@ def test_each_value_is_proposed_as_a_class(values, proposed):
   assert table_of([values]).proposal() == proposed
 
 
+def test_white_of_several_depths_is_one_class():
+  eight, sixteen = [[0, 255]], [[0, 65535]]
+  assert table_of(eight, sixteen).proposal() == '255:1, 65535:1'
+  assert table_of([[0, 1]], sixteen).proposal() == '1:1, 65535:1'
+  # In one mask both mean something.
+  assert table_of([[0, 255, 65535]]).proposal() == '255:1, 65535:255'
+
+
 def test_255_may_be_proposed_as_unknown_and_long_proposals_are_cut():
   assert table_of([[0, 1, 255]]).proposal(ignore=True) == '1:1, 255:255'
   assert table_of([range(60)]).proposal().endswith('40:40, ...')

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Int16, Integer, UInt8
 
 from ssl_jax.data.masks import mask_agreement
-from ssl_jax.data.masks.instance_ids import FEW_IDS, look_like_instances
+from ssl_jax.data.masks.instance_ids import FEW_IDS, are_scattered, look_like_instances
 from ssl_jax.data.masks.mask_checks import TWO_VALUES, check_colors, check_values, reading_notes
 from ssl_jax.data.masks.mask_facts import MAX_IDS, MaskFacts
 from ssl_jax.data.masks.mask_values import ValueMap, parse_values
@@ -166,6 +166,12 @@ def _guess(table: ValueTable) -> Encoding:
   count = len(ids) if ids == [*range(len(ids))] else len(values)
   classes = f', or data.classes={count} if they are classes' * (count <= IGNORE)
   holder = table.files(values[-1])[0].shown
+  if len(values) > MAX_IDS and are_scattered(table.facts):
+    raise UserError(
+      f'The masks hold {len(values)} different values (such as {values[-1]}, in {holder}), most of '
+      'them in many places, as in photographs; put the masks into masks/ and the images into '
+      'images/, or save class ids (0 = background, 1 = the first class, ...).'
+    )
   if len(values) > MAX_IDS:
     raise UserError(
       f'The masks hold {len(values)} different values (such as {values[-1]}, '
@@ -187,7 +193,7 @@ def _guess(table: ValueTable) -> Encoding:
     raise UserError(
       f'The masks hold values above {IGNORE}, which are no class ids: {table.counts()} '
       f'({values[-1]} is in {holder}); say which class each is, as in '
-      f"--config.data.values='{table.proposal()}'."
+      f"--config.data.values='{table.proposal()}' (class 255 = ignore)."
     )
   # Gaps (0, 2, 5) or other codes (0, 128, 255) have no single meaning.
   if ids != list(range(len(ids))):

@@ -1,6 +1,7 @@
 """Folders of images and of points (a CSV for each image: x, y, class) -> checked annotations."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +21,9 @@ UNKNOWN_CLASSES = ('', 'unlabelled', 'unlabeled', 'unknown')
 """What the class column may hold for a marked cell of unknown class."""
 
 BACKGROUND_NAME = 'background'
+
+NUMBER_AS_FLOAT = re.compile(r'(-?\d+)\.0+')
+"""A whole number as a column of floats has it."""
 
 
 class Point(NamedTuple):
@@ -77,7 +81,18 @@ def read_folder(folder: str | Path, role: str) -> list[AnnotatedFile]:
   for file in files:
     path = tables[file.name]
     annotated.append(AnnotatedFile(file, path, *read_points(path, file.header)))
+  _check_pixels(annotated)
   return annotated
+
+
+def _check_pixels(annotated: Sequence[AnnotatedFile]) -> None:
+  """Raises UserError where coordinates look like fractions of the images."""
+  points = [point for file in annotated for point in file.points]
+  if len(points) > 1 and max(max(point.x, point.y) for point in points) <= 1:
+    raise UserError(
+      f'{annotated[0].csv.parent} holds {len(points)} points, all with x and y of at most 1, which '
+      'look like fractions of the image; give pixels (x times the width, y times the height).'
+    )
 
 
 def find_tables(image_of: Mapping[str, Path], folder: Path) -> tuple[dict[str, Path], list[str]]:
@@ -124,8 +139,27 @@ def read_points(path: Path, header: images.Header) -> PointTable:
     UserError: naming the file, and the line that is wrong.
   """
   table = csv_tables.read_table(path, COLUMNS, hint='x = column, y = row, in pixels')
-  points = [_read_point(row, table, path, header) for row in table.rows]
-  return PointTable(points, table.notes)
+  points, repeated = [], 0
+  # By position: a cell that was marked twice would be learned twice.
+  at: dict[tuple[float, float], Point] = {}
+  for row in table.rows:
+    point = _read_point(row, table, path, header)
+    before = at.setdefault((point.x, point.y), point)
+    if before is point:
+      points.append(point)
+    elif before.class_name == point.class_name:
+      repeated += 1
+    else:
+      raise UserError(
+        f'{path}, lines {before.line} and {point.line} mark the same place as '
+        f'{before.class_name or "unknown"} and as {point.class_name or "unknown"}; remove one.'
+      )
+  notes = list(table.notes)
+  if repeated:
+    notes.append(f'{repeated} line{"s" * (repeated > 1)} left out that mark a place once more')
+  if any(NUMBER_AS_FLOAT.fullmatch(row.cells['class']) for row in table.rows):
+    notes.append('classes such as 1.0 are read as 1')
+  return PointTable(points, tuple(notes))
 
 
 def _read_point(
@@ -153,6 +187,9 @@ def _read_point(
     )
   if class_name.lower() in UNKNOWN_CLASSES:
     class_name = ''
+  # Programs write whole numbers so where the column once had a gap.
+  if number := NUMBER_AS_FLOAT.fullmatch(class_name):
+    class_name = number[1]
   x, y = coordinates
   return Point(row.line, x, y, class_name)
 
@@ -163,9 +200,19 @@ def classes_in(folder: Sequence[AnnotatedFile]) -> tuple[str, ...]:
   Raises:
     UserError: if no point has a class.
   """
-  names = set()
+  names: dict[str, AnnotatedFile] = {}
   for annotated in folder:
-    names.update(point.class_name for point in annotated.points if point.class_name)
+    for point in annotated.points:
+      if point.class_name:
+        names.setdefault(point.class_name, annotated)
+  alike: dict[str, str] = {}
+  for name in names:
+    other = alike.setdefault(' '.join(name.casefold().split()), name)
+    if other != name:
+      raise UserError(
+        f'The classes {other!r} ({names[other].csv.name}) and {name!r} ({names[name].csv.name}) '
+        'differ only in capitals or spaces; write them alike.'
+      )
   if not names:
     raise UserError(f'No point in {folder[0].csv.parent} has a class; name some.')
   return tuple(sorted(names))

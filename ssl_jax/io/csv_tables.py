@@ -50,6 +50,9 @@ class Table(NamedTuple):
     """Returns the number in a cell, with a decimal comma where that is no delimiter; else NaN."""
     if self.delimiter != ',' and DECIMAL_COMMA.fullmatch(text):
       text = text.replace(',', '.')
+    # Python reads 1_0 as 10.
+    if '_' in text:
+      return math.nan
     try:
       value = float(text)
     except ValueError:

@@ -151,6 +151,8 @@ def _fractions(values: np.ndarray, between: np.ndarray, path: str | Path) -> str
   count = count_text(int(between.sum()), values)
   example = f'{count}, such as {values[between].ravel()[0]:g}'
   low, high = float(values.min()), float(values.max())
+  if low == 0 < high < 1 and ((values == low) | (values == high)).all():
+    return f'{path} holds the two numbers 0 and {high:g}, and a mask whole ones; save 0 and 1.'
   if low >= 0 and (high <= 1 or high == 255):
     top = 255 if high > 1 else 1
     return (

@@ -101,10 +101,7 @@ def load(path: str | Path) -> tuple[Any, np.ndarray]:
     return image, np.asanyarray(image.dataobj)
   # Readers raise any kind of error for broken bytes (OSError, zlib.error, HeaderDataError, ...).
   except Exception as error:
-    if renamed := gzip_files.other_name(Path(path)):
-      raise UserError(f'{path} cannot be read as NIfTI: {renamed}.') from error
-    reason = ' '.join(str(error).split())[:120] or type(error).__name__
-    raise UserError(f'{path} cannot be read as NIfTI ({reason}); get the file again.') from error
+    raise gzip_files.unreadable(path, error) from error
 
 
 def _read(path: str | Path) -> Volume:

@@ -236,7 +236,7 @@ def result_of(future: Any) -> Any:
       'worker after worker ended while it had this task (for lack of memory, or at a time limit?); '
       'their logs say why.'
     ) from error
-  except (package.CanceledError, package.comm.CommClosedError) as error:
+  except (package.CancelledError, package.comm.CommClosedError) as error:
     raise ClusterError(
       'The connection to the scheduler of Dask is lost; start it and its workers again, and then '
       'this command, which resumes what is not done.'

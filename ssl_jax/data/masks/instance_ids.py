@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from ssl_jax.data.masks.mask_facts import MaskFacts, Piece
+from ssl_jax.data.masks.mask_facts import MAX_IDS, MaskFacts, Piece
 
 MIN_MASKS = 3
 """Of so many masks, ids that no two share number the objects of all files one after another."""
@@ -32,6 +32,13 @@ DRAWS = 500
 
 SCAN_ORDER = 0.75
 """Objects are numbered along an axis if this fraction of neighboring ids is in its order."""
+
+
+def are_scattered(facts: Sequence[MaskFacts]) -> bool:
+  """Whether masks of many values are no ids: most values lie in several pieces, as brightness."""
+  many = [mask for mask in facts if len(mask.counts) > MAX_IDS]
+  pieces = [piece for of_mask in _with_pieces(many) for piece in of_mask]
+  return sum(piece.connected for piece in pieces) < len(pieces) / 2
 
 
 def look_like_instances(facts: Sequence[MaskFacts]) -> bool:

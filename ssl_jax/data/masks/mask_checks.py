@@ -75,7 +75,8 @@ def check_values(table: ValueTable, names: tuple[str, ...] | None) -> None:
   if len([value for value in values if value != IGNORE]) < 2 and values not in TWO_VALUES:
     raise UserError(
       f'The masks hold only the value{"s" * (len(values) > 1)} {table.listed()}, which leaves '
-      'nothing to learn; check that they are the right files.'
+      'nothing to learn; check that they are the right files, or say which class each value is, as '
+      f"in --config.data.values='{table.proposal()}' (background is 0)."
     )
   soft = table.first_soft()
   # So many values are no accident where the user counts them.

@@ -76,7 +76,7 @@ def _key(key: Any) -> tuple[int, bool]:
     return key, False
   text = ','.join(map(str, key)) if isinstance(key, tuple | list) else str(key).strip()
   if re.fullmatch(r'-?\d+(\.0*)?', text):
-    return int(float(text)), False
+    return int(text.partition('.')[0]), False
   channels = re.fullmatch(r'(\d+)\s*,\s*(\d+)\s*,\s*(\d+)', text)
   if channels:
     red, green, blue = (int(part) for part in channels.groups())

@@ -15,6 +15,9 @@ MAX_NAMED = 8
 LARGEST = (2**16 - 1, 2**32 - 1, 2**64 - 1)
 """What -1 is as an unsigned number."""
 
+WHITE = (1, 2**8 - 1, 2**16 - 1)
+"""The largest numbers of 1, 8 and 16 bits."""
+
 MAX_ENDS = 8
 MIN_BORDER_COLORS = 5
 MAX_DEVIATION = 2
@@ -70,6 +73,8 @@ class ValueTable:
 
   def proposal(self, ignore: bool = False) -> str:
     """Returns what `data.values` could be, each value a class; with `ignore` 255 is none."""
+    if self._is_white_of_several_depths() and not ignore:
+      return ', '.join(f'{value}:1' for value in self.values if value)
     background = self._background()
     entries = [] if background == 0 else [(background, 0)]
     class_id = 0
@@ -82,6 +87,13 @@ class ValueTable:
       entries.append((value, IGNORE if ignored else class_id))
     more = ', ...' * (len(self.values) > MAX_PROPOSED + 1)
     return ', '.join(f'{self.text(value)}:{class_id}' for value, class_id in entries) + more
+
+  def _is_white_of_several_depths(self) -> bool:
+    """Whether masks of 1, 8 and 16 bits stand together, each with 0 and the white of its depth."""
+    white = [value for value in self.values if value]
+    if self._by_color or len(white) < 2 or not set(white) <= set(WHITE):
+      return False
+    return all(len(set(white) & set(mask.counts)) <= 1 for mask in self.facts)
 
   def _background(self) -> int:
     """The value, or color, that is most likely nobody's drawing."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ssl_jax.errors import UserError
 from ssl_jax.io import csv_tables
-from ssl_jax.io.folders import file_names
+from ssl_jax.io.folders import file_names, listing
 
 COLUMNS = ('name', 'group')
 """Columns of a CSV of groups; others are ignored."""
@@ -68,8 +68,11 @@ def _table_reader(path: Path) -> ReadGroup:
     name, group = (row.cells[column] for column in COLUMNS)
     if not name or not group:
       raise UserError(f'{shown}, line {row.line} lacks a name or a group; complete it.')
-    # With or without the ending of the file.
-    for key in {file_names.normal(name), file_names.normal(file_names.stem(Path(name)))}:
+    keys = {file_names.normal(name)}
+    # With or without the ending of the file; mouse0.1 has none.
+    if name.lower().endswith((*listing.IMAGES.endings, *listing.VOLUMES.endings)):
+      keys.add(file_names.normal(file_names.stem(Path(name))))
+    for key in keys:
       if group_of.setdefault(key, group) != group:
         raise UserError(
           f'{shown}, line {row.line} puts {name} into the group {group}, and an earlier line into '

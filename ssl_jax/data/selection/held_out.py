@@ -116,7 +116,7 @@ def hold_out(
   if len(files) < 2:
     raise UserError(
       f'{files[0].image.parent} holds one labeled image, too few to set any aside for the test; '
-      'add labeled images, give a test folder, or set data.test_fraction=0.'
+      'add labeled images, or give a test folder (data.test).'
     )
   read_group = groups.group_reader(group)
   group_of = {file.name: read_group(file.name) for file in files}
@@ -125,7 +125,7 @@ def hold_out(
   if len(names_of_groups) < 2:
     raise UserError(
       f'data.group={group!r} puts all labeled images into one group ({names_of_groups[0]}), so '
-      'none can be held out for the test; give a test folder, or set data.test_fraction=0.'
+      'none can be held out for the test; give a test folder (data.test).'
     )
   count = len(names_of_groups)
   chosen = {names_of_groups[i] for i in draws.fold_of_draw(count, test_fraction, seed, draw)}

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Integer, Num
 from scipy import ndimage
 
+from ssl_jax.io.folders import file_names
 from ssl_jax.io.run_log import replace_text
 from ssl_jax.types import BACKGROUND
 
@@ -91,7 +92,7 @@ def rows_of(
       continue
     count = int(measured.pixels[class_id])
     size = '' if unit is None else f'{count * unit:g}'
-    row = {'name': name, **{axis: str(index) for axis, index in place.items()}}
+    row = {'name': file_names.readable(name), **{axis: str(index) for axis, index in place.items()}}
     row |= {'class': class_name, 'voxels' if is_volume else 'pixels': str(count)}
     row['mm3' if is_volume else 'area_um2'] = size
     row['share'] = f'{count / int(np.prod(shape, dtype=int)):g}'

@@ -3,10 +3,15 @@
 import gzip
 from pathlib import Path
 
+from ssl_jax.errors import UserError
+
 CHUNK = 1 << 20
 """Bytes that are read at a time."""
 
 MAGIC = b'\x1f\x8b'
+
+SIZES = (348, 540)
+"""Bytes of the headers of NIfTI-1 and NIfTI-2, with which these files begin."""
 
 
 def check(path: str | Path) -> None:
@@ -27,16 +32,28 @@ def check(path: str | Path) -> None:
       pass
 
 
-def other_name(path: Path) -> str:
-  """Returns what is wrong with the ending of a file's name, .gz or none; '' if it fits."""
+def unreadable(path: str | Path, error: Exception) -> UserError:
+  """Returns what to tell of a NIfTI file that a reader stumbled over: why, and what to do."""
+  if renamed := _other_name(Path(path)):
+    return UserError(f'{path} cannot be read as NIfTI: {renamed}.')
+  reason = ' '.join(str(error).split())[:120] or type(error).__name__
+  return UserError(f'{path} cannot be read as NIfTI ({reason}); get the file again.')
+
+
+def _other_name(path: Path) -> str:
+  """What is wrong with the ending of a file's name, .gz or none; '' if it fits."""
   try:
     with path.open('rb') as file:
-      is_packed = file.read(2) == MAGIC
+      first = file.read(4)
   except OSError:
     return ''
+  is_packed = first[:2] == MAGIC
   named_packed = path.name.lower().endswith('.gz')
   if is_packed == named_packed:
     return ''
   if is_packed:
     return f'its content is gzipped; call it {path.name}.gz'
+  # An empty file, or the page of a server that refused a download, is no volume by any name.
+  if not any(first == size.to_bytes(4, order) for size in SIZES for order in ('little', 'big')):
+    return ''
   return f'its content is not gzipped; call it {path.name[:-3]} if it is whole'

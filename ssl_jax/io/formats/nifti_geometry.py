@@ -9,10 +9,10 @@ import nibabel
 import numpy as np
 from jaxtyping import Float, Integer, Num
 from nibabel import orientations
-from nibabel.filebasedimages import ImageFileError
 from nibabel.openers import ImageOpener
 
 from ssl_jax.errors import UserError
+from ssl_jax.io.formats import gzip_files
 
 RAS = orientations.axcodes2ornt('RAS')
 
@@ -62,8 +62,9 @@ def load_header(path: str | Path) -> Any:
   """
   try:
     return nibabel.load(path)
-  except (OSError, EOFError, ValueError, ImageFileError) as error:
-    raise UserError(f'{path} cannot be read as NIfTI ({error}); get the file again.') from error
+  # Readers raise any kind of error for broken bytes (OSError, zlib.error, HeaderDataError, ...).
+  except Exception as error:
+    raise gzip_files.unreadable(path, error) from error
 
 
 def read_geometry(image: Any, path: str | Path) -> Geometry:

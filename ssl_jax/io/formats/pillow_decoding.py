@@ -2,6 +2,7 @@
 
 import io
 import struct
+import zlib
 from typing import NamedTuple
 
 import imagecodecs
@@ -13,6 +14,10 @@ from ssl_jax.io.formats import stored_image
 from ssl_jax.io.formats.stored_image import GRAY, RGB, Header, StoredImage
 
 PNG_MAGIC = b'\x89PNG'
+PNG_SIGNATURE = b'\x89PNG\r\n\x1a\n'
+PIXEL_CHUNKS = (b'IHDR', b'PLTE', b'tRNS', b'IDAT')
+"""Chunks of a PNG that its pixels are made of."""
+
 GRAY_MODES = ('1', 'L', 'LA', 'La', 'I', 'F')
 """Pillow's modes of one channel, with or without alpha."""
 
@@ -20,6 +25,10 @@ ALPHA_MODES = ('LA', 'La', 'PA', 'RGBA', 'RGBa')
 
 # Pillow refuses images of 179 megapixels as attacks; check_size has a limit that can be raised.
 Image.MAX_IMAGE_PIXELS = None
+
+
+GRAY_AND_ALPHA = 4
+"""Color type of a PNG."""
 
 
 class PngFormat(NamedTuple):
@@ -58,15 +67,37 @@ def open_image(data: bytes, name: str) -> Image.Image:
 
 
 def _check_complete(data: bytes, image_format: str | None) -> None:
-  """Raises ValueError for a file that was cut short; Pillow alone would notice when decoding."""
-  # End markers are searched for anywhere, because a complete file may have other bytes after them.
-  if image_format == 'PNG' and b'IEND' not in data:
-    raise ValueError('its end is missing')
+  """Raises ValueError for a file that was cut short or damaged, which decoders may not notice."""
+  if image_format == 'PNG':
+    _check_chunks(data)
+  # The end marker is searched for anywhere, because a complete file may have other bytes after it.
   if image_format == 'JPEG' and b'\xff\xd9' not in data:
     raise ValueError('its end is missing')
   # Bytes 10 to 13 of a BMP are the offset of its pixels.
   if image_format == 'BMP' and len(data) < struct.unpack('<I', data[10:14])[0]:
     raise ValueError('its pixels are missing')
+
+
+def _check_chunks(data: bytes) -> None:
+  """Raises ValueError for a PNG without its end, or with a wrong checksum of its pixels or palette.
+
+  A flipped bit may decode to another mask of the same values.
+  """
+  start = len(PNG_SIGNATURE)
+  while start + 8 <= len(data):
+    length = int.from_bytes(data[start : start + 4], 'big')
+    kind = data[start + 4 : start + 8]
+    if kind == b'IEND':
+      return
+    end = start + 8 + length
+    if end + 4 > len(data):
+      break
+    stored = int.from_bytes(data[end : end + 4], 'big')
+    # Other chunks (times, texts) do not change the pixels.
+    if kind in PIXEL_CHUNKS and zlib.crc32(data[start + 4 : end]) != stored:
+      raise ValueError(f'its checksum of {kind.decode()} is wrong')
+    start = end + 4
+  raise ValueError('its end is missing')
 
 
 def read_header(data: bytes, name: str) -> Header:
@@ -95,6 +126,9 @@ def _header(image: Image.Image, data: bytes) -> Header:
   height, width = stored_image.upright_size(image.size[1], image.size[0], orientation)
   changes = [stored_image.TURNED] if orientation in range(2, 9) else []
   layout = GRAY if image.mode in GRAY_MODES or image.mode.startswith('I;16') else RGB
+  # Pillow's mode of gray with alpha in 16 bits is RGBA.
+  if png is not None and png.color_type == GRAY_AND_ALPHA:
+    layout = GRAY
   if image.mode in ('P', 'PA'):
     palette = _palette(image)
     # Equal red, green and blue in every entry.
@@ -135,6 +169,7 @@ def read_samples(data: bytes, name: str) -> StoredImage:
     Exception: of any kind, if the file is broken.
   """
   with open_image(data, name) as image:
+    _check_complete(data, image.format)
     image.load()
     header = _header(image, data)
     png = png_format(data)
