@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ssl_jax.data.image_mask_pairs import check_names, match_masks, size_hint
+from ssl_jax.data.image_mask_pairs import check_names, find_pairs, match_masks, size_hint
 from ssl_jax.errors import UserError
 
 
@@ -99,3 +99,11 @@ def test_exchanged_sides_have_a_reason():
   assert 'EXIF' in size_hint((30, 40), (40, 30))
   assert 'another order' in size_hint((3, 4, 5), (5, 4, 3))
   assert size_hint((30, 40), (30, 41)) == ''
+
+
+def test_images_of_one_name_are_not_without_a_mask():
+  pairs = find_pairs([Path('a.png'), Path('a.tif'), Path('b.png')], [Path('m/a.png')])
+  assert pairs.unclear == [
+    'a.png and a.tif have one name for one mask; rename one, and its mask alike.'
+  ]
+  assert pairs.images_alone == [Path('b.png')]

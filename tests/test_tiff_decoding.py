@@ -115,6 +115,18 @@ def test_color_spaces_that_are_not_read_are_named(tmp_path):
       images.read_header(path)
 
 
+def test_advice_on_channels_that_come_last_works(tmp_path):
+  array = RNG.integers(0, 255, (40, 30, 5), np.uint8)
+  path = save(tmp_path / 'a.tif', array, photometric='minisblack')
+  with pytest.raises(
+    UserError, match=r"'axes': 'CYX'.*first np\.moveaxis\(array, -1, 0\), if the last"
+  ):
+    images.read_image(path)
+  planes = np.moveaxis(array, -1, 0)
+  tifffile.imwrite(path, planes, photometric='minisblack', metadata={'axes': 'CYX'})
+  np.testing.assert_array_equal(images.read_image(path), array)
+
+
 def test_advice_on_a_stack_of_channels_works(tmp_path):
   planes = np.moveaxis(channels_of(3), -1, 0).copy()
   path = save(tmp_path / 'a.tif', planes, photometric='minisblack')

@@ -194,12 +194,21 @@ def test_new_volumes_of_the_same_form_are_predicted(tmp_path, how, slices):
   assert 'three_0000 is missing beside three_0002' in refused[1]
 
 
+def test_a_volume_to_learn_from_outside_of_the_window_is_refused(tmp_path):
+  write_set(tmp_path, 'fourth axis', channels=1)
+  (path,) = (tmp_path / 'labeled' / 'images').glob('*1.nii.gz')
+  image = nibabel.load(path)
+  nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj) + 15000, image.affine), path)
+  with pytest.raises(UserError, match=r'1\.nii\.gz: its values .* do not fit the window -1 to 3'):
+    load(tmp_path, window=(-1.0, 3.0))
+
+
 def test_a_volume_outside_of_the_window_is_doubted(tmp_path):
   write_set(tmp_path, 'fourth axis', channels=1)
-  stats = dataset_stats.compute_stats(load(tmp_path, window=(-100.0, 300.0)))
-  save(tmp_path / 'new' / 'a.nii.gz', case(0, 1)[0][..., 0] * 100)
+  stats = dataset_stats.compute_stats(load(tmp_path, window=(-1.0, 3.0)))
+  save(tmp_path / 'new' / 'a.nii.gz', case(0, 1)[0][..., 0])
   _, doubts = volume_channels.read_new_volume([tmp_path / 'new' / 'a.nii.gz'], stats)
   assert doubts == []
-  save(tmp_path / 'new' / 'a.nii.gz', case(0, 1)[0][..., 0] / 10)
+  save(tmp_path / 'new' / 'a.nii.gz', case(0, 1)[0][..., 0] / 1000)
   _, doubts = volume_channels.read_new_volume([tmp_path / 'new' / 'a.nii.gz'], stats)
-  assert 'do not fit the window -100 to 300' in doubts[0]
+  assert 'do not fit the window -1 to 3' in doubts[0]

@@ -203,6 +203,15 @@ def find_pairs(image_paths: Sequence[Path], masks: Sequence[Path]) -> Pairs:
   masks_alone = []
   unclear = []
   by_name = {file_names.normal(file_names.stem(path)): path for path in image_paths}
+  # Images that differ in the ending alone: a.png and a.tif.
+  twins = []
+  for path in image_paths:
+    other = by_name[file_names.normal(file_names.stem(path))]
+    if other != path:
+      twins.append(path)
+      unclear.append(
+        f'{path} and {other.name} have one name for one mask; rename one, and its mask alike.'
+      )
   # nnU-Net's case_0000 and microscopes' cell.ome are called case and cell, too, unless another
   # image has that name.
   by_short_name: dict[str, list[Path]] = {}
@@ -223,7 +232,7 @@ def find_pairs(image_paths: Sequence[Path], masks: Sequence[Path]) -> Pairs:
       unclear.append(f'{path} and {other} are both masks of {named[0].name}; remove one of them.')
     else:
       mask_of[named[0]] = path
-  images_alone = [path for path in image_paths if path not in mask_of]
+  images_alone = [path for path in image_paths if path not in mask_of and path not in twins]
   return Pairs(mask_of, images_alone, masks_alone, unclear)
 
 
@@ -256,7 +265,7 @@ def size_hint(image: Sequence[int], mask: Sequence[int]) -> str:
     return ''
   if len(image) == 2:
     return (
-      ' (perhaps one of them is turned by the orientation tag, EXIF, of its file; save both as '
-      'they are shown)'
+      ' (perhaps one of them is transposed, or turned by the orientation tag, EXIF, of its file; '
+      'save both as they are shown)'
     )
   return ' (perhaps its axes are in another order)'

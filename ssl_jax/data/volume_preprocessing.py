@@ -17,6 +17,9 @@ from ssl_jax.io.nifti import Volume
 
 Box = tuple[slice, slice, slice]
 
+FAINTEST = 1 / 255
+"""Fraction of the window that the values of a volume have to span at least."""
+
 FEWEST = 4
 """Voxels along an axis that a volume must keep when it is resampled, if it had as many."""
 
@@ -75,6 +78,21 @@ class VolumePreprocessing(NamedTuple):
     first: Any = self.window[0]
     pairs: Any = self.window if isinstance(first, Sequence) else [self.window]
     return [tuple(pair) for pair in pairs]
+
+  def misfits(self, volume: Volume) -> list[tuple[int, str]]:
+    """Returns the channels that lie outside of their window, each with a phrase that says so."""
+    found = []
+    windows = self.window_pairs()
+    for index, (low, high) in enumerate(windows):
+      # With one window for all channels, all are looked at together.
+      voxels = volume.voxels[..., index] if len(windows) > 1 else volume.voxels
+      darkest, brightest = float(voxels.min()), float(voxels.max())
+      if min(brightest, high) - max(darkest, low) < FAINTEST * (high - low):
+        phrase = (
+          f'its values {darkest:g} to {brightest:g} do not fit the window {low:g} to {high:g}'
+        )
+        found.append((index, phrase))
+    return found
 
   def of_arrays(self) -> tuple:
     """Returns the settings that decide the prepared arrays, by which a cache knows them."""

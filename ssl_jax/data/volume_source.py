@@ -174,6 +174,12 @@ def _preprocess(
 ) -> dict[str, np.ndarray]:
   """The arrays of a case: its image, and where it has a mask, its label and foreground."""
   volume = nifti.read_channels(case.files())
+  files = (case.image, *case.more)
+  for channel, phrase in preprocessing.misfits(volume):
+    raise UserError(
+      f'{files[min(channel, len(files) - 1)]}: {phrase} (data.window), so that a network would see '
+      'an empty volume; correct the window, or take the volume away.'
+    )
   # The image decides on the box; the mask is cropped alike.
   placement = preprocessing.placement(volume)
   arrays: dict[str, np.ndarray] = {'image': preprocessing.image(volume, placement)}

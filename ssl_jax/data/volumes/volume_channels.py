@@ -18,9 +18,6 @@ from ssl_jax.io.nifti import Volume
 CHANNEL = re.compile(r'(.+)_(\d{4})')
 """A case's name, and the number of a channel."""
 
-FAINTEST = 1 / 255
-"""Fraction of the window that the values of a volume have to span at least."""
-
 
 def group_files(
   paths: Sequence[Path], mask_names: Collection[str] = ()
@@ -142,15 +139,9 @@ def read_new_volume(files: Sequence[Path], stats: DatasetStats) -> tuple[Volume,
       f'give {advice}.'
     )
   preprocessing = VolumePreprocessing(**(stats.preprocessing or {}))
-  windows = preprocessing.window_pairs()
-  doubts = []
-  for index, (low, high) in enumerate(windows):
-    # With one window for all channels, all are looked at together.
-    voxels = volume.voxels[..., index] if len(windows) > 1 else volume.voxels
-    darkest, brightest = float(voxels.min()), float(voxels.max())
-    if min(brightest, high) - max(darkest, low) < FAINTEST * (high - low):
-      doubts.append(
-        f'{files[min(index, len(files) - 1)]}: its values {darkest:g} to {brightest:g} do not fit '
-        f'the window {low:g} to {high:g} from which the run learned: do not trust its prediction'
-      )
+  doubts = [
+    f'{files[min(channel, len(files) - 1)]}: {phrase} from which the run learned: do not trust its '
+    'prediction'
+    for channel, phrase in preprocessing.misfits(volume)
+  ]
   return volume, doubts

@@ -22,6 +22,9 @@ PHOTOMETRIC = tifffile.PHOTOMETRIC
 # TIFF may be little-endian (II) or big-endian (MM), and BigTIFF (+), whose files may exceed 4 GB.
 MAGIC = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
 
+MANY_CHANNELS = 16
+"""An axis that is shorter may hold channels."""
+
 ALPHA = (1, 2)
 """Values of the tag ExtraSamples that mean alpha; 0 is a channel of data."""
 
@@ -207,11 +210,15 @@ def _stack_message(name: str, planes: int, length: dict[str, int]) -> str:
   named = [axis for axis in axes if axis in 'ZT']
   size = f' of {length["Y"]} x {length["X"]} pixels' if {'Y', 'X'} <= set(axes) else ''
   what = f'along {" and ".join(named)}' if named else 'whose meaning the file does not say'
+  # Rows, columns and channels in this order are taken for slices, rows and columns.
+  channels_last = not named and length.get('X', MANY_CHANNELS) < MANY_CHANNELS < planes
   return (
     f'{name} is a stack of {planes} images{size} {what} (axes {axes}), and this needs single 2-D '
     'images; save each slice as a file of its own, or, if they are channels, as a TIFF whose axes '
     'say so (in Fiji: Image > Hyperstacks > Stack to Hyperstack; in Python: tifffile.imwrite(..., '
-    "photometric='minisblack', metadata={'axes': 'CYX'}))."
+    "photometric='minisblack', metadata={'axes': 'CYX'})"
+    + '; first np.moveaxis(array, -1, 0), if the last axis holds the channels' * channels_last
+    + ').'
   )
 
 
