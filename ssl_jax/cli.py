@@ -301,6 +301,8 @@ def _plain_words(message: str) -> str:
     (r"Failed to parse '.*' as a ConfigDict: .*", 'it holds fields; set these, each by its name'),
   ):
     message = re.sub(theirs, ours, message)
+  if message.startswith('--config.data.classes=') and message.endswith('is no whole number'):
+    message += "; give names with the values, as in --config.data.values='1:nucleus, 2:cytoplasm'"
   return message
 
 

@@ -33,6 +33,10 @@ def call(*words, timeout=120):
     (['--config=configs/nowhere.py'], 'there is no config configs/nowhere.py'),
     (['--config=quikstart'], 'did you mean quickstart?'),
     (['--config.steps=many'], "--config.steps=many: 'many' is no whole number."),
+    (
+      ['--config=your_images', '--config.data.classes=body,nucleus'],
+      "'body,nucleus' is no whole number; give names with the values, as in --config.data.values=",
+    ),
     (['--config.optimizer.lr=small'], "'small' is no number."),
     (['--config.methods=3'], '--config.methods=3: it holds fields; set these, each by its name.'),
     (['--config.stages=3', '--dry_run'], 'stages must hold a dict for each stage'),

@@ -278,6 +278,15 @@ def test_points_that_cannot_be_meant_are_refused(tmp_path, tables, says):
     point_annotations.read_folder(_one_image(tmp_path, *tables), 'labeled')
 
 
+def test_classes_may_be_one_word_with_commas(discs):
+  splits = points.load(labeled=discs[0], classes='red, blue', size=15, jitter=3)
+  assert splits.classes == ('background', 'red', 'blue')
+  assert points.load(labeled=discs[0], classes=('blue,red',), size=15).classes[1:] == (
+    'blue',
+    'red',
+  )
+
+
 def test_classes_that_differ_in_capitals_are_refused(tmp_path):
   folder = point_annotations.read_folder(
     _one_image(tmp_path, ['2,3,Tumour'], ['4,5,tumour']), 'labeled'

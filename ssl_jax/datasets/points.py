@@ -36,7 +36,8 @@ def load(
     unlabeled: a folder of images only.
     val: as `labeled`.
     test: as `labeled`; None: `test_fraction` of the labeled images are the test.
-    classes: names, without the background; None: those in the CSVs, in alphabetical order.
+    classes: names, without the background, or one string with commas between them; None: those in
+      the CSVs, in alphabetical order.
     num_labeled: how many patches keep their label, equally many of each class; None: all. The
       others become unlabeled.
     test_fraction: of the labeled images, set aside for the test where there is no folder for it.
@@ -57,6 +58,11 @@ def load(
   Raises:
     UserError: naming the file, or the line of a CSV, that is missing, broken or unclear.
   """
+  # The shell gives 'a,b' as one word.
+  if isinstance(classes, str):
+    classes = [classes]
+  if classes is not None:
+    classes = [name.strip() for words in classes for name in words.split(',') if name.strip()]
   return patch_splits.make_splits(
     {'labeled': labeled, 'val': val, 'test': test},
     unlabeled,
