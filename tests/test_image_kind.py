@@ -99,3 +99,27 @@ def test_a_role_on_another_scale_is_doubted(tmp_path):
     note.startswith('labeled images (such as a.tif) hardly overlap')
     for note in load(tmp_path).notes
   )
+
+
+def test_a_fill_value_that_makes_the_range_is_said(tmp_path):
+  def notes_of(root, change):
+    for index in range(4):
+      values = RNG.random((12, 10), np.float32)
+      add(root, f'{index}.tif', change(values))
+    notes = folder.load(labeled=root / 'labeled').notes
+    return [note for note in notes if 'flat gray' in note]
+
+  def filled(values):
+    values[:, :3] = -9999
+    return values
+
+  (note,) = notes_of(tmp_path / 'a', filled)
+  assert note.startswith('0.tif holds 36 pixels of -9999 and all others between 0.')
+
+  def spot(values):
+    values[:5, :5] = 40_000 + 9000 * values[:5, :5]
+    return values
+
+  # A few bright pixels of several values are what the image shows.
+  assert notes_of(tmp_path / 'b', spot) == []
+  assert notes_of(tmp_path / 'c', lambda values: values) == []

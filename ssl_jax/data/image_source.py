@@ -196,6 +196,8 @@ def _make_reader(
   spoken = ', '.join(f'{low:g}..{high:g}' for low, high in ranges)
   each = ' (of each channel)' if apart else ''
   notes.append(f'raw intensities {spoken}{each} of the training images became 0..1')
+  if not apart:
+    notes += image_kind.fill_values(deep, ranges[0])
   notes += image_kind.odd_roles(roles, reader.intensity)
   if 'uint8' in dtypes:
     notes.append('8-bit and deeper images are mixed: 8-bit ones were divided by 255')

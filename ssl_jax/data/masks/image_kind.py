@@ -178,6 +178,23 @@ def check_range(image: Num[np.ndarray, 'h w c'], intensity: Any) -> list[str]:
   return [warning] if span < FAINTEST or (scaled > 1).mean() > MOSTLY else []
 
 
+def fill_values(files: Sequence[ImageFile], intensity: tuple[float, float]) -> list[str]:
+  """Returns a warning if one repeated value, such as -9999, makes nearly all of the range."""
+  for index in np.linspace(0, len(files) - 1, min(len(files), SAMPLED_ROLE)).astype(int):
+    pixels = images.read_image(files[index].image).ravel()
+    low, high = intensity
+    for fill in (pixels.min(), pixels.max()):
+      rest = pixels[pixels != fill]
+      faint = FAINTEST * (high - low)
+      if len(rest) and float(np.ptp(rest)) < faint < abs(float(rest[0]) - float(fill)):
+        return [
+          f'{files[index].image.name} holds {len(pixels) - len(rest)} pixels of {fill:g} and all '
+          f'others between {rest.min():g} and {rest.max():g}: where {fill:g} stands for pixels '
+          'without a value, replace it by one of theirs, or the network sees one flat gray'
+        ]
+  return []
+
+
 def odd_roles(roles: Mapping[str, Sequence[ImageFile]], intensity: Any) -> list[str]:
   """Returns a warning for each role all of whose images are on another scale than the training."""
   notes = []
