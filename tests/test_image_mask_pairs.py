@@ -5,7 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from ssl_jax.data.image_mask_pairs import check_names, find_pairs, match_masks, size_hint
+from ssl_jax.data.image_mask_pairs import (
+  check_names,
+  check_no_masks,
+  find_pairs,
+  match_masks,
+  size_hint,
+)
 from ssl_jax.errors import UserError
 
 
@@ -107,3 +113,13 @@ def test_images_of_one_name_are_not_without_a_mask():
     'a.png and a.tif have one name for one mask; rename one, and its mask alike.'
   ]
   assert pairs.images_alone == [Path('b.png')]
+
+
+def test_masks_among_unlabeled_images_are_refused():
+  names = ['benign (1).png', 'benign (1)_mask.png', 'b.png', 'b_mask.png', 'c_mask.png']
+  with pytest.raises(
+    UserError, match=r'benign \(1\)_mask\.png is called as .*, like 1 more'
+  ):
+    check_no_masks([Path('u') / name for name in names])
+  # Without an image beside it a name may say anything.
+  check_no_masks([Path('u') / name for name in ('c_mask.png', 'labels.png', 'd.png')])

@@ -186,7 +186,7 @@ def test_a_stage_that_differs_in_more_is_no_point_of_the_curve(tmp_path):
 def test_without_a_curve_the_command_that_makes_one_is_told(tmp_path, command, says):
   stage = _curve_run(tmp_path / 'run', (8,), command)
   outlook = label_gain.outlook(stage)
-  assert 'cannot be said: the run has scores at one number of labels' in outlook.text
+  assert 'cannot be estimated: the run has scores at one number of labels' in outlook.text
   assert says in f'{outlook.text} {outlook.command}'
 
 
@@ -253,7 +253,7 @@ def test_suggestions_come_with_reasons_and_masks_to_correct(ensemble, pool, caps
   assert _call(ensemble, pool, '--n=3') == 0
   said = capsys.readouterr().out
   assert 'disagreement of the 2 networks of fixmatch' in said
-  assert 'cannot be said' in said
+  assert 'cannot be estimated' in said
   rows = _table(pool)
   assert [row['rank'] for row in rows] == ['1', '2', '3']
   # Unlike all others, and nothing is gained by a copy.

@@ -100,10 +100,32 @@ def list_unlabeled(folder: str | Path) -> list[ImageFile]:
   Links to files that are not there are left out.
 
   Raises:
-    UserError: if the folder is missing or holds no images.
+    UserError: if the folder is missing or holds no images, or masks among them.
   """
   # So the same folder may be used with and without its masks.
-  return list_files(unlabeled_folder(folder), partial=True)
+  files = list_files(unlabeled_folder(folder), partial=True)
+  check_no_masks([file.image for file in files])
+  return files
+
+
+def check_no_masks(paths: Sequence[Path]) -> None:
+  """Checks that no file of a folder of unlabeled images is called as the mask of another.
+
+  Raises:
+    UserError: naming the first of them; a network would learn from masks as from images.
+  """
+  by_name = {file_names.normal(file_names.stem(path)): path for path in paths}
+  masks = {}
+  for name, path in by_name.items():
+    image = by_name.get(SUFFIX.sub('', name))
+    if image not in (None, path):
+      masks[path] = image
+  for path, image in masks.items():
+    others = f', like {len(masks) - 1} more' * (len(masks) > 1)
+    raise UserError(
+      f'{path} is called as the mask of {image.name} beside it{others}; the folder of unlabeled '
+      'images must hold no masks: move them away.'
+    )
 
 
 def unlabeled_folder(folder: str | Path) -> Path:

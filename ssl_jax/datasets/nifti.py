@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ssl_jax.data.image_mask_pairs import check_names, unlabeled_folder
+from ssl_jax.data.image_mask_pairs import check_names, check_no_masks, unlabeled_folder
 from ssl_jax.data.mask_encoding import class_ids, find_encoding
 from ssl_jax.data.masks import folder_notes, instance_masks
 from ssl_jax.data.masks.mask_facts import MaskFacts
@@ -242,6 +242,7 @@ def _list_unlabeled(folder: Path, digests: FileDigests, channels: int) -> list[C
   """Volumes of a folder, or of the images/ in it, of so many files each."""
   # A folder with images/ and masks/ may be given as well; its masks are not read.
   paths = listing.list_volumes(unlabeled_folder(folder), partial=True)
+  check_no_masks(paths)
   files_of = volume_channels.group_unlabeled(paths, channels)
   check_names(list(files_of))
   cases = []

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ssl_jax import registry
-from ssl_jax.data.image_mask_pairs import find_pairs, subfolder, unlabeled_folder
+from ssl_jax.data.image_mask_pairs import check_no_masks, find_pairs, subfolder, unlabeled_folder
 from ssl_jax.data.mask_encoding import Encoding, find_encoding
 from ssl_jax.data.masks.mask_facts import MaskFacts, read_facts
 from ssl_jax.data.selection.groups import group_reader, grouped_names_note
@@ -128,6 +128,11 @@ def list_role(role: str, folder: Path, kind: str, findings: list[Finding]) -> li
     return []
   if not listed.paths:
     findings.append(Finding(PROBLEM, f'{place} holds no {listed.kind.name}.'))
+  if role == 'unlabeled':
+    try:
+      check_no_masks(listed.paths)
+    except UserError as error:
+      findings.append(Finding(PROBLEM, str(error)))
   findings.extend(
     Finding(PROBLEM, f'{path} {listing.NOT_FETCHED}.') for path in listed.missing[:MOST_NAMED]
   )
