@@ -313,7 +313,7 @@ def test_scaled_labels_are_rounded_and_that_is_said(labeled):
   assert set(np.unique(found.labeled[0]['label'])) == {0, 1, 2}
   assert any('8 masks were rounded' in note for note in found.notes)
   _remask(labeled, lambda ids: (ids > 0) * np.float32(0.7))
-  with pytest.raises(UserError, match=r'case0\.nii\.gz the two numbers 0 and 0\.7, .* save 0 and'):
+  with pytest.raises(UserError, match=r'case0\.nii\.gz holds the two numbers 0 and 0\.7'):
     _load(labeled)
 
 
