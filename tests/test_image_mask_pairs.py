@@ -117,9 +117,7 @@ def test_images_of_one_name_are_not_without_a_mask():
 
 def test_masks_among_unlabeled_images_are_refused():
   names = ['benign (1).png', 'benign (1)_mask.png', 'b.png', 'b_mask.png', 'c_mask.png']
-  with pytest.raises(
-    UserError, match=r'benign \(1\)_mask\.png is called as .*, like 1 more'
-  ):
+  with pytest.raises(UserError, match=r'benign \(1\)_mask\.png is called as .*, like 1 more'):
     check_no_masks([Path('u') / name for name in names])
   # Without an image beside it a name may say anything.
   check_no_masks([Path('u') / name for name in ('c_mask.png', 'labels.png', 'd.png')])

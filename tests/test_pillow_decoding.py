@@ -162,3 +162,20 @@ def test_the_header_of_a_png_decodes_no_pixels(monkeypatch, after_pixels):
     monkeypatch.setattr(PngImagePlugin.PngImageFile, 'load', load)
   header = pillow_decoding.read_header(data, 'a.png')
   assert (header.height, header.width) == ((6, 4) if after_pixels else (4, 6))
+
+
+@pytest.mark.parametrize(
+  ('data', 'what'),
+  [
+    (imagecodecs.jpeg2k_encode(RGB, codecformat='j2k'), 'a JPEG 2000 image'),
+    (imagecodecs.jpegxl_encode(RGB), 'a JPEG XL image'),
+    (b'P5 2 1 255 ab', 'a PGM image'),
+    (b'<!doctype html><p>Please log in', 'a web page'),
+  ],
+)
+def test_whole_files_of_other_formats_are_not_called_damaged(tmp_path, data, what):
+  (tmp_path / 'a.png').write_bytes(data)
+  with pytest.raises(
+    UserError, match=f'a.png cannot be read: its content is {what}, .* save it as'
+  ):
+    images.read_image(tmp_path / 'a.png')
