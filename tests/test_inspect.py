@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -15,7 +16,8 @@ from ssl_jax import run as runs
 from ssl_jax.data.masks import mask_alignment
 from ssl_jax.data.selection import near_duplicates, unlike
 from ssl_jax.io.folders import equal_files
-from ssl_jax.reports.inspection import quick_inspection
+from ssl_jax.reports.inspection import pixels_of_folders, quick_inspection
+from ssl_jax.reports.inspection.pixels_of_folders import WARNING, Sample
 
 
 def scene(seed, side=96):
@@ -255,6 +257,18 @@ def test_separation_is_one_half_for_images_of_one_kind_and_1_for_two():
   one, other = rng.normal(0, 1, (2, 200, 3))
   assert unlike.separation(list(one), list(other)) < 0.6
   assert unlike.separation(list(one), list(other + 10)) == 1
+
+
+def test_a_blank_image_is_named():
+  described = np.array([0.5, 0.5])
+  pixels = np.random.default_rng(0).random((6, 5, 1))
+  samples = [Sample(Path(f'{i}.png'), 'labeled', pixels, described) for i in range(3)]
+  samples[1] = samples[1]._replace(pixels=np.zeros((6, 5, 1)))
+  findings = []
+  assert pixels_of_folders.find_outliers(samples, findings) == [samples[1]]
+  [(level, text)] = findings
+  assert level == WARNING
+  assert text.startswith('1 of 3 images that were looked at are blank, one value everywhere: 1.png')
 
 
 def test_an_outlier_is_named():

@@ -204,7 +204,18 @@ def of_equal_channels(samples: Sequence[Sample]) -> list[Sample]:
 
 
 def find_outliers(samples: Sequence[Sample], findings: list[Finding]) -> list[Sample]:
-  """Returns images unlike all others; all have the same channels."""
+  """Returns images unlike all others, blank ones among them; all have the same channels."""
+  blank = [sample for sample in samples if sample.pixels.min() == sample.pixels.max()]
+  if blank:
+    names = [f'{sample.path.name} ({sample.role})' for sample in blank]
+    findings.append(
+      Finding(
+        WARNING,
+        f'{len(blank)} of {len(samples)} images that were looked at are blank, one value '
+        f'everywhere: {named(names)}. Take them away if nothing was meant to be seen there.',
+      )
+    )
+    samples = [sample for sample in samples if not any(sample is other for other in blank)]
   flags = unlike.outliers([sample.described for sample in samples]) if samples else []
   outliers = [sample for sample, flag in zip(samples, flags, strict=True) if flag]
   # Of two kinds of images in equal numbers none is an outlier, and of many a few always are.
@@ -217,8 +228,8 @@ def find_outliers(samples: Sequence[Sample], findings: list[Finding]) -> list[Sa
         f'brightness, contrast or sharpness: {named(names)}.',
       )
     )
-    return outliers
-  return []
+    return blank + outliers
+  return blank
 
 
 def compare_unlabeled(samples: Sequence[Sample], findings: list[Finding]) -> None:
