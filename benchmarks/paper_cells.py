@@ -63,7 +63,7 @@ SCRATCH = ('--config.optimizer.lr=0.009', '--config.optimizer.head_lr_multiplier
 FULL = ('--config.model.widths=(32,64,128,256)',)
 CELLS = (
   Cell('acdc-3', 'acdc.py:256', 'control-3*,unimatch-3*,fixmatch-3*'),
-  Cell('acdc-7', 'acdc.py:256', 'control-7*,unimatch-7*,fixmatch-7*'),
+  Cell('acdc-7', 'acdc.py:256', 'control-7,control-7-*,unimatch-7*,fixmatch-7*'),
   Cell('zheng1', 'wbc_table1.py', 'zheng1-deeplabv3plus_resnet50-*', SCRATCH),
   Cell('uda-u373', 'uda_microscopy.py', 'u373-*', share=LARGE_SHARE),
   Cell('uda-bbbc039', 'uda_microscopy.py', 'bbbc039-*', share=LARGE_SHARE),
