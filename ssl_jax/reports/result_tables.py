@@ -220,7 +220,6 @@ def _print_legend(cells: Sequence[Cell]) -> None:
   what = f'test {", ".join(names)} in percent, mean over n repetitions'
   print(f'\n{len(cells) - missing} of {len(cells)} cells; {what}.')
   differences = sum(cell.compared is not None for cell in cells)
-  print(
-    f'[95 % interval]; Δ: to the control, paired; Holm: its interval corrected for all '
-    f'{differences} differences.'
-  )
+  # A single difference needs no correction, and has none.
+  holm = f'; Holm: its interval corrected for all {differences} differences' * (differences > 1)
+  print(f'[95 % interval]; Δ: to the control, paired{holm}.')
