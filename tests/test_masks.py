@@ -208,3 +208,15 @@ def test_an_inverting_palette_is_said(tmp_path):
   stored = masks.read_stored(tmp_path / 'a.png')
   np.testing.assert_array_equal(stored.values, IDS)
   assert 'viewers show them inverted' in stored.notes[0]
+
+
+def test_a_stack_of_masks_is_refused_with_what_helps_a_mask(tmp_path):
+  pages = np.zeros((2, 5, 6), np.uint8)
+  pages[0, :2] = pages[1, 3:] = 255
+  path = tmp_path / 'm.tif'
+  tifffile.imwrite(path, pages, photometric='minisblack')
+  with pytest.raises(UserError, match=r'is a stack of 2 images and a mask is one image .*merge'):
+    masks.read_stored(path)
+  merged = np.select([pages[0] > 0, pages[1] > 0], [1, 2]).astype(np.uint8)
+  tifffile.imwrite(path, merged)
+  np.testing.assert_array_equal(masks.read_stored(path).values, merged)

@@ -8,7 +8,7 @@ from jaxtyping import Integer, Num
 
 from ssl_jax.errors import UserError
 from ssl_jax.io import image_decoding, images, nifti
-from ssl_jax.io.formats import stored_image
+from ssl_jax.io.formats import stored_image, tiff_decoding
 from ssl_jax.io.formats.stored_image import StoredImage
 
 TOLERANCE = 0.01
@@ -173,7 +173,15 @@ def count_text(count: int, mask: np.ndarray) -> str:
 
 def _read_image(data: bytes, name: str) -> StoredMask:
   """A PNG, BMP or TIFF."""
-  stored = image_decoding.decode_stored(data, name)
+  try:
+    stored = image_decoding.decode_stored(data, name)
+  except tiff_decoding.StackOfImages as error:
+    # What helps an image, to call its planes channels, does not help a mask.
+    raise UserError(
+      f'{name} is a stack of {error.count} images and a mask is one image of class ids; save the '
+      'image that holds them, or merge the images (1 where the first is marked, 2 where the second '
+      'is, ..., 0 elsewhere).'
+    ) from error
   if stored.lossy:
     raise UserError(
       f'{name} is compressed as JPEG, which alters mask values; save masks without it (not this '

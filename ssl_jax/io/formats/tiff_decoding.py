@@ -45,6 +45,14 @@ LOSSY_COMPRESSIONS = (*JPEG_COMPRESSIONS, 33003, 33005)
 """Compressions that alter values: JPEG, and JPEG 2000 as slide scanners use it."""
 
 
+class StackOfImages(UserError):
+  """A file holds several images where one is needed."""
+
+  def __init__(self, sentence: str, count: int):
+    super().__init__(sentence)
+    self.count = count
+
+
 class Contents(NamedTuple):
   """The one image of a file, and where its channels are."""
 
@@ -122,7 +130,7 @@ def find_contents(tif: tifffile.TiffFile, name: str) -> Contents:
   length = dict(zip(series.axes, series.shape, strict=True))
   planes = int(np.prod([n for axis, n in length.items() if axis not in 'YXCS']))
   if planes > 1 or not {'Y', 'X'} <= set(series.axes):
-    raise UserError(_stack_message(name, planes, length))
+    raise StackOfImages(_stack_message(name, planes, length), planes)
   stored_image.check_size(
     length['Y'], length['X'], max(length.get('C', 1), length.get('S', 1)), name
   )
