@@ -164,6 +164,11 @@ def test_a_mirrored_mask_is_refused_and_may_be_taken_as_it_is_stored(tmp_path):
       lambda raw: raw[:70] + bytes([1, 0]) + raw[72:],
       'a.nii.gz cannot be read as NIfTI .*data code',
     ),
+    # Readers would take the header for voxels.
+    (
+      lambda raw: raw[:108] + struct.pack('<f', 0) + raw[112:],
+      'a.nii.gz cannot be read as NIfTI .its vox_offset is 0, within the header of 348',
+    ),
     (lambda raw: b'<html>', 'a.nii.gz cannot be read as NIfTI .*get the file again'),
   ],
 )

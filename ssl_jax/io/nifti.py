@@ -98,6 +98,7 @@ def load(path: str | Path) -> tuple[Any, np.ndarray]:
     # To the end, so that damaged bytes are noticed by their checksum.
     gzip_files.check(path)
     image: Any = nibabel.load(path)
+    nifti_geometry.check_offset(image)
     return image, np.asanyarray(image.dataobj)
   # Readers raise any kind of error for broken bytes (OSError, zlib.error, HeaderDataError, ...).
   except Exception as error:

@@ -61,10 +61,22 @@ def load_header(path: str | Path) -> Any:
     UserError: if the file is broken.
   """
   try:
-    return nibabel.load(path)
+    image: Any = nibabel.load(path)
+    check_offset(image)
+    return image
   # Readers raise any kind of error for broken bytes (OSError, zlib.error, HeaderDataError, ...).
   except Exception as error:
     raise gzip_files.unreadable(path, error) from error
+
+
+def check_offset(image: Any) -> None:
+  """Raises ValueError for a file whose header says that voxels begin within it.
+
+  Pairs of a header and an image file (.hdr, .img) have them from the first byte on.
+  """
+  offset, first = image.dataobj.offset, image.header.sizeof_hdr
+  if image.header.is_single and offset < first:
+    raise ValueError(f'its vox_offset is {offset}, within the header of {first} bytes')
 
 
 def read_geometry(image: Any, path: str | Path) -> Geometry:
