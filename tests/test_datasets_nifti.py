@@ -409,3 +409,12 @@ def test_the_brightest_voxels_of_left_atria_stay_bright(tmp_path):
 def test_a_folder_without_left_atria_says_how_to_lay_it_out(tmp_path):
   with pytest.raises(UserError, match='put the volumes into images/'):
     la_mri.load(root=tmp_path / 'nowhere', labeled=1)
+
+
+@pytest.mark.parametrize(('kwargs', 'brightest'), [({}, 1.0), (dict(clip=False), 0.0)])
+def test_without_a_window_the_brightest_voxels_are_clipped(tmp_path, kwargs, brightest):
+  write_volumes(tmp_path / 'labeled', count=2)
+  raw = nifti.read_volume(tmp_path / 'labeled' / 'images' / 'case0.nii.gz').voxels
+  found = _load(tmp_path, window=None, spacing=None, test_fraction=0, **kwargs)
+  (image,) = [r['image'] for r in (found.labeled[0], found.labeled[1]) if 'case0' in r['name']]
+  assert image[..., 0].T.ravel()[raw.argmax()] == brightest

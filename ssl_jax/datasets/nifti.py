@@ -42,7 +42,7 @@ def load(
   group: str = '',
   spacing: Sequence[float | int] | None = None,
   window: Sequence[float | int] | Sequence[Sequence[float | int]] | None = None,
-  clip: bool = False,
+  clip: bool | None = None,
   foreground_threshold: float | int | None = None,
   percentiles: Sequence[float | int] = (0.5, 99.5),
   cache: str | Path | None = None,
@@ -81,7 +81,9 @@ def load(
       `unlabeled`, of slices as it is in each file; (): as it is in each file.
     window: raw values that become 0 and 1 (of CT: Hounsfield units), or such a pair for each
       channel; None: percentiles of each volume, and of each of its channels.
-    clip: whether values outside of these become 0 and 1; otherwise all of them become 0.
+    clip: whether values outside of these become 0 and 1; otherwise all of them become 0. None:
+      where there is no window, since the values above a percentile are the brightest of each
+      volume.
     foreground_threshold: voxels above it are foreground, to which a volume is cropped; None: no
       cropping.
     percentiles: of the values of each volume that become 0 and 1, where there is no window.
@@ -101,7 +103,7 @@ def load(
   preprocessing = VolumePreprocessing(
     spacing=_floats(spacing) if spacing else None,
     window=_window(window),
-    clip=clip,
+    clip=not window if clip is None else clip,
     foreground_threshold=None if foreground_threshold is None else float(foreground_threshold),
     percentiles=_floats(percentiles),
     slices=slices,
