@@ -12,8 +12,9 @@ from ssl_jax import run_folder
 from ssl_jax.data.volume_source import FileDigests
 from ssl_jax.errors import UserError
 from ssl_jax.io.folders import lock
-from ssl_jax.parsing import data_locations
+from ssl_jax.parsing import data_locations, stage_list
 from ssl_jax.run import run
+from ssl_jax.running import run_identity
 
 
 def _write_images(folder, seed=0):
@@ -138,3 +139,19 @@ def test_moved_volumes_are_known_by_their_content(tmp_path):
   (tmp_path / 'a.nii').rename(tmp_path / 'b.nii')
   with FileDigests(tmp_path / 'cache') as digests:
     assert digests.sha256(tmp_path / 'b.nii') == before
+
+
+def test_settings_of_a_stage_that_is_done_change_in_the_place_of_its_data_alone(page, tmp_path):
+  spec = stage_list.resolve(page.to_dict())[0]
+  run_identity.keep_settings(spec, tmp_path, done=False)
+  stored = run_folder.read_page(tmp_path)
+  with page.unlocked():
+    page.steps = 99
+    page.data.size = 48
+  moved = stage_list.resolve(page.to_dict())[0]
+  run_identity.keep_settings(moved, tmp_path, done=True)
+  now = run_folder.read_page(tmp_path)
+  assert now['steps'] == stored['steps'] != 99
+  assert now['data']['size'] == 48
+  run_identity.keep_settings(moved, tmp_path, done=False)
+  assert run_folder.read_page(tmp_path)['steps'] == 99

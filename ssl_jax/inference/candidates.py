@@ -16,7 +16,7 @@ from ssl_jax.data.selection import unlike
 from ssl_jax.data.source_sizes import sizes_of
 from ssl_jax.data.volume_preprocessing import VolumePreprocessing
 from ssl_jax.data.volumes import volume_channels
-from ssl_jax.errors import UserError
+from ssl_jax.errors import UserError, sentence_on
 from ssl_jax.inference import committee as committees
 from ssl_jax.inference.committee import Committee, Opinion
 from ssl_jax.inference.writing.new_image import read_new_image, sizes_of_files, slice_sizes_of_files
@@ -98,12 +98,8 @@ class Candidates:
     # One file that cannot be done should not cost the others, whatever readers raise.
     try:
       action()
-    except UserError as error:
-      self.refused.append(str(error))
-      return False
     except Exception as error:
-      reason = (str(error).splitlines() or [''])[0][:200] or type(error).__name__
-      self.refused.append(f'{path} could not be read ({type(error).__name__}: {reason}).')
+      self.refused.append(sentence_on(path, error, 'read'))
       return False
     return True
 

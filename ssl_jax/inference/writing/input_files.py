@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from ssl_jax.data.masks.image_kind import FileNotes
 from ssl_jax.data.volumes import volume_channels
-from ssl_jax.errors import UserError
+from ssl_jax.errors import UserError, sentence_on
 from ssl_jax.inference.writing.output_names import output_names
 from ssl_jax.inference.writing.prediction_folder import PredictionFolder, Source, read_source
 from ssl_jax.io.folders import file_names, listing
@@ -58,14 +58,10 @@ class Files(abc.ABC):
     # that readers and the network raise.
     try:
       action()
-    except UserError as error:
-      self.refused.append(str(error))
-      return False
     except Exception as error:
       if isinstance(error, OSError) and error.errno in HOPELESS:
         raise
-      reason = (str(error).splitlines() or [''])[0][:200] or type(error).__name__
-      self.refused.append(f'{path} could not be predicted ({type(error).__name__}: {reason}).')
+      self.refused.append(sentence_on(path, error, 'predicted'))
       return False
     return True
 
