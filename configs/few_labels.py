@@ -10,7 +10,7 @@ Score: ACDC, 3 patients: mean Dice 79.98 against 72.70, +7.28 [+4.27, +9.99]; 7 
 
 The recipe is one of configs/lib/recipes.py, chosen by configs/recipe_search.py on other data sets.
 Each repetition has its own draw of the labeled images (and of the test images, where no list names
-them) and its own seed. One control has as many updates, the other one as many minutes. Slices of
+them) and its own seed. One control has as many updates, the other as many minutes. Slices of
 ACDC and of the left atrium are predicted one by one, and volumes are scored whole.
 """
 
@@ -48,63 +48,70 @@ def get_config(recipe='default'):
   pretrained.use_views(config)
   pretrained.use_pretrained_unet(config)
 
-  # Stages and table: repetition by repetition, so that a run that is stopped has whole rows.
+  # Stages: repetition by repetition, so that a run that is stopped has whole rows; the controls of
+  # equal minutes after all draws, since each of them tells how long a step takes.
   if recipe == 'default':
     recipe = recipes.DEFAULTS['images']
+  draws = [(repetition, name) for repetition in range(REPETITIONS) for name in SETS]
   stages = []
-  for repetition in range(REPETITIONS):
-    for name, (_, data, volumes) in SETS.items():
-      drawn = {f'data.{key}': value for key, value in data.items()}
-      drawn |= {'data.seed': repetition, 'seed': repetition}
-      steps = STEPS['slices' if volumes else 'images']
-      drawn |= {'steps': steps, 'eval_every': steps}
-      if volumes:
-        drawn |= pretrained.of_slices((SIDE, SIDE))
-      stages += _stages(name, recipe, repetition, drawn, volumes)
+  for repetition, name in draws:
+    stages += _at_equal_updates(name, recipe, repetition)
+  for repetition, name in draws:
+    stages += _at_equal_minutes(name, recipe, repetition)
+
+  # Table: a row for each data set.
+  columns = {
+    'labels alone': ('control', 'control'),
+    recipe: (recipe, 'control'),
+    f'{recipe}, against equal minutes': (recipe, 'minutes'),
+  }
   cells = []
   for name, (row, _, volumes) in SETS.items():
-    scored = '-volumes' if volumes else ''
-    stage_of = {}
-    for column in ('control', 'minutes', recipe):
-      names = [f'{name}-{column}-{repetition}{scored}' for repetition in range(REPETITIONS)]
-      stage_of[column] = tuple(names)
-    columns = {
-      'labels alone': ('control', 'control'),
-      recipe: (recipe, 'control'),
-      f'{recipe}, against equal minutes': (recipe, 'minutes'),
-    }
-    for column, (shown, control) in columns.items():
-      cells.append(
-        dict(
-          table='Few labels',
-          row=row,
-          column=column,
-          figure='dsc' if volumes else 'miou',
-          stage=stage_of[shown],
-          control=stage_of[control],
-          only=f'{name}-*',
-        )
+    end = '-volumes' if volumes else ''
+    cell = dict(table='Few labels', row=row, figure='dsc' if volumes else 'miou', only=f'{name}-*')
+    for column, sides in columns.items():
+      shown, control = (
+        tuple(f'{name}-{side}-{draw}{end}' for draw in range(REPETITIONS)) for side in sides
       )
+      cells.append(dict(cell, column=column, stage=shown, control=control))
   config.stages = tuple(stages)
   config.table = tuple(cells)
   return settings.complete(config)
 
 
-def _stages(name, recipe, repetition, drawn, volumes):
-  """The stages of one data set: both controls, the recipe, and the scores of volumes."""
-  called = {column: f'{name}-{column}-{repetition}' for column in ('control', 'minutes', recipe)}
-  stages = [
-    {'name': called['control'], 'control_of': called[recipe]},
-    *pretrained.trainings(called[recipe], recipe, drawn['steps'], drawn),
-    # What the labels alone reach in the time that the recipe takes.
-    {
-      'name': called['minutes'],
-      'control_of': called[recipe],
-      'equal_minutes': (called[recipe], called['control']),
-    },
-  ]
-  if volumes:
-    of_data = {key: value for key, value in drawn.items() if key.startswith(('data.', 'seed'))}
-    for stage in called.values():
-      stages.append({'name': f'{stage}-volumes', 'run': 'segment', 'of': stage, **of_data})
-  return stages
+def _drawn(name, repetition):
+  """The fields of a draw of labels: what it trains on, how long, and its seeds."""
+  _, data, volumes = SETS[name]
+  steps = STEPS['slices' if volumes else 'images']
+  drawn = {f'data.{key}': value for key, value in data.items()}
+  drawn |= {'data.seed': repetition, 'seed': repetition, 'steps': steps, 'eval_every': steps}
+  return drawn | pretrained.of_slices((SIDE, SIDE)) if volumes else drawn
+
+
+def _at_equal_updates(name, recipe, repetition):
+  """The stages of one draw: labels alone, the recipe, and the scores of volumes."""
+  drawn = _drawn(name, repetition)
+  control, trained = f'{name}-control-{repetition}', f'{name}-{recipe}-{repetition}'
+  trainings = pretrained.trainings(trained, recipe, drawn['steps'], drawn)
+  scores = _scores(name, drawn, control, trained)
+  return [{'name': control, 'control_of': trained}, *trainings, *scores]
+
+
+def _at_equal_minutes(name, recipe, repetition):
+  """The stages of one draw with what the labels alone reach in the time that the recipe takes."""
+  minutes = f'{name}-minutes-{repetition}'
+  timed = []
+  for draw in range(REPETITIONS):
+    timed += [f'{name}-{recipe}-{draw}', f'{name}-control-{draw}']
+  control = {'name': minutes, 'control_of': f'{name}-{recipe}-{repetition}'}
+  control['equal_minutes'] = tuple(timed)
+  return [control, *_scores(name, _drawn(name, repetition), minutes)]
+
+
+def _scores(name, drawn, *trained):
+  """The stages that score whole volumes, which trained networks segment slice by slice."""
+  if not SETS[name][2]:
+    return []
+  scored = {key: value for key, value in drawn.items() if key.startswith(('data.', 'seed'))}
+  scored['run'] = 'segment'
+  return [dict(scored, name=f'{stage}-volumes', of=stage) for stage in trained]

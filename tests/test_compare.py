@@ -62,7 +62,7 @@ def test_the_control_of_equal_minutes_has_steps_by_the_time_of_both(done):
   assert longer['steps'] == max(4, round(4 * times[0] / times[1]))
   assert read_log(folder / 'longer' / 'seed_0')[-1]['step'] == longer['steps']
   # Decided once: a resumed training does not measure anew.
-  assert steps_of(folder / 'longer', 99, 'nobody', 'noone') == longer['steps']
+  assert steps_of(folder / 'longer', 99, ('nobody', 'noone')) == longer['steps']
   said = (folder / 'minutes' / 'verdict.txt').read_text()
   assert 'points of test mIoU against longer, a control of equal minutes, 95 % interval' in said
 
@@ -77,18 +77,30 @@ def test_several_verdicts_of_a_page_are_corrected(done):
   assert all('at its level of ' in line for line in lines)
 
 
-def test_equal_minutes_need_two_stages_that_log_a_speed(tmp_path):
+def test_equal_minutes_need_pairs_of_stages_that_log_a_speed(tmp_path):
   config = page()
   config.stages = (
     dict(name='control', control_of='fixmatch'),
     dict(name='fixmatch'),
     dict(name='longer', control_of='fixmatch', equal_minutes=('fixmatch',)),
   )
-  with pytest.raises(UserError, match='equal_minutes names two stages'):
+  with pytest.raises(UserError, match='equal_minutes names pairs of stages'):
     run(config, tmp_path / 'run')
   (tmp_path / 'fixmatch').mkdir()
   with pytest.raises(UserError, match='fixmatch has logged no speed'):
-    steps_of(tmp_path / 'longer', 4, 'fixmatch', 'control')
+    steps_of(tmp_path / 'longer', 4, ('fixmatch', 'control'))
+
+
+def test_one_pair_that_was_disturbed_does_not_decide_equal_minutes(tmp_path):
+  """Seconds a step of method and control: twice, twice, and a control beside other work."""
+  seconds = {'method-0': 2, 'control-0': 1, 'method-1': 4, 'control-1': 2, 'method-2': 2}
+  seconds['control-2'] = 2
+  for name, of_a_step in seconds.items():
+    (tmp_path / name).mkdir()
+    line = json.dumps({'step': 1, 'steps_per_second': 1 / of_a_step})
+    (tmp_path / name / 'metrics.jsonl').write_text(f'{line}\n')
+  (tmp_path / 'longer').mkdir()
+  assert steps_of(tmp_path / 'longer', 100, tuple(seconds)) == 200
 
 
 def test_a_method_that_starves_its_labels_is_named(tmp_path):

@@ -54,6 +54,18 @@ def test_what_was_counted_is_kept_by_content(tmp_path, monkeypatch):
   assert moved.path == tmp_path / 'b.png'
 
 
+@pytest.mark.parametrize('text', ['{"path": "", "colour": 1}', '[]', '{"path": '])
+def test_what_another_version_kept_or_half_wrote_is_counted_again(text, tmp_path):
+  path = tmp_path / 'a.png'
+  Image.fromarray(np.array([[0, 1], [2, 2]], np.uint8)).save(path)
+  first = read_facts(path, 'abc', tmp_path)
+  (kept,) = tmp_path.glob('abc-*.json')
+  whole = kept.read_text()
+  kept.write_text(text)
+  assert read_facts(path, 'abc', tmp_path) == first
+  assert kept.read_text() == whole
+
+
 def test_a_name_that_is_no_text_can_be_printed():
   facts = measure(StoredMask(np.zeros((2, 2))), Path('Bl\udce4tter.png'))
   assert facts.shown == 'Blätter.png'

@@ -60,8 +60,11 @@ def check(spec: StageSpec, earlier: Mapping[str, StageSpec], splits: Splits) -> 
   training_sources.check_streams(spec)
   training_sources.check_images(inputs, splits)
   training_sources.check_truth(splits)
-  if len(spec.stage_kwargs.get('equal_minutes', ())) not in (0, 2):
-    raise UserError(f"{where}: equal_minutes names two stages, as in ('fixmatch', 'control').")
+  if len(spec.stage_kwargs.get('equal_minutes', ())) % 2:
+    raise UserError(
+      f"{where}: equal_minutes names pairs of stages, as in ('fixmatch', 'control'): the one whose "
+      f'time this stage has, and one with its steps and the network of this stage.'
+    )
   # Validation images have true labels; no stream of pseudo-labels could be made of them.
   if settings.watch_losses and (spec.stage_kwargs.get('pseudo') or spec.stage_kwargs.get('replay')):
     raise UserError(f'{where}: watch_losses cannot tell a loss on pseudo-labels.')
@@ -146,7 +149,8 @@ def stage(
     member: number of this network in an ensemble; others start from other weights and see their
       images in another order.
     equal_minutes: two stages: it has as many steps as fit into the time of the first, of which the
-      second, with the same network as this one, tells how long a step takes.
+      second, with the same network as this one, tells how long a step takes. Of several such pairs
+      the median counts.
 
   Raises:
     UserError: if a file or a setting is wrong, or a loss is not finite.
@@ -154,8 +158,7 @@ def stage(
   """
   run = folder.parent
   if equal_minutes:
-    longer, same = equal_minutes
-    steps = equal_minutes_stage.steps_of(folder, settings.steps, longer, same)
+    steps = equal_minutes_stage.steps_of(folder, settings.steps, equal_minutes)
     settings = dataclasses.replace(settings, steps=steps)
   # Number of channels and classes are the same for all seeds, and with them the programs.
   stats = dataset_stats.compute_stats(

@@ -1,7 +1,6 @@
 """What is counted in one mask file: the pixels of each value, and the pieces that it lies in."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +16,7 @@ from ssl_jax.types import IGNORE
 MAX_IDS = 64
 """More distinct values than this are instance ids, unless the user names that many classes."""
 
-VERSION = 1
+VERSION = 2
 """Version of the facts in a cache; increase it when something else is counted."""
 
 MIN_BORDER_VALUES = 5
@@ -136,7 +135,9 @@ def read_facts(path: Path, sha256: str = '', cache: Path | None = None) -> MaskF
   """
   kept = cache / f'{sha256}-{VERSION}.json' if cache else None
   if kept is not None and kept.exists():
-    return _from_json(json.loads(kept.read_text()), path)
+    facts = _from_json(kept.read_text(), path)
+    if facts is not None:
+      return facts
   facts = measure(masks.read_stored(path), path)
   if kept is not None:
     kept.parent.mkdir(parents=True, exist_ok=True)
@@ -145,9 +146,18 @@ def read_facts(path: Path, sha256: str = '', cache: Path | None = None) -> MaskF
   return facts
 
 
-def _from_json(tree: Mapping, path: Path) -> MaskFacts:
-  """Facts as json.dumps wrote them: its keys are texts and its tuples lists."""
-  fields = dict(tree)
+def _from_json(text: str, path: Path) -> MaskFacts | None:
+  """Facts as json.dumps wrote them: its keys are texts and its tuples lists.
+
+  None if another version of this program wrote them, or they are not whole: then the file of the
+  mask, which tells the same, is read again.
+  """
+  try:
+    fields = json.loads(text)
+  except json.JSONDecodeError:
+    return None
+  if not isinstance(fields, dict) or set(fields) != set(MaskFacts._fields):
+    return None
   fields['path'] = path
   fields['counts'] = {int(value): count for value, count in fields['counts'].items()}
   fields['pieces'] = tuple(Piece(*piece[:3], tuple(piece[3])) for piece in fields['pieces'])

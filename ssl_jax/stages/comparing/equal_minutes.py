@@ -5,6 +5,7 @@ Here the control gets as many more steps as fit into the same time.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,15 +35,17 @@ def seconds_per_step(stage: Path) -> float | None:
   return float(np.quantile(seconds, QUICK)) if seconds else None
 
 
-def steps_of(folder: Path, steps: int, longer: str, same: str) -> int:
+def steps_of(folder: Path, steps: int, names: Sequence[str]) -> int:
   """Returns the steps that a stage has in the time that another took.
+
+  A step takes as long with one draw of labels as with another, so where several pairs of stages are
+  named, the median of their ratios counts: one that never had a quiet minute is outvoted.
 
   Args:
     folder: of the stage.
     steps: of the others.
-    longer: stage whose time it has.
-    same: stage with the same steps as `longer` and the network of this one, by which the time of a
-      step is known.
+    names: stages in pairs. The first of a pair is the one whose time it has, and the second has the
+      same steps with the network of this one, by which the time of a step is known.
 
   Raises:
     UserError: if one of them has logged no speed.
@@ -50,18 +53,19 @@ def steps_of(folder: Path, steps: int, longer: str, same: str) -> int:
   path = folder / FILE
   if path.exists():
     return read_json(path, f'delete {folder}, and the same command trains it again')['steps']
-  times = []
-  for name in (longer, same):
-    seconds = seconds_per_step(folder.parent / name)
-    if seconds is None:
+  times = {}
+  for name in names:
+    times[name] = seconds_per_step(folder.parent / name)
+    if times[name] is None:
       raise UserError(
         f'stages.{folder.name}: {name} has logged no speed; lower log_every, so that there is a '
         f'line after the first.'
       )
-    times.append(seconds)
+  ratios = [
+    times[longer] / times[same] for longer, same in zip(names[::2], names[1::2], strict=True)
+  ]
   # A control that is no faster has equal minutes already.
-  count = max(steps, round(steps * times[0] / times[1]))
-  record = {'steps': count, 'seconds_per_step': {longer: times[0], same: times[1]}}
-  replace_text(path, json.dumps(record, indent=1))
-  print(f'{folder.name}: {count} steps take as long as the {steps} of {longer}.')
+  count = max(steps, round(steps * float(np.median(ratios))))
+  replace_text(path, json.dumps({'steps': count, 'seconds_per_step': times}, indent=1))
+  print(f'{folder.name}: {count} steps take as long as the {steps} of {names[0]}.')
   return count
