@@ -60,6 +60,17 @@ TINY = {
 }
 
 
+@pytest.fixture(scope='session', autouse=True)
+def own_cache(tmp_path_factory):
+  """A cache of their own: that of the user may hold what another version prepared.
+
+  Compiled programs stay where they were, because JAX itself knows which of them fit.
+  """
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv('XDG_CACHE_HOME', str(tmp_path_factory.mktemp('cache')))
+    yield
+
+
 @pytest.fixture(autouse=True)
 def own_plugins(monkeypatch):
   """A test's plug-ins are forgotten after it: the process would know them in all later tests."""

@@ -1,64 +1,27 @@
-"""Every page of configs/: its form, its stages, its network, and two tiny steps."""
+"""Every page of configs/: its form, its stages, and its network."""
 
 import ast
 import contextlib
 import fnmatch
 import functools
-import itertools
 import json
 import re
-import runpy
 import subprocess
 import sys
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
-from conftest import ROOT, write_discs, write_patients, write_sections, write_volumes
-from PIL import Image
+from conftest import ROOT
+from page_cases import CASES, NAMES, PAGES, page_of
 
-from ssl_jax import parallel, registry, table
-from ssl_jax import run as runs
+from ssl_jax import parallel, registry
 from ssl_jax.data.selection.fingerprint import Fingerprint
-from ssl_jax.datasets import synthetic
 from ssl_jax.errors import UserError
 from ssl_jax.parsing import parse_settings, stage_list
-from ssl_jax.reports import table_cells
 from ssl_jax.running import self_configuration
 from ssl_jax.running.configuration_rules import Machine
 from ssl_jax.stages import compare
-
-PAGES = sorted((ROOT / 'configs').glob('[!_]*.py'))
-NAMES = [path.stem for path in PAGES]
-ARGUMENTS = {
-  'gan_self_training_em': ('full',),
-  'flare22': ('2',),
-  'acdc': ('256',),
-  'updates': ('hippocampus',),
-  'recipe_search': ('3',),
-  'quickstart': ('unimatch-v2',),
-  'your_images': ('unimatch,minutes', 'curve'),
-  'your_volumes': ('fixmatch-soft', 'fixmatch,curve'),
-}
-"""What may follow a page's name after a colon."""
-
-TWINS = ('fixmatch_zheng2', 'wbc_table1_honest')
-"""Pages that differ from another one in numbers alone; what they share is tested there."""
-
-CASES = []
-for stem in NAMES:
-  for word in ('', *ARGUMENTS.get(stem, ())):
-    CASES.append(pytest.param(stem, word, marks=pytest.mark.slow if stem in TWINS else ()))
-
-
-@functools.cache
-def _get_config(name):
-  return runpy.run_path(str(ROOT / 'configs' / f'{name}.py'))['get_config']
-
-
-def _page(name, argument=''):
-  return _get_config(name)(argument) if argument else _get_config(name)()
 
 
 def _comparisons(specs):
@@ -72,7 +35,7 @@ def _comparisons(specs):
 
 @pytest.mark.parametrize('name', NAMES)
 def test_a_page_is_locked_and_its_docstring_says_how_to_run_it(name):
-  assert _page(name).is_locked
+  assert page_of(name).is_locked
   docstring = ast.get_docstring(ast.parse((ROOT / 'configs' / f'{name}.py').read_text()))
   command = 'python main.py' if name == 'quickstart' else f'--config=configs/{name}.py'
   assert re.search(r'^Run:  python main.py', docstring, re.MULTILINE)
@@ -112,7 +75,7 @@ print(sorted({name.split('.')[0] for name in sys.modules} & {'jax', 'flax', 'opt
 
 @pytest.mark.parametrize(('name', 'argument'), CASES)
 def test_stages_resolve_and_every_field_is_one_of_its_part(name, argument):
-  specs = stage_list.resolve(stage_list.plain(_page(name, argument)))
+  specs = stage_list.resolve(stage_list.plain(page_of(name, argument)))
   problems = []
   seen = set()
   for spec in specs:
@@ -134,7 +97,7 @@ def test_stages_resolve_and_every_field_is_one_of_its_part(name, argument):
 
 @pytest.mark.parametrize(('name', 'argument'), CASES)
 def test_table_names_stages_and_whole_comparisons(name, argument):
-  page = stage_list.plain(_page(name, argument))
+  page = stage_list.plain(page_of(name, argument))
   names = {stage['name'] for stage in page['stages']}
   for cell in page['table']:
     needed = set()
@@ -160,12 +123,12 @@ OVERRIDES = {
   'optimizer.lr': 0.5,
   'seed': 3,
 }
-COMPARING = [case for case in CASES if "'compare'" in str(_page(*case.values).stages)]
+COMPARING = [case for case in CASES if "'compare'" in str(page_of(*case.values).stages)]
 
 
 @pytest.mark.parametrize(('name', 'argument'), COMPARING)
 def test_what_the_shell_sets_reaches_both_arms_of_every_comparison(name, argument):
-  config = _page(name, argument)
+  config = page_of(name, argument)
   for key, value in OVERRIDES.items():
     with contextlib.suppress(KeyError):  # not every page has all of these
       config.update_from_flattened_dict({key: value})
@@ -178,7 +141,7 @@ def test_what_the_shell_sets_reaches_both_arms_of_every_comparison(name, argumen
 
 @pytest.mark.parametrize(('name', 'argument'), COMPARING)
 def test_a_comparison_names_no_difference_that_is_not_there(name, argument):
-  specs = stage_list.resolve(stage_list.plain(_page(name, argument)))
+  specs = stage_list.resolve(stage_list.plain(page_of(name, argument)))
   comparisons, by_name = _comparisons(specs)
   for spec in comparisons:
     nothing_named = spec._replace(stage_kwargs={**spec.stage_kwargs, 'differences': ()})
@@ -214,7 +177,7 @@ def test_a_comparison_names_no_difference_that_is_not_there(name, argument):
   ],
 )
 def test_a_field_of_the_page_reaches_every_training_that_it_is_about(name, key, value, stages):
-  config = _page(name)
+  config = page_of(name)
   config.update_from_flattened_dict({key: value})
   specs = stage_list.resolve(stage_list.plain(config))
   reached = 0
@@ -236,13 +199,13 @@ def test_a_field_of_the_page_reaches_every_training_that_it_is_about(name, key, 
   ],
 )
 def test_the_shell_says_which_stages_a_field_reaches(name, key, says):
-  notes = stage_list.reach(stage_list.plain(_page(name)), [key])
+  notes = stage_list.reach(stage_list.plain(page_of(name)), [key])
   assert says in ''.join(notes)
   assert bool(notes) == bool(says)
 
 
 def test_a_field_that_every_stage_sets_itself_is_refused():
-  config = _page('wbc_table1')
+  config = page_of('wbc_table1')
   config.steps = 60
   with pytest.raises(UserError, match='steps would reach no stage: each of zheng1-'):
     stage_list.reach(stage_list.plain(config), ['steps'])
@@ -323,7 +286,7 @@ def _parameters(name, kwargs, outputs, precision, shape):
 
 @pytest.mark.parametrize(('name', 'argument'), CASES)
 def test_the_network_of_a_page_fits_its_images_and_has_so_many_parameters(name, argument):
-  fields = parse_settings.parse(_decided(stage_list.plain(_page(name, argument))))
+  fields = parse_settings.parse(_decided(stage_list.plain(page_of(name, argument))))
   classes = len(fields.data.kwargs.get('classes', ())) or CLASSES.get(fields.data.name, 2)
   count = _parameters(
     fields.model.name,
@@ -334,235 +297,3 @@ def test_the_network_of_a_page_fits_its_images_and_has_so_many_parameters(name, 
   )
   key = f'{name}:{argument}' if argument else name
   assert count == PARAMETERS[key]
-
-
-# ---- Two tiny steps
-
-
-def _cells(folder, count, suffix='png'):
-  """Writes small synthetic cells as images/ and masks/, and returns their names."""
-  cells = synthetic.load(labeled=count, unlabeled=0, test=0, size=40).labeled
-  for kind in ('images', 'masks'):
-    (folder / kind).mkdir(parents=True, exist_ok=True)
-  for i in range(count):
-    record = cells[i]
-    Image.fromarray(record['image']).save(folder / 'images' / f'cell{i}.{suffix}')
-    Image.fromarray(record['label']).save(folder / 'masks' / f'cell{i}.png')
-  return [f'cell{i}' for i in range(count)]
-
-
-def _wbc(folder):
-  for which in ('zheng1', 'zheng2', 'lisc'):
-    names = _cells(folder / 'wbc' / which, 8, suffix='bmp')
-    for split, chosen in (('labeled', names[:4]), ('unlabeled', names[4:6]), ('val', names[6:])):
-      (folder / 'wbc' / which / f'{split}.txt').write_text('\n'.join(chosen))
-  return {'data.root': str(folder / 'wbc'), 'data.labeled': 4}
-
-
-def _folder(folder):
-  _cells(folder / 'labeled', 6)
-  _cells(folder / 'more', 4)
-  more = str(folder / 'more' / 'images')
-  return {'data.labeled': str(folder / 'labeled'), 'data.unlabeled': more}
-
-
-def _synthetic(folder):
-  return {'data.labeled': 4, 'data.unlabeled': 4, 'data.test': 2, 'data.size': 40}
-
-
-def _microscopy(folder):
-  cells = synthetic.load(labeled=10, unlabeled=0, test=0, size=112).labeled
-  for which in ('bbbc039', 'dsb2018', 'ctc_phc_u373', 'ctc_fluo_gfp'):
-    for i in range(10):
-      for kind, pixels in (('images', cells[i]['image'][..., 0]), ('masks', cells[i]['label'])):
-        (folder / which / kind).mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).save(folder / which / kind / f'cell_t{i}.png')
-  return {'data.root': str(folder), 'data.labeled': 0.4}
-
-
-def _points(folder):
-  write_discs(folder / 'labeled', images=8)
-  write_discs(folder / 'more', images=2, seed=1)
-  more = str(folder / 'more' / 'images')
-  return {'data.labeled': str(folder / 'labeled'), 'data.unlabeled': more}
-
-
-def _crchisto(folder):
-  write_discs(folder / 'crchisto', images=9)
-  for path in (folder / 'crchisto' / 'points').iterdir():
-    names = itertools.cycle(['epithelial', 'inflammatory', 'fibroblast', 'others'])
-    lines = [line.rsplit(',', 1)[0] + f',{next(names)}' for line in path.read_text().split()[1:]]
-    path.write_text('\n'.join(['x,y,class', *lines]))
-  return {'data.root': str(folder)}
-
-
-def _sections(folder):
-  write_sections(folder)
-  return {'data.root': str(folder), 'data.scale': 0.5, 'data.drop_instances.min_pixels': 4}
-
-
-def _nifti(folder):
-  fields = {'data.cache': str(folder / 'cache'), 'data.num_labeled': 2}
-  for seed, role in enumerate(('labeled', 'unlabeled', 'test')):
-    write_volumes(folder / role, count=6 - 2 * seed, seed=seed, first=10 * seed)
-    fields[f'data.{role}'] = str(folder / role)
-  return fields
-
-
-def _acdc(folder):
-  write_patients(folder, train=6, val=1, test=2)
-  cache = str(folder / 'cache')
-  return {'data.root': str(folder), 'data.cache': cache, 'data.labeled': 2, 'data.size': (32, 32)}
-
-
-DATA = {
-  'acdc': _acdc,
-  'wbc': _wbc,
-  'folder': _folder,
-  'synthetic': _synthetic,
-  'bbbc039': _microscopy,
-  'dsb2018': _microscopy,
-  'ctc': _microscopy,
-  'points': _points,
-  'crchisto': _crchisto,
-  'em_vnc': _sections,
-  'nifti': _nifti,
-}
-
-# Images of all kinds go through the same small network in crops of the same size, so that few
-# programs are compiled.
-PIXELS = dict(model=dict(name='unet', widths=(4, 8)), crop_size=(32, 32))
-PATCHES = dict(
-  model=dict(name='hydra', depth=10, width=1, classify=(8,), locate=(8,)), crop_size=(15, 15)
-)
-VOXELS = dict(model=dict(name='nnunet', widths=(4, 6)), crop_size=(8, 16, 16))
-TINY = {'points': PATCHES, 'crchisto': PATCHES, 'nifti': VOXELS}
-
-IN_STAGES = {
-  'steps': 2,
-  'eval_every': 2,
-  'checkpoint_every': 1,
-  'num_snapshots': 2,
-  'crop_size': (32, 32),
-  'scales': (1.0,),
-  'stride': 20,
-  'count': 4,
-  'inertia': 0.5,
-  'min_voxels': 0,
-  'agreement': 0.0,
-  'data.num_labeled': 10,
-}
-"""Fields that are made small in the stages that set their own."""
-
-
-def _shrink(config, folder, stages):
-  """Makes a page tiny, with data in a folder, and leaves the stages of these patterns."""
-  tiny = TINY.get(config.data.name, PIXELS)
-  small = {'num_seeds': 1, 'steps': 2, 'eval_every': 2, 'checkpoint_every': 2}
-  # The side of a patch; of slices it is the size to which they are brought.
-  small |= {'data.size': 15} if tiny is PATCHES else {}
-  small |= {'data.jitter': 3, 'data.min_distance': 8.0, 'schedule.warmup': 0}
-  small |= {f'batch.{stream}': 2 for stream in config.batch}
-  small |= {'gan.generator': (8, 8), 'gan.discriminator': (4, 8), 'gan.latent': 4}
-  small |= DATA[config.data.name](folder)
-  config.unlock()
-  config.model = tiny['model']
-  config.crop_size = tiny['crop_size']
-  for key, value in small.items():
-    section, _, field = key.rpartition('.')
-    if not section or field in (_section(config, section) or ()):
-      config.update_from_flattened_dict({key: value})
-  kept = []
-  for stage in config.to_dict()['stages']:
-    if any(fnmatch.fnmatchcase(stage['name'], pattern) for pattern in stages.split(',')):
-      kept.append(_shrunk_stage(stage))
-  names = {stage['name'] for stage in kept}
-  config.stages = tuple(kept)
-  config.table = tuple(cell for cell in config.table if cell['stage'] in names)
-  return config
-
-
-def _section(config, name):
-  for part in name.split('.'):
-    config = config.get(part) or {}
-  return config
-
-
-def _shrunk_stage(stage):
-  small = {}
-  for key, value in stage.items():
-    if key == 'batch':
-      small[key] = dict.fromkeys(value, 2)
-    elif key.startswith('batch.'):
-      small[key] = 2
-    elif key == 'data.labeled' and isinstance(value, int):
-      small[key] = min(value, 4)
-    elif not key.startswith('model.'):
-      small[key] = IN_STAGES.get(key, value)
-  if small.get('run') == 'train_gan':
-    small['crop_size'] = (16, 16)
-  return small
-
-
-RUNS = [  # page, stages, whether it is slow
-  ('your_images', '*', False),
-  ('your_volumes', '*', False),
-  ('wbc_study', 'zheng1-all-with*', False),
-  ('uda_microscopy', 'u373-10-none*,u373-10-kl*', False),
-  ('your_cells', '*', True),
-  ('your_gaps', '*', True),
-  ('iic_microscopy', 'bbbc039*', True),
-  ('gan_self_training_em', '*', True),
-  ('wbc_study', 'zheng1-all-*', True),
-  ('quickstart', '*', True),
-  ('formula_choices', '*', True),
-  ('hippocampus', '*', True),
-  ('acdc', '*-3*', True),
-  ('imagenet_weights', 'u373-3-*-0', True),
-  ('instances_microscopy', 'dsb2018-*', True),
-  ('recipe_search', 'bbbc039-control-10,bbbc039-fixmatch-10,bbbc039-bcp-10', True),
-  ('few_labels', 'zheng2-control-0,zheng2-fixmatch-aligned-0', True),
-  ('updates', '*-600', True),
-  ('flare22', '*', True),
-  ('hydramix_crchisto', '50-*', True),
-  ('methods_microscopy', 'bbbc039-*', True),
-  ('fixmatch_lisc', '*', True),
-  ('fixmatch_zheng1', '*', True),
-  ('fixmatch_zheng2', '*', True),
-  ('fixmatch_knobs', '*', True),
-  ('ablation_zheng1', 'control,t80-*', True),
-  ('wbc_table1', 'zheng1-deeplabv3plus_resnet50-*', True),
-  ('wbc_table1_honest', 'lisc-deeplabv2_resnet101-*', True),
-]
-"""The slow ones have the stages and the data of another one, or a test of their stages runs them:
-your_cells in test_detection.py, gan_self_training_em (with all stages of your_gaps) in
-test_rounds.py, flare22 in test_segment.py, acdc in test_slices.py, quickstart in many."""
-
-
-def test_every_page_is_run():
-  assert {name for name, _, _ in RUNS} == set(NAMES)
-
-
-@pytest.mark.parametrize(
-  ('name', 'stages'),
-  [
-    pytest.param(name, stages, marks=pytest.mark.slow if slow else (), id=f'{name}-{stages}')
-    for name, stages, slow in RUNS
-  ],
-)
-def test_a_page_takes_two_tiny_steps(name, stages, tmp_path):
-  config = _shrink(_page(name), tmp_path, stages)
-  done = runs.run(config, tmp_path / 'run')
-  figure = 'balanced_accuracy' if config.model.name == 'hydra' else 'miou'
-  assert np.isfinite(done[f'test/{figure}'])
-  assert done['steps'] == 2
-  names = [stage['name'] for stage in config.stages]
-  if 'control' in names:
-    assert np.isfinite(done[f'control/test/{figure}'])
-  if 'verdict' in names:
-    assert (tmp_path / 'run' / 'verdict' / 'picture.png').exists()
-  if config.table:
-    assert table.main([str(tmp_path / 'run')]) == 0
-    cells = table_cells.read_cells(tmp_path / 'run')
-    assert len(cells) > 1
-    assert all(len(cell.scores) == 1 for cell in cells)

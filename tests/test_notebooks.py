@@ -9,7 +9,7 @@ import time
 
 import pytest
 from conftest import ROOT
-from test_configs import DATA
+from tiny_pages import DATA
 
 from ssl_jax import notebook_setup
 from ssl_jax.io import run_log

@@ -340,9 +340,10 @@ def test_labeled_images_that_are_gone_are_a_warning(finished, pool, monkeypatch,
 def test_volumes_are_suggested_as_well(tmp_path):
   """With two tiny steps of your_volumes, by volume."""
   from conftest import write_volumes
-  from test_configs import _page, _shrink
+  from page_cases import page_of
+  from tiny_pages import shrink
 
-  config = _shrink(_page('your_volumes'), tmp_path, 'mean-teacher')
+  config = shrink(page_of('your_volumes'), tmp_path, 'mean-teacher')
   run(config, tmp_path / 'run')
   write_volumes(tmp_path / 'more', count=3, seed=5, first=50)
   out = tmp_path / 'out'
