@@ -2,19 +2,20 @@
 
 import json
 import shutil
+import types
 
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from ssl_jax import run_folder
+from ssl_jax import registry, run_folder
 from ssl_jax.data.volume_source import FileDigests
 from ssl_jax.errors import UserError
 from ssl_jax.io.folders import lock
 from ssl_jax.parsing import data_locations, stage_list
 from ssl_jax.run import run
-from ssl_jax.running import run_identity
+from ssl_jax.running import run_identity, stage_runner
 
 
 def _write_images(folder, seed=0):
@@ -121,6 +122,44 @@ def test_two_processes_do_not_share_a_stage(copied, page):
   with pytest.raises(UserError, match=r'fixmatch is in use by process 77 on elsewhere \(since 2'):
     run(page, copied / 'run')
   assert before == {p: p.stat().st_mtime_ns for p in copied.rglob('*') if p.is_file()}
+
+
+def test_of_two_runs_that_start_at_once_none_clears_what_the_other_works_on(copied, page):
+  """The other has its lock and its settings, but no step yet; here the stage would be another."""
+  shutil.rmtree(copied / 'run' / 'fixmatch')
+  folder = copied / 'run' / 'fixmatch'
+  (copied / 'run' / 'done.json').unlink()
+  folder.mkdir()
+  (folder / 'config.json').write_text('{}')
+  (folder / 'steps.json').write_text('{}')
+  holder = {'host': 'elsewhere', 'pid': 77, 'began': 0.0, 'since': '2026-01-01 00:00:00'}
+  (folder / lock.FILE).write_text(json.dumps(holder))
+  other = _page(page, copied / 'data')
+  other.stages = (other.stages[0], dict(name='fixmatch', teacher='ema'))
+  specs = stage_list.resolve(stage_list.plain(other))
+  with pytest.raises(UserError, match='fixmatch is in use by process 77 on elsewhere'):
+    run_identity.refuse_other(copied / 'run', specs, specs[:1])
+  assert sorted(path.name for path in folder.iterdir()) == ['config.json', lock.FILE, 'steps.json']
+  (folder / lock.FILE).unlink()
+  run_identity.refuse_other(copied / 'run', specs, specs[:1])
+  assert list(folder.iterdir()) == []
+
+
+def test_a_stage_keeps_its_settings_while_it_has_the_lock(copied, page, monkeypatch):
+  spec = stage_list.resolve(stage_list.plain(_page(page, copied / 'data')))[1]
+  folder = copied / 'new' / 'fixmatch'
+  seen = []
+
+  def stage(settings, stage_folder, stop):
+    seen.append((lock.text(stage_folder) != '', run_folder.read_settings(stage_folder) == settings))
+    return {'steps': 2}
+
+  assert not stage_runner.check_done(spec, copied / 'new')
+  assert not folder.exists()
+  monkeypatch.setattr(registry, 'find', lambda kind, name: types.SimpleNamespace(stage=stage))
+  stage_runner.do(spec, copied / 'new', lambda: False)
+  assert seen == [(True, True)]
+  assert stage_runner.check_done(spec, copied / 'new')
 
 
 def test_fields_of_paths_are_known_by_their_annotation():

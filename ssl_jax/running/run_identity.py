@@ -8,6 +8,7 @@ from typing import Any
 
 from ssl_jax import parallel, run_folder
 from ssl_jax.errors import UserError
+from ssl_jax.io.folders import lock
 from ssl_jax.io.run_log import DONE, has_begun
 from ssl_jax.parsing import data_locations, parse_settings, stage_list
 from ssl_jax.parsing.stage_list import StageSpec
@@ -27,7 +28,7 @@ def refuse_other(
 
   Raises:
     UserError: if a stage in the folder has come to anything under another config, or with other
-      images or masks.
+      images or masks, or another process works on one that is to be another.
   """
   page = run_folder.read_page(workdir)
   if page is None:
@@ -60,14 +61,31 @@ def refuse_other(
       raise UserError(continuation.refusal(workdir, different, command))
     # Deleted only if no step was logged and no checkpoint saved, and never the run folder itself,
     # whose stage is called ''.
-    if different and spec.name and parallel.is_main():
-      shutil.rmtree(folder, ignore_errors=True)
+    if different and spec.name and folder.exists() and parallel.is_main():
+      _clear(folder)
   # Where data lie is no part of a config's identity, so it is their content that is compared.
   continuation.refuse_changed_data(workdir, asked, command)
   if grown and parallel.is_main():
     # Seeds that are done stay done; the stage and the run are not.
     for folder in [workdir, *grown]:
       (folder / DONE).unlink(missing_ok=True)
+
+
+def _clear(folder: Path) -> None:
+  """Empties the folder of a stage that has not begun.
+
+  Raises:
+    UserError: if another process works in it: one that was started at the same time has no step to
+      show yet, and must not lose its settings.
+  """
+  with lock.locked(folder):
+    for path in folder.iterdir():
+      if path.name == lock.FILE:
+        continue
+      if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+      else:
+        path.unlink(missing_ok=True)
 
 
 def keep_settings(spec: StageSpec, folder: Path, done: bool) -> None:
