@@ -48,13 +48,15 @@ def read_settings(folder: Path) -> Settings:
   """The settings of a stage, from its folder or that of one of its seeds.
 
   Raises:
-    UserError: if neither holds a config.
+    UserError: if there is no config.
   """
   # The folder of one of several seeds has no config of its own.
-  for path in (folder, folder.parent):
-    tree = read_page(path)
-    if tree is not None:
-      return parse_settings.parse({'precision': FORMER_PRECISION, **tree})
+  of_seed = folder.name.startswith('seed_')
+  tree = read_page(folder.parent if of_seed else folder)
+  if tree is not None:
+    return parse_settings.parse({'precision': FORMER_PRECISION, **tree})
+  if run_log.has_begun(folder):
+    raise UserError(f'{folder} has lost its {CONFIG}; the command of the run writes it again.')
   raise UserError(f'{folder} holds no {CONFIG}, so it is no run; give the --workdir of one.')
 
 

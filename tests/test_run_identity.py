@@ -126,7 +126,8 @@ def test_two_processes_do_not_share_a_stage(copied, page):
 
 def test_of_two_runs_that_start_at_once_none_clears_what_the_other_works_on(copied, page):
   """The other has its lock and its settings, but no step yet; here the stage would be another."""
-  shutil.rmtree(copied / 'run' / 'fixmatch')
+  for stage in ('control', 'fixmatch'):
+    shutil.rmtree(copied / 'run' / stage)
   folder = copied / 'run' / 'fixmatch'
   (copied / 'run' / 'done.json').unlink()
   folder.mkdir()
@@ -135,7 +136,8 @@ def test_of_two_runs_that_start_at_once_none_clears_what_the_other_works_on(copi
   holder = {'host': 'elsewhere', 'pid': 77, 'began': 0.0, 'since': '2026-01-01 00:00:00'}
   (folder / lock.FILE).write_text(json.dumps(holder))
   other = _page(page, copied / 'data')
-  other.stages = (other.stages[0], dict(name='fixmatch', teacher='ema'))
+  other.precision = 'float32'  # which a run settles
+  other.stages = (other.stages[0], {'name': 'fixmatch', 'optimizer.lr': 0.5})
   specs = stage_list.resolve(stage_list.plain(other))
   with pytest.raises(UserError, match='fixmatch is in use by process 77 on elsewhere'):
     run_identity.refuse_other(copied / 'run', specs, specs[:1])
@@ -160,6 +162,17 @@ def test_a_stage_keeps_its_settings_while_it_has_the_lock(copied, page, monkeypa
   stage_runner.do(spec, copied / 'new', lambda: False)
   assert seen == [(True, True)]
   assert stage_runner.check_done(spec, copied / 'new')
+
+
+def test_a_stage_that_lost_its_settings_does_not_get_those_of_the_run(copied, page):
+  stage = copied / 'run' / 'control'
+  methods = run_folder.read_settings(stage).methods
+  assert 'fixmatch' not in methods
+  (stage / 'config.json').unlink()
+  with pytest.raises(UserError, match=r'lost its config\.json; the command of the run writes it'):
+    run_folder.read_settings(stage)
+  run(_page(page, copied / 'data'), copied / 'run')
+  assert run_folder.read_settings(stage).methods == methods
 
 
 def test_fields_of_paths_are_known_by_their_annotation():

@@ -104,7 +104,7 @@ def _typical(stage: Path) -> float:
 
 def _without_counts(stage: Path) -> str:
   """The settings of a stage as text, without number and draw of the labels, and seeds."""
-  if not any((folder / run_folder.CONFIG).exists() for folder in (stage, stage.parent)):
+  if not (stage / run_folder.CONFIG).exists():
     return ''
   tree: dict[str, Any] = parse_settings.to_dict(run_folder.read_settings(stage))
   data = dict(tree['data'])
