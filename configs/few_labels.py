@@ -4,7 +4,7 @@ Data: folders acdc, wbc, ctc_phc_u373, em_vnc and la_mri in --config.data.root.
 Run:  python main.py --config=configs/few_labels.py --config.data.root=FOLDER
       python -m ssl_jax.table runs/few_labels
       --config=configs/few_labels.py:NAME takes another recipe than the default one.
-Time: on one core 3 to 6 minutes a training of images, 6 to 12 of slices; there are 120.
+Time: on one core 3 to 8 minutes a training of images, 6 to 13 of slices; there are 120.
 Score: ACDC, 3 patients: mean Dice 79.98 against 72.70, +7.28 [+4.27, +9.99]; 7 patients:
 81.96 against 78.84, +3.12 [+2.67, +3.56]; no difference shown on the others (docs/results.md).
 Against labels alone in the same time: +6.90, +2.69, and -1.18 on PhC-U373.
