@@ -3,7 +3,8 @@
 Data: folders acdc, wbc, ctc_phc_u373, em_vnc and la_mri in --config.data.root.
 Run:  python main.py --config=configs/few_labels.py --config.data.root=FOLDER
       python -m ssl_jax.table runs/few_labels
-      --config=configs/few_labels.py:NAME takes another recipe than the default one.
+      --config=configs/few_labels.py:NAME takes another recipe than the default one;
+      :default,2400 trains the rows of images for so many updates (with a --workdir of its own).
 Time: on one core 3 to 8 minutes a training of images, 6 to 13 of slices; there are 120.
 Score: ACDC, 3 patients: mean Dice 79.98 against 72.70, +7.28 [+4.27, +9.99]; 7 patients:
 81.96 against 78.84, +3.12 [+2.67, +3.56]; no difference shown on the others (docs/results.md).
@@ -37,8 +38,17 @@ SETS = {  # name: (row of the table, fields of the data, whether volumes are sco
 }
 
 
-def get_config(recipe='default'):
-  """The page with a recipe; any field can be set from the shell."""
+def get_config(asked='default'):
+  """The page of a recipe, and of a length for images; any field can be set from the shell."""
+  recipe, length, *_ = *asked.split(','), ''
+  lengths = dict(STEPS)
+  sets = tuple(SETS)
+  table = 'Few labels'
+  if length:
+    # Slices have their own length, on which a table of longer trainings has nothing to say.
+    sets = tuple(name for name in SETS if not SETS[name][2])
+    lengths['images'] = int(length)
+    table = f'Few labels, {length} updates'
   config = settings.defaults()
 
   # Data: each stage sets the data set, and its draw.
@@ -53,12 +63,12 @@ def get_config(recipe='default'):
   # equal minutes after all draws, since each of them tells how long a step takes.
   if recipe == 'default':
     recipe = recipes.DEFAULTS['images']
-  draws = [(repetition, name) for repetition in range(REPETITIONS) for name in SETS]
+  draws = [(repetition, name) for repetition in range(REPETITIONS) for name in sets]
   stages = []
   for repetition, name in draws:
-    stages += _at_equal_updates(name, recipe, repetition)
+    stages += _at_equal_updates(name, recipe, repetition, lengths)
   for repetition, name in draws:
-    stages += _at_equal_minutes(name, recipe, repetition)
+    stages += _at_equal_minutes(name, recipe, repetition, lengths)
 
   # Table: a row for each data set.
   columns = {
@@ -67,9 +77,11 @@ def get_config(recipe='default'):
     f'{recipe}, against equal minutes': (recipe, 'minutes'),
   }
   cells = []
-  for name, (row, _, volumes) in SETS.items():
+  for name in sets:
+    row, _, volumes = SETS[name]
     end = '-volumes' if volumes else ''
-    cell = dict(table='Few labels', row=row, figure='dsc' if volumes else 'miou', only=f'{name}-*')
+    figure = 'dsc' if volumes else 'miou'
+    cell = dict(table=table, row=row, figure=figure, only=f'{name}-*')
     for column, sides in columns.items():
       shown, control = (
         tuple(f'{name}-{side}-{draw}{end}' for draw in range(REPETITIONS)) for side in sides
@@ -80,25 +92,25 @@ def get_config(recipe='default'):
   return settings.complete(config)
 
 
-def _drawn(name, repetition):
+def _drawn(name, repetition, lengths):
   """The fields of a draw of labels: what it trains on, how long, and its seeds."""
   _, data, volumes = SETS[name]
-  steps = STEPS['slices' if volumes else 'images']
+  steps = lengths['slices' if volumes else 'images']
   drawn = {f'data.{key}': value for key, value in data.items()}
   drawn |= {'data.seed': repetition, 'seed': repetition, 'steps': steps, 'eval_every': steps}
   return drawn | pretrained.of_slices((SIDE, SIDE)) if volumes else drawn
 
 
-def _at_equal_updates(name, recipe, repetition):
+def _at_equal_updates(name, recipe, repetition, lengths):
   """The stages of one draw: labels alone, the recipe, and the scores of volumes."""
-  drawn = _drawn(name, repetition)
+  drawn = _drawn(name, repetition, lengths)
   control, trained = f'{name}-control-{repetition}', f'{name}-{recipe}-{repetition}'
   trainings = pretrained.trainings(trained, recipe, drawn['steps'], drawn)
   scores = _scores(name, drawn, control, trained)
   return [{'name': control, 'control_of': trained}, *trainings, *scores]
 
 
-def _at_equal_minutes(name, recipe, repetition):
+def _at_equal_minutes(name, recipe, repetition, lengths):
   """The stages of one draw with what the labels alone reach in the time that the recipe takes."""
   minutes = f'{name}-minutes-{repetition}'
   timed = []
@@ -106,7 +118,7 @@ def _at_equal_minutes(name, recipe, repetition):
     timed += [f'{name}-{recipe}-{draw}', f'{name}-control-{draw}']
   control = {'name': minutes, 'control_of': f'{name}-{recipe}-{repetition}'}
   control['equal_minutes'] = tuple(timed)
-  return [control, *_scores(name, _drawn(name, repetition), minutes)]
+  return [control, *_scores(name, _drawn(name, repetition, lengths), minutes)]
 
 
 def _scores(name, drawn, *trained):
