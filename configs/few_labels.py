@@ -4,16 +4,14 @@ Data: folders acdc, wbc, ctc_phc_u373, em_vnc and la_mri in --config.data.root.
 Run:  python main.py --config=configs/few_labels.py --config.data.root=FOLDER
       python -m ssl_jax.table runs/few_labels
       --config=configs/few_labels.py:NAME takes another recipe than the default one;
-      :default,2400 trains the rows of images for so many updates (with a --workdir of its own).
+      :default,2400 has the rows of images after so many updates (give it its own --workdir).
 Time: on one core 3 to 8 minutes a training of images, 6 to 13 of slices; there are 120.
-Score: ACDC, 3 patients: mean Dice 79.98 against 72.70, +7.28 [+4.27, +9.99]; 7 patients:
-81.96 against 78.84, +3.12 [+2.67, +3.56]; no difference shown on the others (docs/results.md).
-Against labels alone in the same time: +6.90, +2.69, and -1.18 on PhC-U373.
+Score: ACDC, 3 patients: mean Dice +7.28 [+4.27, +9.99], 7 patients: +3.12 [+2.67, +3.56]; on the
+others none shown. In the same time: +6.90, +2.69, and -1.18 on PhC-U373 (docs/results.md).
 
-The recipe is one of configs/lib/recipes.py, chosen by configs/recipe_search.py on other data sets.
-Each repetition has its own draw of the labeled images (and of the test images, where no list names
-them) and its own seed. One control has as many updates, the other as many minutes. Slices of
-ACDC and of the left atrium are predicted one by one, and volumes are scored whole.
+The recipe was chosen by configs/recipe_search.py on other data sets. Each repetition has its own
+draw of labeled images (and of test images, where no list names them) and its own seed. One control
+has as many updates, the other as many minutes. Slices are predicted one by one, volumes scored.
 """
 
 from configs.lib import pretrained, recipes
@@ -41,14 +39,10 @@ SETS = {  # name: (row of the table, fields of the data, whether volumes are sco
 def get_config(asked='default'):
   """The page of a recipe, and of a length for images; any field can be set from the shell."""
   recipe, length, *_ = *asked.split(','), ''
-  lengths = dict(STEPS)
-  sets = tuple(SETS)
-  table = 'Few labels'
-  if length:
-    # Slices have their own length, on which a table of longer trainings has nothing to say.
-    sets = tuple(name for name in SETS if not SETS[name][2])
-    lengths['images'] = int(length)
-    table = f'Few labels, {length} updates'
+  # A table of another length is one of images alone: slices keep the length that they have.
+  lengths = STEPS | {'images': int(length)} if length else STEPS
+  sets = [name for name, (_, _, volumes) in SETS.items() if not (length and volumes)]
+  table = f'Few labels, {length} updates' if length else 'Few labels'
   config = settings.defaults()
 
   # Data: each stage sets the data set, and its draw.
@@ -61,26 +55,20 @@ def get_config(asked='default'):
 
   # Stages: repetition by repetition, so that a run that is stopped has whole rows; the controls of
   # equal minutes after all draws, since each of them tells how long a step takes.
-  if recipe == 'default':
-    recipe = recipes.DEFAULTS['images']
+  recipe = recipes.DEFAULTS['images'] if recipe == 'default' else recipe
   draws = [(repetition, name) for repetition in range(REPETITIONS) for name in sets]
   stages = []
-  for repetition, name in draws:
-    stages += _at_equal_updates(name, recipe, repetition, lengths)
-  for repetition, name in draws:
-    stages += _at_equal_minutes(name, recipe, repetition, lengths)
+  for stages_of in (_at_equal_updates, _at_equal_minutes):
+    for repetition, name in draws:
+      stages += stages_of(name, recipe, repetition, lengths)
 
   # Table: a row for each data set.
-  columns = {
-    'labels alone': ('control', 'control'),
-    recipe: (recipe, 'control'),
-    f'{recipe}, against equal minutes': (recipe, 'minutes'),
-  }
+  columns = {'labels alone': ('control', 'control'), recipe: (recipe, 'control')}
+  columns[f'{recipe}, against equal minutes'] = (recipe, 'minutes')
   cells = []
   for name in sets:
     row, _, volumes = SETS[name]
-    end = '-volumes' if volumes else ''
-    figure = 'dsc' if volumes else 'miou'
+    figure, end = ('dsc', '-volumes') if volumes else ('miou', '')
     cell = dict(table=table, row=row, figure=figure, only=f'{name}-*')
     for column, sides in columns.items():
       shown, control = (

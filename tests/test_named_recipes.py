@@ -122,6 +122,25 @@ def test_a_recipe_that_a_page_cannot_have_is_a_sentence_with_those_it_can(page, 
     _page(page, name)
 
 
+def test_few_labels_can_train_its_rows_of_images_for_longer():
+  spec_of = {spec.name: spec for spec in stage_list.resolve(_page('few_labels', 'default,2400'))}
+  # Five draws of five sets, each with the recipe and two controls; slices keep their own length.
+  assert len(spec_of) == 5 * 5 * 3
+  assert not [name for name in spec_of if name.startswith(('acdc', 'la_mri'))]
+  trained = spec_of['lisc-10-fixmatch-aligned-3'].settings
+  assert (trained.steps, trained.labels_first, trained.data.kwargs['seed']) == (2400, 600, 3)
+  assert spec_of['lisc-10-control-3'].settings.steps == 2400
+
+
+def test_a_curve_over_updates_has_the_asked_recipe_and_draw():
+  specs = stage_list.resolve(_page('updates', 'zheng1,unimatch,12'))
+  lengths = {spec.name: spec.settings.steps for spec in specs}
+  assert lengths == {
+    f'{side}-{steps}': steps for steps in (600, 1200, 2400) for side in ('control', 'unimatch')
+  }
+  assert {spec.settings.seed for spec in specs} == {12}
+
+
 def test_rounds_hand_on_pseudo_labels_alone():
   stages = self_training.rounds(
     'a', {'steps': 7}, dict(flip=0.5), 4, common={'seed': 3}, without=('views.weak',), count=2
