@@ -9,7 +9,7 @@ Time: on one core 3 to 8 minutes a training of images, 6 to 13 of slices; there 
 Score: ACDC, 3 patients: mean Dice +7.28 [+4.27, +9.99], 7 patients: +3.12 [+2.67, +3.56]; on the
 others none shown. In the same time: +6.90, +2.69, and -1.18 on PhC-U373 (docs/results.md).
 
-The recipe was chosen by configs/recipe_search.py on other data sets. Each repetition has its own
+The recipe was chosen on other data sets (configs/recipe_search.py). Each repetition has its own
 draw of labeled images (and of test images, where no list names them) and its own seed. One control
 has as many updates, the other as many minutes. Slices are predicted one by one, volumes scored.
 """

@@ -5,7 +5,8 @@ Run:  python main.py --config=configs/recipe_search.py:1 --config.data.root=FOLD
       python -m ssl_jax.table runs/recipe_search_1 --ledger results/recipe_search.jsonl
       python benchmarks/halving.py results/recipe_search.jsonl
 Time: three to six minutes a training on one core; round 1 has 36.
-Score: docs/results.md, Which recipe. Rounds 1 and 2 had views without saturation and hue.
+Score: round 3: unimatch-aligned +1.14 points, fixmatch-aligned +0.05, unimatch -0.64,
+fixmatch-dice -1.91 (docs/results.md). Rounds 1 and 2 had views without saturation and hue.
 
 Successive halving (Jamieson & Talwalkar 2016): a round trains all candidates that are left, on
 draws of labels of its own, and the better half goes on with twice the draws. Better is the mean
