@@ -38,7 +38,7 @@ SETS = {  # name: (row of the table, fields of the data, whether volumes are sco
 
 def get_config(asked='default'):
   """The page of a recipe, and of a length for images; any field can be set from the shell."""
-  recipe, length, *_ = *asked.split(','), ''
+  recipe, _, length = asked.partition(',')
   # A table of another length is one of images alone: slices keep the length that they have.
   lengths = STEPS | {'images': int(length)} if length else STEPS
   sets = [name for name, (_, _, volumes) in SETS.items() if not (length and volumes)]

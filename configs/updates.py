@@ -25,7 +25,8 @@ DRAW = 13
 
 def get_config(asked='zheng1'):
   """The page of a data set, a recipe and a draw; any field can be set from the shell."""
-  data, recipe, draw, *_ = *asked.split(','), '', ''
+  data, _, rest = asked.partition(',')
+  recipe, _, draw = rest.partition(',')
   recipe = recipe or recipes.DEFAULTS['images']
   draw = int(draw or DRAW)
   config = settings.defaults()
